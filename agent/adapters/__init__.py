@@ -1,0 +1,1 @@
+"""One file per port and technology: this listing is the support matrix."""

@@ -1,0 +1,1 @@
+"""The pure part: records and decisions, without I/O, clock or logging."""

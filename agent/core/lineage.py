@@ -1,0 +1,305 @@
+"""The records of the chain, frozen, each naming its parents by digest.
+
+    CleanModel ─┬───────────────┬─> QuantizedModel -> Engine -> Evaluation ─┐
+                │               │                       └────> Measurement ─┴─> Choice
+    CalibrationSet -> Statistics┘                                    -> Activation -> Report
+
+A digest identifies the inputs that made a record (parents, settings, format), so a stage
+whose inputs have been seen before finds its record instead of doing the work again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NewType
+
+Digest = NewType("Digest", str)
+
+
+def digest_of(stage: str, *inputs: object) -> Digest:
+    """Return the identity of a stage's result from everything that determines it.
+
+    Args:
+        stage: Name of the stage, with a format number that changes when its output would.
+        inputs: JSON values: digests of parents, settings as plain mappings.
+    """
+    text = json.dumps([stage, *inputs], sort_keys=True, separators=(",", ":"))
+    return Digest(hashlib.sha256(text.encode()).hexdigest())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One input or output: name, shape with every dimension positive, numpy dtype name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanModel:
+    """A user's model made ordinary: `model.onnx`, opset >= 17, fixed shapes, named nodes.
+
+    Attributes:
+        sha256: Digest of the user's own file.
+        macs: Multiply-accumulates of one inference (batch 1).
+        weight_bytes: Size of all initializers.
+        activation_bytes: Bytes written by all nodes of one inference, for prediction.
+        changes: What intake changed, in words.
+    """
+
+    digest: Digest
+    name: str
+    sha256: str
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """How many frames were turned away, by the first reason that applied."""
+
+    blur: int = 0
+    exposure: int = 0
+    duplicate: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationSet:
+    """Frames kept from one capture, as PNG files `frames/*.png` beside the record.
+
+    Attributes:
+        source: Camera URI without credentials.
+        synthetic: True if no real camera or recording was behind it.
+        frames: File names for calibration, in order of selection.
+        holdout: File names never used for calibration, only to judge fidelity.
+        seen: Frames looked at in the window.
+        lost: Times the stream was lost and came back during the window.
+    """
+
+    digest: Digest
+    source: str
+    synthetic: bool
+    width: int
+    height: int
+    frames: tuple[str, ...]
+    holdout: tuple[str, ...]
+    seen: int
+    lost: int
+    rejected: Rejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Histograms of every tensor to be quantized, in `statistics.npz`: one pass, all calibrators."""
+
+    digest: Digest
+    model: Digest
+    calibration: Digest
+    tensors: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a precision is made: the graph carries it, not the builder.
+
+    Attributes:
+        precision: fp32, fp16, int8 or int8-mixed.
+        calibrator: minmax, entropy, percentile or mse; None where nothing is calibrated.
+        scheme: "S8S8" (TensorRT) or "U8S8" (ONNX Runtime on x86); None for float.
+    """
+
+    precision: str
+    calibrator: str | None = None
+    scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedModel:
+    """`model.onnx` with its precision in the graph.
+
+    Attributes:
+        int8_macs_fraction: Share of the multiply-accumulates that run in INT8, 0..1.
+        kept_float: Names of the compute nodes left in float on purpose.
+    """
+
+    digest: Digest
+    model: Digest
+    statistics: Digest | None
+    recipe: Recipe
+    int8_macs_fraction: float
+    kept_float: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What a runtime executes: `engine.plan` or `model.onnx` (`file`) beside the record.
+
+    Attributes:
+        file_digest: sha256 of the file's bytes.
+        device: What it was built for: CPU or GPU name, or a compute capability.
+        runnable: False for an engine cross-built on a machine that can't execute it.
+    """
+
+    digest: Digest
+    quantized: Digest
+    runtime: str
+    runtime_version: str
+    device: str
+    file: str
+    file_digest: str
+    size_bytes: int
+    build_s: float
+    batch: int
+    runnable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """How near an engine's outputs are to the FP32 baseline's on held-out frames.
+
+    Attributes:
+        sqnr_db: Of the worst output; None if every output was identical (infinite).
+        identical: True if all outputs were bit for bit the baseline's.
+        cosine: Of the worst output.
+        task: Task metrics by name, 0..1; empty for a generic task.
+        agreement: The one task metric that `limits.agreement` is compared with.
+        frames: Held-out frames behind these numbers.
+    """
+
+    sqnr_db: float | None
+    identical: bool
+    cosine: float
+    per_output_sqnr_db: Mapping[str, float | None]
+    task: Mapping[str, float]
+    agreement: float | None
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What an engine costs in memory and in fidelity, found through the engine itself."""
+
+    digest: Digest
+    engine: Digest
+    fidelity: Fidelity
+    memory_mb: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Mean power of a window; meaningless without its rail and source."""
+
+    mean: float
+    idle: float | None
+    rail: str
+    source: str
+    samples: int
+    coverage: float
+    period_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Wall time per inference in ms, warm-up removed (nearest-rank percentiles)."""
+
+    p50: float
+    p90: float
+    p99: float
+    ci95_p50: tuple[float, float]
+    mean: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One candidate measured in interleaved rounds.
+
+    Attributes:
+        power: None where it can't be measured; `power_reason` then says why.
+        energy_j: Joules per inference, gross; None as for power.
+        sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
+    """
+
+    engine: Digest
+    latency_ms: Latency
+    throughput_fps: float
+    power: Power | None
+    power_reason: str
+    energy_j: float | None
+    steady: bool
+    throttled: bool | None
+    throttled_reason: str
+    samples: int
+    rounds: int
+    sketch_ms: tuple[float, ...]
+    temp_c: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What was expected before anything was built; None with a reason where nothing is known."""
+
+    latency_p50_ms: float | None
+    energy_j: float | None
+    basis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to run the model: recipe x runtime x power mode x batch, and what is known of it.
+
+    Attributes:
+        failure: Why a stage could not make or run it; empty if all went well.
+    """
+
+    id: str
+    recipe: Recipe
+    runtime: str
+    batch: int = 1
+    power_mode: str | None = None
+    predicted: Prediction | None = None
+    quantized: QuantizedModel | None = None
+    engine: Engine | None = None
+    evaluation: Evaluation | None = None
+    measurement: Measurement | None = None
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """chosen, feasible or rejected, and why in words."""
+
+    verdict: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The answer. `candidate` is None if nothing is feasible; then the device is not touched."""
+
+    candidate: str | None
+    objective: str
+    why: str
+    pareto: tuple[str, ...]
+    verdicts: Mapping[str, Verdict]
+    infeasible: bool
+    nearest_miss: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """State of the switch: active, unchanged, rolled_back or not_attempted."""
+
+    state: str
+    release: str | None
+    previous: str | None
+    detail: str = ""

@@ -1,0 +1,1 @@
+"""The small resident process: a mailbox loop and one worker."""

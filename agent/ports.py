@@ -1,0 +1,246 @@
+"""Every port on one screen: what the stages and the daemon ask of the world.
+
+Adapters implement these; nothing here imports a technology. Every port that holds something
+open is a context manager, and every failure is an error of `core.errors`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agent.core.histogram import TensorHistogram
+    from agent.core.frame import Frame
+    from agent.core.lineage import CleanModel, Digest, Engine, QuantizedModel, Recipe
+    from agent.core.preprocess import InputSpec
+
+    Tensors = Mapping[str, NDArray[Any]]
+
+Progress = Callable[[int, int, str], None]
+"""Called as progress(done, total, note); total 0 means unknown."""
+
+RecordT = TypeVar("RecordT")
+
+
+class Camera(Protocol):
+    """A live source of frames. Survives loss of the stream within `read`'s patience."""
+
+    source: str
+    """URI without credentials, as reports show it."""
+    synthetic: bool
+    lost: int
+    """Times the stream was lost and came back so far."""
+
+    def __enter__(self) -> Camera: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, timeout_s: float) -> Frame:
+        """Return the newest frame, never a stale or repeated one.
+
+        Raises:
+            CameraError: "timeout" if no frame came in timeout_s, reconnecting included;
+                "ended" if a finite source that does not loop is exhausted.
+        """
+        ...
+
+
+class FrameStore(Protocol):
+    """Frames on disk, lossless, read one at a time."""
+
+    def write(self, directory: str, name: str, image: NDArray[np.uint8]) -> None:
+        """Store an image (HWC uint8 BGR) as directory/name; complete or not at all."""
+        ...
+
+    def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
+        """Return the image resized to the model's input as spec says, HWC uint8 BGR."""
+        ...
+
+
+class Intake(Protocol):
+    """Turns a user's file into an ordinary graph, or says why not."""
+
+    def clean(self, path: str, name: str, spec: InputSpec, directory: str) -> CleanModel:
+        """Write directory/model.onnx and return its record (digest left to the caller)."""
+        ...
+
+
+class Quantizer(Protocol):
+    """Puts a precision into the graph."""
+
+    def collect(
+        self, model: str, frames: Iterable[Tensors], count: int, progress: Progress
+    ) -> Iterator[TensorHistogram]:
+        """Run the clean model once over the frames, yield a histogram per tensor to quantize.
+
+        Memory must not grow with the number of frames.
+        """
+        ...
+
+    def quantize(
+        self, model: str, recipe: Recipe, ranges: Mapping[str, tuple[float, float]], target: str
+    ) -> tuple[float, tuple[str, ...]]:
+        """Write target from the clean model; return (int8_macs_fraction, nodes kept float)."""
+        ...
+
+
+class EngineBuilder(Protocol):
+    """Makes what the runtime executes."""
+
+    runtime: str
+    version: str
+    device: str
+
+    def build(self, quantized: str, batch: int, directory: str, progress: Progress) -> str:
+        """Write the engine under directory and return its file name.
+
+        Raises:
+            BuildError: naming node, operator, reason and what to try.
+        """
+        ...
+
+
+class EngineRunner(Protocol):
+    """A loaded engine. Enter to take its memory, leave to give it back."""
+
+    def __enter__(self) -> EngineRunner: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    def bind(self, inputs: Tensors) -> None:
+        """Copy inputs into preallocated buffers, to be run many times without allocation."""
+        ...
+
+    def run(self) -> None:
+        """Execute once on the bound inputs; returns when the outputs are complete."""
+        ...
+
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """Return copies of the outputs of the last run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PowerSample:
+    """Watts at the sensor's own sample time on the monotonic clock."""
+
+    t_ns: int
+    power_w: float
+
+
+class PowerMeter(Protocol):
+    """Samples a rail in the background while entered."""
+
+    source: str
+    """jtop, ina3221, nvml, rapl."""
+    rail: str
+    period_s: float
+
+    def __enter__(self) -> PowerMeter: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    def samples(self) -> Sequence[PowerSample]:
+        """Return all samples since entering, ordered by time, none of them twice."""
+        ...
+
+
+class Store(Protocol):
+    """Artifacts by digest: a directory with a record and its files, complete or absent."""
+
+    def get(self, digest: Digest, kind: type[RecordT]) -> RecordT | None:
+        """Return the stored record, or None; a damaged one is set aside and counts as None."""
+        ...
+
+    def directory(self, digest: Digest) -> str:
+        """Return where a stored artifact's files lie."""
+        ...
+
+    def stage(self, digest: Digest) -> AbstractContextManager[str]:
+        """Yield an empty work directory on the store's file system; removed if not kept."""
+        ...
+
+    def keep(self, digest: Digest, work: str, record: object) -> None:
+        """Make the work directory the artifact of this digest: fsync and one rename."""
+        ...
+
+
+class Jobs(Protocol):
+    """Runs one piece of heavy work in a child process."""
+
+    def run(
+        self,
+        kind: str,
+        spec: Mapping[str, object],
+        result: type[RecordT],
+        *,
+        progress: Progress,
+        cancelled: threading.Event,
+        timeout_s: float,
+    ) -> RecordT:
+        """Run the job and return its result record.
+
+        Raises:
+            JobError: "canceled", "timed_out", or "died" with the signal and memory seen.
+            QuantdError: whatever the job itself raised, with its class and code.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Time, as a port so that tests decide it."""
+
+    def monotonic_ns(self) -> int:
+        """Return the monotonic clock, ns."""
+        ...
+
+    def utc(self) -> str:
+        """Return the wall clock as RFC 3339 in UTC with milliseconds."""
+        ...
+
+
+class Link(Protocol):
+    """The connection to the broker. Callbacks only put events into the daemon's mailbox."""
+
+    def start(self) -> None:
+        """Begin connecting in the background; never blocks, never gives up."""
+        ...
+
+    def send(self, topic: str, body: bytes, *, qos: int, retain: bool, expiry_s: int) -> int | None:
+        """Hand over one message; return its id for the acknowledgement, None if not connected."""
+        ...
+
+    def acknowledge(self, message: int) -> None:
+        """Tell the broker that a received command is safely stored."""
+        ...
+
+    def stop(self, topic: str, farewell: bytes) -> None:
+        """Publish the farewell (retained) if connected, and disconnect cleanly."""
+        ...
+
+
+class Notifier(Protocol):
+    """The service manager."""
+
+    def ready(self, status: str) -> None:
+        """Say that start-up is complete."""
+        ...
+
+    def alive(self, status: str) -> None:
+        """Pet the watchdog and show a status line."""
+        ...
+
+    def stopping(self) -> None:
+        """Say that a clean stop has begun."""
+        ...
+
+
+__all__ = [
+    "Camera", "Clock", "Engine", "EngineBuilder", "EngineRunner", "FrameStore", "Intake", "Jobs",
+    "Link", "Notifier", "PowerMeter", "PowerSample", "Progress", "QuantizedModel", "Quantizer",
+    "Store",
+]  # fmt: skip
