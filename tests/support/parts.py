@@ -1,0 +1,16 @@
+"""What a test does when a part of the machine is missing: say so, or fail where all are required."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+
+def missing_part(name: str, reason: str) -> NoReturn:
+    """Skip the test with "missing part NAME: reason"; fail with QUANTD_REQUIRE=all."""
+    message = f"missing part {name}: {reason}"
+    if os.environ.get("QUANTD_REQUIRE") == "all":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
