@@ -169,6 +169,38 @@ class Store(Protocol):
         ...
 
 
+class Releases(Protocol):
+    """What applications load: release directories and the link `current` to one of them."""
+
+    def current(self) -> str | None:
+        """Return the id of the release that `current` points to."""
+        ...
+
+    def engine_digest(self, release: str) -> str | None:
+        """Return the sha256 that the release states for its engine, None if it can't be read."""
+        ...
+
+    def create(self, release: str, files: Mapping[str, bytes | str]) -> None:
+        """Make a release from contents (bytes) or files to copy (paths); complete or absent."""
+        ...
+
+    def intend(self, release: str, previous: str | None) -> None:
+        """Write down, before acting, what is about to be switched."""
+        ...
+
+    def pending(self) -> tuple[str, str | None] | None:
+        """Return the (release, previous) of a switch that was begun and never finished."""
+        ...
+
+    def switch(self, release: str | None) -> None:
+        """Point `current` to a release by one rename; None removes the link."""
+        ...
+
+    def finish(self, keep: int) -> None:
+        """Forget the intent; remove old releases beyond keep, never the current one."""
+        ...
+
+
 class Jobs(Protocol):
     """Runs one piece of heavy work in a child process."""
 
@@ -241,6 +273,6 @@ class Notifier(Protocol):
 
 __all__ = [
     "Camera", "Clock", "Engine", "EngineBuilder", "EngineRunner", "FrameStore", "Intake", "Jobs",
-    "Link", "Notifier", "PowerMeter", "PowerSample", "Progress", "QuantizedModel", "Quantizer",
+    "Link", "Notifier", "PowerMeter", "PowerSample", "Progress", "QuantizedModel", "Quantizer", "Releases",
     "Store",
 ]  # fmt: skip

@@ -31,6 +31,26 @@ def digest_of(stage: str, *inputs: object) -> Digest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """The machine and the runtime that will execute: what decides which recipes make sense.
+
+    Attributes:
+        runtime: tensorrt or onnxruntime.
+        scheme: The quantization scheme of that runtime: "S8S8" or "U8S8".
+        fp16_reason: Why FP16 gains nothing here; empty where it is a candidate.
+        device: CPU or GPU name.
+        environment: Facts for the report: board, l4t, versions, power mode, memory.
+    """
+
+    runtime: str
+    runtime_version: str
+    scheme: str
+    fp16_reason: str
+    device: str
+    environment: Mapping[str, str | int | float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
     """One input or output: name, shape with every dimension positive, numpy dtype name."""
 
@@ -242,6 +262,14 @@ class Measurement:
     rounds: int
     sketch_ms: tuple[float, ...]
     temp_c: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """All candidates of one run, measured together; failures by candidate with their reason."""
+
+    measured: Mapping[str, Measurement]
+    failed: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,153 @@
+"""Heavy work in child processes: `python -m agent job SPEC`, JSON in, JSON lines out.
+
+A child takes its memory with it when it goes, may crash or be killed for memory without
+taking the daemon along, and can be cancelled: SIGTERM, then SIGKILL.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from agent.core.errors import JobError, QuantdError, error_kinds
+from agent.ports import Progress
+
+RecordT = TypeVar("RecordT")
+_TERM_GRACE_S = 2.0
+
+
+class _Error(msgspec.Struct):
+    kind: str
+    code: str
+    message: str
+    hint: str = ""
+
+
+class _Line(msgspec.Struct):
+    """One line of a child's output: exactly one of the fields is set."""
+
+    progress: tuple[int, int, str] | None = None
+    result: msgspec.Raw | None = None
+    error: _Error | None = None
+
+
+class SubprocessJobs:
+    """The Jobs port: one child process per job."""
+
+    def run(
+        self,
+        kind: str,
+        spec: Mapping[str, object],
+        result: type[RecordT],
+        *,
+        progress: Progress,
+        cancelled: threading.Event,
+        timeout_s: float,
+    ) -> RecordT:
+        """Run the job and return its result record; see `ports.Jobs`."""
+        with tempfile.TemporaryDirectory(prefix="quantd-job-") as folder:
+            path = Path(folder, "spec.json")
+            path.write_bytes(msgspec.json.encode({"kind": kind, **spec}))
+            child = subprocess.Popen(
+                [sys.executable, "-m", "agent", "job", str(path)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                start_new_session=True,
+            )
+            try:
+                raw = _follow(child, kind, progress, cancelled, timeout_s)
+            finally:
+                _end(child)
+        return msgspec.json.decode(raw, type=result)
+
+
+def _follow(
+    child: subprocess.Popen[bytes],
+    kind: str,
+    progress: Progress,
+    cancelled: threading.Event,
+    timeout_s: float,
+) -> msgspec.Raw:
+    """Pass progress on until the child delivers its result, fails, or has to be ended."""
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    assert child.stdout is not None  # noqa: S101 - PIPE was asked for
+    reader = threading.Thread(
+        target=_read, args=(child.stdout, lines), name=f"job-{kind}", daemon=True
+    )
+    reader.start()
+    deadline = time.monotonic() + timeout_s
+    outcome: _Line | None = None
+    while True:
+        if cancelled.is_set():
+            raise JobError(f"{kind}: canceled", code="canceled")
+        if time.monotonic() > deadline:
+            raise JobError(
+                f"{kind}: not finished within {timeout_s:g} s, ended", code="timed_out"
+            )
+        try:
+            line = lines.get(timeout=0.1)
+        except queue.Empty:
+            continue
+        if line is None:
+            break
+        message = msgspec.json.decode(line, type=_Line)
+        if message.progress is not None:
+            progress(*message.progress)
+        else:
+            outcome = message
+    status = child.wait()
+    if outcome is not None and outcome.result is not None:
+        return outcome.result
+    if outcome is not None and outcome.error is not None:
+        error = outcome.error
+        raise error_kinds().get(error.kind, QuantdError)(
+            error.message, code=error.code, hint=error.hint
+        )
+    raise JobError(f"{kind}: {_death(status)}", code="died", hint=_death_hint(status))
+
+
+def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child and everything it started: SIGTERM, a moment, SIGKILL."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if child.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(_TERM_GRACE_S)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    if child.stdout is not None:
+        child.stdout.close()
+
+
+def _death(status: int) -> str:
+    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+    if status < 0:
+        name = signal.Signals(-status).name
+        return f"killed by {name} (largest child so far {peak_mb:.0f} MB resident)"
+    return f"ended with status {status} and no result"
+
+
+def _death_hint(status: int) -> str:
+    if status == -signal.SIGKILL:
+        return "most likely out of memory: free memory, or lower runtime.workspace_mb"
+    return "its messages on stderr say more"

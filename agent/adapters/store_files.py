@@ -1,0 +1,183 @@
+"""Artifacts as directories named by digest: complete or absent, never half-written.
+
+`artifacts/<digest>/record.json` holds the record and the size of every file beside it, so a
+truncated file is noticed when the record is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from agent.core.errors import StoreError
+from agent.core.lineage import Digest
+
+RecordT = TypeVar("RecordT")
+_LOG = logging.getLogger(__name__)
+_RECORD = "record.json"
+_WORK = ".work-"
+
+
+class _Kept(msgspec.Struct):
+    record: msgspec.Raw
+    files: dict[str, int]
+
+
+class FileStore:
+    """The Store port on a file system.
+
+    Args:
+        root: The storage directory; created if missing.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root)
+        self._artifacts = self.root / "artifacts"
+        try:
+            self._artifacts.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise StoreError(
+                f"storage.dir {root} can't be created: {e.strerror}",
+                hint="set storage.dir to a folder you may write, or pass --output DIR",
+            ) from e
+
+    def get(self, digest: Digest, kind: type[RecordT]) -> RecordT | None:
+        """Return the stored record, or None; a damaged one is set aside and counts as None."""
+        folder = self._artifacts / digest
+        try:
+            kept = msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Kept)
+            for name, size in kept.files.items():
+                if (folder / name).stat().st_size != size:
+                    raise StoreError(f"{name} is not {size} bytes long")
+            record = msgspec.json.decode(kept.record, type=kind)
+        except FileNotFoundError:
+            if folder.exists():
+                self._set_aside(folder, "a file is missing")
+            return None
+        except (OSError, msgspec.MsgspecError, StoreError) as e:
+            self._set_aside(folder, str(e))
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(folder)  # used now: pruned last
+        return record
+
+    def directory(self, digest: Digest) -> str:
+        """Return where a stored artifact's files lie."""
+        return str(self._artifacts / digest)
+
+    @contextlib.contextmanager
+    def stage(self, digest: Digest) -> Iterator[str]:
+        """Yield an empty work directory on the store's file system; removed if not kept."""
+        with _disk_errors(self.root):
+            work = tempfile.mkdtemp(
+                prefix=f"{_WORK}{os.getpid()}-{digest[:8]}-", dir=self._artifacts
+            )
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+    def keep(self, digest: Digest, work: str, record: object) -> None:
+        """Make the work directory the artifact of this digest: fsync and one rename."""
+        folder = Path(work)
+        with _disk_errors(self.root):
+            files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+            sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
+            body = msgspec.json.encode({"record": record, "files": sizes})
+            (folder / _RECORD).write_bytes(body)
+            for path in (*files, folder / _RECORD, folder):
+                fsync(path)
+            target = self._artifacts / digest
+            if target.exists():  # the same inputs, finished by another run meanwhile
+                return
+            folder.rename(target)
+            fsync(self._artifacts)
+
+    def sweep(self) -> None:
+        """Remove work directories whose process is gone, and what was set aside as damaged."""
+        for path in self._artifacts.iterdir():
+            owner = path.name.removeprefix(_WORK).split("-")[0]
+            stale = path.name.startswith(_WORK) and not Path("/proc", owner).exists()
+            if stale or path.name.endswith(".damaged"):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def prune(self, max_bytes: int, used: Collection[str]) -> int:
+        """Remove the artifacts not used for longest until the store is within max_bytes.
+
+        Args:
+            max_bytes: Size to get under.
+            used: Digests that must stay.
+
+        Returns:
+            Bytes freed.
+        """
+        folders = [p for p in self._artifacts.iterdir() if not p.name.startswith(".")]
+        sizes = {
+            p: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in folders
+        }
+        excess = sum(sizes.values()) - max_bytes
+        freed = 0
+        for path in sorted(folders, key=lambda p: p.stat().st_mtime):
+            if freed >= excess:
+                break
+            if path.name not in used:
+                shutil.rmtree(path, ignore_errors=True)
+                freed += sizes[path]
+        return freed
+
+    def _set_aside(self, folder: Path, reason: str) -> None:
+        _LOG.warning("artifact_damaged digest=%s reason=%s", folder.name, reason)
+        aside = folder.with_name(folder.name + ".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rename(aside)
+
+
+def write_atomically(path: str | Path, body: bytes) -> None:
+    """Write a file so that it is there complete or not at all: temp, fsync, rename, fsync(dir)."""
+    target = Path(path)
+    with _disk_errors(target.parent):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+        temp = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as out:
+                out.write(body)
+                out.flush()
+                os.fsync(out.fileno())
+            temp.chmod(0o644)
+            temp.rename(target)
+        except BaseException:
+            temp.unlink(missing_ok=True)
+            raise
+        fsync(target.parent)
+
+
+def fsync(path: Path) -> None:
+    """Flush a file or a directory to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def _disk_errors(where: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as e:
+        free_mb = shutil.disk_usage(where if where.exists() else "/").free / 1e6
+        raise StoreError(
+            f"{where}: {e.strerror or e} ({free_mb:.0f} MB free)",
+            code="disk_full" if e.errno in {28, 122} else "store",  # ENOSPC, EDQUOT
+            hint="free some space or lower storage.max_mb" if e.errno in {28, 122} else "",
+        ) from e
