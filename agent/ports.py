@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from agent.core.histogram import TensorHistogram
     from agent.core.frame import Frame
+    from agent.core.histogram import TensorHistogram
     from agent.core.lineage import CleanModel, Digest, Engine, QuantizedModel, Recipe
     from agent.core.preprocess import InputSpec
 

@@ -94,9 +94,7 @@ def _follow(
         if cancelled.is_set():
             raise JobError(f"{kind}: canceled", code="canceled")
         if time.monotonic() > deadline:
-            raise JobError(
-                f"{kind}: not finished within {timeout_s:g} s, ended", code="timed_out"
-            )
+            raise JobError(f"{kind}: not finished within {timeout_s:g} s, ended", code="timed_out")
         try:
             line = lines.get(timeout=0.1)
         except queue.Empty:

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.core.errors import ActivationError, StoreError
+from agent.core.errors import ActivationError
+from agent.disk import disk_errors, fsync, write_atomically
 
 _INTENT = "activation.json"
 
@@ -54,45 +55,24 @@ class FileReleases:
 
     def create(self, release: str, files: Mapping[str, bytes | str]) -> None:
         """Make a release from contents (bytes) or files to copy (paths); complete or absent."""
-        try:
+        with disk_errors(self._releases):
             self._releases.mkdir(parents=True, exist_ok=True)
             work = Path(tempfile.mkdtemp(prefix=".new-", dir=self._releases))
-        except OSError as e:
-            raise StoreError(f"{self._releases}: {e.strerror}", hint="check storage.dir") from e
         try:
-            for name, body in files.items():
-                target = work / name
-                if isinstance(body, bytes):
-                    target.write_bytes(body)
-                else:
-                    shutil.copyfile(body, target)
-                target.chmod(0o644)
-                _fsync(target)
-            work.chmod(0o755)
-            _fsync(work)
-            target = self._releases / release
-            if target.exists():
-                shutil.rmtree(target)
-            work.rename(target)
-            _fsync(self._releases)
-        except OSError as e:
-            free_mb = shutil.disk_usage(self.root).free / 1e6
-            raise StoreError(
-                f"release {release} can't be written: {e.strerror} ({free_mb:.0f} MB free)",
-                code="disk_full" if e.errno in {28, 122} else "store",
-                hint="free some space; the previous release is still active",
-            ) from e
+            with disk_errors(self._releases):
+                self._fill(work, files)
+                target = self._releases / release
+                if target.exists():
+                    shutil.rmtree(target)
+                work.rename(target)
+                fsync(self._releases)
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
     def intend(self, release: str, previous: str | None) -> None:
         """Write down, before acting, what is about to be switched."""
         body = json.dumps({"release": release, "previous": previous}).encode()
-        temp = self.root / f".{_INTENT}"
-        temp.write_bytes(body)
-        _fsync(temp)
-        temp.rename(self.root / _INTENT)
-        _fsync(self.root)
+        write_atomically(self.root / _INTENT, body)
 
     def pending(self) -> tuple[str, str | None] | None:
         """Return the (release, previous) of a switch that was begun and never finished."""
@@ -114,7 +94,7 @@ class FileReleases:
             temp.unlink(missing_ok=True)
             temp.symlink_to(Path("releases", release))
             temp.rename(self._link)
-        _fsync(self.root)
+        fsync(self.root)
 
     def finish(self, keep: int) -> None:
         """Forget the intent; remove old releases beyond keep, never the current one."""
@@ -124,12 +104,16 @@ class FileReleases:
         for release in old[: max(0, len(old) - max(keep - 1, 1))]:
             shutil.rmtree(self._releases / release, ignore_errors=True)
         with contextlib.suppress(OSError):
-            _fsync(self.root)
+            fsync(self.root)
 
-
-def _fsync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    def _fill(self, work: Path, files: Mapping[str, bytes | str]) -> None:
+        for name, body in files.items():
+            target = work / name
+            if isinstance(body, bytes):
+                target.write_bytes(body)
+            else:
+                shutil.copyfile(body, target)
+            target.chmod(0o644)
+            fsync(target)
+        work.chmod(0o755)
+        fsync(work)

@@ -19,6 +19,7 @@ import msgspec
 
 from agent.core.errors import StoreError
 from agent.core.lineage import Digest
+from agent.disk import disk_errors, fsync
 
 RecordT = TypeVar("RecordT")
 _LOG = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class FileStore:
     @contextlib.contextmanager
     def stage(self, digest: Digest) -> Iterator[str]:
         """Yield an empty work directory on the store's file system; removed if not kept."""
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             work = tempfile.mkdtemp(
                 prefix=f"{_WORK}{os.getpid()}-{digest[:8]}-", dir=self._artifacts
             )
@@ -88,7 +89,7 @@ class FileStore:
     def keep(self, digest: Digest, work: str, record: object) -> None:
         """Make the work directory the artifact of this digest: fsync and one rename."""
         folder = Path(work)
-        with _disk_errors(self.root):
+        with disk_errors(self.root):
             files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
             sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
             body = msgspec.json.encode({"record": record, "files": sizes})
@@ -120,9 +121,7 @@ class FileStore:
             Bytes freed.
         """
         folders = [p for p in self._artifacts.iterdir() if not p.name.startswith(".")]
-        sizes = {
-            p: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in folders
-        }
+        sizes = {p: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in folders}
         excess = sum(sizes.values()) - max_bytes
         freed = 0
         for path in sorted(folders, key=lambda p: p.stat().st_mtime):
@@ -139,45 +138,3 @@ class FileStore:
         shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.rename(aside)
-
-
-def write_atomically(path: str | Path, body: bytes) -> None:
-    """Write a file so that it is there complete or not at all: temp, fsync, rename, fsync(dir)."""
-    target = Path(path)
-    with _disk_errors(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-        temp = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as out:
-                out.write(body)
-                out.flush()
-                os.fsync(out.fileno())
-            temp.chmod(0o644)
-            temp.rename(target)
-        except BaseException:
-            temp.unlink(missing_ok=True)
-            raise
-        fsync(target.parent)
-
-
-def fsync(path: Path) -> None:
-    """Flush a file or a directory to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _disk_errors(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as e:
-        free_mb = shutil.disk_usage(where if where.exists() else "/").free / 1e6
-        raise StoreError(
-            f"{where}: {e.strerror or e} ({free_mb:.0f} MB free)",
-            code="disk_full" if e.errno in {28, 122} else "store",  # ENOSPC, EDQUOT
-            hint="free some space or lower storage.max_mb" if e.errno in {28, 122} else "",
-        ) from e

@@ -88,9 +88,7 @@ def roll_back(
     )
 
 
-def recover(
-    settings: ActivationTable, *, releases: Releases, run: RunCommand
-) -> Activation | None:
+def recover(settings: ActivationTable, *, releases: Releases, run: RunCommand) -> Activation | None:
     """At start: undo a switch that was begun and never confirmed; None if there was none."""
     pending = releases.pending()
     back, target, reason = recovery(pending, releases.current())
