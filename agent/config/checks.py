@@ -1,0 +1,138 @@
+"""What each key may be, and the errors that say so."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from agent.config.tables import CALIBRATORS, PRECISIONS, Config
+from agent.core.errors import ConfigError
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "model.input.layout": ("NCHW", "NHWC"),
+    "model.input.color": ("RGB", "BGR", "GRAY"),
+    "model.input.dtype": ("float32", "float16", "uint8", "int8"),
+    "model.input.resize": ("stretch", "letterbox"),
+    "calibration.keep": ("frames", "stats"),
+    "search.precisions": PRECISIONS,
+    "search.calibrators": CALIBRATORS,
+    "objective.minimize": ("", "latency", "energy", "power"),
+    "objective.maximize": ("", "throughput"),
+    "measure.power": ("auto", "jtop", "ina3221", "nvml", "rapl", "none"),
+    "runtime.kind": ("auto", "tensorrt", "onnxruntime"),
+}
+_RANGES: dict[str, tuple[float, float]] = {
+    "camera.width": (16, 16384),
+    "camera.height": (16, 16384),
+    "camera.fps": (0.01, 1000),
+    "model.input.width": (0, 16384),
+    "model.input.height": (0, 16384),
+    "calibration.frames": (1, 100_000),
+    "calibration.holdout": (1, 100_000),
+    "calibration.window_s": (0.1, 86_400),
+    "search.batch": (1, 1024),
+    "limits.latency_p99_ms": (0, 1e6),
+    "limits.power_w": (0, 1e4),
+    "limits.energy_j": (0, 1e6),
+    "limits.memory_mb": (0, 1e7),
+    "limits.fps": (0, 1e6),
+    "limits.sqnr_db": (0, 200),
+    "limits.agreement": (0, 1),
+    "measure.warmup_s": (0, 3600),
+    "measure.duration_s": (0.1, 86_400),
+    "measure.rounds": (1, 1000),
+    "measure.idle_s": (0, 3600),
+    "runtime.threads": (0, 1024),
+    "runtime.workspace_mb": (0, 1e6),
+    "runtime.dla_core": (-1, 7),
+    "activation.health_timeout_s": (0.1, 3600),
+    "activation.keep": (1, 100),
+    "mqtt.port": (1, 65_535),
+    "drift.check_every_s": (1, 1e7),
+    "drift.agreement_below": (0, 1),
+    "storage.max_mb": (16, 1e8),
+}
+_TASKS = ("generic", "classification", "segmentation", "detection")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def check(config: Config) -> None:
+    """Check every value against its range or its choices.
+
+    Raises:
+        ConfigError: naming the key, the value seen and what is allowed.
+    """
+    _check_values(flatten(msgspec.to_builtins(config)))
+    _check_model(config)
+    _check_names(config)
+    if config.objective.minimize and config.objective.maximize:
+        raise ConfigError("[objective] has both minimize and maximize", hint="keep one of them")
+    if not config.search.precisions or not config.search.batch:
+        raise ConfigError("search.precisions and search.batch must not be empty")
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one mapping of dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _check_values(flat: dict[str, Any]) -> None:
+    for key, allowed in _CHOICES.items():
+        for value in _each(flat[key]):
+            if value not in allowed:
+                raise ConfigError(
+                    f'{key} = "{value}" is not known',
+                    hint="allowed: " + ", ".join(a or '""' for a in allowed),
+                )
+    for key, (low, high) in _RANGES.items():
+        for value in _each(flat[key]):
+            if not low <= value <= high:  # NaN fails too
+                raise ConfigError(f"{key} = {value:g} is out of range", hint=f"{low:g} to {high:g}")
+
+
+def _check_names(config: Config) -> None:
+    if not _NAME.fullmatch(config.mqtt.root):
+        raise ConfigError(
+            f"mqtt.root = {config.mqtt.root!r}", hint="letters, digits, '.', '_' and '-' only"
+        )
+    if config.device.id and not _NAME.fullmatch(config.device.id):
+        raise ConfigError(
+            f"device.id = {config.device.id!r} can't be an MQTT topic level and client id",
+            hint="letters, digits, '.', '_' and '-', at most 64",
+        )
+
+
+def _check_model(config: Config) -> None:
+    model = config.model
+    if model.name and not _NAME.fullmatch(model.name):
+        raise ConfigError(
+            f"model.name = {model.name!r} can't be an MQTT topic level",
+            hint="letters, digits, '.', '_' and '-', at most 64",
+        )
+    if model.task.kind not in _TASKS and not re.fullmatch(r"[\w.]+:\w+", model.task.kind):
+        raise ConfigError(
+            f'model.task.kind = "{model.task.kind}" is not known',
+            hint="allowed: " + ", ".join(_TASKS) + ', or "module:function"',
+        )
+    if config.limits.agreement and model.task.kind == "generic":
+        raise ConfigError(
+            "limits.agreement needs a task metric, but model.task.kind is generic",
+            hint="set model.task.kind, or use limits.sqnr_db",
+        )
+    if any(not abs(value) > 0 for value in model.input.std):
+        raise ConfigError("model.input.std must not contain 0")
+    for key in ("mean", "std"):
+        if len(getattr(model.input, key)) not in {1, 3}:
+            raise ConfigError(f"model.input.{key} needs 1 or 3 values")
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)

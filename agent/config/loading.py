@@ -1,0 +1,161 @@
+"""From TOML files and the command line to one checked Config."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import socket
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from agent.config.checks import check, flatten
+from agent.config.tables import Config
+from agent.core.errors import ConfigError
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib  # type: ignore[no-redef,unused-ignore]
+
+
+def load(path: str | Path, *, overrides: dict[str, Any] | None = None) -> Config:
+    """Read, merge and check a configuration file.
+
+    Args:
+        path: The TOML file. Relative paths in it are relative to its folder.
+        overrides: Dotted keys from the command line, e.g. {"model.path": "m.onnx"};
+            relative paths among them are relative to the current folder.
+
+    Raises:
+        ConfigError: naming the key, the value seen and what is allowed.
+    """
+    return load_with_origin(path, overrides=overrides)[0]
+
+
+def load_with_origin(
+    path: str | Path, *, overrides: dict[str, Any] | None = None
+) -> tuple[Config, dict[str, str]]:
+    """As `load`, and where each dotted key that is not a default came from."""
+    file = Path(path)
+    layers = [(str(file), _absolute_paths(_read_toml(file), file.resolve().parent))]
+    card = layers[0][1].get("model", {})
+    card_path = card.get("card") if isinstance(card, dict) else None
+    if card_path:
+        card_file = Path(str(card_path))
+        model = _absolute_paths({"model": _read_toml(card_file)}, card_file.resolve().parent)
+        layers.insert(0, (str(card_file), model))
+    layers.append(("command line", _nest(overrides or {})))
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for source, layer in layers:
+        _merge(merged, layer, source, origin, "")
+    config = _decode(merged, str(file))
+    check(config)
+    return _with_defaults(config), origin
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """Return the configuration as plain JSON values."""
+    return cast("dict[str, Any]", msgspec.to_builtins(config))
+
+
+def from_dump(values: object) -> Config:
+    """Return the configuration that `dump` made plain; for child processes."""
+    return msgspec.convert(values, Config)
+
+
+def require_source(config: Config) -> None:
+    """Check the two keys without a default, needed for a run.
+
+    Raises:
+        ConfigError: if the model path or the camera is missing.
+    """
+    if not config.model.path:
+        raise ConfigError(
+            "no model: model.path is empty",
+            hint='set path = "your.onnx" under [model], or pass --model your.onnx',
+        )
+    if not config.camera.uri:
+        raise ConfigError(
+            "no camera: camera.uri is empty",
+            hint='set uri = "v4l2:///dev/video0" under [camera], or pass --camera URI',
+        )
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except OSError as e:
+        raise ConfigError(
+            f"{file}: cannot be read: {e.strerror}", hint="check the path and its permissions"
+        ) from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{file}: is not UTF-8 text (byte {e.start})") from e
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as e:
+        raise ConfigError(f"{file}: is not valid TOML: {e}") from e
+
+
+def _absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+    model = tables.get("model")
+    if isinstance(model, dict):
+        for key in ("path", "card"):
+            if isinstance(model.get(key), str) and model[key]:
+                model[key] = str(folder / model[key])
+        task = model.get("task")
+        if isinstance(task, dict) and isinstance(task.get("labels"), str) and task["labels"]:
+            task["labels"] = str(folder / task["labels"])
+    return tables
+
+
+def _nest(dotted: dict[str, Any]) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in dotted.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree
+
+
+def _merge(
+    into: dict[str, Any], layer: dict[str, Any], source: str, origin: dict[str, str], prefix: str
+) -> None:
+    for key, value in layer.items():
+        if isinstance(value, dict) and isinstance(into.get(key, {}), dict):
+            _merge(into.setdefault(key, {}), value, source, origin, f"{prefix}{key}.")
+        else:
+            into[key] = value
+            origin[prefix + key] = source
+
+
+def _decode(merged: dict[str, Any], file: str) -> Config:
+    try:
+        return msgspec.convert(merged, Config)
+    except msgspec.ValidationError as e:
+        message = str(e)
+        unknown = re.search(r"unknown field `(.+?)`(?: - at `\$(.*)`)?", message)
+        if unknown is None:
+            raise ConfigError(f"{file}: {message.replace('`$.', '`')}") from e
+        table = (unknown.group(2) or "").strip(".")
+        path = f"{table}.{unknown.group(1)}" if table else unknown.group(1)
+        keys = list(flatten(dump(Config())))
+        near = difflib.get_close_matches(path, keys, n=1, cutoff=0.6)
+        allowed = ", ".join(k[len(table) + 1 :] for k in keys if k.startswith(table + "."))
+        hint = f"did you mean {near[0]}?" if near else f"allowed in [{table}]: {allowed}"
+        raise ConfigError(f"{file}: unknown key {path}", hint=hint) from e
+
+
+def _with_defaults(config: Config) -> Config:
+    """Fill the defaults that depend on the machine or on other keys."""
+    name = config.model.name or re.sub(r"[^A-Za-z0-9._-]", "-", Path(config.model.path).stem)
+    host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "device"
+    return msgspec.structs.replace(
+        config,
+        device=msgspec.structs.replace(config.device, id=config.device.id or host),
+        model=msgspec.structs.replace(config.model, name=name or "model"),
+    )

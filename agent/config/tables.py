@@ -1,0 +1,198 @@
+"""The tables of quantd.toml as frozen structs. An unknown key is an error."""
+
+from __future__ import annotations
+
+import msgspec
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
+CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Device(_Table):
+    """Who this device is."""
+
+    id: str = ""
+    labels: dict[str, str] = {}
+    board: str = "auto"
+
+
+class CameraTable(_Table):
+    """Where frames come from and what is asked of the source."""
+
+    uri: str = ""
+    width: int = 640
+    height: int = 480
+    fps: float = 15.0
+
+
+class ModelInput(_Table):
+    """How a frame becomes the model's input tensor: ((pixel * scale) - mean) / std, per channel."""
+
+    width: int = 0
+    height: int = 0
+    layout: str = "NCHW"
+    color: str = "RGB"
+    dtype: str = "float32"
+    scale: float = 1.0
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    std: tuple[float, ...] = (1.0, 1.0, 1.0)
+    resize: str = "stretch"
+
+
+class ModelTask(_Table):
+    """What the outputs mean, so that fidelity can be told in the task's own metric."""
+
+    kind: str = "generic"
+    labels: str = ""
+
+
+class Model(_Table):
+    """The user's model."""
+
+    name: str = ""
+    path: str = ""
+    sha256: str = ""
+    card: str = ""
+    input: ModelInput = ModelInput()
+    task: ModelTask = ModelTask()
+
+
+class Calibration(_Table):
+    """How many frames, over how long, and what stays of them."""
+
+    frames: int = 128
+    holdout: int = 32
+    window_s: float = 60.0
+    keep: str = "frames"
+
+
+class Search(_Table):
+    """The candidates."""
+
+    precisions: tuple[str, ...] = PRECISIONS
+    calibrators: tuple[str, ...] = CALIBRATORS
+    batch: tuple[int, ...] = (1,)
+    power_modes: tuple[str, ...] = ()
+
+
+class Objective(_Table):
+    """What the best candidate is best at: `minimize` one, or `maximize = "throughput"`."""
+
+    minimize: str = ""
+    maximize: str = ""
+
+    @property
+    def metric(self) -> str:
+        """Return the one metric that decides, latency if none is named."""
+        return self.maximize or self.minimize or "latency"
+
+
+class Limits(_Table):
+    """What a candidate must keep; 0 is no limit."""
+
+    latency_p99_ms: float = 0.0
+    power_w: float = 0.0
+    energy_j: float = 0.0
+    memory_mb: float = 0.0
+    fps: float = 0.0
+    sqnr_db: float = 0.0
+    agreement: float = 0.0
+
+
+class Measure(_Table):
+    """The measuring protocol."""
+
+    warmup_s: float = 5.0
+    duration_s: float = 30.0
+    rounds: int = 5
+    idle_s: float = 10.0
+    power: str = "auto"
+
+
+class Runtime(_Table):
+    """What executes the engine."""
+
+    kind: str = "auto"
+    threads: int = 0
+    workspace_mb: int = 0
+    dla_core: int = -1
+
+
+class ActivationTable(_Table):
+    """What happens around the switch; commands are argv lists, never a shell string."""
+
+    reload: tuple[str, ...] = ()
+    health: tuple[str, ...] = ()
+    health_timeout_s: float = 30.0
+    keep: int = 3
+
+
+class Tls(_Table):
+    """Files of the TLS connection; empty means not used."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+class Mqtt(_Table):
+    """The broker; an empty host means no MQTT."""
+
+    host: str = ""
+    port: int = 8883
+    root: str = "quantd"
+    tls: Tls = Tls()
+    username: str = ""
+    password_file: str = ""
+
+
+class Commands(_Table):
+    """Who may give commands."""
+
+    keys_dir: str = "/etc/quantd/keys"
+    require_signature: bool = True
+
+
+class Schedule(_Table):
+    """When the daemon starts a run by itself."""
+
+    reoptimize: str = ""
+    window: str = ""
+
+
+class Drift(_Table):
+    """When a changed scene starts a run."""
+
+    check_every_s: float = 900.0
+    agreement_below: float = 0.0
+
+
+class Storage(_Table):
+    """Where state lies and how much of it."""
+
+    dir: str = "/var/lib/quantd"
+    max_mb: int = 4096
+
+
+class Config(_Table):
+    """The whole configuration; every key has a default but the model path and the camera."""
+
+    device: Device = Device()
+    camera: CameraTable = CameraTable()
+    model: Model = Model()
+    calibration: Calibration = Calibration()
+    search: Search = Search()
+    objective: Objective = Objective()
+    limits: Limits = Limits()
+    measure: Measure = Measure()
+    runtime: Runtime = Runtime()
+    activation: ActivationTable = ActivationTable()
+    mqtt: Mqtt = Mqtt()
+    commands: Commands = Commands()
+    schedule: Schedule = Schedule()
+    drift: Drift = Drift()
+    storage: Storage = Storage()
