@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import socket
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,10 +15,10 @@ from agent.config.checks import check, flatten
 from agent.config.tables import Config
 from agent.core.errors import ConfigError
 
-try:
+if sys.version_info >= (3, 11):
     import tomllib
-except ModuleNotFoundError:  # Python 3.10
-    import tomli as tomllib  # type: ignore[no-redef,unused-ignore]
+else:
+    import tomli as tomllib
 
 
 def load(path: str | Path, *, overrides: dict[str, Any] | None = None) -> Config:
@@ -94,9 +95,10 @@ def _read_toml(file: Path) -> dict[str, Any]:
     except UnicodeDecodeError as e:
         raise ConfigError(f"{file}: is not UTF-8 text (byte {e.start})") from e
     try:
-        return tomllib.loads(text)
+        tables: dict[str, Any] = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as e:
         raise ConfigError(f"{file}: is not valid TOML: {e}") from e
+    return tables
 
 
 def _absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pass
 
 
-class Device(_Table):
+class Device(_Table, frozen=True):
     """Who this device is."""
 
     id: str = ""
@@ -20,7 +20,7 @@ class Device(_Table):
     board: str = "auto"
 
 
-class CameraTable(_Table):
+class CameraTable(_Table, frozen=True):
     """Where frames come from and what is asked of the source."""
 
     uri: str = ""
@@ -29,7 +29,7 @@ class CameraTable(_Table):
     fps: float = 15.0
 
 
-class ModelInput(_Table):
+class ModelInput(_Table, frozen=True):
     """How a frame becomes the model's input tensor: ((pixel * scale) - mean) / std, per channel."""
 
     width: int = 0
@@ -43,14 +43,14 @@ class ModelInput(_Table):
     resize: str = "stretch"
 
 
-class ModelTask(_Table):
+class ModelTask(_Table, frozen=True):
     """What the outputs mean, so that fidelity can be told in the task's own metric."""
 
     kind: str = "generic"
     labels: str = ""
 
 
-class Model(_Table):
+class Model(_Table, frozen=True):
     """The user's model."""
 
     name: str = ""
@@ -61,7 +61,7 @@ class Model(_Table):
     task: ModelTask = ModelTask()
 
 
-class Calibration(_Table):
+class Calibration(_Table, frozen=True):
     """How many frames, over how long, and what stays of them."""
 
     frames: int = 128
@@ -70,7 +70,7 @@ class Calibration(_Table):
     keep: str = "frames"
 
 
-class Search(_Table):
+class Search(_Table, frozen=True):
     """The candidates."""
 
     precisions: tuple[str, ...] = PRECISIONS
@@ -79,7 +79,7 @@ class Search(_Table):
     power_modes: tuple[str, ...] = ()
 
 
-class Objective(_Table):
+class Objective(_Table, frozen=True):
     """What the best candidate is best at: `minimize` one, or `maximize = "throughput"`."""
 
     minimize: str = ""
@@ -91,7 +91,7 @@ class Objective(_Table):
         return self.maximize or self.minimize or "latency"
 
 
-class Limits(_Table):
+class Limits(_Table, frozen=True):
     """What a candidate must keep; 0 is no limit."""
 
     latency_p99_ms: float = 0.0
@@ -103,7 +103,7 @@ class Limits(_Table):
     agreement: float = 0.0
 
 
-class Measure(_Table):
+class Measure(_Table, frozen=True):
     """The measuring protocol."""
 
     warmup_s: float = 5.0
@@ -113,7 +113,7 @@ class Measure(_Table):
     power: str = "auto"
 
 
-class Runtime(_Table):
+class Runtime(_Table, frozen=True):
     """What executes the engine."""
 
     kind: str = "auto"
@@ -122,7 +122,7 @@ class Runtime(_Table):
     dla_core: int = -1
 
 
-class ActivationTable(_Table):
+class ActivationTable(_Table, frozen=True):
     """What happens around the switch; commands are argv lists, never a shell string."""
 
     reload: tuple[str, ...] = ()
@@ -131,7 +131,7 @@ class ActivationTable(_Table):
     keep: int = 3
 
 
-class Tls(_Table):
+class Tls(_Table, frozen=True):
     """Files of the TLS connection; empty means not used."""
 
     ca: str = ""
@@ -139,7 +139,7 @@ class Tls(_Table):
     key: str = ""
 
 
-class Mqtt(_Table):
+class Mqtt(_Table, frozen=True):
     """The broker; an empty host means no MQTT."""
 
     host: str = ""
@@ -150,35 +150,35 @@ class Mqtt(_Table):
     password_file: str = ""
 
 
-class Commands(_Table):
+class Commands(_Table, frozen=True):
     """Who may give commands."""
 
     keys_dir: str = "/etc/quantd/keys"
     require_signature: bool = True
 
 
-class Schedule(_Table):
+class Schedule(_Table, frozen=True):
     """When the daemon starts a run by itself."""
 
     reoptimize: str = ""
     window: str = ""
 
 
-class Drift(_Table):
+class Drift(_Table, frozen=True):
     """When a changed scene starts a run."""
 
     check_every_s: float = 900.0
     agreement_below: float = 0.0
 
 
-class Storage(_Table):
+class Storage(_Table, frozen=True):
     """Where state lies and how much of it."""
 
     dir: str = "/var/lib/quantd"
     max_mb: int = 4096
 
 
-class Config(_Table):
+class Config(_Table, frozen=True):
     """The whole configuration; every key has a default but the model path and the camera."""
 
     device: Device = Device()
