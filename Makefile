@@ -1,0 +1,33 @@
+# Two commands do everything, each with its own set-up: `make demo` and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test fast lint bench clean
+
+help:  ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY)  ## Run the whole job on this machine: live camera, real model, real broker
+	@$(BIN)/quantd demo
+
+test: $(READY)  ## Run every check and test that this machine can run
+	@tests/run_all $(BIN)
+
+fast: $(READY)  ## Run the fast tests only
+	@$(BIN)/pytest -q
+
+lint: $(READY)  ## Format, lint and type-check
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: $(READY)  ## Measure quantd itself; prints figures and writes bench.json
+	@$(BIN)/python -m tests.benchmarks.run --output bench.json
+
+clean:  ## Remove the virtual environment and what the demo left
+	@rm -rf $(VENV) quantd-demo bench.json
+
+$(READY): pyproject.toml tests/setup_venv
+	@tests/setup_venv $(PYTHON) $(VENV)
+	@touch $@

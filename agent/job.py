@@ -1,0 +1,226 @@
+"""The child's side of a job: read the spec, run one stage, write JSON lines.
+
+`python -m agent job SPEC` is started by `adapters/jobs_subprocess.py`. Standard output is the
+protocol, so whatever libraries print there is sent to standard error instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from agent import config as configuration
+from agent import wiring
+from agent.config import Config
+from agent.core.errors import QuantdError, RunnerError
+from agent.core.lineage import (
+    CalibrationSet,
+    CleanModel,
+    Digest,
+    Engine,
+    Platform,
+    QuantizedModel,
+    Recipe,
+    Statistics,
+)
+from agent.ports import Progress
+
+RecordT = TypeVar("RecordT")
+_PR_SET_PDEATHSIG = 1
+_NICE = {"intake": 10, "statistics": 10, "quantize": 10, "build": 10, "capture": 5}
+
+
+class Job:
+    """One job's spec and the store it reads its parents from.
+
+    Args:
+        spec: The decoded JSON: kind, config, and what the kind needs.
+        progress: Where to report progress.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], progress: Progress) -> None:
+        self.spec = spec
+        self.progress = progress
+        self.config: Config = configuration.from_dump(spec["config"])
+        self.store = wiring.store(self.config)
+
+    def record(self, key: str, kind: type[RecordT]) -> RecordT:
+        """Return the record that the spec carries under a key."""
+        return msgspec.convert(self.spec[key], kind)
+
+    def parent(self, key: str, kind: type[RecordT]) -> tuple[RecordT, Path]:
+        """Return the stored parent whose digest the spec names, and where its files lie."""
+        digest = Digest(self.spec[key])
+        found = self.store.get(digest, kind)
+        if found is None:
+            raise RunnerError(f"the {key} record {digest[:12]} is gone from the store")
+        return found, Path(self.store.directory(digest))
+
+    @property
+    def digest(self) -> Digest:
+        """Return the identity of the record to be made."""
+        return Digest(self.spec["digest"])
+
+    @property
+    def work(self) -> str:
+        """Return the directory to be filled."""
+        return str(self.spec["work"])
+
+
+def main(path: str) -> int:
+    """Run the job that a spec file describes; return the exit status."""
+    lines = _claim_stdout()
+    _prepare_process()
+
+    def say(**line: object) -> None:
+        lines.write(msgspec.json.encode(line) + b"\n")
+        lines.flush()
+
+    def progress(done: int, total: int, note: str) -> None:
+        say(progress=(done, total, note))
+
+    try:
+        spec = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
+        with contextlib.suppress(OSError):
+            os.nice(_NICE.get(spec["kind"], 0))
+        say(result=KINDS[spec["kind"]](Job(spec, progress)))
+    except QuantdError as error:
+        say(
+            error={
+                "kind": type(error).__name__,
+                "code": error.code,
+                "message": error.message,
+                "hint": error.hint,
+            }
+        )
+        return error.exit_code
+    except MemoryError:
+        say(error={"kind": "JobError", "code": "died", "message": f"{path}: out of memory"})
+        return 1
+    return 0
+
+
+def _claim_stdout() -> Any:
+    """Keep the real standard output for the protocol and point everyone else at stderr."""
+    lines = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return lines
+
+
+def _prepare_process() -> None:
+    """Die with the parent, be the first to go when memory is short, end on SIGTERM cleanly."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+
+
+def _identify(job: Job) -> str:
+    return wiring.identify(job.config)
+
+
+def _platform(job: Job) -> Platform:
+    return wiring.platform(job.config)
+
+
+def _rates(job: Job) -> object:
+    return wiring.rates(job.config, job.record("platform", Platform))
+
+
+def _intake(job: Job) -> CleanModel:
+    return wiring.intake(job.config, job.digest, job.work)
+
+
+def _capture(job: Job) -> CalibrationSet:
+    return wiring.capture(
+        job.config, job.digest, job.work, seed=job.spec["seed"], progress=job.progress
+    )
+
+
+def _statistics(job: Job) -> Statistics:
+    model, model_dir = job.parent("model", CleanModel)
+    calibration, frames_dir = job.parent("calibration", CalibrationSet)
+    return wiring.statistics(
+        job.config,
+        (model, model_dir),
+        (calibration, frames_dir),
+        digest=job.digest,
+        work=job.work,
+        progress=job.progress,
+    )
+
+
+def _quantize(job: Job) -> QuantizedModel:
+    statistics = job.parent("statistics", Statistics) if job.spec["statistics"] else None
+    return wiring.quantize(
+        job.config,
+        job.parent("model", CleanModel),
+        job.record("recipe", Recipe),
+        statistics,
+        digest=job.digest,
+        work=job.work,
+    )
+
+
+def _build(job: Job) -> Engine:
+    return wiring.build(
+        job.config,
+        job.parent("quantized", QuantizedModel),
+        job.record("platform", Platform),
+        batch=job.spec["batch"],
+        digest=job.digest,
+        work=job.work,
+        progress=job.progress,
+    )
+
+
+def _evaluate(job: Job) -> object:
+    return wiring.evaluate(
+        job.config,
+        (job.record("engine", Engine), job.record("baseline", Engine)),
+        job.parent("model", CleanModel),
+        job.parent("calibration", CalibrationSet),
+        digest=job.digest,
+        progress=job.progress,
+    )
+
+
+def _measure(job: Job) -> object:
+    return wiring.measure(
+        job.config,
+        job.record("engines", dict[str, Engine]),
+        job.parent("model", CleanModel),
+        job.parent("calibration", CalibrationSet),
+        seed=job.spec["seed"],
+        progress=job.progress,
+    )
+
+
+def _check(job: Job) -> str:
+    wiring.check_release(job.config, str(job.spec["release"]))
+    return "good"
+
+
+KINDS: dict[str, Callable[[Job], object]] = {
+    "identify": _identify,
+    "platform": _platform,
+    "rates": _rates,
+    "intake": _intake,
+    "capture": _capture,
+    "statistics": _statistics,
+    "quantize": _quantize,
+    "build": _build,
+    "evaluate": _evaluate,
+    "measure": _measure,
+    "check": _check,
+}
