@@ -1,0 +1,38 @@
+"""What may be shown of a camera's URI, and what it names."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+
+_SECRET = re.compile(
+    r"(?i)([?&;](?:[\w.-]*(?:pass|pwd|token|secret|auth|key|user|login|account|sig)[\w.-]*)=)[^&;#]*"
+)
+
+
+def scheme_of(uri: str) -> str:
+    """Return the lower-case scheme of a URI; empty if it has none."""
+    scheme, separator, _ = uri.partition("://")
+    return scheme.lower() if separator else ""
+
+
+def redacted(uri: str) -> str:
+    """Return the URI without credentials, as reports and messages may show it.
+
+    Everything between `://` and the last `@` of a network URI goes, because a password that
+    was not percent-encoded may itself hold `/`, `?` or `@`; showing too little is the safer
+    mistake. Query values whose name speaks of users, passwords, tokens or keys go too.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme.lower() not in NETWORK_SCHEMES:
+        return uri
+    if "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    return _SECRET.sub(r"\1***", f"{scheme}://{rest}")
+
+
+def path_of(uri: str) -> str:
+    """Return the local path that a file://, images://, profile:// or v4l2:// URI names."""
+    return unquote(uri.partition("://")[2])
