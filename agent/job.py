@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import msgspec
 
 from agent import config as configuration
-from agent import wiring
 from agent.config import Config
 from agent.core.errors import QuantdError, RunnerError
 from agent.core.lineage import (
@@ -32,6 +31,7 @@ from agent.core.lineage import (
     Statistics,
 )
 from agent.ports import Progress
+from agent.wiring import heavy, places
 
 RecordT = TypeVar("RecordT")
 _PR_SET_PDEATHSIG = 1
@@ -50,7 +50,7 @@ class Job:
         self.spec = spec
         self.progress = progress
         self.config: Config = configuration.from_dump(spec["config"])
-        self.store = wiring.store(self.config)
+        self.store = places.store(self.config)
 
     def record(self, key: str, kind: type[RecordT]) -> RecordT:
         """Return the record that the spec carries under a key."""
@@ -126,23 +126,23 @@ def _prepare_process() -> None:
 
 
 def _identify(job: Job) -> str:
-    return wiring.identify(job.config)
+    return heavy.identify(job.config)
 
 
 def _platform(job: Job) -> Platform:
-    return wiring.platform(job.config)
+    return heavy.platform(job.config)
 
 
 def _rates(job: Job) -> object:
-    return wiring.rates(job.config, job.record("platform", Platform))
+    return heavy.rates(job.config, job.record("platform", Platform))
 
 
 def _intake(job: Job) -> CleanModel:
-    return wiring.intake(job.config, job.digest, job.work)
+    return heavy.intake(job.config, job.digest, job.work)
 
 
 def _capture(job: Job) -> CalibrationSet:
-    return wiring.capture(
+    return heavy.capture(
         job.config, job.digest, job.work, seed=job.spec["seed"], progress=job.progress
     )
 
@@ -150,7 +150,7 @@ def _capture(job: Job) -> CalibrationSet:
 def _statistics(job: Job) -> Statistics:
     model, model_dir = job.parent("model", CleanModel)
     calibration, frames_dir = job.parent("calibration", CalibrationSet)
-    return wiring.statistics(
+    return heavy.statistics(
         job.config,
         (model, model_dir),
         (calibration, frames_dir),
@@ -162,7 +162,7 @@ def _statistics(job: Job) -> Statistics:
 
 def _quantize(job: Job) -> QuantizedModel:
     statistics = job.parent("statistics", Statistics) if job.spec["statistics"] else None
-    return wiring.quantize(
+    return heavy.quantize(
         job.config,
         job.parent("model", CleanModel),
         job.record("recipe", Recipe),
@@ -173,7 +173,7 @@ def _quantize(job: Job) -> QuantizedModel:
 
 
 def _build(job: Job) -> Engine:
-    return wiring.build(
+    return heavy.build(
         job.config,
         job.parent("quantized", QuantizedModel),
         job.record("platform", Platform),
@@ -185,7 +185,7 @@ def _build(job: Job) -> Engine:
 
 
 def _evaluate(job: Job) -> object:
-    return wiring.evaluate(
+    return heavy.evaluate(
         job.config,
         (job.record("engine", Engine), job.record("baseline", Engine)),
         job.parent("model", CleanModel),
@@ -196,7 +196,7 @@ def _evaluate(job: Job) -> object:
 
 
 def _measure(job: Job) -> object:
-    return wiring.measure(
+    return heavy.measure(
         job.config,
         job.record("engines", dict[str, Engine]),
         job.parent("model", CleanModel),
@@ -207,7 +207,7 @@ def _measure(job: Job) -> object:
 
 
 def _check(job: Job) -> str:
-    wiring.check_release(job.config, str(job.spec["release"]))
+    heavy.check_release(job.config, str(job.spec["release"]))
     return "good"
 
 

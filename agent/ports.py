@@ -176,8 +176,12 @@ class Releases(Protocol):
         """Return the id of the release that `current` points to."""
         ...
 
-    def engine_digest(self, release: str) -> str | None:
-        """Return the sha256 that the release states for its engine, None if it can't be read."""
+    def path(self, release: str) -> str:
+        """Return the directory of a release."""
+        ...
+
+    def identity(self, release: str) -> str | None:
+        """Return what identifies the release's content (`identity` in model.json), or None."""
         ...
 
     def create(self, release: str, files: Mapping[str, bytes | str]) -> None:

@@ -45,11 +45,11 @@ class FileReleases:
         except OSError:
             return None
 
-    def engine_digest(self, release: str) -> str | None:
-        """Return the sha256 that the release states for its engine, None if it can't be read."""
+    def identity(self, release: str) -> str | None:
+        """Return what identifies the release's content (`identity` in model.json), or None."""
         try:
             stated = json.loads((self._releases / release / "model.json").read_bytes())
-            return str(stated["engine"]["sha256"])
+            return str(stated["identity"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -85,11 +85,7 @@ class Chain:
         platform = self.platform()
         model = self.intake()
         calibration = self.capture()
-        found = self._predicted(self.candidates(platform), model, platform)
-        made = [
-            self.make(candidate, model, calibration, platform)
-            for candidate in self._counted("build", found)
-        ]
+        made = self.built(platform, model, calibration)
         judged = self._judged(made, model, calibration)
         measured = self.measure(judged, model, calibration)
         return Outcome(
@@ -160,22 +156,38 @@ class Chain:
         spec = {"quantized": quantized.digest, "batch": batch, "platform": platform}
         return self._artifact("build", digest, spec, Engine)
 
-    def make(
-        self,
-        candidate: Candidate,
-        model: CleanModel,
-        calibration: CalibrationSet,
-        platform: Platform,
-    ) -> Candidate:
-        """Quantize and build one candidate; its own trouble ends only itself."""
-        if candidate.failure:
-            return candidate
-        try:
-            quantized = self.quantize(candidate.recipe, model, calibration)
-            engine = self.build(quantized, candidate.batch, platform)
-        except (QuantizeError, BuildError, JobError) as error:
-            return _failed(candidate, error)
-        return replace(candidate, quantized=quantized, engine=engine)
+    def quantized(
+        self, platform: Platform, model: CleanModel, calibration: CalibrationSet
+    ) -> list[Candidate]:
+        """Return every candidate with its graph; one's own trouble ends only itself."""
+        found = self._predicted(self.candidates(platform), model, platform)
+        made = []
+        for candidate in self._counted("quantize", found):
+            if candidate.failure:
+                made.append(candidate)
+                continue
+            try:
+                quantized = self.quantize(candidate.recipe, model, calibration)
+                made.append(replace(candidate, quantized=quantized))
+            except (QuantizeError, JobError) as error:
+                made.append(_failed(candidate, error))
+        return made
+
+    def built(
+        self, platform: Platform, model: CleanModel, calibration: CalibrationSet
+    ) -> list[Candidate]:
+        """Return every candidate with its engine; one's own trouble ends only itself."""
+        made = []
+        for candidate in self._counted("build", self.quantized(platform, model, calibration)):
+            if candidate.quantized is None:
+                made.append(candidate)
+                continue
+            try:
+                engine = self.build(candidate.quantized, candidate.batch, platform)
+                made.append(replace(candidate, engine=engine))
+            except (BuildError, JobError) as error:
+                made.append(_failed(candidate, error))
+        return made
 
     def evaluate(
         self, candidate: Candidate, baseline: Engine, model: CleanModel, calibration: CalibrationSet
@@ -300,7 +312,7 @@ class Chain:
     def _job(
         self, kind: str, spec: Mapping[str, object], result: type[RecordT], timeout_s: float
     ) -> RecordT:
-        counted = kind in {"build", "evaluate"}  # these count candidates, not their own steps
+        counted = kind in {"quantize", "build", "evaluate"}  # these count candidates, not their own steps
         return self.jobs.run(
             kind,
             {"config": configuration.dump(self.config), **spec},

@@ -9,7 +9,7 @@ import pytest
 from agent.adapters.releases_files import FileReleases
 from agent.core.errors import ActivationError, StoreError
 
-MODEL = b'{"engine": {"sha256": "abc"}}'
+MODEL = b'{"identity": "abc"}'
 
 
 def test_current_points_to_the_release_switched_to(tmp_path: Path) -> None:
@@ -19,7 +19,7 @@ def test_current_points_to_the_release_switched_to(tmp_path: Path) -> None:
     releases.switch("r1")
     assert releases.current() == "r1"
     assert (tmp_path / "current" / "model.onnx").read_bytes() == b"x"
-    assert releases.engine_digest("r1") == "abc"
+    assert releases.identity("r1") == "abc"
     releases.switch(None)
     assert not (tmp_path / "current").exists()
 

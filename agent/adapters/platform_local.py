@@ -1,0 +1,110 @@
+"""What this machine would execute an engine with, and what that runtime gains from."""
+
+from __future__ import annotations
+
+import platform as machine
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+import agent
+from agent.core.errors import BuildError
+from agent.core.lineage import Platform
+
+_NO_FP16 = (
+    "fp16 is not offered on ONNX Runtime's CPU provider: it has few FP16 kernels and converts "
+    "to FP32 and back around them, which only costs"
+)
+
+
+def find_platform(kind: str, board: Mapping[str, str | int | float | None]) -> Platform:
+    """Return the platform that `runtime.kind` names, or the best one for "auto".
+
+    Args:
+        kind: auto, tensorrt or onnxruntime.
+        board: Facts of the board, for the report.
+
+    Raises:
+        BuildError: "no_runtime" if what was named can't be used here.
+    """
+    if kind in {"auto", "tensorrt"}:
+        found = _tensorrt(board)
+        if found is not None:
+            return found
+        if kind == "tensorrt":
+            raise BuildError(
+                "runtime.kind is tensorrt, but TensorRT with a GPU is not usable from this Python",
+                code="no_runtime",
+                hint='on a Jetson: apt install python3-libnvinfer and a venv made with '
+                '--system-site-packages; elsewhere: runtime.kind = "onnxruntime"',
+            )
+    return _onnxruntime(board)
+
+
+def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform | None:
+    try:
+        tensorrt = import_module("tensorrt")
+        cuda = import_module("pycuda.driver")
+        cuda.init()
+        device = cuda.Device(0).name()
+    except ImportError:
+        return None
+    except RuntimeError:  # pycuda's errors: no driver, no device
+        return None
+    return Platform(
+        runtime="tensorrt",
+        runtime_version=str(tensorrt.__version__),
+        scheme="S8S8",
+        fp16_reason="",
+        device=device,
+        environment=_environment(board) | {"tensorrt": str(tensorrt.__version__), "gpu": device},
+    )
+
+
+def _onnxruntime(board: Mapping[str, str | int | float | None]) -> Platform:
+    import onnxruntime
+
+    providers = onnxruntime.get_available_providers()
+    on_gpu = "CUDAExecutionProvider" in providers
+    return Platform(
+        runtime="onnxruntime",
+        runtime_version=onnxruntime.__version__,
+        scheme="S8S8" if on_gpu else "U8S8",
+        fp16_reason="" if on_gpu else _NO_FP16,
+        device="CUDA" if on_gpu else _cpu_name(),
+        environment=_environment(board) | {"tensorrt": None, "providers": ", ".join(providers)},
+    )
+
+
+def _environment(
+    board: Mapping[str, str | int | float | None],
+) -> dict[str, str | int | float | None]:
+    return {
+        **board,
+        "cpu": _cpu_name(),
+        "cpus": psutil.cpu_count(),
+        "memory_mb": round(psutil.virtual_memory().total / 1e6),
+        "machine": machine.machine(),
+        "kernel": machine.release(),
+        "python": machine.python_version(),
+        "onnxruntime": _version("onnxruntime") or _version("onnxruntime-gpu"),
+        "quantd": agent.__version__,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in {"model name", "Model", "Hardware"}:
+            return value.strip()
+    return machine.processor() or machine.machine()

@@ -1,0 +1,105 @@
+"""The command line: one verb, one thing. Results on stdout, everything else on stderr.
+
+Exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import logging
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import agent
+from agent.core.errors import ConfigError, QuantdError
+
+_EPILOG = """\
+start here:
+  quantd demo                                  the whole job on this machine, nothing to configure
+  quantd check-config -c quantd.toml           what a configuration means, and what is wrong with it
+  quantd optimize -c quantd.toml               one run in the foreground
+  quantd run -c quantd.toml                    the daemon
+
+exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["job"]:  # a child of ours, not a person
+        from agent import job
+
+        return job.main(arguments[1])
+    options = _parser().parse_args(arguments)
+    _log_to_stderr(options)
+    try:
+        code: int = options.verb(options)
+    except QuantdError as error:
+        _show(error, as_json=getattr(options, "json", False))
+        return error.exit_code
+    except KeyboardInterrupt:
+        with contextlib.suppress(OSError):
+            sys.stderr.write("\ninterrupted: everything was put back\n")
+        return 130
+    except BrokenPipeError:  # `quantd report | head`
+        sys.stderr.close()
+        return 0
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quantd",
+        description="Find, prove and activate the best engine for your ONNX model on the device "
+        "that runs it, with frames of the device's own camera.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"quantd {agent.__version__}")
+    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    from agent.verbs import VERBS
+
+    for verb in VERBS:
+        sub = verbs.add_parser(
+            verb.name,
+            help=verb.summary,
+            description=verb.summary[0].upper() + verb.summary[1:] + ".",
+            epilog=verb.example and f"example:\n  {verb.example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for flags, details in verb.options:
+            sub.add_argument(*flags, **details)
+        sub.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
+        sub.set_defaults(verb=verb.run, name=verb.name)
+    return parser
+
+
+def _log_to_stderr(options: argparse.Namespace) -> None:
+    chatty = options.verbose or options.name == "run"
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO if chatty else logging.WARNING,
+        format="%(levelname)s %(name)s: %(message)s",
+    )
+    if options.name != "run":  # the daemon has its own way of stopping
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _show(error: QuantdError, *, as_json: bool) -> None:
+    if as_json:
+        body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
+        sys.stdout.write(json.dumps(body) + "\n")
+    sys.stderr.write(f"error: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"hint:  {error.hint}\n")
+
+
+Run = Callable[[argparse.Namespace], int]
+Options = Sequence[tuple[tuple[str, ...], dict[str, Any]]]
+
+__all__ = ["ConfigError", "main"]

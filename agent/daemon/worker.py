@@ -1,0 +1,73 @@
+"""One thread, one job at a time; it posts events and owns no state of the daemon."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from agent.core.command import Stage
+from agent.core.errors import QuantdError
+from agent.core.supervision import Ended, Event, Progressed, Work
+from agent.ports import Clock
+from agent.stages.chain import Observe
+
+_LOG = logging.getLogger(__name__)
+_OUTCOME = {"canceled": Stage.CANCELED, "timed_out": Stage.TIMED_OUT}
+
+Perform = Callable[[Work, Observe, threading.Event], tuple[Stage, str, str]]
+"""Called as perform(work, observe, cancelled); returns (stage, detail, result reference)."""
+
+
+class Worker:
+    """Runs work handed to it in a thread of its own.
+
+    Args:
+        perform: Does the work; raises a QuantdError where it fails.
+        post: Puts an event into the daemon's mailbox.
+        clock: For the times of progress events.
+    """
+
+    def __init__(self, perform: Perform, post: Callable[[Event], None], clock: Clock) -> None:
+        self._perform = perform
+        self._post = post
+        self._clock = clock
+        self._cancelled = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, work: Work) -> None:
+        """Start the work; the daemon starts the next only when this one has ended."""
+        self._cancelled = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, args=(work, self._cancelled), name="worker", daemon=True
+        )
+        self._thread.start()
+
+    def cancel(self) -> None:
+        """Ask the running work to end; its end is an event as always."""
+        self._cancelled.set()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the running work; return True if the worker is idle."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            return not self._thread.is_alive()
+        return True
+
+    def _run(self, work: Work, cancelled: threading.Event) -> None:
+        def observe(stage: str, done: int, total: int, note: str) -> None:
+            self._post(
+                Progressed(work.run_id, stage, done, total, note, self._clock.monotonic_ns())
+            )
+
+        try:
+            stage, detail, result = self._perform(work, observe, cancelled)
+            self._post(Ended(work.run_id, stage, "", detail, result))
+        except QuantdError as error:
+            stage = _OUTCOME.get(error.code, Stage.FAILED)
+            _LOG.error("work_failed run_id=%s code=%s %s", work.run_id, error.code, error.message)
+            self._post(Ended(work.run_id, stage, error.code, str(error)))
+        except Exception as error:  # the worker must outlive a bug, and the bug must be seen
+            _LOG.exception("work_crashed run_id=%s", work.run_id)
+            detail = f"{type(error).__name__}: {error}"
+            self._post(Ended(work.run_id, Stage.FAILED, "internal", detail))

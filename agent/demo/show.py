@@ -1,0 +1,186 @@
+"""The demo itself: set the scene, play the operator, show what came out."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.core.errors import JobError, QuantdError
+from agent.demo.broker import start_broker
+from agent.demo.material import car_video, face_detector
+from agent.demo.operator import Operator, make_key
+from agent.terminal import ProgressBars, show, summary
+
+DEVICE = "demo-device"
+_CONFIG = """\
+# Written by `quantd demo`. Change model.path and camera.uri to try your own.
+[device]
+id = "{device}"
+
+[camera]
+uri = "{camera}"
+width = 640
+height = 480
+
+[model]
+name = "centerface"
+path = "{model}"
+
+[model.input]
+width = 640
+height = 480
+color = "RGB"
+
+[calibration]
+frames = 32
+holdout = 16
+window_s = {window_s}
+
+[measure]
+warmup_s = 1
+duration_s = {duration_s}
+rounds = 5
+idle_s = 1
+
+[limits]
+sqnr_db = {sqnr_db}
+
+[mqtt]
+host = "{host}"
+port = {port}
+root = "quantd"
+
+[commands]
+keys_dir = "{keys}"
+
+[storage]
+dir = "{state}"
+"""
+
+
+def demo(directory: Path, *, window_s: float, duration_s: float, sqnr_db: float) -> dict[str, Any]:
+    """Run the main job on real parts and return the report.
+
+    Args:
+        directory: Where everything lies afterwards; kept.
+        window_s: Seconds of live camera to calibrate from.
+        duration_s: Seconds of measuring per candidate.
+        sqnr_db: The fidelity limit.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        broker = stack.enter_context(start_broker(directory / "broker"))
+        show(f"broker   {broker.kind} on {broker.host}:{broker.port}")
+        camera = stack.enter_context(_camera(car_video(), directory))
+        show(f"camera   {camera}, live from {car_video().name}")
+        key = make_key(directory / "keys")
+        config = directory / "quantd.toml"
+        config.write_text(
+            _CONFIG.format(
+                device=DEVICE,
+                camera=camera,
+                model=face_detector(),
+                window_s=window_s,
+                duration_s=duration_s,
+                sqnr_db=sqnr_db,
+                host=broker.host,
+                port=broker.port,
+                keys=directory / "keys",
+                state=directory / "state",
+            )
+        )
+        daemon = stack.enter_context(_daemon(config, directory / "daemon.log"))
+        show(f"daemon   pid {daemon.pid}, log {directory / 'daemon.log'}")
+        topic = f"quantd/v1/{DEVICE}"
+        operator = stack.enter_context(Operator(broker.host, broker.port, topic, key))
+
+        def alive() -> None:
+            if daemon.poll() is not None:
+                raise JobError(
+                    f"the daemon ended with {daemon.returncode}",
+                    hint=f"see {directory / 'daemon.log'}",
+                )
+
+        operator.wait_online(30, alive)
+        command = operator.command("reoptimize", {})
+        show(f"operator {DEVICE} is online; sent reoptimize to {topic}/cmd/{command}")
+        with ProgressBars() as bars:
+            result = _follow(operator, command, bars, alive)
+    if result.get("stage") != "SUCCEEDED" and not result.get("result_ref"):
+        reason = result.get("reason") or {}
+        raise QuantdError(
+            f"the device answered {result.get('stage')}: {reason.get('detail', '')}",
+            code=str(reason.get("code") or "failed"),
+            hint=f"see {directory / 'daemon.log'}",
+        )
+    folder = Path(result["result_ref"])
+    report: dict[str, Any] = json.loads((folder / "report.json").read_bytes())
+    for name in ("report.json", "report.html"):
+        (directory / name).write_bytes((folder / name).read_bytes())
+    summary(report, directory=directory, release=directory / "state" / "current")
+    return report
+
+
+def _follow(operator: Operator, command: str, bars: ProgressBars, alive: Any) -> dict[str, Any]:
+    """Show the stages as the device reports them; return its last answer."""
+    last: dict[str, Any] = {}
+    for kind, message in operator.follow(command, 3600, alive):
+        if kind != f"res/{command}":
+            continue
+        last = message
+        progress = message.get("progress") or {}
+        if progress.get("step"):
+            percent = progress.get("pct")
+            note = (message.get("reason") or {}).get("detail") or ""
+            bars.update(
+                progress["step"], int(percent or 0), 100 if percent is not None else 0, note
+            )
+    return last
+
+
+@contextlib.contextmanager
+def _camera(video: Path, directory: Path) -> Iterator[str]:
+    """Start the MJPEG server and yield its URL."""
+    with (directory / "camera.log").open("wb") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "agent.demo.camera_server", str(video), "0", "640x480"],
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    try:
+        line = server.stdout.readline().decode() if server.stdout else ""
+        if not line.startswith("READY "):
+            raise JobError(
+                "the demo's camera did not start", hint=f"see {directory / 'camera.log'}"
+            )
+        yield line.split()[1]
+    finally:
+        _end(server)
+
+
+@contextlib.contextmanager
+def _daemon(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "agent", "run", "-c", str(config)], stderr=out, stdout=out
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()

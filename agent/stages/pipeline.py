@@ -1,0 +1,209 @@
+"""One whole run: the chain, then choice, activation and report."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agent import config as configuration
+from agent.config import Config
+from agent.core.errors import ActivationError
+from agent.core.lineage import Activation, Candidate, Choice, digest_of
+from agent.core.prediction import PastMeasurement
+from agent.core.report import Report, compose
+from agent.ports import Clock, Jobs, Releases, Store
+from agent.stages.activate import RunCommand, activate
+from agent.stages.chain import Chain, Observe, Outcome
+from agent.stages.choose import choose
+from agent.stages.report import write_report
+
+_CHECK_TIMEOUT_S = 120.0
+_NOT_ATTEMPTED = "no feasible candidate, so nothing on the device was changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """What a run asks of the world.
+
+    Attributes:
+        run_command: Runs a user's reload and health commands.
+        write: Writes a file, complete or not at all: write(path, body).
+        render: Makes report.html from the report; in a child, since plotting is heavy.
+        remember: Told of what was measured, for later predictions.
+    """
+
+    store: Store
+    jobs: Jobs
+    clock: Clock
+    releases: Releases
+    run_command: RunCommand
+    write: Callable[[str, bytes], None]
+    history: Callable[[], tuple[PastMeasurement, ...]]
+    remember: Callable[[Sequence[PastMeasurement], str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which run, and why."""
+
+    run_id: str
+    trigger: str
+    started: str
+    directory: str
+
+
+def optimize(
+    config: Config, request: Request, ports: Ports, observe: Observe, cancelled: threading.Event
+) -> Report:
+    """Find the best engine and activate it; write report.json and report.html.
+
+    Returns:
+        The report; an infeasible choice is in it, not an error.
+
+    Raises:
+        QuantdError: of the stage that failed; the device is as it was.
+    """
+    chain = Chain(
+        config=config,
+        run_id=request.run_id,
+        store=ports.store,
+        jobs=ports.jobs,
+        clock=ports.clock,
+        history=ports.history(),
+        observe=observe,
+        cancelled=cancelled,
+    )
+    outcome = chain.run()
+    observe("choose", 0, 1, "")
+    choice = choose(outcome.candidates, config.objective, config.limits)
+    observe("choose", 1, 1, choice.candidate or "infeasible")
+    observe("activate", 0, 1, "")
+    activation = _activate(config, request, ports, outcome, choice, cancelled)
+    observe("activate", 1, 1, activation.state)
+    report = compose(
+        run_id=request.run_id,
+        device=config.device.id,
+        trigger=request.trigger,
+        started=request.started,
+        finished=ports.clock.utc(),
+        environment=outcome.platform.environment,
+        model=outcome.model,
+        calibration=outcome.calibration,
+        candidates=outcome.candidates,
+        choice=choice,
+        activation=activation,
+        timings_s=chain.timings_s,
+    )
+    observe("report", 0, 1, "")
+    ports.remember(_past(outcome), request.started)
+    _write(config, request, ports, outcome, report, cancelled)
+    observe("report", 1, 1, "")
+    return report
+
+
+def _activate(
+    config: Config,
+    request: Request,
+    ports: Ports,
+    outcome: Outcome,
+    choice: Choice,
+    cancelled: threading.Event,
+) -> Activation:
+    """Make the chosen engine a release and switch to it, unless its like is already active."""
+    current = ports.releases.current()
+    chosen = next((c for c in outcome.candidates if c.id == choice.candidate), None)
+    if chosen is None or chosen.engine is None:
+        return Activation(
+            state="not_attempted", release=current, previous=None, detail=_NOT_ATTEMPTED
+        )
+    facts = release_facts(config, outcome, chosen)
+    if current is not None and ports.releases.identity(current) == facts["identity"]:
+        return Activation(
+            state="unchanged", release=current, previous=None, detail="already active, not touched"
+        )
+    engine = chosen.engine
+    files: dict[str, bytes | str] = {
+        engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
+        "model.json": json.dumps({"release": request.run_id, **facts}, indent=2).encode(),
+    }
+
+    def check(release: str) -> None:
+        ports.jobs.run(
+            "check",
+            {"config": configuration.dump(config), "release": release},
+            str,
+            progress=lambda *_: None,
+            cancelled=cancelled,
+            timeout_s=_CHECK_TIMEOUT_S,
+        )
+
+    return activate(
+        request.run_id,
+        files,
+        config.activation,
+        releases=ports.releases,
+        run=ports.run_command,
+        check=check,
+    )
+
+
+def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
+    """Return what an application needs to use the engine: the contents of model.json."""
+    model, engine, quantized = outcome.model, chosen.engine, chosen.quantized
+    if engine is None or quantized is None:
+        raise ActivationError(f"{chosen.id} has no engine")
+    preprocess = configuration.dump(config)["model"]["input"]
+    height, width = (
+        model.inputs[0].shape[1:3] if preprocess["layout"] == "NHWC" else model.inputs[0].shape[2:4]
+    )
+    preprocess |= {"width": width, "height": height}
+    return {
+        "schema": 1,
+        "identity": digest_of("release-1", engine.file_digest, preprocess, chosen.batch),
+        "name": model.name,
+        "candidate": chosen.id,
+        "precision": chosen.recipe.precision,
+        "batch": chosen.batch,
+        "inputs": [asdict(t) for t in model.inputs],
+        "outputs": [asdict(t) for t in model.outputs],
+        "preprocess": preprocess,
+        "runtime": {
+            "kind": engine.runtime,
+            "version": engine.runtime_version,
+            "device": engine.device,
+        },
+        "engine": {
+            "file": engine.file,
+            "sha256": engine.file_digest,
+            "bytes": engine.size_bytes,
+        },
+        "lineage": {
+            "model_sha256": model.sha256,
+            "model": model.digest,
+            "calibration": outcome.calibration.digest,
+            "statistics": quantized.statistics,
+            "quantized": quantized.digest,
+            "engine": engine.digest,
+        },
+    }
+
+
+def _past(outcome: Outcome) -> tuple[PastMeasurement, ...]:
+    return tuple(
+        PastMeasurement(
+            model_sha256=outcome.model.sha256,
+            precision=c.recipe.precision,
+            runtime=c.runtime,
+            batch=c.batch,
+            power_mode=c.power_mode,
+            macs=outcome.model.macs,
+            latency_p50_ms=c.measurement.latency_ms.p50,
+            energy_j=c.measurement.energy_j,
+        )
+        for c in outcome.candidates
+        if c.measurement is not None
+    )

@@ -1,0 +1,11 @@
+"""The verbs of the command line; each calls one stage or the daemon through wiring."""
+
+from __future__ import annotations
+
+from agent.verbs.daily import DAILY
+from agent.verbs.looking import LOOKING
+from agent.verbs.single import SINGLE
+
+VERBS = (*DAILY, *SINGLE, *LOOKING)
+
+__all__ = ["VERBS"]

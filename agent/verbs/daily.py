@@ -1,0 +1,169 @@
+"""The verbs of every day: demo, optimize, run, activate, rollback."""
+
+from __future__ import annotations
+
+import argparse
+import threading
+from pathlib import Path
+
+from agent import config as configuration
+from agent.core.lineage import Activation
+from agent.terminal import ProgressBars, show, summary
+from agent.verbs.options import (
+    CAMERA,
+    CONFIG,
+    JSON,
+    MODEL,
+    OUTPUT,
+    RUNTIME,
+    Verb,
+    load,
+    print_json,
+)
+from agent.wiring import runs
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from agent.demo.show import demo
+
+    report = demo(
+        Path(options.output).absolute(),
+        window_s=options.window_s,
+        duration_s=options.duration_s,
+        sqnr_db=options.sqnr_db,
+    )
+    if options.json:
+        print_json(report)
+    return 3 if report["choice"]["infeasible"] else 0
+
+
+def _optimize(options: argparse.Namespace) -> int:
+    config = load(options)
+    configuration.require_source(config)
+    cancelled = threading.Event()
+    with ProgressBars() as bars:
+        try:
+            finished = runs.optimize(
+                config, trigger="command line", observe=bars.update, cancelled=cancelled
+            )
+        except KeyboardInterrupt:
+            cancelled.set()
+            raise
+    if options.output:
+        finished.export(Path(options.output))
+    if options.json:
+        print_json(finished.report)
+    else:
+        summary(
+            finished.report,
+            directory=Path(options.output or finished.directory),
+            release=Path(config.storage.dir, "current"),
+        )
+    return 3 if finished.infeasible else 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    config = load(options)
+    configuration.require_source(config)
+    return runs.daemon(config).run()
+
+
+def _activate(options: argparse.Namespace) -> int:
+    config = load(options)
+    if options.release:
+        done = runs.activate_release(config, options.release)
+    else:
+        configuration.require_source(config)
+        with ProgressBars() as bars:
+            finished = runs.optimize(
+                config,
+                trigger="command line",
+                observe=bars.update,
+                cancelled=threading.Event(),
+                run_id=runs.manual_run(config, new=False),
+            )
+        done = Activation(**finished.report["activation"])
+    return _tell(done, options)
+
+
+def _rollback(options: argparse.Namespace) -> int:
+    return _tell(runs.roll_back(load(options)), options)
+
+
+def _tell(done: Activation, options: argparse.Namespace) -> int:
+    if options.json:
+        print_json(done)
+    else:
+        show(f"{done.state}: release {done.release}" + (f" ({done.detail})" if done.detail else ""))
+    return 1 if done.state == "rolled_back" and options.name == "activate" else 0
+
+
+DAILY = (
+    Verb(
+        name="demo",
+        summary="run the whole job on this machine: real video, real model, real broker",
+        run=_demo,
+        options=(
+            (
+                ("--output",),
+                {"metavar": "DIR", "default": "quantd-demo", "help": "default: ./quantd-demo"},
+            ),
+            (
+                ("--window-s",),
+                {"type": float, "default": 15.0, "help": "seconds of live camera (default: 15)"},
+            ),
+            (
+                ("--duration-s",),
+                {
+                    "type": float,
+                    "default": 6.0,
+                    "help": "seconds of measuring per candidate (default: 6)",
+                },
+            ),
+            (
+                ("--sqnr-db",),
+                {
+                    "type": float,
+                    "default": 10.0,
+                    "help": "fidelity limit: lowest signal-to-quantization-noise ratio "
+                    "of any output, dB (default: 10)",
+                },
+            ),
+            JSON,
+        ),
+        example="quantd demo",
+    ),
+    Verb(
+        name="optimize",
+        summary="find the best engine in one run in the foreground, and activate it",
+        run=_optimize,
+        options=(CONFIG, MODEL, CAMERA, RUNTIME, OUTPUT, JSON),
+        example="quantd optimize -c quantd.toml --model faces.onnx --output result",
+    ),
+    Verb(
+        name="run",
+        summary="run the daemon: optimize on command, on schedule, and report over MQTT",
+        run=_run,
+        options=(CONFIG,),
+        example="quantd run -c /etc/quantd/quantd.toml",
+    ),
+    Verb(
+        name="activate",
+        summary="make a release current: the one named, or the choice of the last run by hand",
+        run=_activate,
+        options=(
+            (("release",), {"nargs": "?", "help": "id of an existing release"}),
+            CONFIG,
+            MODEL,
+            CAMERA,
+            RUNTIME,
+            JSON,
+        ),
+    ),
+    Verb(
+        name="rollback",
+        summary="go back to the release before the current one",
+        run=_rollback,
+        options=(CONFIG, JSON),
+    ),
+)

@@ -1,0 +1,109 @@
+"""The verbs that only look: status, report, doctor, check-config."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from agent import config as configuration
+from agent.core.errors import StoreError
+from agent.terminal import show, summary, table
+from agent.verbs.options import CAMERA, CONFIG, JSON, MODEL, Option, Verb, load, print_json
+from agent.wiring import runs
+
+_MARK = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
+
+
+def _status(options: argparse.Namespace) -> int:
+    found = runs.status(load(options))
+    if options.json:
+        print_json(found)
+        return 0
+    table(["", ""], [[key, _plain(value)] for key, value in found.items()])
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    config = load(options)
+    folder = runs.last_report(config, options.run)
+    if folder is None:
+        raise StoreError(
+            f"no report under {config.storage.dir}",
+            code="no_report",
+            hint="`quantd optimize -c ...` makes one",
+        )
+    report = json.loads((folder / "report.json").read_bytes())
+    if options.json:
+        print_json(report)
+    else:
+        summary(report, directory=folder, release=Path(config.storage.dir, "current"))
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from agent.doctor import examine
+
+    findings = examine(load(options))
+    if options.json:
+        print_json(findings)
+    else:
+        table(
+            ["", "what", "seen", "what mends it"],
+            [[_MARK[f.level], f.what, f.seen, f.cure] for f in findings],
+        )
+    return 1 if any(f.level == "problem" for f in findings) else 0
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    overrides: dict[str, Any] = {}
+    if options.model:
+        overrides["model.path"] = str(Path(options.model).absolute())
+    if options.camera:
+        overrides["camera.uri"] = options.camera
+    config, origin = configuration.load_with_origin(options.config, overrides=overrides)
+    if options.json:
+        print_json({"config": configuration.dump(config), "origin": origin})
+        return 0
+    for key, value in configuration.flatten(configuration.dump(config)).items():
+        sys.stdout.write(f"{key} = {json.dumps(value)}    # {origin.get(key, 'default')}\n")
+    if not (config.model.path and config.camera.uri):
+        show("note: model.path and camera.uri have no default; a run needs both")
+    return 0
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return "none" if value is None else str(value)
+
+
+_RUN: Option = (("run",), {"nargs": "?", "help": "id of a run (default: the last one)"})
+LOOKING = (
+    Verb(
+        name="status",
+        summary="show what is active, what ran last and what waits to be sent",
+        run=_status,
+        options=(CONFIG, JSON),
+    ),
+    Verb(
+        name="report",
+        summary="show the report of the last run, or of the one named",
+        run=_report,
+        options=(_RUN, CONFIG, JSON),
+    ),
+    Verb(
+        name="doctor",
+        summary="check this machine: runtime, camera, disk, broker, power sensor",
+        run=_doctor,
+        options=(CONFIG, JSON),
+    ),
+    Verb(
+        name="check-config",
+        summary="show what a configuration means and where each value comes from",
+        run=_check_config,
+        options=(CONFIG, MODEL, CAMERA, JSON),
+    ),
+)

@@ -1,0 +1,122 @@
+"""Single stages: each runs the chain as far as its own, taking up what was done before.
+
+`capture` begins a new run by hand; the others go on with the last one, so that
+`quantd capture`, `quantize`, `build`, `measure`, `choose`, `activate` can be done in steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from agent import config as configuration
+from agent.config import Config
+from agent.core.lineage import Candidate
+from agent.stages.chain import Chain
+from agent.terminal import ProgressBars
+from agent.verbs.options import CAMERA, CONFIG, JSON, MODEL, RUNTIME, Verb, load, print_json
+from agent.wiring import runs
+
+
+def _stage(run: Callable[[Chain], Any], *, new: bool = False) -> Callable[..., int]:
+    def verb(options: argparse.Namespace) -> int:
+        config = load(options)
+        configuration.require_source(config)
+        with ProgressBars() as bars:
+            chain = _chain(config, new=new, observe=bars.update)
+            try:
+                result = run(chain)
+            except KeyboardInterrupt:
+                chain.cancelled.set()
+                raise
+        if options.json:
+            print_json(result)
+        else:
+            _describe(result, chain)
+        return 0
+
+    return verb
+
+
+def _chain(config: Config, *, new: bool, observe: Callable[..., None]) -> Chain:
+    run_id = runs.manual_run(config, new=new)
+    return runs.chain(config, run_id, observe, threading.Event())
+
+
+def _describe(result: Any, chain: Chain) -> None:
+    """Say where the result lies, one line a record."""
+    records = result if isinstance(result, (list, tuple)) else [result]
+    for record in records:
+        if isinstance(record, Candidate):
+            made = record.engine or record.quantized
+            where = record.failure or (made and chain.store.directory(made.digest))
+            sys.stdout.write(f"{record.id}: {where}\n")
+        else:
+            sys.stdout.write(f"{chain.store.directory(record.digest)}\n")
+
+
+def _quantize(chain: Chain) -> list[Candidate]:
+    return chain.quantized(chain.platform(), chain.intake(), chain.capture())
+
+
+def _build(chain: Chain) -> list[Candidate]:
+    return chain.built(chain.platform(), chain.intake(), chain.capture())
+
+
+def _measure(chain: Chain) -> list[Candidate]:
+    return list(chain.run().candidates)
+
+
+def _choose(options: argparse.Namespace) -> int:
+    from agent.stages.choose import choose
+    from agent.terminal import show
+
+    config = load(options)
+    configuration.require_source(config)
+    with ProgressBars() as bars:
+        outcome = _chain(config, new=False, observe=bars.update).run()
+    choice = choose(outcome.candidates, config)
+    if options.json:
+        print_json(choice)
+    else:
+        show(f"{choice.candidate or 'no feasible candidate'}: {choice.why}")
+    return 3 if choice.infeasible else 0
+
+
+_COMMON = (CONFIG, MODEL, CAMERA, RUNTIME, JSON)
+SINGLE = (
+    Verb(
+        name="capture",
+        summary="take calibration frames from the camera",
+        run=_stage(lambda chain: chain.capture(), new=True),
+        options=_COMMON,
+        example="quantd capture -c quantd.toml --camera v4l2:///dev/video0",
+    ),
+    Verb(
+        name="quantize",
+        summary="make every recipe's graph from the captured frames",
+        run=_stage(_quantize),
+        options=_COMMON,
+    ),
+    Verb(
+        name="build",
+        summary="build every candidate's engine",
+        run=_stage(_build),
+        options=_COMMON,
+    ),
+    Verb(
+        name="measure",
+        summary="measure every candidate's fidelity, latency and power",
+        run=_stage(_measure),
+        options=_COMMON,
+    ),
+    Verb(
+        name="choose",
+        summary="say which candidate is best under the limits, and why",
+        run=_choose,
+        options=_COMMON,
+    ),
+)

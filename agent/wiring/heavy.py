@@ -1,0 +1,389 @@
+"""The heavy stages with their adapters; each function runs in a job's own process."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agent.config import Config
+from agent.core.errors import ConfigError, PowerError, RunnerError
+from agent.core.lineage import (
+    CalibrationSet,
+    CleanModel,
+    Digest,
+    Engine,
+    Evaluation,
+    Measurements,
+    Platform,
+    QuantizedModel,
+    Recipe,
+    Statistics,
+)
+from agent.wiring.places import releases, store
+
+if TYPE_CHECKING:
+    from agent.core.prediction import DeviceRates
+    from agent.core.preprocess import InputSpec
+    from agent.ports import Camera, EngineRunner, PowerMeter, Progress, Tensors
+
+_BUILDS_ON_TENSORRT = "tensorrt"
+_BIND_FRAMES = 4  # held-out frames that measuring cycles through
+
+
+def input_spec(config: Config) -> InputSpec:
+    """Return how a frame becomes a tensor, as configured."""
+    from agent.core.preprocess import InputSpec
+
+    table = config.model.input
+    return InputSpec(**{name: getattr(table, name) for name in table.__struct_fields__})
+
+
+def open_camera(config: Config) -> Camera:
+    """Return the camera that the URI names."""
+    table = config.camera
+    size: dict[str, Any] = {"width": table.width, "height": table.height, "fps": table.fps}
+    scheme = urlsplit(table.uri).scheme
+    if scheme in {"rtsp", "rtsps", "http", "https", "file", "v4l2"}:
+        from agent.adapters.camera_opencv import OpencvCamera
+
+        return OpencvCamera(table.uri, **size)
+    if scheme == "csi":
+        from agent.adapters.camera_gstreamer import GstreamerCamera
+
+        return GstreamerCamera(table.uri, **size)
+    if scheme == "images":
+        from agent.adapters.camera_images import ImagesCamera
+
+        return ImagesCamera(table.uri, **size)
+    if scheme == "profile":
+        from agent.adapters.camera_profile import ProfileCamera
+
+        return ProfileCamera(table.uri, **size)
+    if scheme == "synthetic":
+        from agent.adapters.camera_synthetic import SyntheticCamera
+
+        return SyntheticCamera(table.uri, **size)
+    raise ConfigError(
+        f'camera.uri = "{table.uri}" is not understood',
+        hint="v4l2:///dev/video0, csi://0, rtsp://..., http://... (MJPEG), file:///clip.mp4, "
+        "images:///dir, profile:///profiles.csv or synthetic://",
+    )
+
+
+def identify(config: Config) -> str:
+    """Return the identity of the user's model file, external data included."""
+    from agent.stages.intake import identify as identity
+
+    return identity(config.model)
+
+
+def platform(config: Config) -> Platform:
+    """Return the machine and the runtime that will execute."""
+    from agent.adapters.board_sysfs import read_board
+    from agent.adapters.platform_local import find_platform
+
+    return find_platform(config.runtime.kind, read_board().facts())
+
+
+def rates(config: Config, found: Platform) -> DeviceRates:
+    """Return what this device computes per second, by a short micro-benchmark."""
+    if found.runtime == _BUILDS_ON_TENSORRT:
+        raise RunnerError("no micro-benchmark for TensorRT in this version")
+    from agent.adapters.rates_onnxruntime import measure_rates
+
+    return measure_rates(config.runtime.threads, scheme=found.scheme)
+
+
+def intake(config: Config, digest: Digest, work: str) -> CleanModel:
+    """Run the intake stage."""
+    from agent.adapters.intake_onnx import OnnxIntake
+    from agent.stages.intake import intake as stage
+
+    return stage(config.model, input_spec(config), digest=digest, work=work, intake=OnnxIntake())
+
+
+def capture(
+    config: Config, digest: Digest, work: str, *, seed: int, progress: Progress
+) -> CalibrationSet:
+    """Run the capture stage."""
+    from agent.adapters.clock_system import SystemClock
+    from agent.adapters.frames_opencv import OpencvFrames
+    from agent.stages.capture import capture as stage
+
+    with open_camera(config) as camera:
+        return stage(
+            config.calibration,
+            digest=digest,
+            work=work,
+            camera=camera,
+            frames=OpencvFrames(),
+            clock=SystemClock(),
+            seed=seed,
+            progress=progress,
+        )
+
+
+def tensors(
+    config: Config, model: CleanModel, folder: Path, names: tuple[str, ...], batch: int = 1
+) -> Iterator[Tensors]:
+    """Yield the model's input for each frame, or for each group of `batch` frames."""
+    import numpy as np
+
+    from agent.adapters.frames_opencv import OpencvFrames
+    from agent.core.preprocess import resolved, to_tensor
+
+    (tensor,) = model.inputs
+    spec = resolved(input_spec(config), tensor.shape)
+    frames = OpencvFrames()
+    group: list[Any] = []
+    for name in names:
+        group.append(to_tensor(frames.read(str(folder / "frames" / name), spec), spec))
+        if len(group) == batch:
+            yield {tensor.name: group[0] if batch == 1 else np.concatenate(group)}
+            group = []
+
+
+def statistics(
+    config: Config,
+    model: tuple[CleanModel, Path],
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    digest: Digest,
+    work: str,
+    progress: Progress,
+) -> Statistics:
+    """Run the calibration pass."""
+    from agent.adapters.quantizer_onnx import OnnxQuantizer
+    from agent.stages.quantize import collect_statistics
+
+    frames = calibration[0].frames
+    return collect_statistics(
+        model[0],
+        str(model[1] / "model.onnx"),
+        tensors(config, model[0], calibration[1], frames),
+        len(frames),
+        digest=digest,
+        calibration=calibration[0].digest,
+        work=work,
+        quantizer=OnnxQuantizer(config.runtime.threads),
+        progress=progress,
+    )
+
+
+def quantize(
+    config: Config,
+    model: tuple[CleanModel, Path],
+    recipe: Recipe,
+    found: tuple[Statistics, Path] | None,
+    *,
+    digest: Digest,
+    work: str,
+) -> QuantizedModel:
+    """Run the quantize stage."""
+    from agent.adapters.quantizer_onnx import OnnxQuantizer
+    from agent.stages.quantize import quantize as stage
+
+    return stage(
+        model[0],
+        str(model[1] / "model.onnx"),
+        recipe,
+        found[0] if found else None,
+        str(found[1] / "statistics.npz") if found else None,
+        digest=digest,
+        work=work,
+        quantizer=OnnxQuantizer(config.runtime.threads),
+    )
+
+
+def build(
+    config: Config,
+    quantized: tuple[QuantizedModel, Path],
+    found: Platform,
+    *,
+    batch: int,
+    digest: Digest,
+    work: str,
+    progress: Progress,
+) -> Engine:
+    """Run the build stage."""
+    from agent.adapters.clock_system import SystemClock
+    from agent.stages.build import build as stage
+
+    builder: Any
+    if found.runtime == _BUILDS_ON_TENSORRT:
+        from agent.adapters.builder_tensorrt import TensorrtBuilder
+
+        builder = TensorrtBuilder(config.runtime.workspace_mb)
+    else:
+        from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
+
+        builder = OnnxruntimeBuilder(config.runtime.threads)
+    return stage(
+        quantized[0],
+        str(quantized[1] / "model.onnx"),
+        batch,
+        digest=digest,
+        work=work,
+        builder=builder,
+        clock=SystemClock(),
+        progress=progress,
+    )
+
+
+def runner(config: Config, runtime: str, path: Path) -> EngineRunner:
+    """Return the runner of an engine file, not yet entered."""
+    if runtime == _BUILDS_ON_TENSORRT:
+        from agent.adapters.runner_tensorrt import TensorrtRunner
+
+        return TensorrtRunner(str(path))
+    from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
+
+    return OnnxruntimeRunner(str(path), config.runtime.threads)
+
+
+def evaluate(
+    config: Config,
+    engines: tuple[Engine, Engine],
+    model: tuple[CleanModel, Path],
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    digest: Digest,
+    progress: Progress,
+) -> Evaluation:
+    """Run the evaluate stage for (engine, baseline)."""
+    import psutil
+
+    from agent.stages.evaluate import evaluate as stage
+
+    engine, baseline = engines
+    kept = store(config)
+    process = psutil.Process()
+
+    def make(which: Engine) -> Callable[[], EngineRunner]:
+        path = Path(kept.directory(which.digest), which.file)
+        return lambda: runner(config, which.runtime, path)
+
+    def held_out() -> Iterator[Tensors]:
+        return tensors(config, model[0], calibration[1], calibration[0].holdout, batch=engine.batch)
+
+    return stage(
+        engine,
+        digest=digest,
+        make_runner=make(engine),
+        make_baseline=make(baseline),
+        tensors=held_out,
+        task=config.model.task,
+        memory=lambda: int(process.memory_info().rss),
+        user_metric=_user_metric(config.model.task.kind),
+        progress=progress,
+    )
+
+
+def measure(
+    config: Config,
+    engines: Mapping[str, Engine],
+    model: tuple[CleanModel, Path],
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    seed: int,
+    progress: Progress,
+) -> Measurements:
+    """Run the measure stage for all engines together."""
+    from agent.adapters.board_sysfs import temperature_c
+    from agent.adapters.clock_system import SystemClock
+    from agent.stages.measure import measure as stage
+
+    kept = store(config)
+    largest = max(engine.batch for engine in engines.values())
+    names = calibration[0].holdout
+    wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
+    with ExitStack() as stack:
+        meter, reason = _power_meter(config, stack)
+        return stage(
+            engines,
+            config.measure,
+            make_runner=lambda engine: runner(
+                config, engine.runtime, Path(kept.directory(engine.digest), engine.file)
+            ),
+            tensors=lambda engine: list(
+                tensors(config, model[0], calibration[1], wanted, batch=engine.batch)
+            )[:_BIND_FRAMES],
+            meter=meter,
+            power_reason=reason,
+            clock=SystemClock(),
+            thermal=temperature_c,
+            seed=seed,
+            progress=progress,
+        )
+
+
+def check_release(config: Config, release: str) -> None:
+    """Load a release's engine as an application would, and run it once.
+
+    Raises:
+        RunnerError: if it doesn't load, run, or match its stated digest.
+    """
+    from agent.stages.evaluate import check_release as stage
+
+    folder = Path(releases(config).path(release))
+    stage(folder, lambda runtime, path: runner(config, runtime, path))
+
+
+def power_source(config: Config) -> tuple[str, str]:
+    """Return the name of the power sensor that would be used, or "" and why there is none."""
+    with ExitStack() as stack:
+        meter, reason = _power_meter(config, stack)
+        return (f"{meter.source}, rail {meter.rail}" if meter else ""), reason
+
+
+def _user_metric(kind: str) -> Callable[..., float] | None:
+    """Load `module:function` where the task names one."""
+    if ":" not in kind:
+        return None
+    module, function = kind.split(":")
+    try:
+        found: Callable[..., float] = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as e:
+        raise ConfigError(
+            f'model.task.kind = "{kind}": {e}',
+            hint="the module must be importable by the Python that runs quantd",
+        ) from e
+    return found
+
+
+def _power_meter(config: Config, stack: ExitStack) -> tuple[PowerMeter | None, str]:
+    """Return the meter, entered, or None and the reason in words."""
+    wanted = config.measure.power
+    if wanted == "none":
+        return None, 'not measured: measure.power is "none"'
+    tried = []
+    for name in ("jtop", "ina3221", "nvml", "rapl") if wanted == "auto" else (wanted,):
+        try:
+            return stack.enter_context(_meter(name)), ""
+        except PowerError as error:
+            if wanted != "auto":
+                raise
+            tried.append(f"{name}: {error.message}")
+    return None, "no power sensor on this machine (" + "; ".join(tried) + ")"
+
+
+def _meter(name: str) -> PowerMeter:
+    if name == "jtop":
+        from agent.adapters.power_jtop import JtopPowerMeter
+
+        return JtopPowerMeter()
+    if name == "ina3221":
+        from agent.adapters.power_ina3221 import Ina3221PowerMeter
+
+        return Ina3221PowerMeter()
+    if name == "nvml":
+        from agent.adapters.power_nvml import NvmlPowerMeter
+
+        return NvmlPowerMeter()
+    from agent.adapters.power_rapl import RaplPowerMeter
+
+    return RaplPowerMeter()

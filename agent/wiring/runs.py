@@ -1,0 +1,206 @@
+"""Whole runs, in the foreground and in the daemon, and what can be seen of past ones."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent import config as configuration
+from agent.adapters.clock_system import SystemClock
+from agent.adapters.commands_subprocess import run_command
+from agent.adapters.jobs_subprocess import SubprocessJobs
+from agent.config import Config
+from agent.core.errors import StoreError
+from agent.core.lineage import Activation
+from agent.disk import write_atomically
+from agent.stages import activate as activation
+from agent.stages.chain import Chain, Observe
+from agent.stages.pipeline import Ports, Request
+from agent.stages.pipeline import optimize as run_pipeline
+from agent.wiring import places
+
+if TYPE_CHECKING:
+    from agent.core.prediction import PastMeasurement
+    from agent.core.report import Report
+
+_CHECK_TIMEOUT_S = 120.0
+_MANUAL = "manual-run"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A run that came to its end: the report as it was written, and where it lies."""
+
+    report: dict[str, Any]
+    directory: Path
+    release: Path | None
+
+    @property
+    def infeasible(self) -> bool:
+        """Return True if no candidate met the limits."""
+        return bool(self.report["choice"]["infeasible"])
+
+    def export(self, target: Path) -> None:
+        """Copy the reports and, if one was made, the release's files to another folder."""
+        target.mkdir(parents=True, exist_ok=True)
+        sources = [*self.directory.glob("report.*")]
+        if self.release is not None:
+            sources += [p for p in self.release.iterdir() if not p.name.startswith("report.")]
+        for source in sources:
+            write_atomically(target / source.name, source.read_bytes())
+
+
+def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Event) -> Chain:
+    """Return the heavy stages of one run."""
+    return Chain(
+        config=config,
+        run_id=run_id,
+        store=places.store(config),
+        jobs=SubprocessJobs(),
+        clock=SystemClock(),
+        history=history(config),
+        observe=observe,
+        cancelled=cancelled,
+    )
+
+
+def manual_run(config: Config, *, new: bool) -> str:
+    """Return the id of the run that the single-stage verbs work on, a new one if asked."""
+    note = Path(config.storage.dir, _MANUAL)
+    if not new and note.is_file():
+        return note.read_text().strip()
+    run_id = places.new_id()
+    write_atomically(note, run_id.encode())
+    return run_id
+
+
+def history(config: Config) -> tuple[PastMeasurement, ...]:
+    """Return what this device measured before."""
+    with places.journal(config) as journal:
+        return journal.measurements()
+
+
+def optimize(
+    config: Config,
+    *,
+    trigger: str,
+    observe: Observe,
+    cancelled: threading.Event,
+    run_id: str = "",
+) -> Finished:
+    """Run everything once; see `stages.pipeline.optimize`."""
+    clock = SystemClock()
+    run_id = run_id or places.new_id()
+    directory = Path(config.storage.dir, "runs", run_id)
+    store = places.store(config)
+    store.sweep()
+    request = Request(run_id=run_id, trigger=trigger, started=clock.utc(), directory=str(directory))
+    ports = Ports(
+        store=store,
+        jobs=SubprocessJobs(),
+        clock=clock,
+        releases=places.releases(config),
+        run_command=run_command,
+        write=lambda path, body: write_atomically(path, body),
+        history=lambda: history(config),
+        remember=_rememberer(config),
+    )
+    report: Report = run_pipeline(config, request, ports, observe, cancelled)
+    _tidy(config)
+    current = places.releases(config).current()
+    release = report.activation.release
+    return Finished(
+        report=json.loads((directory / "report.json").read_bytes()),
+        directory=directory,
+        release=Path(config.storage.dir, "releases", release)
+        if release and release == current
+        else None,
+    )
+
+
+def activate_release(config: Config, release: str) -> Activation:
+    """Make an existing release current, with all checks."""
+    return activation.switch(
+        release,
+        config.activation,
+        releases=places.releases(config),
+        run=run_command,
+        check=_checker(config),
+    )
+
+
+def roll_back(config: Config) -> Activation:
+    """Go back to the newest earlier release that loads."""
+    releases = places.releases(config)
+    return activation.roll_back(
+        config.activation,
+        releases=releases,
+        earlier=releases.ids(),
+        run=run_command,
+        check=_checker(config),
+    )
+
+
+def last_report(config: Config, run_id: str | None = None) -> Path | None:
+    """Return the folder of a run's report, the newest if none is named."""
+    folders = sorted(Path(config.storage.dir, "runs").glob(f"{run_id or '*'}/report.json"))
+    return folders[-1].parent if folders else None
+
+
+def status(config: Config) -> dict[str, Any]:
+    """Return what is active, what ran last and what waits to be sent."""
+    if not Path(config.storage.dir).is_dir():
+        raise StoreError(
+            f"{config.storage.dir} is not there: nothing has run with this configuration",
+            hint="`quantd optimize -c ...` or `quantd run -c ...` makes it",
+        )
+    releases = places.releases(config)
+    last = last_report(config)
+    with places.journal(config) as journal:
+        waiting = journal.outbox_counts()
+        unfinished = [run.run_id for run in journal.unfinished()]
+    return {
+        "device": config.device.id,
+        "active release": releases.current(),
+        "releases": releases.ids(),
+        "last run": last.name if last else None,
+        "unfinished runs": unfinished,
+        "messages waiting": waiting.rows,
+        "storage": config.storage.dir,
+    }
+
+
+def _checker(config: Config) -> Callable[[str], None]:
+    def check(release: str) -> None:
+        SubprocessJobs().run(
+            "check",
+            {"config": configuration.dump(config), "release": release},
+            str,
+            progress=lambda *_: None,
+            cancelled=threading.Event(),
+            timeout_s=_CHECK_TIMEOUT_S,
+        )
+
+    return check
+
+
+def _rememberer(config: Config) -> Callable[[Sequence[PastMeasurement], str], None]:
+    def remember(measured: Sequence[PastMeasurement], utc: str) -> None:
+        with places.journal(config) as journal:
+            journal.remember(measured, utc)
+
+    return remember
+
+
+def _tidy(config: Config) -> None:
+    """Keep the store within storage.max_mb and drop old runs' frames if only stats are kept."""
+    store = places.store(config)
+    store.prune(config.storage.max_mb * 1_000_000, used=())
+    runs = sorted(Path(config.storage.dir, "runs").iterdir())
+    for old in runs[:-50]:
+        shutil.rmtree(old, ignore_errors=True)
