@@ -1,0 +1,153 @@
+"""Histograms of tensors: taken frame by frame, merged exactly, stored, cut to a range.
+
+Bins lie over [-2^exponent, 2^exponent). As every range is a power of two, a histogram is
+brought to a wider range by adding neighbouring bins, so that merging parts gives what counting
+the whole at the wider range would have given, bin for bin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.errors import CalibrationError
+
+BINS = 4096
+"""Bins a side. The largest value fills at least half of a side: 2048 bins, as Migacz 2017 uses."""
+LOWEST_EXPONENT = -64
+"""Values below 2^-64 (5e-20) are noise of zero: no scale is made from them."""
+HIGHEST_EXPONENT = 120
+"""float32 ends at 2^128; beyond 2^120 a sum over one convolution may already overflow."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TensorHistogram:
+    """What is known of one tensor's values.
+
+    Attributes:
+        name: The tensor's name in the clean model.
+        minimum: Smallest value seen; NaN or infinite if such a value was seen.
+        maximum: Largest value seen, alike.
+        exponent: The bins lie over [-2^exponent, 2^exponent).
+        counts: Shape (2 * BINS,), int64, ascending; empty bins if no finite value was counted.
+        count: Values counted, the sum of counts; fewer than were seen where values are sampled.
+    """
+
+    name: str
+    minimum: float
+    maximum: float
+    exponent: int
+    counts: NDArray[np.int64]
+    count: int
+
+    @property
+    def bin_width(self) -> float:
+        """Return the width of a bin."""
+        return math.ldexp(1.0, self.exponent) / BINS
+
+    @property
+    def centers(self) -> NDArray[np.float64]:
+        """Return the centers of the bins, shape (2 * BINS,)."""
+        return (np.arange(-BINS, BINS, dtype=np.float64) + 0.5) * self.bin_width
+
+
+def exponent_of(minimum: float, maximum: float) -> int:
+    """Return the smallest exponent whose range [-2^e, 2^e) holds both finite values."""
+    _, exponent = math.frexp(max(abs(minimum), abs(maximum)))
+    return min(max(exponent, LOWEST_EXPONENT), HIGHEST_EXPONENT)
+
+
+def defect(histogram: TensorHistogram) -> str:
+    """Return why no range can be made of a tensor, empty if one can."""
+    low, high = histogram.minimum, histogram.maximum
+    if math.isnan(low) or math.isnan(high):
+        return "it has NaN values"
+    if math.isinf(low) or math.isinf(high):
+        return "it has infinite values"
+    largest = max(abs(low), abs(high))
+    if largest >= math.ldexp(1.0, HIGHEST_EXPONENT):
+        return f"its values reach {largest:g}"
+    if largest < math.ldexp(1.0, LOWEST_EXPONENT):
+        return "it is zero on every frame"
+    if low == high:
+        return f"it is {low:g} on every frame"
+    return "" if histogram.count else "none of its values were counted"
+
+
+def merge(first: TensorHistogram, second: TensorHistogram) -> TensorHistogram:
+    """Return the histogram of both parts together, at the wider of the two ranges."""
+    exponent = max(first.exponent, second.exponent)
+    return TensorHistogram(
+        name=first.name,
+        minimum=float(np.minimum(first.minimum, second.minimum)),  # NaN stays NaN
+        maximum=float(np.maximum(first.maximum, second.maximum)),
+        exponent=exponent,
+        counts=_coarsened(first, exponent) + _coarsened(second, exponent),
+        count=first.count + second.count,
+    )
+
+
+def to_arrays(histograms: Iterable[TensorHistogram]) -> dict[str, NDArray[Any]]:
+    """Return histograms as plain arrays, one row per tensor, for an npz file."""
+    rows = list(histograms)
+    counts = np.stack([h.counts for h in rows]) if rows else np.zeros((0, 2 * BINS), np.int64)
+    return {
+        "name": np.array([h.name for h in rows], dtype=np.str_),
+        "minimum": np.array([h.minimum for h in rows], dtype=np.float64),
+        "maximum": np.array([h.maximum for h in rows], dtype=np.float64),
+        "exponent": np.array([h.exponent for h in rows], dtype=np.int64),
+        "counts": counts,
+    }
+
+
+def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ...]:
+    """Return the histograms that `to_arrays` wrote.
+
+    Raises:
+        CalibrationError: "damaged" if the arrays are not what `to_arrays` makes.
+    """
+    kinds = {"name": "U", "minimum": "f", "maximum": "f", "exponent": "i", "counts": "i"}
+    wrong = [
+        key for key, kind in kinds.items() if key not in arrays or arrays[key].dtype.kind != kind
+    ]
+    if wrong:
+        raise CalibrationError(f"statistics lack {', '.join(wrong)}", code="damaged")
+    counts = arrays["counts"]
+    rows = len(arrays["name"])
+    shaped = counts.shape == (rows, 2 * BINS)
+    if not shaped or any(arrays[key].shape != (rows,) for key in kinds if key != "counts"):
+        raise CalibrationError(f"statistics have counts of shape {counts.shape}", code="damaged")
+    exponents = arrays["exponent"]
+    if rows and (counts.min() < 0 or not _within(exponents, LOWEST_EXPONENT, HIGHEST_EXPONENT)):
+        raise CalibrationError("statistics have counts or ranges that can't be", code="damaged")
+    return tuple(
+        TensorHistogram(
+            name=str(arrays["name"][row]),
+            minimum=float(arrays["minimum"][row]),
+            maximum=float(arrays["maximum"][row]),
+            exponent=int(exponents[row]),
+            counts=counts[row].astype(np.int64, copy=False),
+            count=int(counts[row].sum()),
+        )
+        for row in range(rows)
+    )
+
+
+def _within(values: NDArray[Any], low: int, high: int) -> bool:
+    return bool(values.min() >= low and values.max() <= high)
+
+
+def _coarsened(histogram: TensorHistogram, exponent: int) -> NDArray[np.int64]:
+    """Return the counts at a wider range: bin i goes to bin floor(i / 2^shift)."""
+    shift = min(exponent - histogram.exponent, 62)
+    if shift == 0:
+        return histogram.counts
+    target = (np.arange(-BINS, BINS) >> shift) + BINS
+    counts = np.zeros(2 * BINS, dtype=np.int64)
+    np.add.at(counts, target, histogram.counts)
+    return counts
