@@ -120,7 +120,8 @@ class LiveCamera:
             seen = f"the last of {self._sequence} came {(now_ns - self._last_ns) / 1e9:.1f} s ago"
         message = f"{self.source}: no new frame within {timeout_s:g} s; {seen}"
         if self._failure is not None:
-            message += f"; failed {self._failures} times since, last: {self._failure.message}"
+            reason = self._failure.message.removeprefix(f"{self.source}: ")
+            message += f"; failed {self._failures} times since, last: {reason}"
         hint = self._failure.hint if self._failure else ""
         return CameraError(message, code="timeout", hint=hint or "is the camera on and connected?")
 
