@@ -16,8 +16,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from agent.core.command import Command
     from agent.core.frame import Frame
     from agent.core.histogram import TensorHistogram
+    from agent.core.journal import (
+        Answered,
+        Arrival,
+        Entry,
+        Evicted,
+        OutboxCounts,
+        Outgoing,
+        PastMeasurement,
+        Row,
+        Run,
+    )
     from agent.core.lineage import CleanModel, Digest, Engine, QuantizedModel, Recipe
     from agent.core.preprocess import InputSpec
 
@@ -240,23 +252,30 @@ class Clock(Protocol):
 
 
 class Link(Protocol):
-    """The connection to the broker. Callbacks only put events into the daemon's mailbox."""
+    """The connection to the broker. Its threads only put LinkEvents into the daemon's mailbox."""
+
+    @property
+    def session(self) -> int:
+        """Return the number of the current or last connection, 0 before the first."""
 
     def start(self) -> None:
-        """Begin connecting in the background; never blocks, never gives up."""
-        ...
+        """Begin connecting in the background, or begin anew; never blocks, never gives up.
+
+        Raises:
+            ConfigError: if a TLS file can't be used.
+        """
 
     def send(self, topic: str, body: bytes, *, qos: int, retain: bool, expiry_s: int) -> int | None:
-        """Hand over one message; return its id for the acknowledgement, None if not connected."""
-        ...
+        """Hand over one message; return its id for the acknowledgement, None if not connected.
+
+        What is not acknowledged when the connection is lost is forgotten here.
+        """
 
     def acknowledge(self, message: int) -> None:
         """Tell the broker that a received command is safely stored."""
-        ...
 
     def stop(self, topic: str, farewell: bytes) -> None:
         """Publish the farewell (retained) if connected, and disconnect cleanly."""
-        ...
 
 
 class Notifier(Protocol):
@@ -264,19 +283,92 @@ class Notifier(Protocol):
 
     def ready(self, status: str) -> None:
         """Say that start-up is complete."""
-        ...
 
     def alive(self, status: str) -> None:
         """Pet the watchdog and show a status line."""
-        ...
 
     def stopping(self) -> None:
         """Say that a clean stop has begun."""
-        ...
+
+
+class Journal(Protocol):
+    """What must survive a crash: outbox, inbox, runs, counters, past measurements.
+
+    Every method may raise StoreError: "disk_full", "busy", "damaged" or "store".
+    """
+
+    def atomic(self) -> AbstractContextManager[None]:
+        """Make everything inside one transaction: on the disk together or not at all."""
+
+    def next(self, name: str) -> int:
+        """Count up and return a persisted counter, from 1."""
+
+    def append(self, message: Outgoing) -> int:
+        """Put a message into the outbox and return its key."""
+
+    def pending(self, after: int, count: int) -> Sequence[Row]:
+        """Return the next messages to send, in order, with keys above `after`."""
+
+    def delivered(self, keys: Sequence[int]) -> None:
+        """Forget delivered messages; events, results and reports stay for `resend` a while."""
+
+    def park(self, key: int, reason: str) -> None:
+        """Set aside a message that the broker will never take."""
+
+    def resend(self, streams: Sequence[str], first: int) -> int:
+        """Queue what was sent or parked again, from number `first` on; return how many."""
+
+    def evict(self) -> Sequence[Evicted]:
+        """Give up what has expired or is too much, least valuable first, and count it."""
+
+    def counts(self) -> OutboxCounts:
+        """Return what waits and what was lost."""
+
+    def receive(self, command: Command) -> Arrival:
+        """Store a command as RECEIVED unless its id is known; say which it is."""
+
+    def advance(self, command_id: str, answer: Answered) -> int:
+        """Store a command's stage; return its version, 0 if the inbox doesn't have the id.
+
+        Raises:
+            StoreError: "stage" if the stage may not follow the stored one.
+        """
+
+    def entry(self, command_id: str) -> Entry | None:
+        """Return what is known of a command."""
+
+    def unanswered(self) -> Sequence[Entry]:
+        """Return the commands without a final stage, oldest first."""
+
+    def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> int:
+        """Store that a run begins, or begins again; return the number of attempts so far."""
+
+    def update_run(self, run_id: str, *, stage: str = "", outcome: str = "") -> None:
+        """Store how far a run has come, or how it ended."""
+
+    def unfinished_runs(self) -> Sequence[Run]:
+        """Return the runs without an outcome, oldest first."""
+
+    def record(self, measurement: PastMeasurement) -> None:
+        """Keep a measurement for later predictions."""
+
+    def history(self, count: int) -> Sequence[PastMeasurement]:
+        """Return the newest measurements, newest first."""
+
+
+class Signatures(Protocol):
+    """The keys that may give commands."""
+
+    def verify(self, token: bytes) -> bytes:
+        """Return the signed claims as they are, JSON.
+
+        Raises:
+            CommandError: "bad_signature" with the reason.
+        """
 
 
 __all__ = [
     "Camera", "Clock", "Engine", "EngineBuilder", "EngineRunner", "FrameStore", "Intake", "Jobs",
-    "Link", "Notifier", "PowerMeter", "PowerSample", "Progress", "QuantizedModel", "Quantizer", "Releases",
-    "Store",
+    "Journal", "Link", "Notifier", "PowerMeter", "PowerSample", "Progress", "QuantizedModel",
+    "Quantizer", "Releases", "Signatures", "Store",
 ]  # fmt: skip

@@ -1,0 +1,155 @@
+"""One SQLite file: WAL, every commit on the disk before it counts, errors that say what to do.
+
+A damaged file is set aside and a new one begun; `renewed` says where the old one lies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from agent.core.errors import StoreError
+
+_LOG = logging.getLogger(__name__)
+_BUSY_MS = 5000
+_HINTS = {
+    "disk_full": "free some space, or lower storage.max_mb",
+    "busy": "another quantd process holds the database; try again",
+    "damaged": "restart quantd: it sets the file aside and begins a new one",
+    "store": "check the permissions of the folder",
+}
+
+Values = tuple[object, ...]
+
+
+class Database:
+    """A file with tables. Any thread may use it; one `atomic` block at a time.
+
+    Args:
+        path: The file, or ":memory:".
+        schema: SQL that creates the tables.
+        version: Number of the schema, kept as user_version.
+
+    Attributes:
+        renewed: Where a damaged file was set aside, empty if none was.
+
+    Raises:
+        StoreError: if the file can't be opened, or was made by a newer version.
+    """
+
+    def __init__(self, path: str, schema: str, version: int) -> None:
+        self._path = path
+        self._lock = threading.RLock()
+        self._depth = 0
+        self.renewed = ""
+        with self._errors():
+            try:
+                self._db = self._open(schema, version)
+            except sqlite3.DatabaseError as error:
+                if type(error) is not sqlite3.DatabaseError:  # locked, not permitted, disk full
+                    raise
+                self.renewed = self._set_aside()
+                _LOG.warning("database_damaged path=%s kept=%s: %s", path, self.renewed, error)
+                self._db = self._open(schema, version)
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._db.close()
+
+    @contextlib.contextmanager
+    def atomic(self) -> Iterator[None]:
+        """Make everything inside one transaction; blocks may be nested."""
+        with self._lock, self._errors():
+            if self._depth == 0:
+                self._db.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+                if self._depth == 1:
+                    self._db.execute("COMMIT")
+            except BaseException:
+                if self._depth == 1 and self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth -= 1
+
+    def read(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
+        """Return the rows of a query."""
+        with self._lock, self._errors():
+            return self._db.execute(sql, values).fetchall()
+
+    def number(self, sql: str, values: Values = ()) -> int:
+        """Return the one number that a query asks for; 0 if there is none."""
+        found = self.read(sql, values)
+        return int(found[0][0] or 0) if found else 0
+
+    def write(self, sql: str, values: Values = ()) -> int:
+        """Change rows and return how many; a transaction of its own outside `atomic`."""
+        with self.atomic():
+            return self._db.execute(sql, values).rowcount
+
+    def insert(self, sql: str, values: Values) -> int:
+        """Insert one row and return its key."""
+        with self.atomic():
+            return int(self._db.execute(sql, values).lastrowid or 0)
+
+    def _open(self, schema: str, version: int) -> sqlite3.Connection:
+        # isolation_level None: transactions are ours to begin. One lock makes threads safe.
+        db = sqlite3.connect(
+            self._path, timeout=_BUSY_MS / 1e3, isolation_level=None, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")  # a commit that was told is on the disk
+            if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+                raise sqlite3.DatabaseError("quick_check failed")
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found > version:
+                raise StoreError(
+                    f"{self._path} has format {found}, this quantd knows {version}",
+                    hint="a newer quantd made it: install that, or move the file away",
+                )
+            if found < version:
+                db.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
+        except BaseException:
+            db.close()
+            raise
+        return db
+
+    def _set_aside(self) -> str:
+        """Rename the file and what belongs to it; return the new name."""
+        kept = f"{self._path}.damaged-{time.time_ns() // 1_000_000_000}"
+        for suffix in ("", "-wal", "-shm"):
+            old = Path(self._path + suffix)
+            if old.exists():
+                shutil.move(old, kept + suffix)
+        return kept
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = _code(error)
+            raise StoreError(f"{self._path}: {error}", code=code, hint=_HINTS[code]) from error
+        except OSError as error:
+            raise StoreError(f"{self._path}: {error}", hint=_HINTS["store"]) from error
+
+
+def _code(error: sqlite3.Error) -> str:
+    text = str(error)  # sqlite_errorcode exists from Python 3.11 on only
+    if "full" in text:
+        return "disk_full"
+    if "locked" in text or "busy" in text:
+        return "busy"
+    damaged = type(error) is sqlite3.DatabaseError
+    return "damaged" if damaged else "store"
