@@ -16,6 +16,7 @@ from typing import TypeVar
 from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import BuildError, JobError, QuantdError, QuantizeError, RunnerError
+from agent.core.journal import PastMeasurement
 from agent.core.lineage import (
     CalibrationSet,
     Candidate,
@@ -30,7 +31,7 @@ from agent.core.lineage import (
     Statistics,
     digest_of,
 )
-from agent.core.prediction import DeviceRates, PastMeasurement, predict
+from agent.core.prediction import DeviceRates, predict
 from agent.core.search import candidates, recipes
 from agent.ports import Clock, Jobs, Store
 
@@ -312,7 +313,11 @@ class Chain:
     def _job(
         self, kind: str, spec: Mapping[str, object], result: type[RecordT], timeout_s: float
     ) -> RecordT:
-        counted = kind in {"quantize", "build", "evaluate"}  # these count candidates, not their own steps
+        counted = kind in {
+            "quantize",
+            "build",
+            "evaluate",
+        }  # these count candidates, not their own steps
         return self.jobs.run(
             kind,
             {"config": configuration.dump(self.config), **spec},

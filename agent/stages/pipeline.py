@@ -13,7 +13,7 @@ from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import ActivationError
 from agent.core.lineage import Activation, Candidate, Choice, digest_of
-from agent.core.prediction import PastMeasurement
+from agent.core.journal import PastMeasurement
 from agent.core.report import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.stages.activate import RunCommand, activate
@@ -43,7 +43,7 @@ class Ports:
     run_command: RunCommand
     write: Callable[[str, bytes], None]
     history: Callable[[], tuple[PastMeasurement, ...]]
-    remember: Callable[[Sequence[PastMeasurement], str], None]
+    remember: Callable[[Sequence[PastMeasurement]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ def optimize(
     )
     outcome = chain.run()
     observe("choose", 0, 1, "")
-    choice = choose(outcome.candidates, config.objective, config.limits)
+    choice = choose(outcome.candidates, config)
     observe("choose", 1, 1, choice.candidate or "infeasible")
     observe("activate", 0, 1, "")
     activation = _activate(config, request, ports, outcome, choice, cancelled)
@@ -99,7 +99,7 @@ def optimize(
         timings_s=chain.timings_s,
     )
     observe("report", 0, 1, "")
-    ports.remember(_past(outcome), request.started)
+    ports.remember(_past(outcome, request.started))
     _write(config, request, ports, outcome, report, cancelled)
     observe("report", 1, 1, "")
     return report
@@ -192,17 +192,19 @@ def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[s
     }
 
 
-def _past(outcome: Outcome) -> tuple[PastMeasurement, ...]:
+def _past(outcome: Outcome, utc: str) -> tuple[PastMeasurement, ...]:
     return tuple(
         PastMeasurement(
-            model_sha256=outcome.model.sha256,
+            model=outcome.model.sha256,
             precision=c.recipe.precision,
             runtime=c.runtime,
             batch=c.batch,
-            power_mode=c.power_mode,
+            power_mode=c.power_mode or "",
             macs=outcome.model.macs,
             latency_p50_ms=c.measurement.latency_ms.p50,
             energy_j=c.measurement.energy_j,
+            predicted_ms=c.predicted.latency_p50_ms if c.predicted else None,
+            utc=utc,
         )
         for c in outcome.candidates
         if c.measurement is not None

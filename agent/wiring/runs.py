@@ -25,10 +25,11 @@ from agent.stages.pipeline import optimize as run_pipeline
 from agent.wiring import places
 
 if TYPE_CHECKING:
-    from agent.core.prediction import PastMeasurement
+    from agent.core.journal import PastMeasurement
     from agent.core.report import Report
 
 _CHECK_TIMEOUT_S = 120.0
+_HISTORY = 1000
 _MANUAL = "manual-run"
 
 
@@ -82,7 +83,7 @@ def manual_run(config: Config, *, new: bool) -> str:
 def history(config: Config) -> tuple[PastMeasurement, ...]:
     """Return what this device measured before."""
     with places.journal(config) as journal:
-        return journal.measurements()
+        return tuple(journal.history(_HISTORY))
 
 
 def optimize(
@@ -106,7 +107,7 @@ def optimize(
         clock=clock,
         releases=places.releases(config),
         run_command=run_command,
-        write=lambda path, body: write_atomically(path, body),
+        write=write_atomically,
         history=lambda: history(config),
         remember=_rememberer(config),
     )
@@ -162,15 +163,15 @@ def status(config: Config) -> dict[str, Any]:
     releases = places.releases(config)
     last = last_report(config)
     with places.journal(config) as journal:
-        waiting = journal.outbox_counts()
-        unfinished = [run.run_id for run in journal.unfinished()]
+        counts = journal.counts()
+        unfinished = [run.run_id for run in journal.unfinished_runs()]
     return {
         "device": config.device.id,
         "active release": releases.current(),
         "releases": releases.ids(),
         "last run": last.name if last else None,
         "unfinished runs": unfinished,
-        "messages waiting": waiting.rows,
+        "messages waiting": counts.waiting,
         "storage": config.storage.dir,
     }
 
@@ -189,10 +190,11 @@ def _checker(config: Config) -> Callable[[str], None]:
     return check
 
 
-def _rememberer(config: Config) -> Callable[[Sequence[PastMeasurement], str], None]:
-    def remember(measured: Sequence[PastMeasurement], utc: str) -> None:
-        with places.journal(config) as journal:
-            journal.remember(measured, utc)
+def _rememberer(config: Config) -> Callable[[Sequence[PastMeasurement]], None]:
+    def remember(measured: Sequence[PastMeasurement]) -> None:
+        with places.journal(config) as journal, journal.atomic():
+            for measurement in measured:
+                journal.record(measurement)
 
     return remember
 
