@@ -180,12 +180,12 @@ def _gstreamer() -> Any:
         CameraError: naming the packages to install.
     """
     try:
-        import gi  # noqa: PLC0415 - only seen with the system's packages, needed by few devices
+        import gi
 
         gi.require_version("Gst", "1.0")
         gi.require_version("GstApp", "1.0")
-        from gi import repository  # noqa: PLC0415
-        from gi.repository import GLib, Gst, GstApp  # noqa: F401, PLC0415
+        from gi import repository
+        from gi.repository import GLib, Gst, GstApp  # noqa: F401
     except (ImportError, ValueError) as e:
         raise CameraError(
             f"GStreamer can't be used from Python: {e}", code="missing_part", hint=_PACKAGES

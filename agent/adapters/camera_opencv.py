@@ -31,7 +31,9 @@ _MAX_FILE_FPS = 240.0  # containers without a frame rate report 0, or their time
 
 # A default FFmpeg probe keeps 5 s of stream and hands it over as stale frames (27 at 15 fps were
 # counted); with these options the first frame is a fresh one. https://ffmpeg.org/ffmpeg-formats.html
-_LOW_LATENCY = "fflags;nobuffer|flags;low_delay|analyzeduration;100000|probesize;50000"
+_LOW_LATENCY = (
+    "fflags;nobuffer+discardcorrupt|flags;low_delay|analyzeduration;100000|probesize;50000"
+)
 _environment = threading.Lock()
 
 
@@ -131,8 +133,11 @@ class _File(_Capture):
 def _open_network(uri: str, fps: float, stopped: threading.Event) -> Stream:
     del stopped  # opening and reading are bounded by FFmpeg's own timeouts
     read_timeout_s = max(_READ_TIMEOUT_S, 4 / fps)
-    transport = "rtsp_transport;tcp|" if scheme_of(uri).startswith("rtsp") else ""
-    with _ffmpeg_options(f"{transport}{_LOW_LATENCY}|max_pixels;{_MAX_PIXELS}"):
+    transport = ""
+    if scheme_of(uri).startswith("rtsp"):
+        transport = "rtsp_transport;tcp|"
+        read_timeout_s /= 3  # FFmpeg's RTSP client reads up to three times: 9 s were seen for 3 s
+    with _ffmpeg_options(transport + _LOW_LATENCY):
         capture = cv2.VideoCapture(
             uri,
             cv2.CAP_FFMPEG,
@@ -149,6 +154,7 @@ def _open_network(uri: str, fps: float, stopped: threading.Event) -> Stream:
         raise CameraError(
             f"{redacted(uri)}: can't be opened: {seen}", code="unreachable", hint=hint
         )
+    _require_sane_size(redacted(uri), capture)
     return _Capture(redacted(uri), capture)
 
 
@@ -165,7 +171,7 @@ def _capture_file(path: str) -> Any:
         raise CameraError(
             f"file://{path}: {reason}", code="unreachable", hint="check the path of the video"
         ) from e
-    with _ffmpeg_options(f"max_pixels;{_MAX_PIXELS}"):
+    with _ffmpeg_options(""):
         capture = cv2.VideoCapture(str(Path(path).resolve()), cv2.CAP_FFMPEG)
     if not capture.isOpened():
         capture.release()
@@ -174,7 +180,21 @@ def _capture_file(path: str) -> Any:
             code="not_video",
             hint="does a player show it? For a folder of pictures use images://",
         )
+    _require_sane_size(f"file://{path}", capture)
     return capture
+
+
+def _require_sane_size(name: str, capture: Any) -> None:
+    """Refuse, before the first frame is taken, a stream whose frames would fill the memory."""
+    width, height = (
+        int(capture.get(size)) for size in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
+    )
+    if width * height > _MAX_PIXELS:
+        capture.release()
+        raise CameraError(
+            f"{name}: frames of {width}x{height} px, the limit is {_MAX_PIXELS // 10**6} MP",
+            hint="lower the camera's resolution",
+        )
 
 
 def _open_device(

@@ -68,6 +68,7 @@ class LiveCamera:
         self._failure: CameraError | None = None
         self._failures = 0
         self._told = 0
+        self._dead = False
         self._thread: threading.Thread | None = None
 
     def __enter__(self) -> LiveCamera:
@@ -108,7 +109,7 @@ class LiveCamera:
                 if self._sequence == 0 and self._failure and self._failures > self._told:
                     self._told = self._failures
                     raise self._failure
-                if not self._thread.is_alive():
+                if self._dead:
                     raise CameraError(f"{self.source}: the reading thread has died", code="died")
                 if now_ns >= deadline_ns:
                     raise self._timeout(timeout_s, now_ns)
@@ -135,6 +136,7 @@ class LiveCamera:
                 self._stopped.wait(backoff_s(self._failures, random.random()))
         finally:
             with self._changed:
+                self._dead = True
                 self._changed.notify_all()
 
     def _drain(self) -> None:
