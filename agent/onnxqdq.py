@@ -77,6 +77,8 @@ def with_qdq(
     scheme: str,
     ranges: Mapping[str, tuple[float, float]],
     left_out: Sequence[str] = (),
+    *,
+    per_channel: bool = True,
 ) -> onnx.ModelProto:
     """Return a copy of an inferred model with Q/DQ placed as the scheme says.
 
@@ -85,6 +87,10 @@ def with_qdq(
         scheme: A key of SCHEMES.
         ranges: Low and high of every tensor that the scheme quantizes.
         left_out: Names of the nodes to leave in float.
+        per_channel: False for one scale per weight: quicker, where only the places matter.
+
+    Raises:
+        QuantizeError: "no_scale" if a weight has NaN or infinite values.
     """
     rules = SCHEMES[scheme]
     whole = onnx.ModelProto()
@@ -98,8 +104,8 @@ def with_qdq(
     try:
         quantizer = QDQQuantizer(
             whole,
-            True,
-            False,
+            per_channel,
+            False,  # reduce_range: 7-bit weights, for CPUs that are not told apart here
             QuantType.QInt8,
             rules.activation,
             TensorsData(CalibrationMethod.MinMax, limits),
@@ -108,23 +114,37 @@ def with_qdq(
             list(rules.operators),
             dict(rules.options),
         )
-        quantizer.quantize_model()
+        with np.errstate(all="ignore"):  # what comes of infinite weights is looked at below
+            quantizer.quantize_model()
     finally:
         logging.getLogger().removeFilter(_is_ours)
     placed: onnx.ModelProto = quantizer.model.model
+    _check_scales(placed.graph)
     return placed
 
 
 def quantized_tensors(model: onnx.ModelProto, scheme: str) -> tuple[str, ...]:
     """Return the tensors that need a range under a scheme, found by placing Q/DQ once."""
-    trial = with_qdq(model, scheme, dict.fromkeys(_tensors(model.graph), (-1.0, 1.0)))
-    known = set(_tensors(model.graph))
+    known = dict.fromkeys(_tensors(model.graph), (-1.0, 1.0))
+    trial = with_qdq(model, scheme, known, per_channel=False)
     found = {
         node.input[1].removesuffix(_SCALE): None
         for node in trial.graph.node
         if node.op_type == "QuantizeLinear"
     }
     return tuple(name for name in found if name in known)
+
+
+def last_tensors(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors between the last weighted layers and the outputs, both included.
+
+    The largest values there are the answer (a score, a box), so they must not be clipped.
+    """
+    found = {value.name for value in graph.output}
+    for node in reversed(graph.node):
+        if node.op_type not in _WEIGHTED and not found.isdisjoint(node.output):
+            found.update(node.input)
+    return found
 
 
 def nodes_touching(graph: onnx.GraphProto, tensors: set[str]) -> tuple[str, ...]:
@@ -214,6 +234,19 @@ def _with_absorbed(
         if node.op_type in ("Relu", "Clip") and node.output[0] in ranges:
             found.setdefault(node.input[0], ranges[node.output[0]])
     return found
+
+
+def _check_scales(graph: onnx.GraphProto) -> None:
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and node.input[1] in constants:
+            scale = onnx.numpy_helper.to_array(constants[node.input[1]])
+            if not (np.isfinite(scale).all() and (scale > 0).all()):
+                raise QuantizeError(
+                    f"tensor {node.input[1].removesuffix(_SCALE)} has no finite positive scale",
+                    code="no_scale",
+                    hint="look for NaN or infinite values in the model's weights",
+                )
 
 
 def _is_ours(record: logging.LogRecord) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -24,11 +25,11 @@ from agent.core.histogram import (
     merge,
 )
 
-_SAMPLE = 1 << 16
+_SAMPLE = 1 << 15
 """Values of a tensor that a frame's histogram holds at least; smaller tensors are taken whole."""
 _BLOCK = 256
 """Values taken in a row: 1 KB, so that what is skipped costs no memory traffic."""
-_STRIDE = 11
+_STRIDE = 15
 """At most one block in so many; odd, so that it does not beat with row lengths."""
 
 
@@ -77,9 +78,10 @@ class Collector:
             self._count(dict(zip(names, _run(session, names, frame), strict=True)), pool)
         self._frames += 1
 
-    def histograms(self, names: Sequence[str]) -> Iterator[TensorHistogram]:
-        """Yield the histograms found so far."""
-        yield from (self._found[name] for name in names)
+    def histograms(self, names: Sequence[str], kept: set[str]) -> Iterator[TensorHistogram]:
+        """Yield the histograms found so far, those of `kept` marked as not clippable."""
+        for name in names:
+            yield replace(self._found[name], clippable=name not in kept)
 
     def _count(self, values: Mapping[str, NDArray[Any]], pool: ThreadPoolExecutor) -> None:
         count = partial(self._counted, values)

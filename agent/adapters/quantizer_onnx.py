@@ -19,6 +19,7 @@ from agent.onnxqdq import (
     SCHEMES,
     inferred,
     int8_share,
+    last_tensors,
     nodes_touching,
     quantized_tensors,
     with_qdq,
@@ -67,7 +68,7 @@ class OnnxQuantizer:
                 progress(done, count, f"{len(names)} tensors")
         if not done:
             raise CalibrationError("there are no calibration frames", code="no_frames")
-        yield from collector.histograms(names)
+        yield from collector.histograms(names, last_tensors(graph.graph))
 
     def quantize(
         self, model: str, recipe: Recipe, ranges: Mapping[str, tuple[float, float]], target: str

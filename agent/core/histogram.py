@@ -36,6 +36,7 @@ class TensorHistogram:
         exponent: The bins lie over [-2^exponent, 2^exponent).
         counts: Shape (2 * BINS,), int64, ascending; empty bins if no finite value was counted.
         count: Values counted, the sum of counts; fewer than were seen where values are sampled.
+        clippable: False where the largest values are the answer and must all be kept.
     """
 
     name: str
@@ -44,6 +45,7 @@ class TensorHistogram:
     exponent: int
     counts: NDArray[np.int64]
     count: int
+    clippable: bool = True
 
     @property
     def bin_width(self) -> float:
@@ -89,6 +91,7 @@ def merge(first: TensorHistogram, second: TensorHistogram) -> TensorHistogram:
         exponent=exponent,
         counts=_coarsened(first, exponent) + _coarsened(second, exponent),
         count=first.count + second.count,
+        clippable=first.clippable and second.clippable,
     )
 
 
@@ -101,6 +104,7 @@ def to_arrays(histograms: Iterable[TensorHistogram]) -> dict[str, NDArray[Any]]:
         "minimum": np.array([h.minimum for h in rows], dtype=np.float64),
         "maximum": np.array([h.maximum for h in rows], dtype=np.float64),
         "exponent": np.array([h.exponent for h in rows], dtype=np.int64),
+        "clippable": np.array([h.clippable for h in rows], dtype=np.bool_),
         "counts": counts,
     }
 
@@ -111,7 +115,10 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ..
     Raises:
         CalibrationError: "damaged" if the arrays are not what `to_arrays` makes.
     """
-    kinds = {"name": "U", "minimum": "f", "maximum": "f", "exponent": "i", "counts": "i"}
+    kinds = {
+        "name": "U", "minimum": "f", "maximum": "f", "exponent": "i", "clippable": "b",
+        "counts": "i",
+    }  # fmt: skip
     wrong = [
         key for key, kind in kinds.items() if key not in arrays or arrays[key].dtype.kind != kind
     ]
@@ -133,6 +140,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ..
             exponent=int(exponents[row]),
             counts=counts[row].astype(np.int64, copy=False),
             count=int(counts[row].sum()),
+            clippable=bool(arrays["clippable"][row]),
         )
         for row in range(rows)
     )

@@ -31,7 +31,8 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
 
     Args:
         histogram: Of one tensor.
-        calibrator: minmax, entropy, percentile or mse.
+        calibrator: minmax, entropy, percentile or mse; a tensor that is not clippable gets
+            minmax from all of them.
         symmetric: True for low = -high.
 
     Returns:
@@ -55,8 +56,10 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
             f"no calibrator is called {calibrator}", code="unknown_calibrator",
             hint=f"take one of {', '.join(_CALIBRATORS)}",
         )  # fmt: skip
-    low, high = choose(histogram, symmetric)
     widest = _widest(histogram, symmetric)
+    if not histogram.clippable:
+        return widest
+    low, high = choose(histogram, symmetric)
     low, high = max(low, widest[0]), min(high, widest[1])
     return (low, high) if low < high else widest
 

@@ -113,7 +113,7 @@ def load_statistics(path: str) -> tuple[TensorHistogram, ...]:
         CalibrationError: "damaged" if it is not one.
     """
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             return from_arrays({key: arrays[key] for key in arrays.files})
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
         raise CalibrationError(f"{path}: {e}", code="damaged", hint="run the capture again") from e
