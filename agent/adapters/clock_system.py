@@ -16,3 +16,7 @@ class SystemClock:
     def utc(self) -> str:
         """Return the wall clock as RFC 3339 in UTC with milliseconds."""
         return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)

@@ -1,0 +1,76 @@
+"""Mean power of time windows, from a sensor's samples. Pure and numpy-free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+_GAP = 2.5  # sample periods without a sample are a gap and not integrated
+
+
+@dataclass(frozen=True, slots=True)
+class PowerSample:
+    """Watts at the sensor's own sample time on the monotonic clock."""
+
+    t_ns: int
+    power_w: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPower:
+    """Power over one or more windows.
+
+    Attributes:
+        mean_w: Trapezoid over the covered time divided by it; None without two samples.
+        coverage: Share of the windows' time between samples that are near enough, 0..1.
+        samples: Samples inside the windows.
+        gaps: Stretches inside the windows without a sample for 2.5 periods.
+    """
+
+    mean_w: float | None
+    coverage: float
+    samples: int
+    gaps: int
+
+
+def mean_power(
+    samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]], period_s: float
+) -> WindowPower:
+    """Integrate power over the windows by trapezoids on the sensor's own time.
+
+    Args:
+        samples: Ordered by time.
+        windows_ns: (begin, end) on the same clock, ns; they must not overlap.
+        period_s: The sensor's sample period.
+    """
+    joules = covered_ns = 0.0
+    used: set[int] = set()
+    gaps = 0
+    for before, after in pairwise(samples):
+        near = after.t_ns - before.t_ns <= _GAP * period_s * 1e9
+        for begin, end in windows_ns:
+            low, high = max(begin, before.t_ns), min(end, after.t_ns)
+            if high <= low:
+                continue
+            if not near:
+                gaps += 1
+                continue
+            middle = _at(before, after, (low + high) / 2)
+            joules += middle * (high - low) / 1e9
+            covered_ns += high - low
+    for sample in samples:
+        if any(begin <= sample.t_ns <= end for begin, end in windows_ns):
+            used.add(sample.t_ns)
+    whole_ns = sum(end - begin for begin, end in windows_ns)
+    return WindowPower(
+        mean_w=joules / (covered_ns / 1e9) if covered_ns else None,
+        coverage=covered_ns / whole_ns if whole_ns else 0.0,
+        samples=len(used),
+        gaps=gaps,
+    )
+
+
+def _at(before: PowerSample, after: PowerSample, t_ns: float) -> float:
+    share = (t_ns - before.t_ns) / (after.t_ns - before.t_ns)
+    return before.power_w + share * (after.power_w - before.power_w)

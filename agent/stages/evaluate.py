@@ -1,0 +1,106 @@
+"""What an engine costs in memory and in fidelity, found through the engine itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agent.config import ModelTask
+from agent.core.errors import RunnerError
+from agent.core.fidelity import Comparison, UserMetric
+from agent.core.lineage import Digest, Engine, Evaluation
+from agent.ports import EngineRunner, Progress
+
+if TYPE_CHECKING:
+    from agent.ports import Tensors
+
+_MEMORY_RUNS = 3
+
+
+def evaluate(
+    engine: Engine,
+    *,
+    digest: Digest,
+    make_runner: Callable[[], EngineRunner],
+    make_baseline: Callable[[], EngineRunner],
+    tensors: Callable[[], Iterable[Tensors]],
+    task: ModelTask,
+    memory: Callable[[], int],
+    user_metric: UserMetric | None,
+    progress: Progress,
+) -> Evaluation:
+    """Compare an engine with the FP32 baseline on held-out frames.
+
+    Args:
+        engine: The engine judged; its files are known to make_runner.
+        digest: Identity of the result.
+        make_runner: Makes the engine's runner, not yet entered.
+        make_baseline: Makes the baseline's runner.
+        tensors: Returns the held-out inputs, from the first, each time it is called.
+        task: What the outputs mean.
+        memory: Resident bytes of this process now. The engine is loaded and run before the
+            baseline is, so the growth is the engine's.
+        user_metric: Where the task is `module:function`.
+        progress: Told after every frame.
+
+    Raises:
+        RunnerError: if the engine doesn't load or run, or its outputs aren't finite.
+    """
+    comparison = Comparison(task.kind, user_metric)
+    before = memory()
+    with make_runner() as runner:
+        for inputs in islice(tensors(), _MEMORY_RUNS):
+            infer(runner, inputs)
+        grown = memory() - before
+        with make_baseline() as baseline:
+            for done, inputs in enumerate(tensors(), start=1):
+                comparison.add(infer(baseline, inputs), infer(runner, inputs))
+                progress(done, 0, "")
+    return Evaluation(
+        digest=digest,
+        engine=engine.digest,
+        fidelity=comparison.result(),
+        memory_mb=round(max(grown, 0) / 1e6, 1),
+    )
+
+
+def infer(runner: EngineRunner, inputs: Tensors) -> dict[str, Any]:
+    """Return the outputs of one inference."""
+    runner.bind(inputs)
+    runner.run()
+    return runner.outputs()
+
+
+def check_release(folder: Path, make: Callable[[str, Path], EngineRunner]) -> None:
+    """Load a release as an application would and run it once on a black frame.
+
+    Args:
+        folder: The release's directory.
+        make: Makes a runner from the runtime's name and the engine's path.
+
+    Raises:
+        RunnerError: if a file is missing or not what model.json says, or it doesn't run.
+    """
+    try:
+        facts = json.loads((folder / "model.json").read_bytes())
+        engine = folder / Path(facts["engine"]["file"]).name
+        seen = hashlib.sha256(engine.read_bytes()).hexdigest()
+        inputs = {
+            one["name"]: np.zeros([facts["batch"], *one["shape"][1:]], one["dtype"])
+            for one in facts["inputs"]
+        }
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise RunnerError(f"release {folder.name}: {e}", code="bad_release") from e
+    if seen != facts["engine"]["sha256"]:
+        raise RunnerError(
+            f"release {folder.name}: {engine.name} is not the file that was measured",
+            code="bad_release",
+        )
+    with make(facts["runtime"]["kind"], engine) as runner:
+        infer(runner, inputs)
