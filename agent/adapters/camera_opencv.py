@@ -98,6 +98,7 @@ class _Capture:
             return None
         if image is None or image.ndim != 3 or image.shape[2] != 3 or image.dtype != "uint8":
             raise CameraError(f"{self._name}: frames are not 8-bit colour pictures")
+        _require_sane_size(self._name, image.shape[1], image.shape[0])
         frame: NDArray[np.uint8] = image
         return frame
 
@@ -154,8 +155,7 @@ def _open_network(uri: str, fps: float, stopped: threading.Event) -> Stream:
         raise CameraError(
             f"{redacted(uri)}: can't be opened: {seen}", code="unreachable", hint=hint
         )
-    _require_sane_size(redacted(uri), capture)
-    return _Capture(redacted(uri), capture)
+    return _Capture(redacted(uri), _checked(redacted(uri), capture))
 
 
 def _open_file(path: str, fps: float, stopped: threading.Event) -> Stream:
@@ -180,21 +180,27 @@ def _capture_file(path: str) -> Any:
             code="not_video",
             hint="does a player show it? For a folder of pictures use images://",
         )
-    _require_sane_size(f"file://{path}", capture)
-    return capture
+    return _checked(f"file://{path}", capture)
 
 
-def _require_sane_size(name: str, capture: Any) -> None:
-    """Refuse, before the first frame is taken, a stream whose frames would fill the memory."""
-    width, height = (
-        int(capture.get(size)) for size in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
-    )
+def _require_sane_size(name: str, width: int, height: int) -> None:
+    """Refuse a stream whose frames would fill the memory: at its opening if it says so then."""
     if width * height > _MAX_PIXELS:
-        capture.release()
         raise CameraError(
             f"{name}: frames of {width}x{height} px, the limit is {_MAX_PIXELS // 10**6} MP",
+            code="too_large",
             hint="lower the camera's resolution",
         )
+
+
+def _checked(name: str, capture: Any) -> Any:
+    width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+    try:
+        _require_sane_size(name, int(width), int(height))
+    except CameraError:
+        capture.release()
+        raise
+    return capture
 
 
 def _open_device(
