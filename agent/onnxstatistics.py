@@ -53,10 +53,10 @@ class Collector:
         inputs = {value.name for value in model.graph.input}
         self._inputs = tuple(name for name in tensors if name in inputs)
         made = [name for name in tensors if name not in inputs]
-        self._sessions = [
-            (group, _session(model, group, threads))
-            for group in _groups(model.graph, made, memory_mb * 1_000_000)
-        ]
+        groups = _groups(model.graph, made, memory_mb * 1_000_000)
+        # An arena keeps its peak, and every session has its own: with several they would add up.
+        arena = len(groups) == 1
+        self._sessions = [(group, _session(model, group, threads, arena)) for group in groups]
         self._found: dict[str, TensorHistogram] = {}
         self._frames = 0
 
@@ -159,7 +159,7 @@ def _groups(graph: onnx.GraphProto, tensors: Sequence[str], limit: int) -> list[
 
 
 def _session(
-    model: onnx.ModelProto, outputs: Sequence[str], threads: int
+    model: onnx.ModelProto, outputs: Sequence[str], threads: int, arena: bool
 ) -> onnxruntime.InferenceSession:
     """Return a session of just what the outputs need."""
     part = onnx.ModelProto()
@@ -174,6 +174,7 @@ def _session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = arena
     if threads:
         options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
