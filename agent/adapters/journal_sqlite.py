@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import astuple, fields
 from datetime import datetime, timezone
-from typing import Any
 
 from agent.core.command import Command, Stage, may_follow
 from agent.core.errors import StoreError
@@ -21,7 +20,6 @@ from agent.core.journal import (
     Arrival,
     Entry,
     Evicted,
-    Klass,
     OutboxCounts,
     OutboxLimits,
     Outgoing,
@@ -30,8 +28,8 @@ from agent.core.journal import (
     Run,
 )
 from agent.database import Database
+from agent.outbox_table import OUTBOX_SCHEMA, OutboxTable
 
-_KEPT = ("event", "result", "report")  # streams that `resend` can bring back
 _DETAIL_LIMIT = 2000
 _INBOX_KEPT = 10_000
 _FORGET_S = 7 * 86_400.0
@@ -42,11 +40,6 @@ _VERSION = 1
 _SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('', 0);
-CREATE TABLE outbox (
-    key INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, body BLOB NOT NULL,
-    klass TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, qos INTEGER NOT NULL,
-    retain INTEGER NOT NULL, expiry_s INTEGER NOT NULL, made_s REAL NOT NULL, sent_s REAL,
-    parked TEXT NOT NULL DEFAULT '');
 CREATE TABLE inbox (
     id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, type TEXT NOT NULL, args TEXT NOT NULL,
     stage TEXT NOT NULL, version INTEGER NOT NULL, code TEXT NOT NULL DEFAULT '',
@@ -84,9 +77,9 @@ class SqliteJournal:
         limits: OutboxLimits = _LIMITS,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._limits = limits
         self._now = now
-        self._db = Database(path, _SCHEMA, _VERSION)
+        self._db = Database(path, OUTBOX_SCHEMA + _SCHEMA, _VERSION)
+        self._outbox = OutboxTable(self._db, limits, now)
         self.renewed = self._db.renewed
         if self.renewed:  # counters go on above every number the lost file can have given out
             self._db.write("UPDATE counters SET value = ? WHERE name = ''", (int(now()),))
@@ -126,151 +119,38 @@ class SqliteJournal:
 
     def append(self, message: Outgoing) -> int:
         """Put a message into the outbox and return its key."""
-        with self.atomic():
-            if message.replaces:
-                self._db.write(
-                    "DELETE FROM outbox WHERE topic = ? AND sent_s IS NULL AND parked = ''",
-                    (message.topic,),
-                )
-            return self._db.insert(
-                "INSERT INTO outbox (topic, body, klass, stream, number, qos, retain, expiry_s,"
-                " made_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    message.topic,
-                    message.body,
-                    message.klass.value,
-                    message.stream,
-                    message.number,
-                    message.qos,
-                    message.retain,
-                    message.expiry_s,
-                    self._now(),
-                ),
-            )
+        return self._outbox.append(message)
 
     def pending(self, after: int, count: int) -> Sequence[Row]:
         """Return the next messages to send, in order, with keys above `after`."""
-        now = self._now()
-        found = self._db.read(
-            "SELECT key, topic, body, klass, stream, number, qos, retain, expiry_s, made_s"
-            " FROM outbox WHERE key > ? AND sent_s IS NULL AND parked = '' ORDER BY key LIMIT ?",
-            (after, count),
-        )
-        return tuple(
-            Row(
-                row[0],
-                Outgoing(
-                    topic=row[1],
-                    body=row[2],
-                    klass=Klass(row[3]),
-                    stream=row[4],
-                    number=row[5],
-                    qos=row[6],
-                    retain=bool(row[7]),
-                    expiry_s=row[8],
-                ),
-                max(0.0, now - row[9]),
-            )
-            for row in found
-        )
+        return self._outbox.pending(after, count)
 
     def delivered(self, keys: Sequence[int]) -> None:
         """Forget delivered messages; events, results and reports stay for `resend` a while."""
-        with self.atomic():
-            for key in keys:
-                self._db.write(
-                    "DELETE FROM outbox WHERE key = ? AND stream NOT IN (?, ?, ?)", (key, *_KEPT)
-                )
-                self._db.write(
-                    "UPDATE outbox SET sent_s = ?, parked = '' WHERE key = ?", (self._now(), key)
-                )
+        self._outbox.delivered(keys)
 
     def park(self, key: int, reason: str) -> None:
         """Set aside a message that the broker will never take."""
-        with self.atomic():
-            self._db.write("UPDATE outbox SET parked = ? WHERE key = ?", (reason, key))
+        self._outbox.park(key, reason)
 
     def resend(self, streams: Sequence[str], first: int) -> int:
         """Queue what was sent or parked again, behind what waits already; return how many."""
-        with self.atomic():
-            top = int(self._db.read("SELECT COALESCE(MAX(key), 0) FROM outbox")[0][0])
-            queued = 0
-            for stream in streams:
-                queued += self._db.write(
-                    "INSERT INTO outbox (topic, body, klass, stream, number, qos, retain,"
-                    " expiry_s, made_s) SELECT topic, body, klass, stream, number, qos, retain,"
-                    " expiry_s, made_s FROM outbox WHERE key <= ? AND stream = ? AND number >= ?"
-                    " AND (sent_s IS NOT NULL OR parked != '') ORDER BY number",
-                    (top, stream, first),
-                )
-                self._db.write(
-                    "DELETE FROM outbox WHERE key <= ? AND stream = ? AND number >= ?"
-                    " AND (sent_s IS NOT NULL OR parked != '')",
-                    (top, stream, first),
-                )
-            return queued
+        return self._outbox.resend(streams, first)
 
     def evict(self) -> Sequence[Evicted]:
         """Give up what has expired or is too much, least valuable first, and count it."""
-        now, limits = self._now(), self._limits
         with self.atomic():
-            doomed = self._db.read(
-                "SELECT key, stream, klass, number FROM outbox"
-                " WHERE sent_s IS NULL AND expiry_s > 0 AND made_s + expiry_s < ?",
-                (now,),
-            )
-            self._delete(doomed)
-            self._trim()
-            excess = self._db.number("SELECT SUM(length(body)) FROM outbox WHERE sent_s IS NULL")
-            excess -= limits.total_bytes
-            for klass in Klass:
-                if excess <= 0:
-                    break
-                found = self._db.read(
-                    "SELECT key, stream, klass, number, length(body), made_s FROM outbox"
-                    " WHERE sent_s IS NULL AND klass = ? ORDER BY key",
-                    (klass.value,),
-                )
-                kept = {Klass.RESULT, Klass.REPORT}
-                for row in found:
-                    if excess <= 0:
-                        break
-                    if klass in kept and now - row[5] < limits.keep_s:
-                        break
-                    excess -= row[4]
-                    self._delete([row[:4]])
-                    doomed.append(row[:4])
-            if doomed:
-                self._add("evicted", len(doomed))
-        return _summary(doomed)
+            gone = self._outbox.evict()
+            if gone:
+                self._add("evicted", sum(lost.count for lost in gone))
+            return gone
 
     def counts(self) -> OutboxCounts:
         """Return what waits and what was lost."""
         with self.atomic():
-            waiting, size, oldest = self._db.read(
-                "SELECT COUNT(*), SUM(length(body)), MIN(made_s) FROM outbox"
-                " WHERE sent_s IS NULL AND parked = ''"
-            )[0]
-            return OutboxCounts(
-                waiting=waiting,
-                waiting_bytes=size or 0,
-                oldest_s=max(0.0, self._now() - oldest) if oldest is not None else 0.0,
-                parked=self._db.number("SELECT COUNT(*) FROM outbox WHERE parked != ''"),
-                evicted=self._db.number("SELECT value FROM counters WHERE name = 'evicted'"),
+            return self._outbox.counts(
+                evicted=self._db.number("SELECT value FROM counters WHERE name = 'evicted'")
             )
-
-    def _delete(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        for row in rows:
-            self._db.write("DELETE FROM outbox WHERE key = ?", (row[0],))
-
-    def _trim(self) -> None:
-        """Forget what was sent long ago, beyond what is kept for `resend`."""
-        self._db.write(
-            "DELETE FROM outbox WHERE key IN (SELECT key FROM (SELECT key,"
-            " SUM(length(body)) OVER (ORDER BY key DESC) AS size FROM outbox"
-            " WHERE sent_s IS NOT NULL) WHERE size > ?)",
-            (self._limits.sent_bytes,),
-        )
 
     # Inbox ------------------------------------------------------------------------------------
 
@@ -414,14 +294,3 @@ class SqliteJournal:
     def _utc(self) -> str:
         moment = datetime.fromtimestamp(self._now(), timezone.utc)
         return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _summary(rows: Sequence[tuple[Any, ...]]) -> tuple[Evicted, ...]:
-    """Return one line per stream and class of the rows (key, stream, klass, number)."""
-    found: dict[tuple[str, str], list[int]] = {}
-    for _, stream, klass, number in rows:
-        found.setdefault((stream, klass), []).append(number)
-    return tuple(
-        Evicted(stream, klass, len(numbers), min(numbers), max(numbers))
-        for (stream, klass), numbers in found.items()
-    )

@@ -46,4 +46,12 @@ class Acked:
     code: int
 
 
-LinkEvent = Connected | Disconnected | CommandArrived | Acked
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker denies the subscription: no command will arrive until its rules change."""
+
+    topic: str
+    reason: str
+
+
+LinkEvent = Connected | Disconnected | CommandArrived | Acked | Refused

@@ -1,0 +1,118 @@
+"""Receives commands: who sent it, what it says, whether it came before, whether it may run.
+
+The order matters. What nobody signed (where signatures are required) is refused before it is
+stored, so that it can't take the id of a genuine command that is still on its way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from agent import wire
+from agent.core.command import (
+    BODY_LIMIT_BYTES,
+    Command,
+    CommandId,
+    Receipt,
+    Rejection,
+    Stage,
+    judge,
+)
+from agent.core.errors import CommandError
+from agent.core.journal import Answered, Arrival
+from agent.core.link import CommandArrived
+from agent.daemon.messages import Messages
+from agent.ports import Clock, Journal, Signatures
+
+
+class Inbox:
+    """Judges what arrives and answers what is refused.
+
+    Args:
+        topics: The device's topics.
+        journal: Remembers commands.
+        messages: Says the answers.
+        signatures: The trusted keys; None if there are none, then no signed command is taken.
+        clock: For expiry.
+        clock_ok: Returns whether the wall clock is synchronized.
+    """
+
+    def __init__(
+        self,
+        topics: wire.Topics,
+        journal: Journal,
+        messages: Messages,
+        *,
+        signatures: Signatures,
+        require_signature: bool,
+        clock: Clock,
+        clock_ok: Callable[[], bool],
+    ) -> None:
+        self._topics = topics
+        self._journal = journal
+        self._messages = messages
+        self._signatures = signatures
+        self._require_signature = require_signature
+        self._clock = clock
+        self._clock_ok = clock_ok
+
+    def admit(self, arrived: CommandArrived) -> Command | Rejection | None:
+        """Return the command to be run, stored as RECEIVED; or why there is none.
+
+        A refusal is already answered; None means that the command came before (its last answer
+        is said again) or that the topic names no command. Acknowledge the message afterwards
+        in any case: everything that must survive is stored when this returns.
+
+        Raises:
+            StoreError: if it can't be stored; then the message must not be acknowledged.
+        """
+        command_id = self._topics.command_id(arrived.topic)
+        if command_id is None:
+            return None
+        found = self._read(arrived, command_id)
+        if isinstance(found, Rejection):
+            return self._refuse(command_id, found)
+        receipt = Receipt(
+            device=self._topics.device,
+            now_s=datetime.fromisoformat(self._clock.utc().replace("Z", "+00:00")).timestamp(),
+            clock_ok=self._clock_ok(),
+            retained=arrived.retain,
+            require_signature=self._require_signature,
+        )
+        with self._journal.atomic():
+            refused = judge(found, receipt)
+            known = self._journal.entry(command_id)
+            if known is None and refused is not None:
+                return self._refuse(command_id, refused)
+            arrival = self._journal.receive(found)
+            if arrival is Arrival.DUPLICATE and known is not None:
+                if known.stage is Stage.RECEIVED:
+                    return found  # a crash came between storing and judging it
+                self._messages.repeat(command_id)
+                return None
+            if arrival is Arrival.CONFLICT:
+                detail = "this id was used for another command"
+                return self._refuse(command_id, Rejection("conflict", detail))
+        return found
+
+    def _read(self, arrived: CommandArrived, command_id: CommandId) -> Command | Rejection:
+        size = len(arrived.body)
+        if size > BODY_LIMIT_BYTES:
+            return Rejection("too_large", f"{size} bytes, {BODY_LIMIT_BYTES} is the limit")
+        sha256 = wire.digest(arrived.body)
+        if not wire.is_token(arrived.body):
+            if self._require_signature:
+                return Rejection("bad_signature", "this device takes signed commands only")
+            return wire.decode_command(arrived.body, command_id, sha256=sha256, signed=False)
+        try:
+            claims = self._signatures.verify(arrived.body)
+        except CommandError as error:
+            return Rejection(error.code, error.message)
+        return wire.decode_command(claims, command_id, sha256=sha256, signed=True)
+
+    def _refuse(self, command_id: CommandId, why: Rejection) -> Rejection:
+        self._messages.refuse(
+            command_id, Answered(stage=Stage.REJECTED, code=why.code, detail=why.detail)
+        )
+        return why

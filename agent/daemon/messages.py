@@ -1,0 +1,202 @@
+"""Everything the device says, from the facts to the outbox: stamped, numbered, classed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Literal
+
+from agent import __version__, wire
+from agent.core.command import COMMANDS
+from agent.core.journal import Answered, Klass, Outgoing
+from agent.core.ulid import Ulids
+from agent.ports import Clock, Journal
+
+TELEMETRY_EXPIRY_S = 3600
+Severity = Literal["info", "warning", "error"]
+
+
+class Messages:
+    """Puts messages into the outbox; what belongs together is one transaction.
+
+    Args:
+        topics: The device's topics.
+        journal: Numbers the messages and holds them.
+        clock: For their times.
+        boot: The kernel's boot id.
+        session: Returns the number of the current or last connection.
+        clock_ok: Returns whether the wall clock is synchronized.
+    """
+
+    def __init__(
+        self,
+        topics: wire.Topics,
+        journal: Journal,
+        clock: Clock,
+        *,
+        boot: str,
+        session: Callable[[], int],
+        clock_ok: Callable[[], bool],
+    ) -> None:
+        self._topics = topics
+        self._journal = journal
+        self._clock = clock
+        self._boot = boot
+        self._session = session
+        self._clock_ok = clock_ok
+        self._ulids = Ulids()
+
+    def state(self, *, active: wire.Active | None, job: wire.Job | None) -> None:
+        """Say that the device is online, what is active and what it works on."""
+        counts = self._journal.counts()
+        waiting = wire.Outbox(
+            n=counts.waiting,
+            bytes=counts.waiting_bytes,
+            oldest_s=round(counts.oldest_s, 1),
+            parked=counts.parked,
+            dropped_total=counts.evicted,
+        )
+        with self._journal.atomic():
+            message = wire.State(
+                **self._stamp("state"),
+                status="online",
+                agent=__version__,
+                outbox=waiting,
+                active=active,
+                job=job,
+            )
+            self._put(self._topics.state, message, Klass.STATE, "state", replaces=True)
+
+    def will(self, session: int) -> bytes:
+        """Return the last will of a connection; its seq is 0, for nothing is numbered by it."""
+        return wire.encode(
+            wire.State(
+                **self._stamp("", session=session), status="offline", agent=__version__, will=True
+            )
+        )
+
+    def farewell(self) -> bytes:
+        """Return what is said before a clean disconnect."""
+        with self._journal.atomic():
+            return wire.encode(
+                wire.State(**self._stamp("state"), status="shutdown", agent=__version__)
+            )
+
+    def meta(
+        self,
+        *,
+        labels: Mapping[str, str],
+        environment: Mapping[str, str | int | float | None],
+        models: tuple[str, ...],
+    ) -> None:
+        """Say what the device is and can do."""
+        with self._journal.atomic():
+            message = wire.Inventory(
+                **self._stamp("meta"),
+                agent=__version__,
+                labels=labels,
+                environment=environment,
+                models=models,
+                commands=COMMANDS,
+            )
+            self._put(self._topics.meta, message, Klass.STATE, "meta", replaces=True)
+
+    def telemetry(self, figures: Mapping[str, float | int | bool | None]) -> None:
+        """Say one set of figures; worthless after an hour."""
+        with self._journal.atomic():
+            message = wire.Telemetry(**self._stamp("telemetry"), m=figures)
+            self._put(self._topics.telemetry, message, Klass.TELEMETRY, "telemetry")
+
+    def event(self, kind: str, severity: Severity, facts: Mapping[str, object]) -> None:
+        """Say that something happened."""
+        klass = Klass.INFO if severity == "info" else Klass.WARNING
+        with self._journal.atomic():
+            message = wire.Event(**self._stamp("event"), kind=kind, severity=severity, facts=facts)
+            self._put(self._topics.event, message, klass, "event")
+
+    def report(self, model: str, report: Mapping[str, Any]) -> None:
+        """Say what a run found."""
+        with self._journal.atomic():
+            message = wire.Report(**self._stamp("report"), model=model, report=report)
+            self._put(self._topics.report(model), message, Klass.REPORT, "report")
+
+    def result(
+        self, command_id: str, answer: Answered, progress: wire.Progress | None = None
+    ) -> None:
+        """Store a command's stage and say it, in one transaction.
+
+        Raises:
+            StoreError: "stage" if it may not follow the stored one.
+        """
+        with self._journal.atomic():
+            version = self._journal.advance(command_id, answer)
+            self._say_result(command_id, answer, version, progress)
+
+    def repeat(self, command_id: str) -> None:
+        """Say the last answer to a command again: the command came twice."""
+        entry = self._journal.entry(command_id)
+        if entry is not None:
+            answer = Answered(
+                stage=entry.stage, code=entry.code, detail=entry.detail, result=entry.result
+            )
+            with self._journal.atomic():
+                self._say_result(command_id, answer, entry.version, None)
+
+    def refuse(self, command_id: str, answer: Answered) -> None:
+        """Say that a command is rejected without storing it: nothing proves who sent it."""
+        with self._journal.atomic():
+            self._say_result(command_id, answer, 0, None)
+
+    def _say_result(
+        self, command_id: str, answer: Answered, version: int, progress: wire.Progress | None
+    ) -> None:
+        reason = None
+        if answer.code or answer.detail:
+            reason = wire.Reason(code=answer.code, detail=answer.detail[: wire.TEXT_LIMIT])
+        message = wire.Result(
+            **self._stamp("result"),
+            cmd_id=command_id,
+            stage=answer.stage,
+            version=version,
+            progress=progress,
+            reason=reason,
+            result_ref=answer.result or None,
+        )
+        self._put(self._topics.result(command_id), message, Klass.RESULT, "result")
+
+    def _put(
+        self,
+        topic: str,
+        message: wire.Message,
+        klass: Klass,
+        stream: str,
+        *,
+        replaces: bool = False,
+    ) -> None:
+        self._journal.append(
+            Outgoing(
+                topic=topic,
+                body=wire.encode(message),
+                klass=klass,
+                stream=stream,
+                number=message.seq,
+                retain=stream in {"state", "meta", "report"},
+                expiry_s=TELEMETRY_EXPIRY_S if klass is Klass.TELEMETRY else 0,
+                replaces=replaces,
+            )
+        )
+
+    def _stamp(self, stream: str, session: int | None = None) -> dict[str, Any]:
+        """Return the envelope's fields; call it in the transaction that appends the message."""
+        utc = self._clock.utc()
+        unix_s = datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
+        return {
+            "id": self._ulids.next(round(unix_s * 1000)),
+            "dev": self._topics.device,
+            "ts": utc,
+            "mono_ms": self._clock.monotonic_ns() // 1_000_000,
+            "boot": self._boot,
+            "sess": self._session() if session is None else session,
+            "seq": self._journal.next(f"seq_{stream}") if stream else 0,
+            "clock_ok": self._clock_ok(),
+        }

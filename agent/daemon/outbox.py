@@ -1,0 +1,174 @@
+"""Sends what waits in the journal: in order, a few at a time, gone only once the broker has it.
+
+Owned by the main thread. Delivery is at least once: what was in flight when a connection was
+lost is sent again, so a consumer drops doubles by the message's id. A message that the broker
+will never take is parked and announced, so that it blocks nothing behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from agent.core.link import Acked, Connected, Disconnected
+from agent.ports import Clock, Journal, Link
+
+IN_FLIGHT = 20  # mosquitto's own default; also bounds the doubles after a loss
+_OVERHEAD_BYTES = 32  # fixed header, packet id and properties of a PUBLISH
+_HOLD_NS = 30_000_000_000
+_LOSSES = 3  # with the same message first in line and nothing acknowledged in between
+_TRIES = 5
+
+# MQTT 5.0, table 2-6. For ever: not authorized, topic name invalid, packet too large, payload
+# format invalid. Not told apart from trouble with the whole link: malformed, protocol error.
+_NEVER = {0x87: "denied", 0x90: "bad_topic", 0x95: "too_large", 0x99: "bad_format"}
+_CHOKED = {0x81, 0x82, 0x95, 0x99}
+_NO_SUBSCRIBER = 0x10  # a success: the broker took it, but nobody was there to keep it
+
+Announce = Callable[[str, Mapping[str, object]], None]
+"""Called as announce(kind, facts) for every message that is parked or given up."""
+
+
+class Outbox:
+    """The sender.
+
+    Args:
+        journal: Holds the messages.
+        link: Takes them.
+        clock: For pauses after a refusal.
+        announce: Is told what will not be delivered.
+
+    Attributes:
+        unheard: Messages that the broker took although nobody had subscribed.
+    """
+
+    def __init__(self, journal: Journal, link: Link, clock: Clock, announce: Announce) -> None:
+        self._journal = journal
+        self._link = link
+        self._clock = clock
+        self._announce = announce
+        self._online = False
+        self._max_packet: int | None = None
+        self._in_flight: dict[int, int] = {}  # message id of the link -> key of the row
+        self._cursor = 0
+        self._done: list[int] = []
+        self._hold_until_ns = 0
+        self._tries: dict[int, int] = {}
+        self._suspect: tuple[int, int] = (0, 0)  # key first in line at a loss, losses so far
+        self.unheard = 0
+
+    def connected(self, event: Connected) -> None:
+        """Begin from the first message that is not yet delivered."""
+        self._forget()
+        self._online = True
+        self._max_packet = event.max_packet
+
+    def disconnected(self, event: Disconnected) -> None:
+        """Stop sending; find out whether one message makes the broker drop the link."""
+        was_online, self._online = self._online, False
+        if was_online and self._in_flight:
+            first = min(self._in_flight.values())
+            losses = self._suspect[1] + 1 if self._suspect[0] == first else 1
+            self._suspect = (first, losses)
+            if losses >= _LOSSES and event.code in _CHOKED:
+                self._park(first, "drops_link")
+        self._forget()
+
+    def acked(self, event: Acked) -> None:
+        """Note the broker's answer; `pump` acts on it."""
+        key = self._in_flight.pop(event.message, None)
+        if key is None:
+            return  # of an earlier connection: the row is sent again
+        if event.ok:
+            self.unheard += event.code == _NO_SUBSCRIBER
+            self._done.append(key)
+            self._suspect = (0, 0)
+            self._tries.pop(key, None)
+        elif event.code in _NEVER:
+            self._park(key, _NEVER[event.code])
+        else:  # quota exceeded and the like: not the message's fault, or not for sure
+            self._tries[key] = self._tries.get(key, 0) + 1
+            if self._tries[key] >= _TRIES:
+                self._park(key, f"refused_0x{event.code:02x}")
+            self._hold_until_ns = self._clock.monotonic_ns() + _HOLD_NS
+
+    def pump(self) -> None:
+        """Forget what was delivered, give up what is too much, send what may be sent."""
+        self._settle()
+        if not self._online or self._holding():
+            return
+        room = IN_FLIGHT - len(self._in_flight)
+        if self._suspect[1]:  # one at a time, until it is clear which one the broker chokes on
+            room = min(room, 1 - len(self._in_flight))
+        while room > 0:
+            rows = self._journal.pending(self._cursor, room)
+            if not rows:
+                return
+            for row in rows:
+                message = row.message
+                size = len(message.body) + len(message.topic) + _OVERHEAD_BYTES
+                if self._max_packet is not None and size > self._max_packet:
+                    self._cursor = row.key
+                    self._park(row.key, "too_large")
+                    continue
+                left_s = max(1, int(message.expiry_s - row.age_s)) if message.expiry_s else 0
+                sent = self._link.send(
+                    message.topic,
+                    message.body,
+                    qos=message.qos,
+                    retain=message.retain,
+                    expiry_s=left_s,
+                )
+                if sent is None:
+                    return  # the link is gone; its event is on the way
+                self._cursor = row.key
+                if message.qos:
+                    self._in_flight[sent] = row.key
+                    room -= 1
+                else:
+                    self._done.append(row.key)
+
+    def tidy(self) -> None:
+        """Give up what has expired or is too much, and announce it; call it now and then."""
+        for lost in self._journal.evict():
+            self._announce(
+                "outbox_evicted",
+                {
+                    "stream": lost.stream,
+                    "class": lost.klass,
+                    "n": lost.count,
+                    "seq_from": lost.first,
+                    "seq_to": lost.last,
+                },
+            )
+
+    def _settle(self) -> None:
+        if self._done:
+            self._journal.delivered(self._done)
+            self._done = []
+
+    def _holding(self) -> bool:
+        """Return whether to wait after a refusal; then begin again from the first message."""
+        if not self._hold_until_ns:
+            return False
+        if self._in_flight or self._clock.monotonic_ns() < self._hold_until_ns:
+            return True
+        self._hold_until_ns = 0
+        self._cursor = 0
+        return False
+
+    def _park(self, key: int, reason: str) -> None:
+        rows = self._journal.pending(key - 1, 1)
+        self._journal.park(key, reason)
+        self._tries.pop(key, None)
+        self._suspect = (0, 0)
+        if not rows or rows[0].key != key:
+            return  # replaced meanwhile by a newer message of its topic
+        message = rows[0].message
+        if message.stream != "event":  # else a denied event topic would announce itself for ever
+            facts = {"topic": message.topic, "seq": message.number, "reason": reason}
+            self._announce("message_parked", facts)
+
+    def _forget(self) -> None:
+        self._in_flight.clear()
+        self._cursor = 0
+        self._hold_until_ns = 0

@@ -1,0 +1,132 @@
+"""A real broker for the demo: mosquitto if it is installed, else rumqttd from a wheel.
+
+Both are bound to this machine only and speak MQTT 5. They need no password: the demo's
+commands are signed, and it shows that this alone keeps strangers from giving any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.errors import LinkError
+
+_HOST = "127.0.0.1"
+_START_S = 10.0
+_MOSQUITTO = """\
+listener {port} {host}
+allow_anonymous true
+persistence true
+persistence_location {directory}/
+autosave_interval 1
+max_queued_messages 100000
+max_packet_size 1048576
+{user}
+"""
+_RUMQTTD = """\
+id = 0
+[router]
+id = 0
+max_connections = 100
+max_outgoing_packet_count = 200
+max_segment_size = 104857600
+max_segment_count = 10
+[v5.1]
+name = "v5-1"
+listen = "{host}:{port}"
+next_connection_delay_ms = 1
+[v5.1.connections]
+connection_timeout_ms = 60000
+max_payload_size = 1048576
+max_inflight_count = 100
+dynamic_filters = true
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Broker:
+    """Where a broker listens, and which one it is."""
+
+    host: str
+    port: int
+    kind: str
+
+
+@contextlib.contextmanager
+def start_broker(directory: Path) -> Iterator[Broker]:
+    """Run a broker on a free port while the block runs.
+
+    Args:
+        directory: For its configuration, log and state.
+
+    Raises:
+        LinkError: "no_broker" if neither is installed, or it doesn't start.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    if program is not None:
+        with _mosquitto(program, directory) as broker:
+            yield broker
+        return
+    try:
+        import iotcore
+    except ImportError as error:
+        raise LinkError(
+            "no MQTT broker on this machine",
+            code="no_broker",
+            hint="apt install mosquitto, or pip install quantd[demo]",
+        ) from error
+    port = _free_port()
+    config = directory / "rumqttd.toml"
+    config.write_text(_RUMQTTD.format(host=_HOST, port=port))
+    with iotcore.Broker(config_path=str(config)):
+        _wait_listening(port)
+        yield Broker(_HOST, port, "rumqttd (iotcore)")
+
+
+@contextlib.contextmanager
+def _mosquitto(program: str, directory: Path) -> Iterator[Broker]:
+    port = _free_port()
+    config = directory / "mosquitto.conf"
+    user = "user root" if os.getuid() == 0 else ""  # else it drops to a user who can't write here
+    config.write_text(_MOSQUITTO.format(host=_HOST, port=port, directory=directory, user=user))
+    with (directory / "mosquitto.log").open("wb") as log:
+        process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
+    try:
+        _wait_listening(port, process, directory / "mosquitto.log")
+        yield Broker(_HOST, port, "mosquitto")
+    finally:
+        process.terminate()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_listening(
+    port: int, process: subprocess.Popen[bytes] | None = None, log: Path | None = None
+) -> None:
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline and (process is None or process.poll() is None):
+        try:
+            socket.create_connection((_HOST, port), timeout=1).close()
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    said = log.read_text(errors="replace")[-300:] if log is not None else ""
+    raise LinkError(f"the broker did not start on port {port}", hint=said.strip())

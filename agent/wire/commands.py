@@ -1,0 +1,199 @@
+"""Incoming commands: from hostile bytes to a `Command`, or to the reason why not."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from agent.core.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
+
+_YEAR_9999_S = 253_402_300_799
+_NAME = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
+_ID = Annotated[str, Meta(min_length=1, max_length=128)]
+_TEXT = Annotated[str, Meta(max_length=200)]
+_LIMIT = Annotated[float, Meta(ge=0, le=1e7)]
+_TIME = Annotated[float, Meta(ge=0, le=_YEAR_9999_S)] | str
+
+
+class LimitArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Limits for this run instead of the configured ones; 0 lifts a limit."""
+
+    latency_p99_ms: _LIMIT | None = None
+    power_w: _LIMIT | None = None
+    energy_j: _LIMIT | None = None
+    memory_mb: _LIMIT | None = None
+    fps: _LIMIT | None = None
+    sqnr_db: _LIMIT | None = None
+    agreement: Annotated[float, Meta(ge=0, le=1)] | None = None
+
+
+class ReoptimizeArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Run the whole chain again, for the configured model (which `model`, if given, must name)."""
+
+    model: _NAME | None = None
+    limits: LimitArgs | None = None
+    reason: _TEXT | None = None
+
+
+class ActivateArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Make an existing release current."""
+
+    release: _NAME
+    reason: _TEXT | None = None
+
+
+class RollbackArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Go back to the release before the current one."""
+
+    reason: _TEXT | None = None
+
+
+class CancelArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Cancel the command or run named, or what is running."""
+
+    target: _ID | None = None
+    reason: _TEXT | None = None
+
+
+class ResendArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Send stored messages again, from a sequence number on; reports and results by default."""
+
+    from_seq: Annotated[int, Meta(ge=0, le=2**53)] = 0
+    stream: Literal["event", "report", "result"] | None = None
+
+
+class PingArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Answer."""
+
+
+ARGS: dict[str, type[msgspec.Struct]] = {
+    "reoptimize": ReoptimizeArgs,
+    "activate": ActivateArgs,
+    "rollback": RollbackArgs,
+    "cancel": CancelArgs,
+    "resend": ResendArgs,
+    "ping": PingArgs,
+}
+
+
+class CommandBody(msgspec.Struct, frozen=True, kw_only=True):
+    """A command on the wire; unknown fields are ignored, unknown arguments are not.
+
+    Attributes:
+        id: Must equal the last level of the topic; so must `jti`, its name in a signed token.
+        dev: Must equal the device's id; so must `aud`, its name in a signed token.
+        iat: When it was issued; RFC 3339 with offset, or s since 1970. So are nbf and exp.
+    """
+
+    v: int = 1
+    type: str
+    id: str | None = None
+    jti: str | None = None
+    dev: str | None = None
+    aud: str | None = None
+    iat: _TIME | None = None
+    nbf: _TIME | None = None
+    exp: _TIME | None = None
+    args: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+_BODY = msgspec.json.Decoder(CommandBody)
+_ARGS = {name: msgspec.json.Decoder(kind) for name, kind in ARGS.items()}
+
+
+def digest(body: bytes) -> str:
+    """Return what tells apart two commands with the same id: sha256 of the bytes, hex."""
+    return hashlib.sha256(body).hexdigest()
+
+
+def is_token(body: bytes) -> bool:
+    """Return whether a body is meant as a signed token, not as plain JSON."""
+    return body[:3] == b"eyJ"  # base64url of '{"', as every JWS header begins
+
+
+def decode_command(
+    body: bytes, command_id: CommandId, *, sha256: str, signed: bool
+) -> Command | Rejection:
+    """Return the command in a body.
+
+    Args:
+        body: JSON; of a signed token the claims.
+        command_id: The id that the topic names.
+        sha256: `digest` of the message as it arrived.
+        signed: Whether the claims come from a verified token; then id, device and expiry
+            must be among them, else the token could be used elsewhere or for ever.
+    """
+    if len(body) > BODY_LIMIT_BYTES:
+        return Rejection("too_large", f"{len(body)} bytes, {BODY_LIMIT_BYTES} is the limit")
+    try:
+        found = _BODY.decode(body)
+        times = [_seconds(getattr(found, name), name) for name in ("iat", "nbf", "exp")]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return Rejection("bad_json", _told(error))
+    refused = _identity(found, command_id, signed=signed)
+    if refused is not None:
+        return refused
+    try:
+        args = msgspec.to_builtins(_ARGS[found.type].decode(found.args))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return Rejection("unsupported", f"args of {found.type}: {_told(error)}")
+    return Command(
+        id=command_id,
+        type=found.type,
+        args=args,
+        dev=found.dev if found.dev is not None else found.aud,
+        iat=times[0],
+        nbf=times[1],
+        exp=times[2],
+        digest=sha256,
+        signed=signed,
+    )
+
+
+def _identity(found: CommandBody, command_id: CommandId, *, signed: bool) -> Rejection | None:
+    if found.v != 1:
+        return Rejection("unsupported", f"schema version {found.v}, this device knows 1")
+    if found.type not in ARGS:
+        known = ", ".join(ARGS)
+        return Rejection("unsupported", f"type {found.type[:64]!r}, this device knows {known}")
+    for name, expected in (("id", command_id), ("jti", command_id), ("aud", found.dev)):
+        seen = getattr(found, name)
+        if seen is not None and expected is not None and seen != expected:
+            code = "wrong_device" if name == "aud" else "bad_json"
+            return Rejection(code, f"{name} is {seen[:64]!r}, not {expected[:64]!r}")
+    if signed:
+        missing = [
+            name
+            for name, value in (
+                ("jti", found.jti or found.id),
+                ("aud", found.aud or found.dev),
+                ("exp", found.exp),
+            )
+            if value is None
+        ]
+        if missing:
+            return Rejection("bad_signature", f"signed without {', '.join(missing)}")
+    return None
+
+
+def _seconds(value: float | str | None, name: str) -> float | None:
+    """Return a time as s since 1970."""
+    if not isinstance(value, str):
+        return value
+    moment = msgspec.convert(value, datetime)
+    if moment.tzinfo is None:
+        raise msgspec.ValidationError(f"{name} {value!r} has no UTC offset")
+    return moment.timestamp()
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deep"
+    return str(error)[:300]
+
+
+__all__ = ["ARGS", "CommandBody", "decode_command", "digest", "is_token"]
