@@ -164,7 +164,7 @@ def int8_share(quantized: onnx.ModelProto, clean: onnx.ModelProto) -> tuple[floa
     Raises:
         QuantizeError: "unknown_macs" if a shape is missing.
     """
-    macs = {node.name: count for node, count in _macs(clean)}
+    macs = {node.name: count for node, count in node_macs(clean)}
     made = {
         o
         for node in quantized.graph.node
@@ -181,7 +181,7 @@ def int8_share(quantized: onnx.ModelProto, clean: onnx.ModelProto) -> tuple[floa
     return share, tuple(name for name in macs if name not in integer)
 
 
-def _macs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:
+def node_macs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:
     """Yield every weighted node with its multiply-accumulates (He et al. count: no bias)."""
     shapes = _shapes(model.graph)
     for node in model.graph.node:

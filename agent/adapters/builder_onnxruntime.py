@@ -1,0 +1,79 @@
+"""Engines for ONNX Runtime: the graph itself, proven to load and run in this batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper
+
+from agent.core.errors import BuildError
+from agent.disk import disk_errors
+from agent.ports import Progress
+from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
+
+FILE = "model.onnx"
+
+
+class OnnxruntimeBuilder:
+    """Implements `ports.EngineBuilder`.
+
+    The engine stays a portable ONNX file, so that any ONNX Runtime loads a release; the
+    runtime's own optimizations happen when it is loaded.
+
+    Args:
+        threads: For the proof run; 0 takes all cores.
+        device: What the engine will run on, as the platform found it.
+    """
+
+    runtime = "onnxruntime"
+    runnable = True
+
+    def __init__(self, threads: int, device: str) -> None:
+        self._threads = threads
+        self.version = onnxruntime.__version__
+        self.device = device
+
+    def build(self, quantized: str, batch: int, directory: str, progress: Progress) -> str:
+        """Write directory/model.onnx for this batch and run it once.
+
+        Raises:
+            BuildError: if the runtime refuses the graph, or the graph has batch 1 built in.
+        """
+        progress(0, 1, "")
+        target = str(Path(directory, FILE))
+        model = onnx.load(quantized)
+        if batch > 1:
+            _set_batch(model, batch)
+        with disk_errors(Path(directory)):
+            onnx.save(model, target)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 4
+        try:
+            session = onnxruntime.InferenceSession(
+                target, options, providers=onnxruntime.get_available_providers()
+            )
+            (image,) = model.graph.input
+            shape = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
+            dtype = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
+            session.run(None, {image.name: np.zeros(shape, dtype)})
+        except ONNXRUNTIME_ERRORS as e:
+            what = f"batch {batch}: " if batch > 1 else ""
+            raise BuildError(
+                f"{what}ONNX Runtime refuses the graph: {one_line(e)}",
+                hint="the graph may have batch 1 built in; leave search.batch at [1]"
+                if batch > 1
+                else "",
+            ) from e
+        progress(1, 1, "")
+        return FILE
+
+
+def _set_batch(model: onnx.ModelProto, batch: int) -> None:
+    del model.graph.value_info[:]
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")

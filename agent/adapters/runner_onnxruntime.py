@@ -1,0 +1,127 @@
+"""Runs an ONNX file with ONNX Runtime, inputs and outputs bound to buffers of our own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from agent.core.errors import RunnerError
+from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
+
+if TYPE_CHECKING:
+    from agent.ports import Tensors
+
+
+class OnnxruntimeRunner:
+    """Implements `ports.EngineRunner`.
+
+    Args:
+        path: The model file.
+        threads: Threads of one inference; 0 takes all cores.
+    """
+
+    def __init__(self, path: str, threads: int) -> None:
+        self._path = path
+        self._threads = threads
+        self._session: Any = None
+        self._binding: Any = None
+        self._inputs: dict[str, NDArray[Any]] = {}
+        self._outputs: dict[str, NDArray[Any]] = {}
+
+    def __enter__(self) -> OnnxruntimeRunner:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = 4
+        try:
+            self._session = onnxruntime.InferenceSession(
+                self._path, options, providers=onnxruntime.get_available_providers()
+            )
+        except ONNXRUNTIME_ERRORS as e:
+            raise RunnerError(f"{self._path}: {one_line(e)}") from e
+        self._binding = self._session.io_binding()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._binding = None
+        self._session = None
+        self._inputs = {}
+        self._outputs = {}
+
+    def bind(self, inputs: Tensors) -> None:
+        """Copy inputs into preallocated buffers, to be run many times without allocation.
+
+        Raises:
+            RunnerError: "wrong_input" if names, shapes or dtypes are not the model's.
+        """
+        expected = {one.name: one for one in self._session.get_inputs()}
+        if set(inputs) != set(expected):
+            raise RunnerError(
+                f"inputs {sorted(inputs)} given, {sorted(expected)} wanted", code="wrong_input"
+            )
+        for name, value in inputs.items():
+            self._check(name, value, expected[name])
+            buffer = self._inputs.get(name)
+            if buffer is None:
+                buffer = np.ascontiguousarray(value).copy()
+                self._inputs[name] = buffer
+                self._binding.bind_cpu_input(name, buffer)
+            else:
+                np.copyto(buffer, value)
+        if not self._outputs:
+            self._bind_outputs()
+
+    def run(self) -> None:
+        """Execute once on the bound inputs; returns when the outputs are complete."""
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except ONNXRUNTIME_ERRORS as e:
+            raise RunnerError(f"{self._path}: {one_line(e)}") from e
+
+    def outputs(self) -> dict[str, NDArray[Any]]:
+        """Return copies of the outputs of the last run."""
+        return {name: buffer.copy() for name, buffer in self._outputs.items()}
+
+    def _check(self, name: str, value: NDArray[Any], expected: Any) -> None:
+        buffer = self._inputs.get(name)
+        fixed = [d for d in expected.shape if isinstance(d, int)]
+        fits = (
+            value.shape == buffer.shape and value.dtype == buffer.dtype
+            if buffer is not None
+            else len(fixed) < len(expected.shape) or tuple(expected.shape) == value.shape
+        )
+        dtype = _DTYPES.get(expected.type)
+        if not fits or (dtype is not None and value.dtype != dtype):
+            raise RunnerError(
+                f"input {name}: {value.dtype} {list(value.shape)} given, "
+                f"{expected.type} {expected.shape} wanted",
+                code="wrong_input",
+            )
+
+    def _bind_outputs(self) -> None:
+        """Run once to learn the shapes, then let the runtime write into our own buffers."""
+        names = [one.name for one in self._session.get_outputs()]
+        try:
+            found = self._session.run(names, self._inputs)
+        except ONNXRUNTIME_ERRORS as e:
+            raise RunnerError(f"{self._path}: {one_line(e)}") from e
+        for name, value in zip(names, found, strict=True):
+            buffer = np.ascontiguousarray(value)
+            self._outputs[name] = buffer
+            self._binding.bind_output(
+                name, "cpu", 0, buffer.dtype, buffer.shape, buffer.ctypes.data
+            )
+
+
+_DTYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
