@@ -33,7 +33,8 @@ class Inbox:
         topics: The device's topics.
         journal: Remembers commands.
         messages: Says the answers.
-        signatures: The trusted keys; None if there are none, then no signed command is taken.
+        signatures: The trusted keys.
+        require_signature: Whether unsigned commands are refused.
         clock: For expiry.
         clock_ok: Returns whether the wall clock is synchronized.
     """
@@ -73,28 +74,32 @@ class Inbox:
         found = self._read(arrived, command_id)
         if isinstance(found, Rejection):
             return self._refuse(command_id, found)
-        receipt = Receipt(
+        with self._journal.atomic():
+            return self._store(found, arrived.retain)
+
+    def _store(self, command: Command, retained: bool) -> Command | Rejection | None:
+        known = self._journal.entry(command.id)
+        if known is None:
+            refused = judge(command, self._receipt(retained))
+            if refused is not None:
+                return self._refuse(command.id, refused)
+        arrival = self._journal.receive(command)
+        if arrival is Arrival.CONFLICT:
+            detail = "this id was used for another command"
+            return self._refuse(command.id, Rejection("conflict", detail))
+        if arrival is Arrival.DUPLICATE and known is not None and known.stage is not Stage.RECEIVED:
+            self._messages.repeat(command.id)
+            return None
+        return command  # new, or a crash came between storing and beginning it
+
+    def _receipt(self, retained: bool) -> Receipt:
+        return Receipt(
             device=self._topics.device,
             now_s=datetime.fromisoformat(self._clock.utc().replace("Z", "+00:00")).timestamp(),
             clock_ok=self._clock_ok(),
-            retained=arrived.retain,
+            retained=retained,
             require_signature=self._require_signature,
         )
-        with self._journal.atomic():
-            refused = judge(found, receipt)
-            known = self._journal.entry(command_id)
-            if known is None and refused is not None:
-                return self._refuse(command_id, refused)
-            arrival = self._journal.receive(found)
-            if arrival is Arrival.DUPLICATE and known is not None:
-                if known.stage is Stage.RECEIVED:
-                    return found  # a crash came between storing and judging it
-                self._messages.repeat(command_id)
-                return None
-            if arrival is Arrival.CONFLICT:
-                detail = "this id was used for another command"
-                return self._refuse(command_id, Rejection("conflict", detail))
-        return found
 
     def _read(self, arrived: CommandArrived, command_id: CommandId) -> Command | Rejection:
         size = len(arrived.body)

@@ -15,11 +15,14 @@ from agent.ports import Clock, Journal, Link
 IN_FLIGHT = 20  # mosquitto's own default; also bounds the doubles after a loss
 _OVERHEAD_BYTES = 32  # fixed header, packet id and properties of a PUBLISH
 _HOLD_NS = 30_000_000_000
-_LOSSES = 3  # with the same message first in line and nothing acknowledged in between
+# Losses of the link with the same message first in line and nothing acknowledged in between,
+# after which that message is the cause: if the broker said so, and if it said nothing.
+_LOSSES = 3
+_SILENT_LOSSES = 10
 _TRIES = 5
 
 # MQTT 5.0, table 2-6. For ever: not authorized, topic name invalid, packet too large, payload
-# format invalid. Not told apart from trouble with the whole link: malformed, protocol error.
+# format invalid. Choked: also malformed packet and protocol error, by which brokers say "too large".
 _NEVER = {0x87: "denied", 0x90: "bad_topic", 0x95: "too_large", 0x99: "bad_format"}
 _CHOKED = {0x81, 0x82, 0x95, 0x99}
 _NO_SUBSCRIBER = 0x10  # a success: the broker took it, but nobody was there to keep it
@@ -54,6 +57,7 @@ class Outbox:
         self._hold_until_ns = 0
         self._tries: dict[int, int] = {}
         self._suspect: tuple[int, int] = (0, 0)  # key first in line at a loss, losses so far
+        self._alone = 0  # how many messages to send one at a time, to see which one is the cause
         self.unheard = 0
 
     def connected(self, event: Connected) -> None:
@@ -69,7 +73,9 @@ class Outbox:
             first = min(self._in_flight.values())
             losses = self._suspect[1] + 1 if self._suspect[0] == first else 1
             self._suspect = (first, losses)
-            if losses >= _LOSSES and event.code in _CHOKED:
+            was_alone, self._alone = self._alone > 0, IN_FLIGHT if losses > 1 else self._alone
+            enough = _LOSSES if event.code in _CHOKED else _SILENT_LOSSES
+            if was_alone and losses >= enough:
                 self._park(first, "drops_link")
         self._forget()
 
@@ -82,6 +88,7 @@ class Outbox:
             self.unheard += event.code == _NO_SUBSCRIBER
             self._done.append(key)
             self._suspect = (0, 0)
+            self._alone = max(0, self._alone - 1)
             self._tries.pop(key, None)
         elif event.code in _NEVER:
             self._park(key, _NEVER[event.code])
@@ -97,8 +104,8 @@ class Outbox:
         if not self._online or self._holding():
             return
         room = IN_FLIGHT - len(self._in_flight)
-        if self._suspect[1]:  # one at a time, until it is clear which one the broker chokes on
-            room = min(room, 1 - len(self._in_flight))
+        if self._alone:
+            room = 1 - len(self._in_flight)
         while room > 0:
             rows = self._journal.pending(self._cursor, room)
             if not rows:
@@ -161,6 +168,7 @@ class Outbox:
         self._journal.park(key, reason)
         self._tries.pop(key, None)
         self._suspect = (0, 0)
+        self._alone = 0
         if not rows or rows[0].key != key:
             return  # replaced meanwhile by a newer message of its topic
         message = rows[0].message

@@ -98,7 +98,7 @@ class CommandBody(msgspec.Struct, frozen=True, kw_only=True):
     iat: _TIME | None = None
     nbf: _TIME | None = None
     exp: _TIME | None = None
-    args: msgspec.Raw = msgspec.Raw(b"{}")
+    args: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
 
 
 _BODY = msgspec.json.Decoder(CommandBody)

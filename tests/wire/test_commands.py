@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import string
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.command import BODY_LIMIT_BYTES, COMMANDS, Command, CommandId, Rejection
+from agent.wire import decode_command
+from agent.wire.commands import ARGS
+
+ID = CommandId("c1")
+
+
+def decode(body: bytes | dict[str, object], *, signed: bool = False) -> Command | Rejection:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return decode_command(text, ID, sha256="00", signed=signed)
+
+
+def code(body: bytes | dict[str, object], *, signed: bool = False) -> str:
+    found = decode(body, signed=signed)
+    assert isinstance(found, Rejection), found
+    assert found.detail
+    return found.code
+
+
+def test_every_command_has_arguments() -> None:
+    assert tuple(ARGS) == COMMANDS
+
+
+def test_the_shortest_command_will_do() -> None:
+    found = decode(b'{"type":"reoptimize"}')
+    assert found == Command(id=ID, type="reoptimize", digest="00")
+
+
+def test_times_come_as_seconds_or_as_text() -> None:
+    found = decode({"type": "ping", "iat": 0.5, "exp": "1970-01-01T02:00:10+02:00"})
+    assert isinstance(found, Command)
+    assert (found.iat, found.nbf, found.exp) == (0.5, None, 10.0)
+
+
+def test_arguments_arrive_as_plain_values() -> None:
+    args = {"model": "faces", "limits": {"latency_p99_ms": 20.0, "agreement": 1}}
+    found = decode({"type": "reoptimize", "args": args})
+    assert isinstance(found, Command)
+    assert found.args == args
+
+
+def test_unknown_fields_are_ignored() -> None:
+    assert isinstance(decode({"type": "ping", "colour": ["red"]}), Command)
+
+
+DEEP = b"[" * 10_000 + b"]" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b"", "bad_json"),
+        (b"\xff\xfe", "bad_json"),
+        (b'{"type":"p\xffng"}', "bad_json"),
+        (b"null", "bad_json"),
+        (b"[" * 10_000, "bad_json"),
+        (b'{"x":' * 9_000, "bad_json"),
+        (b'{"type":"ping","x":' + DEEP + b"}", "bad_json"),
+        (b'{"type":"ping","args":' + DEEP + b"}", "bad_json"),
+        (b'{"type":"ping"}' + b" " * BODY_LIMIT_BYTES, "too_large"),
+        ({"type": 3}, "bad_json"),
+        ({}, "bad_json"),
+        ({"type": "ping", "v": "1"}, "bad_json"),
+        ({"type": "ping", "v": 2}, "unsupported"),
+        ({"type": "format"}, "unsupported"),
+        ({"type": "ping", "id": "c2"}, "bad_json"),
+        ({"type": "ping", "jti": "c2"}, "bad_json"),
+        ({"type": "ping", "dev": "a", "aud": "b"}, "wrong_device"),
+        ({"type": "ping", "exp": "tomorrow"}, "bad_json"),
+        ({"type": "ping", "exp": "2027-01-01T00:00:00"}, "bad_json"),
+        ({"type": "ping", "exp": True}, "bad_json"),
+        ({"type": "ping", "exp": -1}, "bad_json"),
+        (b'{"type":"ping","exp":1e999}', "bad_json"),
+        (b'{"type":"ping","exp":NaN}', "bad_json"),
+        ({"type": "ping", "args": {"x": 1}}, "unsupported"),
+        ({"type": "ping", "args": []}, "unsupported"),
+        ({"type": "activate"}, "unsupported"),
+        ({"type": "activate", "args": {"release": "../../etc"}}, "unsupported"),
+        ({"type": "activate", "args": {"release": "r1\n"}}, "unsupported"),
+        ({"type": "reoptimize", "args": {"limits": {"power_w": -1}}}, "unsupported"),
+        ({"type": "reoptimize", "args": {"limits": {"watts": 1}}}, "unsupported"),
+        ({"type": "resend", "args": {"from_seq": 1.5}}, "unsupported"),
+    ],
+)
+def test_hostile_bytes_have_a_code(body: bytes | dict[str, object], expected: str) -> None:
+    assert code(body) == expected
+
+
+SIGNED = {"type": "ping", "jti": "c1", "aud": "cam-1", "exp": 10}
+
+
+@pytest.mark.parametrize("missing", ["jti", "aud", "exp"])
+def test_a_signed_command_says_what_it_is_for(missing: str) -> None:
+    assert isinstance(decode(SIGNED, signed=True), Command)
+    rest = {key: value for key, value in SIGNED.items() if key != missing}
+    assert code(rest, signed=True) == "bad_signature"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(string.printable),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["v", "type", "id", "dev", "aud", "exp", "iat", "args"]), json_values
+    )
+    | st.just({"type": "ping"})
+)
+def test_any_json_is_a_command_or_a_rejection(body: dict[str, object]) -> None:
+    decode(body)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_command_or_a_rejection(body: bytes) -> None:
+    decode(body)

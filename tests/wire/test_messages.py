@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent import wire
+from agent.core.command import Stage
+from agent.wire.schema import schemas
+
+ROOT = Path(__file__).parents[2]
+STAMP: dict[str, Any] = {
+    "id": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+    "dev": "cam-1",
+    "ts": "2026-11-23T10:00:00.000Z",
+    "mono_ms": 12,
+    "boot": "b",
+    "sess": 3,
+    "seq": 4,
+    "clock_ok": True,
+}
+MESSAGES: dict[str, wire.Message] = {
+    "state": wire.State(
+        **STAMP, status="online", agent="0", active=wire.Active(release="r", model="m")
+    ),
+    "meta": wire.Inventory(
+        **STAMP, agent="0", labels={}, environment={"l4t": None}, models=("m",), commands=("ping",)
+    ),
+    "telemetry": wire.Telemetry(**STAMP, m={"temp_c": 40.5, "power_w": None}),
+    "event": wire.Event(**STAMP, kind="run_ended", severity="info", facts={"n": 1}),
+    "report_message": wire.Report(**STAMP, model="m", report={"schema": 1}),
+    "result": wire.Result(
+        **STAMP,
+        cmd_id="c1",
+        stage=Stage.IN_PROGRESS,
+        version=2,
+        progress=wire.Progress(step="build", pct=50.0),
+        reason=wire.Reason(code="", detail="x"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_a_message_fits_its_schema_and_comes_back_equal(name: str) -> None:
+    body = wire.encode(MESSAGES[name])
+    jsonschema.Draft202012Validator(schemas()[name]).validate(json.loads(body))
+    assert msgspec.json.decode(body, type=type(MESSAGES[name])) == MESSAGES[name]
+
+
+@pytest.mark.parametrize("name", MESSAGES)
+def test_the_schema_is_not_satisfied_by_anything(name: str) -> None:
+    body = json.loads(wire.encode(MESSAGES[name]))
+    for field in ("id", "dev", "seq"):
+        rest = {key: value for key, value in body.items() if key != field}
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.Draft202012Validator(schemas()[name]).validate(rest)
+
+
+def test_the_published_schemas_are_those_of_the_code() -> None:
+    for name, schema in schemas().items():
+        published = json.loads((ROOT / "configs" / "schema" / f"{name}.json").read_bytes())
+        assert published == json.loads(json.dumps(schema)), (
+            "run python -m agent.wire.schema configs/schema"
+        )
+
+
+@pytest.mark.parametrize(
+    ("body", "valid"),
+    [
+        ({"type": "ping"}, True),
+        ({"type": "activate", "args": {"release": "r1"}}, True),
+        ({"type": "activate"}, False),
+        ({"type": "ping", "args": {"release": "r1"}}, False),
+        (
+            {"type": "reoptimize", "args": {"limits": {"fps": 5}}, "exp": "2027-01-01T00:00:00Z"},
+            True,
+        ),
+    ],
+)
+def test_the_command_schema_and_the_decoder_agree(body: dict[str, Any], valid: bool) -> None:
+    assert jsonschema.Draft202012Validator(schemas()["command"]).is_valid(body) is valid
+    found = wire.decode_command(
+        json.dumps(body).encode(),
+        wire.Topics("q", "d").command_id("q/v1/d/cmd/c"),
+        sha256="",
+        signed=False,
+    )
+    assert hasattr(found, "type") is valid
+
+
+def test_the_contract_names_every_topic_and_only_files_that_exist() -> None:
+    contract = yaml.safe_load((ROOT / "configs" / "asyncapi.yaml").read_text())
+    topics = wire.Topics("{root}", "{device}")
+    assert {channel["address"] for channel in contract["channels"].values()} == {
+        topics.state,
+        topics.meta,
+        topics.telemetry,
+        topics.event,
+        topics.report("{model}"),
+        topics.result("{id}"),
+        topics.command_filter.replace("#", "{id}"),
+    }
+    named = set()
+    for message in contract["components"]["messages"].values():
+        if "schema" in message["payload"]:
+            named.add(Path(message["payload"]["schema"]["$ref"]).stem)
+    assert named == set(schemas())
+
+
+def test_what_no_json_can_say_becomes_null_or_text() -> None:
+    body = json.loads(wire.encode(wire.Telemetry(**STAMP, m={"a": float("nan")})))
+    assert body["m"] == {"a": None}
+    event = wire.Event(**STAMP, kind="k", severity="info", facts={"p": Path("/x")})
+    assert json.loads(wire.encode(event))["facts"] == {"p": "/x"}
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("quantd/v1/d/cmd/c1", "c1"),
+        ("quantd/v1/d/cmd/", None),
+        ("quantd/v1/d/cmd", None),
+        ("quantd/v1/d/cmd/a/b", None),
+        ("quantd/v1/e/cmd/c1", None),
+        ("quantd/v1/d/res/c1", None),
+    ],
+)
+def test_only_a_command_topic_has_a_command(topic: str, expected: str | None) -> None:
+    assert wire.Topics("quantd", "d").command_id(topic) == expected
+
+
+@given(st.text(max_size=30))
+def test_no_topic_confuses_the_parser(topic: str) -> None:
+    found = wire.Topics("q", "d").command_id("q/v1/d/cmd/" + topic)
+    assert found is None or found == topic
