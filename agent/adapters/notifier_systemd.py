@@ -1,0 +1,44 @@
+"""The Notifier port over systemd's notification socket; silent where there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+
+
+class SystemdNotifier:
+    """Sends state to the service manager that set NOTIFY_SOCKET.
+
+    Datagrams are never waited for: a full socket loses a status line, not the daemon's time.
+
+    Source: sd_notify(3), "Notes" for the protocol.
+    """
+
+    def __init__(self) -> None:
+        name = os.environ.get("NOTIFY_SOCKET", "")
+        # "@" stands for the zero byte of an abstract socket; vsock and others are not for us.
+        self._address = "\0" + name[1:] if name.startswith("@") else name
+        self._socket: socket.socket | None = None
+        if name.startswith(("/", "@")):
+            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+            self._socket = socket.socket(socket.AF_UNIX, kind)
+
+    def ready(self, status: str) -> None:
+        """Say that start-up is complete."""
+        self._send("READY=1", status)
+
+    def alive(self, status: str) -> None:
+        """Pet the watchdog and show a status line."""
+        self._send("WATCHDOG=1", status)
+
+    def stopping(self) -> None:
+        """Say that a clean stop has begun."""
+        self._send("STOPPING=1", "stopping")
+
+    def _send(self, state: str, status: str) -> None:
+        if self._socket is None:
+            return
+        line = " ".join(status.split())  # a line break would begin another assignment
+        with contextlib.suppress(OSError):  # a manager that is gone must not end the daemon
+            self._socket.sendto(f"{state}\nSTATUS={line}".encode(), self._address)

@@ -1,0 +1,108 @@
+"""configs/quantd.toml tells the truth about every key, and the model cards are usable."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from agent import config
+from agent.core.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SHIPPED = CONFIGS / "quantd.toml"
+KEY = re.compile(r"^#(?=[a-z_0-9]+ = )", re.MULTILINE)
+RANGE = re.compile(r"(-?[\d.e]+) to (-?[\d.e]+)")
+
+
+def plain(loaded):
+    """Return a Config as TOML has it: lists, not tuples."""
+    return json.loads(json.dumps(config.dump(loaded)))
+
+
+def stated_defaults():
+    return config.flatten(tomllib.loads(KEY.sub("", SHIPPED.read_text())))
+
+
+def stated_ranges():
+    """Return {dotted key: (low, high)} from the comment above each key."""
+    ranges, table, comment = {}, "", ""
+    for line in SHIPPED.read_text().splitlines():
+        if line.startswith("["):
+            table = line[1 : line.index("]")]
+        key = re.match(r"#([a-z_0-9]+) = ", line)
+        if key:
+            found = RANGE.search(comment)
+            if found:
+                ranges[f"{table}.{key[1]}"] = (float(found[1]), float(found[2]))
+            comment = ""
+        else:
+            comment += line
+    return ranges
+
+
+def with_value(key, value):
+    default = stated_defaults()[key]
+    if isinstance(default, list):
+        return {key: [int(value)]}
+    return {key: value if isinstance(default, float) else int(value)}
+
+
+def test_the_shipped_file_is_the_defaults():
+    shipped, origin = config.load_with_origin(SHIPPED)
+    assert origin == {}
+    empty = msgspec.structs.replace(
+        shipped,
+        device=msgspec.structs.replace(shipped.device, id=""),
+        model=msgspec.structs.replace(shipped.model, name=""),
+    )
+    assert empty == config.Config()
+
+
+def test_every_key_is_told_with_its_default():
+    assert stated_defaults() == config.flatten(plain(config.Config()))
+
+
+def test_every_number_has_a_range():
+    numbers = {
+        key
+        for key, value in config.flatten(plain(config.Config())).items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    assert numbers - set(stated_ranges()) == {"model.input.scale"}
+
+
+@pytest.mark.parametrize(("key", "bounds"), stated_ranges().items())
+def test_a_stated_range_is_the_range(key, bounds):
+    low, high = bounds
+    task = {"model.task.kind": "classification"}  # an agreement limit needs a metric
+    for value in bounds:
+        config.load(SHIPPED, overrides=with_value(key, value) | task)
+    below, above = (low - 1, high + 1) if float(low).is_integer() else (low / 2, high + 1)
+    for value in (below, above):
+        with pytest.raises(ConfigError, match=re.escape(key)):
+            config.load(SHIPPED, overrides=with_value(key, value) | task)
+
+
+@pytest.mark.parametrize("card", sorted((CONFIGS / "models").glob("*.toml")), ids=lambda p: p.stem)
+def test_a_card_is_merged_under_the_model(card, tmp_path):
+    file = tmp_path / "quantd.toml"
+    file.write_text(f'[model]\npath = "m.onnx"\ncard = "{card}"\ninput = {{ width = 32 }}\n')
+    loaded, origin = config.load_with_origin(file)
+    stated = tomllib.loads(card.read_text())
+    found = plain(loaded)["model"]
+    assert found["task"] == {"labels": ""} | stated["task"]
+    assert loaded.model.input.width == 32
+    assert origin["model.input.width"] == str(file)
+    assert origin["model.task.kind"] == str(card)
+    for key in stated["input"].keys() - {"width"}:
+        assert found["input"][key] == stated["input"][key]
