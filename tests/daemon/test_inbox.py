@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from agent import wire
+from agent.adapters.journal_sqlite import SqliteJournal
+from agent.core.command import Command, Rejection, Stage
+from agent.core.errors import CommandError
+from agent.core.journal import Answered
+from agent.core.link import CommandArrived
+from agent.daemon.inbox import Inbox
+from agent.daemon.messages import Messages
+
+TOPICS = wire.Topics("quantd", "cam-1")
+
+
+class Now:
+    def monotonic_ns(self) -> int:
+        return 5_000_000
+
+    def utc(self) -> str:
+        return "2026-11-23T10:00:00.000Z"
+
+
+class OneKey:
+    """Trusts tokens of the form eyJ<claims>."""
+
+    def verify(self, token: bytes) -> bytes:
+        if b"forged" in token:
+            raise CommandError("not by a key of ours", code="bad_signature")
+        return token[3:]
+
+
+class Bench:
+    def __init__(self, *, require_signature: bool = True) -> None:
+        self.journal = SqliteJournal(":memory:")
+        self.messages = Messages(
+            TOPICS, self.journal, Now(), boot="b", session=lambda: 3, clock_ok=lambda: True
+        )
+        self.inbox = Inbox(
+            TOPICS,
+            self.journal,
+            self.messages,
+            signatures=OneKey(),
+            require_signature=require_signature,
+            clock=Now(),
+            clock_ok=lambda: True,
+        )
+
+    def arrives(
+        self, fields: dict[str, Any] | bytes, *, signed: bool = True, retain: bool = False
+    ) -> Command | Rejection | None:
+        body = fields
+        if isinstance(fields, dict):
+            claims = {"jti": "c1", "aud": "cam-1", "exp": 2e9, **fields} if signed else fields
+            body = (b"eyJ" if signed else b"") + json.dumps(claims).encode()
+        assert isinstance(body, bytes)
+        return self.inbox.admit(CommandArrived(TOPICS.root + "/v1/cam-1/cmd/c1", body, retain, 1))
+
+    def said(self) -> list[tuple[str, int, str | None]]:
+        bodies = [json.loads(row.message.body) for row in self.journal.pending(0, 99)]
+        return [(b["stage"], b["version"], (b["reason"] or {}).get("code")) for b in bodies]
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_good_command_is_stored_and_returned(bench: Bench) -> None:
+    found = bench.arrives({"type": "ping"})
+    assert isinstance(found, Command)
+    entry = bench.journal.entry("c1")
+    assert entry is not None
+    assert entry.stage is Stage.RECEIVED
+    assert bench.said() == []
+
+
+def test_the_same_again_is_answered_and_not_run(bench: Bench) -> None:
+    bench.arrives({"type": "ping"})
+    bench.messages.result("c1", Answered(stage=Stage.ACCEPTED))
+    bench.messages.result("c1", Answered(stage=Stage.SUCCEEDED, detail="idle"))
+    assert bench.arrives({"type": "ping"}) is None
+    assert bench.said() == [("ACCEPTED", 1, None), ("SUCCEEDED", 2, ""), ("SUCCEEDED", 2, "")]
+
+
+def test_what_a_crash_left_unjudged_is_taken_up(bench: Bench) -> None:
+    bench.arrives({"type": "ping"})
+    assert isinstance(bench.arrives({"type": "ping"}), Command)
+
+
+def test_the_same_id_for_something_else_is_a_conflict(bench: Bench) -> None:
+    bench.arrives({"type": "ping"})
+    found = bench.arrives({"type": "rollback"})
+    assert isinstance(found, Rejection)
+    assert found.code == "conflict"
+    assert bench.said() == [("REJECTED", 0, "conflict")]
+    entry = bench.journal.entry("c1")
+    assert entry is not None
+    assert entry.type == "ping"
+
+
+def test_a_forgery_can_not_take_the_id_of_a_genuine_command(bench: Bench) -> None:
+    for body in (b"eyJforged", b'{"type":"rollback"}', b"x" * 70_000, b"\xff"):
+        assert isinstance(bench.arrives(body), Rejection)
+    assert bench.journal.entry("c1") is None
+    assert isinstance(bench.arrives({"type": "ping"}), Command)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"aud": "cam-2"}, "wrong_device"),
+        ({"exp": 10}, "expired"),
+        ({"nbf": 1.9e9}, "not_yet"),
+        ({"jti": "c2"}, "bad_json"),
+        ({"exp": None}, "bad_signature"),
+        ({"type": "format"}, "unsupported"),
+    ],
+)
+def test_each_flaw_is_answered_with_its_code(
+    bench: Bench, change: dict[str, Any], expected: str
+) -> None:
+    assert isinstance(bench.arrives({"type": "ping", **change}), Rejection)
+    assert bench.said() == [("REJECTED", 0, expected)]
+
+
+def test_a_retained_command_is_refused(bench: Bench) -> None:
+    found = bench.arrives({"type": "ping"}, retain=True)
+    assert isinstance(found, Rejection)
+    assert found.code == "retained"
+
+
+def test_a_command_that_came_before_is_answered_even_when_it_has_expired(bench: Bench) -> None:
+    expired = {"type": "ping", "exp": 10}
+    assert isinstance(bench.arrives(expired), Rejection)
+    assert isinstance(bench.arrives(expired), Rejection)  # never stored, always refused
+    assert bench.said() == [("REJECTED", 0, "expired")] * 2
+
+
+def test_plain_commands_where_no_signature_is_required() -> None:
+    bench = Bench(require_signature=False)
+    assert isinstance(bench.arrives({"type": "ping"}, signed=False), Command)
+
+
+def test_a_token_is_verified_even_where_no_signature_is_required() -> None:
+    bench = Bench(require_signature=False)
+    found = bench.arrives(b"eyJforged")
+    assert isinstance(found, Rejection)
+    assert found.code == "bad_signature"
+
+
+def test_a_topic_that_names_no_command_is_passed_over(bench: Bench) -> None:
+    for topic in ("quantd/v1/cam-1/cmd/a/b", "quantd/v1/cam-1/cmd/", "other"):
+        assert bench.inbox.admit(CommandArrived(topic, b"{}", False, 1)) is None
+    assert bench.said() == []

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from agent import wire
+from agent.adapters.journal_sqlite import SqliteJournal
+from agent.core.command import Command, CommandId, Stage
+from agent.core.errors import StoreError
+from agent.core.journal import Answered, Klass
+from agent.daemon.messages import TELEMETRY_EXPIRY_S, Messages
+from agent.wire.schema import schemas
+
+TOPICS = wire.Topics("quantd", "cam-1")
+
+
+class Now:
+    def monotonic_ns(self) -> int:
+        return 5_000_000
+
+    def utc(self) -> str:
+        return "2026-11-23T10:00:00.000Z"
+
+
+@pytest.fixture
+def journal() -> Iterator[SqliteJournal]:
+    with SqliteJournal(":memory:") as opened:
+        yield opened
+
+
+@pytest.fixture
+def messages(journal: SqliteJournal) -> Messages:
+    return Messages(TOPICS, journal, Now(), boot="b", session=lambda: 3, clock_ok=lambda: False)
+
+
+def said(journal: SqliteJournal) -> list[dict[str, Any]]:
+    return [json.loads(row.message.body) for row in journal.pending(0, 99)]
+
+
+def test_everything_said_fits_the_published_schema(
+    journal: SqliteJournal, messages: Messages
+) -> None:
+    messages.state(
+        active=wire.Active(release="r"), job=wire.Job(run_id="r", kind="optimize", pct=3.0)
+    )
+    messages.meta(labels={"site": "n"}, environment={"l4t": None}, models=("m",))
+    messages.telemetry({"temp_c": 40.0})
+    messages.event("run_ended", "error", {"n": 1})
+    messages.report("m", {"schema": 1})
+    messages.refuse("c1", Answered(stage=Stage.REJECTED, code="expired"))
+    rows = journal.pending(0, 99)
+    names = ["state", "meta", "telemetry", "event", "report_message", "result"]
+    for row, name in zip(rows, names, strict=True):
+        jsonschema.Draft202012Validator(schemas()[name]).validate(json.loads(row.message.body))
+    assert [row.message.topic.removeprefix("quantd/v1/cam-1/") for row in rows] == [
+        "state",
+        "meta",
+        "telemetry",
+        "event",
+        "report/m",
+        "res/c1",
+    ]
+    assert [row.message.retain for row in rows] == [True, True, False, False, True, False]
+    assert {row.message.klass for row in rows} == set(Klass) - {Klass.INFO}
+    assert rows[2].message.expiry_s == TELEMETRY_EXPIRY_S
+
+
+def test_the_envelope(journal: SqliteJournal, messages: Messages) -> None:
+    for _ in range(2):
+        messages.event("k", "info", {})
+    first, second = said(journal)
+    assert (first["seq"], second["seq"]) == (1, 2)
+    assert first["id"] < second["id"]
+    kept = ("v", "dev", "ts", "mono_ms", "boot", "sess", "clock_ok")
+    assert [first[name] for name in kept] == [1, "cam-1", Now().utc(), 5, "b", 3, False]
+
+
+def test_the_will_is_of_its_own_connection(messages: Messages) -> None:
+    will = json.loads(messages.will(9))
+    jsonschema.Draft202012Validator(schemas()["state"]).validate(will)
+    assert (will["status"], will["will"], will["sess"]) == ("offline", True, 9)
+
+
+def test_a_stage_and_its_answer_are_stored_together(
+    journal: SqliteJournal, messages: Messages
+) -> None:
+    journal.receive(Command(id=CommandId("c1"), type="ping"))
+    messages.result("c1", Answered(stage=Stage.ACCEPTED))
+    progress = wire.Progress(step="build", pct=50.0)
+    messages.result("c1", Answered(stage=Stage.IN_PROGRESS), progress)
+    messages.result("c1", Answered(stage=Stage.SUCCEEDED, result="/r"))
+    with pytest.raises(StoreError):
+        messages.result("c1", Answered(stage=Stage.FAILED))
+    answers = said(journal)
+    assert [(a["stage"], a["version"]) for a in answers] == [
+        ("ACCEPTED", 1),
+        ("IN_PROGRESS", 2),
+        ("SUCCEEDED", 3),
+    ]
+    assert answers[1]["progress"] == {"step": "build", "pct": 50.0, "eta_s": None}
+    assert answers[2]["result_ref"] == "/r"
+
+
+def test_the_numbers_have_no_hole_after_a_failure(
+    journal: SqliteJournal, messages: Messages
+) -> None:
+    journal.receive(Command(id=CommandId("c1"), type="ping"))
+    with pytest.raises(StoreError):
+        messages.result("c1", Answered(stage=Stage.SUCCEEDED))
+    messages.refuse("c2", Answered(stage=Stage.REJECTED))
+    assert [answer["seq"] for answer in said(journal)] == [1]
