@@ -30,6 +30,7 @@ from agent.core.lineage import (
     Recipe,
     Statistics,
 )
+from agent.core.report import Report
 from agent.ports import Progress
 from agent.wiring import heavy, places
 
@@ -211,6 +212,11 @@ def _check(job: Job) -> str:
     return "good"
 
 
+def _render(job: Job) -> str:
+    _, frames = job.parent("calibration", CalibrationSet)
+    return heavy.render(job.record("report", Report), frames, job.spec["sketches_ms"])
+
+
 KINDS: dict[str, Callable[[Job], object]] = {
     "identify": _identify,
     "platform": _platform,
@@ -223,4 +229,5 @@ KINDS: dict[str, Callable[[Job], object]] = {
     "evaluate": _evaluate,
     "measure": _measure,
     "check": _check,
+    "render": _render,
 }

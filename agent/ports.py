@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from agent.core.energy import PowerSample
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,6 +71,14 @@ class FrameStore(Protocol):
         """Store an image (HWC uint8 BGR) as directory/name; complete or not at all."""
         ...
 
+    def thumbnail(self, path: str, directory: str) -> None:
+        """Store a small JPEG of a stored frame under directory, for reports."""
+        ...
+
+    def small(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the frame at the size signatures are made of (BGR), and its luma, reduced."""
+        ...
+
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
         """Return the image resized to the model's input as spec says, HWC uint8 BGR."""
         ...
@@ -108,6 +117,8 @@ class EngineBuilder(Protocol):
     runtime: str
     version: str
     device: str
+    runnable: bool
+    """False where this machine builds for another device and can't execute."""
 
     def build(self, quantized: str, batch: int, directory: str, progress: Progress) -> str:
         """Write the engine under directory and return its file name.
@@ -135,14 +146,6 @@ class EngineRunner(Protocol):
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return copies of the outputs of the last run."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class PowerSample:
-    """Watts at the sensor's own sample time on the monotonic clock."""
-
-    t_ns: int
-    power_w: float
 
 
 class PowerMeter(Protocol):
@@ -200,6 +203,10 @@ class Releases(Protocol):
         """Make a release from contents (bytes) or files to copy (paths); complete or absent."""
         ...
 
+    def add(self, release: str, name: str, body: bytes) -> None:
+        """Add one file to a release, complete or not at all."""
+        ...
+
     def intend(self, release: str, previous: str | None) -> None:
         """Write down, before acting, what is about to be switched."""
         ...
@@ -248,6 +255,10 @@ class Clock(Protocol):
 
     def utc(self) -> str:
         """Return the wall clock as RFC 3339 in UTC with milliseconds."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
         ...
 
 

@@ -40,7 +40,7 @@ class _Line(msgspec.Struct):
     """One line of a child's output: exactly one of the fields is set."""
 
     progress: tuple[int, int, str] | None = None
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw()
     error: _Error | None = None
 
 
@@ -107,7 +107,7 @@ def _follow(
         else:
             outcome = message
     status = child.wait()
-    if outcome is not None and outcome.result is not None:
+    if outcome is not None and outcome.result:
         return outcome.result
     if outcome is not None and outcome.error is not None:
         error = outcome.error

@@ -32,6 +32,7 @@ _SESSION_S = 7 * 86_400
 _RECEIVE_MAXIMUM = 20
 _PACKET_LIMIT_BYTES = 256 * 1024  # larger than a command may be, so that it gets an answer
 _MID_BITS = 16
+_STOP_WAIT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,9 +182,11 @@ class MqttLink:
             sent = client.publish(topic, farewell, qos=1, retain=True)
             if sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
                 sent.wait_for_publish(self._patience.farewell_s)
-        client.disconnect()
-        if client.ended.wait(self._patience.farewell_s):
-            client.loop_stop()  # else it hangs in a name look-up; the thread is a daemon
+        for _ in range(round(self._patience.farewell_s / _STOP_WAIT_S)):
+            client.disconnect()  # lost if a connection is just being made: say it again
+            if client.ended.wait(_STOP_WAIT_S):
+                client.loop_stop()
+                return  # else it hangs in a name look-up; its thread ends with the process
 
     # paho's thread ----------------------------------------------------------------------------
 

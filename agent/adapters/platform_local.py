@@ -38,7 +38,7 @@ def find_platform(kind: str, board: Mapping[str, str | int | float | None]) -> P
             raise BuildError(
                 "runtime.kind is tensorrt, but TensorRT with a GPU is not usable from this Python",
                 code="no_runtime",
-                hint='on a Jetson: apt install python3-libnvinfer and a venv made with '
+                hint="on a Jetson: apt install python3-libnvinfer and a venv made with "
                 '--system-site-packages; elsewhere: runtime.kind = "onnxruntime"',
             )
     return _onnxruntime(board)

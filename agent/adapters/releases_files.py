@@ -69,6 +69,10 @@ class FileReleases:
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
+    def add(self, release: str, name: str, body: bytes) -> None:
+        """Add one file to a release, complete or not at all."""
+        write_atomically(self._releases / release / name, body)
+
     def intend(self, release: str, previous: str | None) -> None:
         """Write down, before acting, what is about to be switched."""
         body = json.dumps({"release": release, "previous": previous}).encode()

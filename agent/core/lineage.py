@@ -193,6 +193,7 @@ class Fidelity:
         cosine: Of the worst output.
         task: Task metrics by name, 0..1; empty for a generic task.
         agreement: The one task metric that `limits.agreement` is compared with.
+        agreement_reason: Why there is none; empty where there is one.
         frames: Held-out frames behind these numbers.
     """
 
@@ -203,6 +204,7 @@ class Fidelity:
     task: Mapping[str, float]
     agreement: float | None
     frames: int
+    agreement_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +247,7 @@ class Measurement:
 
     Attributes:
         power: None where it can't be measured; `power_reason` then says why.
-        energy_j: Joules per inference, gross; None as for power.
+        energy_j: Joules per frame (a batch has several), gross; None as for power.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 

@@ -168,15 +168,7 @@ class Exit:
 
 
 Effect = (
-    PublishState
-    | PublishTelemetry
-    | PublishEvent
-    | Answer
-    | Begin
-    | Cancel
-    | Close
-    | Resend
-    | Exit
+    PublishState | PublishTelemetry | PublishEvent | Answer | Begin | Cancel | Close | Resend | Exit
 )
 Effects = tuple[Effect, ...]
 

@@ -14,7 +14,7 @@ from agent.core.errors import JobError, QuantdError
 from agent.demo.broker import start_broker
 from agent.demo.material import car_video, face_detector
 from agent.demo.operator import Operator, make_key
-from agent.terminal import ProgressBars, show, summary
+from agent.terminal import ProgressBars, next_steps, show, summary
 
 DEVICE = "demo-device"
 _CONFIG = """\
@@ -123,6 +123,7 @@ def demo(directory: Path, *, window_s: float, duration_s: float, sqnr_db: float)
     for name in ("report.json", "report.html"):
         (directory / name).write_bytes((folder / name).read_bytes())
     summary(report, directory=directory, release=directory / "state" / "current")
+    next_steps(config)
     return report
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -78,12 +79,17 @@ def measure(
         done = 0
         for name in list(benches):
             progress(done, steps, f"warming up {name}")
-            _guarded(name, benches, failed, lambda b: _warm_up(b, settings, clock))
+            _guarded(name, benches, failed, partial(_warm_up, settings=settings, clock=clock))
             done += 1
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
             for name in order:
                 progress(done, steps, _note(name, benches.get(name)))
-                _guarded(name, benches, failed, lambda b, n=number: _window(b, settings, clock, n))
+                _guarded(
+                    name,
+                    benches,
+                    failed,
+                    partial(_window, settings=settings, clock=clock, number=number),
+                )
                 done += 1
         progress(steps, steps, "")
     measured = {

@@ -12,14 +12,14 @@ from typing import Any
 from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import ActivationError
-from agent.core.lineage import Activation, Candidate, Choice, digest_of
 from agent.core.journal import PastMeasurement
+from agent.core.lineage import Activation, Candidate, Choice, digest_of
 from agent.core.report import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.stages.activate import RunCommand, activate
 from agent.stages.chain import Chain, Observe, Outcome
 from agent.stages.choose import choose
-from agent.stages.report import write_report
+from agent.stages.report import encode
 
 _CHECK_TIMEOUT_S = 120.0
 _NOT_ATTEMPTED = "no feasible candidate, so nothing on the device was changed"
@@ -31,8 +31,7 @@ class Ports:
 
     Attributes:
         run_command: Runs a user's reload and health commands.
-        write: Writes a file, complete or not at all: write(path, body).
-        render: Makes report.html from the report; in a child, since plotting is heavy.
+        write: Writes a run's files, complete or not at all: write(run id, name, body).
         remember: Told of what was measured, for later predictions.
     """
 
@@ -41,7 +40,7 @@ class Ports:
     clock: Clock
     releases: Releases
     run_command: RunCommand
-    write: Callable[[str, bytes], None]
+    write: Callable[[str, str, bytes], None]
     history: Callable[[], tuple[PastMeasurement, ...]]
     remember: Callable[[Sequence[PastMeasurement]], None]
 
@@ -53,7 +52,6 @@ class Request:
     run_id: str
     trigger: str
     started: str
-    directory: str
 
 
 def optimize(
@@ -93,6 +91,7 @@ def optimize(
         environment=outcome.platform.environment,
         model=outcome.model,
         calibration=outcome.calibration,
+        limits=configuration.dump(config)["limits"],
         candidates=outcome.candidates,
         choice=choice,
         activation=activation,
@@ -100,7 +99,7 @@ def optimize(
     )
     observe("report", 0, 1, "")
     ports.remember(_past(outcome, request.started))
-    _write(config, request, ports, outcome, report, cancelled)
+    _publish(config, request, ports, outcome, report, cancelled)
     observe("report", 1, 1, "")
     return report
 
@@ -190,6 +189,37 @@ def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[s
             "engine": engine.digest,
         },
     }
+
+
+def _publish(
+    config: Config,
+    request: Request,
+    ports: Ports,
+    outcome: Outcome,
+    report: Report,
+    cancelled: threading.Event,
+) -> None:
+    """Write report.json and report.html of the run, and put the report into its release."""
+    body = encode(report)
+    ports.write(request.run_id, "report.json", body)
+    page = ports.jobs.run(
+        "render",
+        {
+            "config": configuration.dump(config),
+            "report": report,
+            "calibration": outcome.calibration.digest,
+            "sketches_ms": {
+                c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement
+            },
+        },
+        str,
+        progress=lambda *_: None,
+        cancelled=cancelled,
+        timeout_s=_CHECK_TIMEOUT_S,
+    )
+    ports.write(request.run_id, "report.html", page.encode())
+    if report.activation.state == "active":
+        ports.releases.add(request.run_id, "report.json", body)
 
 
 def _past(outcome: Outcome, utc: str) -> tuple[PastMeasurement, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ from agent.wiring.places import releases, store
 if TYPE_CHECKING:
     from agent.core.prediction import DeviceRates
     from agent.core.preprocess import InputSpec
+    from agent.core.report import Report
     from agent.ports import Camera, EngineRunner, PowerMeter, Progress, Tensors
 
 _BUILDS_ON_TENSORRT = "tensorrt"
@@ -221,7 +222,7 @@ def build(
     else:
         from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
 
-        builder = OnnxruntimeBuilder(config.runtime.threads)
+        builder = OnnxruntimeBuilder(config.runtime.threads, found.device)
     return stage(
         quantized[0],
         str(quantized[1] / "model.onnx"),
@@ -331,6 +332,14 @@ def check_release(config: Config, release: str) -> None:
 
     folder = Path(releases(config).path(release))
     stage(folder, lambda runtime, path: runner(config, runtime, path))
+
+
+def render(report: Report, frames: Path, sketches_ms: Mapping[str, Sequence[float]]) -> str:
+    """Return report.html."""
+    from agent.adapters.report_html import render as page
+
+    pictures = [path.read_bytes() for path in sorted((frames / "thumbnails").glob("*.jpg"))]
+    return page(report, pictures, sketches_ms)
 
 
 def power_source(config: Config) -> tuple[str, str]:

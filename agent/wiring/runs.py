@@ -97,17 +97,17 @@ def optimize(
     """Run everything once; see `stages.pipeline.optimize`."""
     clock = SystemClock()
     run_id = run_id or places.new_id()
-    directory = Path(config.storage.dir, "runs", run_id)
+    directory = _run_folder(config, run_id)
     store = places.store(config)
     store.sweep()
-    request = Request(run_id=run_id, trigger=trigger, started=clock.utc(), directory=str(directory))
+    request = Request(run_id=run_id, trigger=trigger, started=clock.utc())
     ports = Ports(
         store=store,
         jobs=SubprocessJobs(),
         clock=clock,
         releases=places.releases(config),
         run_command=run_command,
-        write=write_atomically,
+        write=lambda run, name, body: write_atomically(_run_folder(config, run) / name, body),
         history=lambda: history(config),
         remember=_rememberer(config),
     )
@@ -174,6 +174,10 @@ def status(config: Config) -> dict[str, Any]:
         "messages waiting": counts.waiting,
         "storage": config.storage.dir,
     }
+
+
+def _run_folder(config: Config, run_id: str) -> Path:
+    return Path(config.storage.dir, "runs", run_id)
 
 
 def _checker(config: Config) -> Callable[[str], None]:

@@ -1,0 +1,84 @@
+"""Power from the board's own INA3221 or INA238 sensors, through hwmon: no service, no group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from agent.core.errors import PowerError
+from agent.live.sampling import SampledMeter
+
+_CHIPS = {"ina3221", "ina238"}
+_TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")  # rails that carry all of the module's power
+_PERIOD_S = 0.1
+
+Reader = Callable[[], float]
+
+
+class Ina3221PowerMeter(SampledMeter):
+    """Implements `ports.PowerMeter` on /sys/class/hwmon.
+
+    Where the board has no rail for the total (AGX Orin), the rails found are summed and the
+    rail's name says which: "sum:VDD_CPU_CV+VDD_GPU_SOC".
+
+    Args:
+        root: Where the file system begins.
+        rail: A rail by name; empty for the total.
+
+    Raises:
+        PowerError: "no_sensor" if there is no such sensor or rail.
+    """
+
+    def __init__(self, root: str = "/", rail: str = "") -> None:
+        rails = find_rails(root)
+        if not rails:
+            raise PowerError("no INA3221 or INA238 in /sys/class/hwmon", code="no_sensor")
+        if rail and rail not in rails:
+            raise PowerError(
+                f"no rail {rail}", code="no_sensor", hint="rails here: " + ", ".join(rails)
+            )
+        total = rail or next((name for name in _TOTALS if name in rails), "")
+        if total:
+            name, readers = total, [rails[total]]
+        else:
+            name, readers = "sum:" + "+".join(sorted(rails)), list(rails.values())
+        super().__init__("ina3221", name, _PERIOD_S, lambda: sum(read() for read in readers))
+
+
+def find_rails(root: str = "/") -> dict[str, Reader]:
+    """Return a reader in W for each labelled rail of the board's power sensors."""
+    rails: dict[str, Reader] = {}
+    for device in sorted(Path(root, "sys/class/hwmon").glob("hwmon*")):
+        if _text(device / "name") not in _CHIPS:
+            continue
+        for label in sorted(device.glob("in*_label")):
+            name, number = _text(label), label.name.removesuffix("_label").removeprefix("in")
+            if name and (device / f"curr{number}_input").exists():
+                rails[name] = _volts_times_amps(device, number)
+        if (device / "power1_input").exists():  # INA238 computes power itself, in uW
+            name = _text(device / "power1_label") or _text(device / "in1_label") or "VIN"
+            rails[name] = _microwatts(device / "power1_input")
+    return rails
+
+
+def _volts_times_amps(device: Path, number: str) -> Reader:
+    volts, amps = device / f"in{number}_input", device / f"curr{number}_input"
+    return lambda: _number(volts) * _number(amps) / 1e6  # mV x mA
+
+
+def _microwatts(path: Path) -> Reader:
+    return lambda: _number(path) / 1e6
+
+
+def _number(path: Path) -> float:
+    try:
+        return float(path.read_text())
+    except (OSError, ValueError) as e:
+        raise PowerError(f"{path}: {e}", code="gone") from e
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,59 @@
+"""Package power of a workstation's CPU, from RAPL's energy counters."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from agent.core.errors import PowerError
+from agent.live.sampling import SampledMeter
+
+_PERIOD_S = 0.1
+
+
+class RaplPowerMeter(SampledMeter):
+    """Implements `ports.PowerMeter` on /sys/class/powercap: the sum of all CPU packages.
+
+    A counter gives energy, so each sample is the mean power since the one before.
+
+    Args:
+        root: Where the file system begins.
+
+    Raises:
+        PowerError: "no_sensor", or "not_allowed" where only root may read the counters.
+    """
+
+    def __init__(self, root: str = "/") -> None:
+        zones = sorted(Path(root, "sys/class/powercap").glob("intel-rapl:[0-9]"))
+        if not zones:
+            raise PowerError("no RAPL counter in /sys/class/powercap", code="no_sensor")
+        self._zones = [(zone, _number(zone / "max_energy_range_uj")) for zone in zones]
+        self._before = [_number(zone / "energy_uj") for zone, _ in self._zones]
+        self._at_ns = time.monotonic_ns()
+        names = "+".join(zone.joinpath("name").read_text().strip() for zone in zones)
+        time.sleep(_PERIOD_S)  # the first sample needs an interval
+        super().__init__("rapl", names, _PERIOD_S, self._watts)
+
+    def _watts(self) -> float:
+        now = [_number(zone / "energy_uj") for zone, _ in self._zones]
+        at_ns = time.monotonic_ns()
+        spent_uj = sum(
+            (after - before) % (limit + 1)  # the counter wraps around
+            for after, before, (_, limit) in zip(now, self._before, self._zones, strict=True)
+        )
+        seconds = (at_ns - self._at_ns) / 1e9
+        self._before, self._at_ns = now, at_ns
+        return spent_uj / 1e6 / seconds
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except PermissionError as e:
+        raise PowerError(
+            f"{path} may be read by root only",
+            code="not_allowed",
+            hint="run as root, or allow the file's group to read it",
+        ) from e
+    except (OSError, ValueError) as e:
+        raise PowerError(f"{path}: {e}", code="gone") from e

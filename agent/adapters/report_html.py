@@ -1,0 +1,170 @@
+"""report.html: one self-contained page, pictures and plots inside, nothing fetched."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from agent.core.report import CandidateFacts, Report
+
+# Okabe and Ito's palette, told apart by people with any colour vision
+_CHOSEN, _FEASIBLE, _REJECTED, _LIMIT = "#0072B2", "#56B4E9", "#999999", "#D55E00"
+_COLOR = {"chosen": _CHOSEN, "feasible": _FEASIBLE, "rejected": _REJECTED}
+_EXACT_DB = 60.0  # where a plot puts outputs identical to the baseline
+
+
+def render(
+    report: Report, pictures: Sequence[bytes], sketches_ms: Mapping[str, Sequence[float]]
+) -> str:
+    """Return the page.
+
+    Args:
+        report: The run.
+        pictures: JPEGs of sample calibration frames.
+        sketches_ms: Order statistics of the latencies by candidate id.
+    """
+    measured = [one for one in report.candidates if one.measured]
+    with mpl.rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": report.run_id, "font.size": 9, "axes.grid": True,
+         "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False,
+         "font.family": "sans-serif", "figure.facecolor": "none", "axes.facecolor": "none"}
+    ):  # fmt: skip
+        plots = [
+            ("Latency", "Share of inferences that took at most this long; steep is steady.",
+             _latency(measured, sketches_ms, report.limits)),
+            ("Speed against fidelity",
+             "Up and to the left is better. Bars are the 95 % interval of p50.",
+             _pareto(measured, report)),
+            ("Fidelity of every output", "Signal-to-quantization-noise ratio on held-out frames.",
+             _fidelity(measured, report.limits)),
+            ("Predicted before building, against measured",
+             "On the line the prediction was exact.", _predicted(measured)),
+        ]  # fmt: skip
+    template = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    ).from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
+    return template.render(
+        report=report,
+        headline=_headline(report),
+        plots=[(title, words, plot) for title, words, plot in plots if plot],
+        pictures=[base64.b64encode(one).decode("ascii") for one in pictures],
+    )
+
+
+def _headline(report: Report) -> str:
+    if report.choice.infeasible:
+        return f"Nothing fits: {report.choice.why}"
+    return report.choice.why[0].upper() + report.choice.why[1:] + "."
+
+
+def _latency(
+    measured: Sequence[CandidateFacts],
+    sketches_ms: Mapping[str, Sequence[float]],
+    limits: Mapping[str, float],
+) -> Markup | None:
+    shown = [one for one in measured if sketches_ms.get(one.id)]
+    if not shown:
+        return None
+    figure, axes = _figure()
+    for one in shown:
+        times = sorted(sketches_ms[one.id])
+        shares = [(i + 1) / len(times) for i in range(len(times))]
+        chosen = one.verdict == "chosen"
+        axes.plot(times, shares, lw=2.4 if chosen else 1.3, label=_plain(one.id),
+                  zorder=3 if chosen else 2)  # fmt: skip
+    limit = limits.get("latency_p99_ms")
+    if limit:
+        axes.axvline(limit, color=_LIMIT, ls="--", lw=1, label="p99 limit")
+    longest = max(one.measured.latency_ms.p99 for one in shown if one.measured)
+    axes.set_xlim(left=0, right=1.15 * longest)
+    axes.set(xlabel="latency, ms", ylabel="share of inferences", ylim=(0, 1.02))
+    axes.legend(frameon=False, loc="lower right")
+    return _svg(figure)
+
+
+def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None:
+    shown = [one for one in measured if one.fidelity]
+    if not shown:
+        return None
+    figure, axes = _figure()
+    for one in shown:
+        if one.measured is None or one.fidelity is None:
+            continue
+        p50 = one.measured.latency_ms.p50
+        low, high = one.measured.latency_ms.ci95_p50
+        y = _EXACT_DB if one.fidelity.sqnr_db is None else one.fidelity.sqnr_db
+        axes.errorbar(p50, y, xerr=[[p50 - low], [high - p50]], fmt="o" if one.id in
+                      report.choice.pareto else "x", color=_COLOR[one.verdict], capsize=2, ms=7)  # fmt: skip
+        axes.annotate(_plain(one.id), (p50, y), textcoords="offset points", xytext=(6, 5))
+    if report.limits.get("sqnr_db"):
+        axes.axhline(report.limits["sqnr_db"], color=_LIMIT, ls="--", lw=1)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.2, y=0.15)
+    axes.set(xlabel="p50 latency, ms", ylabel=f"worst output, dB ({_EXACT_DB:g} = exact)")
+    return _svg(figure)
+
+
+def _fidelity(measured: Sequence[CandidateFacts], limits: Mapping[str, float]) -> Markup | None:
+    shown = [one for one in measured if one.fidelity and one.fidelity.sqnr_db is not None]
+    if not shown or shown[0].fidelity is None:
+        return None
+    figure, axes = _figure()
+    outputs = list(shown[0].fidelity.per_output_sqnr_db)
+    width = 0.8 / len(shown)
+    for number, one in enumerate(shown):
+        values = one.fidelity.per_output_sqnr_db if one.fidelity else {}
+        places = [i + (number - (len(shown) - 1) / 2) * width for i in range(len(outputs))]
+        heights = [_EXACT_DB if (v := values.get(name)) is None else v for name in outputs]
+        axes.bar(places, heights, width=width * 0.92, label=_plain(one.id))
+    if limits.get("sqnr_db"):
+        axes.axhline(limits["sqnr_db"], color=_LIMIT, ls="--", lw=1, label="limit")
+    axes.set_xticks(range(len(outputs)), [_plain(name)[:24] for name in outputs])
+    axes.set(ylabel="SQNR, dB", xlabel="output")
+    axes.legend(frameon=False, ncols=min(3, len(shown) + 1))
+    return _svg(figure)
+
+
+def _predicted(measured: Sequence[CandidateFacts]) -> Markup | None:
+    shown = [one for one in measured if one.predicted.latency_p50_ms is not None]
+    if not shown:
+        return None
+    figure, axes = _figure()
+    largest = 0.0
+    for one in shown:
+        if one.measured is None or one.predicted.latency_p50_ms is None:
+            continue
+        x, y = one.predicted.latency_p50_ms, one.measured.latency_ms.p50
+        largest = max(largest, x, y)
+        axes.plot(x, y, "o", color=_COLOR[one.verdict], ms=7)
+        axes.annotate(_plain(one.id), (x, y), textcoords="offset points", xytext=(6, -3))
+    axes.plot([0, 1.2 * largest], [0, 1.2 * largest], color=_REJECTED, lw=1)
+    axes.set(xlim=(0, 1.3 * largest), ylim=(0, 1.2 * largest))
+    axes.set(xlabel="predicted p50, ms", ylabel="measured p50, ms")
+    return _svg(figure)
+
+
+def _figure() -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _svg(figure: Figure) -> Markup:
+    """Return the figure as an inline SVG; matplotlib escapes the texts in it."""
+    out = io.StringIO()
+    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None,
+                                                "Format": None})  # fmt: skip
+    text = out.getvalue()
+    return Markup(text[text.index("<svg") :])  # noqa: S704 - made above, texts escaped
+
+
+def _plain(text: str) -> str:
+    """Keep a hostile name from being read as TeX: a dollar sign starts mathtext."""
+    return text.replace("$", r"\$")

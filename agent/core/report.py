@@ -1,0 +1,296 @@
+"""The report of a run, schema 1: the chain's records put into one document. Pure.
+
+What was not measured is None with a reason beside it, never 0. `configs/schema/report.json`
+is generated from these classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.core.lineage import (
+    Activation,
+    CalibrationSet,
+    Candidate,
+    Choice,
+    CleanModel,
+    Fidelity,
+    Measurement,
+    Rejected,
+)
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """Which model."""
+
+    name: str
+    sha256: str
+    macs: int
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationFacts:
+    """Where the frames came from and how many were kept and turned away."""
+
+    source: str
+    synthetic: bool
+    frames: int
+    holdout: int
+    digest: str
+    seen: int
+    lost: int
+    rejected: Rejected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFacts:
+    """The engine's file: sha256, size, seconds to build."""
+
+    digest: str
+    bytes: int
+    build_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """What was expected before anything was built, and from what."""
+
+    latency_p50_ms: float | None
+    energy_j: float | None
+    basis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyFacts:
+    """Wall time per inference, ms."""
+
+    p50: float
+    p90: float
+    p99: float
+    ci95_p50: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerFacts:
+    """Power of one rail, W."""
+
+    mean: float
+    idle: float | None
+    rail: str
+    source: str
+    samples: int
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was measured, and under which flags."""
+
+    latency_ms: LatencyFacts
+    throughput_fps: float
+    power_w: PowerFacts | None
+    power_reason: str
+    energy_j: float | None
+    energy_reason: str
+    memory_mb: float | None
+    steady: bool
+    throttled: bool | None
+    throttled_reason: str
+    samples: int
+    rounds: int
+    temp_c: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FidelityFacts:
+    """How near the outputs are to FP32 on held-out frames."""
+
+    sqnr_db: float | None
+    sqnr_reason: str
+    cosine: float
+    per_output_sqnr_db: Mapping[str, float | None]
+    task: Mapping[str, float]
+    frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateFacts:
+    """One candidate, with its verdict and the reasons."""
+
+    id: str
+    precision: str
+    calibrator: str | None
+    runtime: str
+    power_mode: str | None
+    batch: int
+    int8_macs_fraction: float | None
+    engine: EngineFacts | None
+    predicted: Predicted
+    measured: Measured | None
+    fidelity: FidelityFacts | None
+    verdict: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceFacts:
+    """The answer."""
+
+    candidate: str | None
+    objective: str
+    why: str
+    pareto: tuple[str, ...]
+    infeasible: bool
+    nearest_miss: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The whole document."""
+
+    schema: int
+    run_id: str
+    device: str
+    model: ModelFacts
+    trigger: str
+    started: str
+    finished: str
+    environment: Mapping[str, str | int | float | None]
+    calibration: CalibrationFacts
+    limits: Mapping[str, float]
+    candidates: tuple[CandidateFacts, ...]
+    choice: ChoiceFacts
+    activation: Activation
+    timings_s: Mapping[str, float]
+
+
+def compose(  # noqa: PLR0913 - one argument a record of the chain
+    *,
+    run_id: str,
+    device: str,
+    trigger: str,
+    started: str,
+    finished: str,
+    environment: Mapping[str, str | int | float | None],
+    model: CleanModel,
+    calibration: CalibrationSet,
+    limits: Mapping[str, float],
+    candidates: Sequence[Candidate],
+    choice: Choice,
+    activation: Activation,
+    timings_s: Mapping[str, float],
+) -> Report:
+    """Put a finished run's records into its report."""
+    return Report(
+        schema=SCHEMA,
+        run_id=run_id,
+        device=device,
+        model=ModelFacts(
+            name=model.name, sha256=model.sha256, macs=model.macs, changes=model.changes
+        ),
+        trigger=trigger,
+        started=started,
+        finished=finished,
+        environment=environment,
+        calibration=CalibrationFacts(
+            source=calibration.source,
+            synthetic=calibration.synthetic,
+            frames=len(calibration.frames),
+            holdout=len(calibration.holdout),
+            digest=calibration.digest,
+            seen=calibration.seen,
+            lost=calibration.lost,
+            rejected=calibration.rejected,
+        ),
+        limits={name: value for name, value in limits.items() if value},
+        candidates=tuple(_candidate(one, choice) for one in candidates),
+        choice=ChoiceFacts(
+            candidate=choice.candidate,
+            objective=choice.objective,
+            why=choice.why,
+            pareto=choice.pareto,
+            infeasible=choice.infeasible,
+            nearest_miss=choice.nearest_miss,
+        ),
+        activation=activation,
+        timings_s=timings_s,
+    )
+
+
+def _candidate(one: Candidate, choice: Choice) -> CandidateFacts:
+    verdict = choice.verdicts[one.id]
+    predicted = one.predicted
+    return CandidateFacts(
+        id=one.id,
+        precision=one.recipe.precision,
+        calibrator=one.recipe.calibrator,
+        runtime=one.runtime,
+        power_mode=one.power_mode,
+        batch=one.batch,
+        int8_macs_fraction=one.quantized.int8_macs_fraction if one.quantized else None,
+        engine=EngineFacts(
+            digest=one.engine.file_digest, bytes=one.engine.size_bytes, build_s=one.engine.build_s
+        )
+        if one.engine
+        else None,
+        predicted=Predicted(
+            latency_p50_ms=predicted.latency_p50_ms if predicted else None,
+            energy_j=predicted.energy_j if predicted else None,
+            basis=predicted.basis if predicted else "not predicted",
+        ),
+        measured=_measured(one.measurement, one.evaluation.memory_mb if one.evaluation else None)
+        if one.measurement
+        else None,
+        fidelity=_fidelity(one.evaluation.fidelity) if one.evaluation else None,
+        verdict=verdict.verdict,
+        reasons=verdict.reasons,
+    )
+
+
+def _measured(one: Measurement, memory_mb: float | None) -> Measured:
+    power = one.power
+    return Measured(
+        latency_ms=LatencyFacts(
+            p50=one.latency_ms.p50,
+            p90=one.latency_ms.p90,
+            p99=one.latency_ms.p99,
+            ci95_p50=one.latency_ms.ci95_p50,
+        ),
+        throughput_fps=one.throughput_fps,
+        power_w=PowerFacts(
+            mean=power.mean,
+            idle=power.idle,
+            rail=power.rail,
+            source=power.source,
+            samples=power.samples,
+            coverage=power.coverage,
+        )
+        if power
+        else None,
+        power_reason=one.power_reason,
+        energy_j=one.energy_j,
+        energy_reason="" if one.energy_j is not None else one.power_reason,
+        memory_mb=memory_mb,
+        steady=one.steady,
+        throttled=one.throttled,
+        throttled_reason=one.throttled_reason,
+        samples=one.samples,
+        rounds=one.rounds,
+        temp_c=one.temp_c,
+    )
+
+
+def _fidelity(one: Fidelity) -> FidelityFacts:
+    return FidelityFacts(
+        sqnr_db=one.sqnr_db,
+        sqnr_reason="identical to the baseline" if one.identical else "",
+        cosine=one.cosine,
+        per_output_sqnr_db=one.per_output_sqnr_db,
+        task=one.task,
+        frames=one.frames,
+    )

@@ -1,0 +1,174 @@
+"""What people see in a terminal: bars, tables, the answer. All on stderr; stdout is for results."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+_STYLE = {"chosen": "bold green", "feasible": "", "rejected": "dim"}
+_WIDTH = 120  # of a log file
+_LINE_EVERY_S = 5.0  # without a terminal: at most one line per stage in this time
+
+
+def _console() -> Console:
+    width = None if sys.stderr.isatty() else _WIDTH
+    return Console(stderr=True, highlight=False, width=width)
+
+
+def show(text: str) -> None:
+    """Print one line for a person."""
+    _console().print(escape(text))
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a plain table."""
+    grid = Table(*columns, box=None, show_header=any(columns), pad_edge=False)
+    for row in rows:
+        grid.add_row(*(escape(cell) for cell in row))
+    _console().print(grid)
+
+
+class ProgressBars:
+    """One bar per stage; without a terminal one line per stage and every few seconds."""
+
+    def __init__(self) -> None:
+        self._console = _console()
+        self._live = self._console.is_terminal
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description:<11}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
+            console=self._console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._told: dict[str, float] = {}
+
+    def __enter__(self) -> ProgressBars:
+        if self._live:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._bars.stop()
+
+    def update(self, stage: str, done: int, total: int, note: str) -> None:
+        """Show how far a stage is; total 0 means unknown."""
+        if not self._live:
+            self._tell(stage, done, total, note)
+            return
+        if stage not in self._tasks:
+            for earlier in self._tasks.values():
+                self._bars.stop_task(earlier)
+            self._tasks[stage] = self._bars.add_task(stage, total=None, note="")
+        self._bars.update(self._tasks[stage], completed=done, total=total or None, note=note[:60])
+
+    def _tell(self, stage: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        last = self._told.get(stage)
+        finished = bool(total) and done >= total
+        if last is not None and now - last < _LINE_EVERY_S and not finished:
+            return
+        self._told[stage] = now
+        share = f"{100 * done / total:3.0f} %" if total else "     "
+        self._console.print(escape(f"{stage:<11} {share} {note}".rstrip()))
+
+
+def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
+    """Print the answer of a run: the table, the choice and why, where everything lies."""
+    console = _console()
+    console.print()
+    console.print(candidates_table(report))
+    for one in report["candidates"]:
+        console.print(f"  [bold]{escape(one['id'])}[/bold]: {escape('; '.join(one['reasons']))}")
+    choice = report["choice"]
+    calibration = report["calibration"]
+    turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
+    console.print()
+    for label, text in (
+        ("frames", f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
+                   f"{calibration['seen']} seen; turned away: {turned}"
+                   + (" (SYNTHETIC)" if calibration["synthetic"] else "")),
+        ("choice", choice["why"]),
+        ("activation", _activation(report["activation"])),
+        ("release", f"{release} (what an application loads)"),
+        ("report", f"{directory / 'report.html'}, {directory / 'report.json'}"),
+    ):  # fmt: skip
+        console.print(f"[bold]{label:<11}[/bold]{escape(text)}")
+
+
+def next_steps(config: Path) -> None:
+    """Print how to go on with one's own model and camera."""
+    _console().print(
+        "\n[bold]next, with your own model and camera[/bold]\n"
+        + escape(
+            f"  quantd check-config -c {config}     a configuration to start from\n"
+            f"  quantd optimize -c {config} --model yours.onnx "
+            "--camera v4l2:///dev/video0 --output result\n"
+            f"  quantd doctor -c {config}           what this machine has and lacks"
+        )
+    )
+
+
+def candidates_table(report: Mapping[str, Any]) -> Table:
+    """Return the table of candidates with their verdicts."""
+    title = f"{escape(report['model']['name'])} on {escape(report['device'])}"
+    grid = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, side in (
+        ("candidate", "left"), ("INT8", "right"), ("p50 ms", "right"), ("predicted", "right"),
+        ("p99 ms", "right"), ("FPS", "right"), ("power", "right"), ("MB", "right"),
+        ("SQNR dB", "right"), ("task", "right"), ("verdict", "left"),
+    ):  # fmt: skip
+        grid.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for one in report["candidates"]:
+        grid.add_row(*(escape(cell) for cell in _cells(one)), style=_STYLE.get(one["verdict"], ""))
+    return grid
+
+
+def _cells(one: Mapping[str, Any]) -> list[str]:
+    measured, fidelity = one["measured"], one["fidelity"]
+    latency = measured["latency_ms"] if measured else {}
+    power = measured["power_w"] if measured else None
+    share = one["int8_macs_fraction"]
+    return [
+        one["id"],
+        "-" if share is None else f"{share:.0%}",
+        _number(latency.get("p50"), 2),
+        _number(one["predicted"]["latency_p50_ms"], 2),
+        _number(latency.get("p99"), 2),
+        _number(measured["throughput_fps"] if measured else None, 1),
+        f"{power['mean']:.2f} W" if power else ("no sensor" if measured else "-"),
+        _number(measured["memory_mb"] if measured else None, 0),
+        _fidelity(fidelity),
+        ", ".join(f"{name} {value:.3f}" for name, value in fidelity["task"].items()) or "-"
+        if fidelity
+        else "-",
+        one["verdict"],
+    ]
+
+
+def _fidelity(fidelity: Mapping[str, Any] | None) -> str:
+    if fidelity is None:
+        return "-"
+    return "exact" if fidelity["sqnr_db"] is None else f"{fidelity['sqnr_db']:.1f}"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _activation(activation: Mapping[str, Any]) -> str:
+    detail = f" ({activation['detail']})" if activation.get("detail") else ""
+    return f"{activation['state'].replace('_', ' ')}, release {activation['release']}{detail}"
