@@ -1,88 +1,45 @@
-"""Which candidate is best under the limits, and why every other one is not. Pure."""
+"""Which candidate is best under the limits, and why every other one is not.
+
+Pure and numpy-free, because the daemon chooses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.core.lineage import Candidate, Choice, Measurement, Verdict
+from agent.core.limits import Known, Violation, power_reason, told, violations
+from agent.core.lineage import Candidate, Choice, Verdict
+
+_POWER_NOISE = 0.01
+"""Share of a mean power that is not told apart from noise: one step of the INA3221 (40 uV over
+5 mOhm at 5 V is 40 mW, its data sheet SBOS576) at the 4 W of a small board."""
+_NEEDS_POWER = {"energy", "power"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Limit:
-    """One limit: how to read the value, which side is good, and how to say it."""
-
-    key: str
-    words: str
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
     unit: str
-    value: Callable[[Candidate], float | None]
-    missing: Callable[[Candidate], str]
-    at_least: bool = False
+    worse: str
+    equal: str
+    better: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Violation:
-    """How far a value is from its limit, relative to the limit; infinite if not measurable."""
-
-    reason: str
-    excess: float
-    key: str
-    needed: float | None
-
-
-_INFINITE_DB = 999.0  # stands for identical outputs where a number is compared
-
-
-def _measured(candidate: Candidate) -> Measurement:
-    if candidate.measurement is None:
-        raise AssertionError(candidate.id)  # callers look at what was measured only
-    return candidate.measurement
-
-
-def _power_w(candidate: Candidate) -> float | None:
-    power = _measured(candidate).power
-    return power.mean if power else None
-
-
-def _sqnr_db(candidate: Candidate) -> float | None:
-    if candidate.evaluation is None:
-        return None
-    fidelity = candidate.evaluation.fidelity
-    return _INFINITE_DB if fidelity.identical else fidelity.sqnr_db
-
-
-def _agreement(candidate: Candidate) -> float | None:
-    return candidate.evaluation.fidelity.agreement if candidate.evaluation else None
-
-
-def _memory_mb(candidate: Candidate) -> float | None:
-    return candidate.evaluation.memory_mb if candidate.evaluation else None
-
-
-def _no_power(candidate: Candidate) -> str:
-    return _measured(candidate).power_reason or "power was not measured"
-
-
-def _not_evaluated(_: Candidate) -> str:
-    return "it was not evaluated"
-
-
-_LIMITS = (
-    _Limit("latency_p99_ms", "p99", "ms", lambda c: _measured(c).latency_ms.p99, _not_evaluated),
-    _Limit("power_w", "power", "W", _power_w, _no_power),
-    _Limit("energy_j", "energy per inference", "J", lambda c: _measured(c).energy_j, _no_power),
-    _Limit("memory_mb", "memory", "MB", _memory_mb, _not_evaluated),
-    _Limit("fps", "throughput", "FPS", lambda c: _measured(c).throughput_fps, _not_evaluated, True),
-    _Limit("sqnr_db", "fidelity (SQNR of the worst output)", "dB", _sqnr_db, _not_evaluated, True),
-    _Limit(
-        "agreement",
-        "agreement with FP32",
-        "",
-        _agreement,
-        lambda _: "the task offers no agreement metric",
-        True,
+_WORDS = {
+    "latency": _Words(unit="ms", worse="slower than", equal="as fast as", better="faster than"),
+    "energy": _Words(
+        unit="J", worse="needs more energy than", equal="needs the energy of",
+        better="needs less energy than",
     ),
-)
+    "power": _Words(
+        unit="W", worse="draws more power than", equal="draws the power of",
+        better="draws less power than",
+    ),
+    "throughput": _Words(
+        unit="FPS", worse="less throughput than", equal="the throughput of",
+        better="more throughput than",
+    ),
+}  # fmt: skip
 
 
 def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str, float]) -> Choice:
@@ -90,28 +47,36 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
 
     Args:
         candidates: All of them, measured or failed; their order does not matter.
-        objective: latency, energy, power (lowest wins) or throughput (highest wins).
+        objective: latency (p50 of one inference), energy, power (lowest wins) or throughput
+            (highest wins).
         limits: By the names of the configuration; 0 or absent is no limit.
 
     Returns:
         The choice, a verdict with reasons for every candidate, and the Pareto front over
-        latency, energy, fidelity and memory. Nothing feasible is an answer: `infeasible`
-        with the nearest miss. Ties inside the noise go to higher fidelity, then to less
-        memory; a number flagged throttled or unsteady wins only where no other is feasible.
+        latency, energy where it is known, fidelity, memory and the objective. Nothing feasible
+        is an answer: `infeasible` with the nearest miss. Ties inside the noise go to higher
+        fidelity, then to less memory; a number flagged throttled or unsteady wins only where
+        no other is feasible, and a candidate that another feasible one beats in everything
+        never does.
     """
     ordered = sorted(candidates, key=lambda c: c.id)
-    violations = {c.id: _violations(c, objective, limits) for c in ordered}
-    feasible = [c for c in ordered if not violations[c.id]]
-    front = _pareto([c for c in ordered if c.measurement and c.evaluation and not c.failure])
+    known = {c.id: k for c in ordered if (k := _known(c)) is not None}
+    broken = {c.id: _broken(c, known.get(c.id), objective, limits) for c in ordered}
+    front = _front(list(known.values()), objective)
+    feasible = [k for k in known.values() if not broken[k.id]]
     if not feasible:
-        return _infeasible(ordered, violations, objective, front)
-    sound = [c for c in feasible if not _flags(c)] or feasible
-    best = _best(sound, objective)
-    verdicts = {c.id: _verdict(c, best, violations[c.id], objective, front) for c in ordered}
+        return _infeasible(broken, objective, front)
+    ties = _ties([k for k in feasible if not k.flags] or feasible, objective)
+    best = ties[0]
+    verdicts = {
+        c.id: Verdict(verdict="rejected", reasons=tuple(v.reason for v in broken[c.id]))
+        for c in ordered
+    }
+    verdicts |= {k.id: _verdict(k, ties, objective, front) for k in feasible}
     return Choice(
         candidate=best.id,
         objective=objective,
-        why=_why(best, [c for c in feasible if c is not best], objective),
+        why=_why(best, known, objective),
         pareto=front,
         verdicts=verdicts,
         infeasible=False,
@@ -119,180 +84,186 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     )
 
 
-def _violations(
-    candidate: Candidate, objective: str, limits: Mapping[str, float]
-) -> list[_Violation]:
-    if candidate.failure or candidate.measurement is None:
-        reason = candidate.failure or "it was not measured"
-        return [_Violation(reason, float("inf"), "", None)]
-    found = []
-    for limit in _LIMITS:
-        bound = limits.get(limit.key, 0.0)
-        if bound:
-            found += _broken(candidate, limit, bound)
-    if objective in {"energy", "power"} and candidate.measurement.power is None:
-        reason = f"{objective} can't be compared: {_no_power(candidate)}"
-        found.append(_Violation(reason, float("inf"), "", None))
+def _known(candidate: Candidate) -> Known | None:
+    if candidate.failure or candidate.measurement is None or candidate.evaluation is None:
+        return None
+    return Known(
+        candidate=candidate,
+        measurement=candidate.measurement,
+        evaluation=candidate.evaluation,
+    )
+
+
+def _broken(
+    candidate: Candidate, known: Known | None, objective: str, limits: Mapping[str, float]
+) -> tuple[Violation, ...]:
+    if known is None:
+        missing = "measured" if candidate.measurement is None else "compared with FP32"
+        return (Violation(reason=candidate.failure or f"it was not {missing}"),)
+    found = violations(known, limits)
+    if objective in _NEEDS_POWER and _cost(known, objective) is None:
+        reason = f"the objective is {objective}, which is not known here: {power_reason(known)}"
+        return (*found, Violation(reason=reason))
     return found
 
 
-def _broken(candidate: Candidate, limit: _Limit, bound: float) -> list[_Violation]:
-    value = limit.value(candidate)
-    unit = f" {limit.unit}" if limit.unit else ""
-    if value is None:
-        reason = f"{limit.words} has a limit of {bound:g}{unit}, but {limit.missing(candidate)}"
-        return [_Violation(reason, float("inf"), limit.key, None)]
-    if value >= bound if limit.at_least else value <= bound:
-        return []
-    side = "under" if limit.at_least else "over"
-    reason = f"{limit.words} {value:.4g}{unit} is {side} the limit of {bound:g}{unit}"
-    return [_Violation(reason, abs(value - bound) / bound, limit.key, value)]
-
-
-def _flags(candidate: Candidate) -> list[str]:
-    measurement = _measured(candidate)
-    flags = [] if measurement.steady else ["its latency did not get steady"]
-    return [*flags, "it throttled"] if measurement.throttled else flags
-
-
-def _cost(candidate: Candidate, objective: str) -> float:
-    """Return the objective as a number of which less is better."""
-    measurement = _measured(candidate)
+def _cost(known: Known, objective: str) -> float | None:
+    """Return the objective as a number of which less is better; None where not measured."""
     if objective == "throughput":
-        return -measurement.throughput_fps
+        return -known.measurement.throughput_fps
     if objective == "energy":
-        return measurement.energy_j or 0.0
+        return known.measurement.energy_j
     if objective == "power":
-        return measurement.power.mean if measurement.power else 0.0
-    return measurement.latency_ms.p50 / candidate.batch
+        return known.power_w
+    return known.measurement.latency_ms.p50
 
 
-def _noise(candidate: Candidate) -> float:
-    """Return half the width of p50's confidence interval, relative to p50."""
-    latency = _measured(candidate).latency_ms
-    low, high = latency.ci95_p50
-    return (high - low) / 2 / latency.p50 if latency.p50 else 0.0
+def _sure(known: Known, objective: str) -> float:
+    cost = _cost(known, objective)
+    return float("inf") if cost is None else cost
 
 
-def _best(sound: Sequence[Candidate], objective: str) -> Candidate:
-    leader = min(sound, key=lambda c: _cost(c, objective))
-    reach = abs(_cost(leader, objective))
-    ties = [
-        c
-        for c in sound
-        if _cost(c, objective) - _cost(leader, objective) <= reach * (_noise(c) + _noise(leader))
-    ]
-    return min(
-        ties,
-        key=lambda c: (
-            -(_sqnr_db(c) or 0.0),
-            _memory_mb(c) or 0.0,
-            _cost(c, objective),
-            c.id,
-        ),
+def _interval(known: Known, objective: str) -> tuple[float, float]:
+    """Return between which costs a candidate may lie, from the 95 % interval of p50."""
+    latency = known.measurement.latency_ms
+    low, high = ((latency.p50 - latency.ci95_p50[0]), (latency.ci95_p50[1] - latency.p50))
+    below, above = (low / latency.p50, high / latency.p50) if latency.p50 else (0.0, 0.0)
+    if objective == "power":
+        below = above = _POWER_NOISE
+    elif objective == "energy":
+        below, above = below + _POWER_NOISE, above + _POWER_NOISE
+    elif objective == "throughput":
+        below, above = above, below  # what takes longer gives less
+    cost = _sure(known, objective)
+    return cost - abs(cost) * below, cost + abs(cost) * above
+
+
+def _ties(sound: Sequence[Known], objective: str) -> list[Known]:
+    """Return those that may be the best for all that is known, the preferred one first."""
+    open_ = [k for k in sound if not any(_dominates(other, k, objective) for other in sound)]
+    leader = min(open_, key=lambda k: (_sure(k, objective), k.id))
+    reach = _interval(leader, objective)[1]
+    return sorted(
+        (k for k in open_ if _interval(k, objective)[0] <= reach),
+        key=lambda k: (-k.sqnr_db, k.evaluation.memory_mb, _size(k), _sure(k, objective), k.id),
     )
 
 
-def _axes(candidate: Candidate) -> tuple[float, ...]:
-    """Return latency, energy, infidelity and memory, less is better; energy 0 if unknown."""
-    measurement = _measured(candidate)
+def _size(known: Known) -> int:
+    return known.candidate.engine.size_bytes if known.candidate.engine else 0
+
+
+def _axes(known: Known, objective: str) -> tuple[float | None, ...]:
+    """Return what candidates are weighed by, less is better; None where not known."""
     return (
-        measurement.latency_ms.p50 / candidate.batch,
-        measurement.energy_j or 0.0,
-        -(_sqnr_db(candidate) or 0.0),
-        _memory_mb(candidate) or 0.0,
+        _cost(known, objective),
+        known.measurement.latency_ms.p50,
+        known.measurement.energy_j,
+        -known.sqnr_db,
+        known.evaluation.memory_mb,
     )
 
 
-def _dominates(one: Candidate, other: Candidate) -> bool:
-    pairs = list(zip(_axes(one), _axes(other), strict=True))
+def _dominates(one: Known, other: Known, objective: str) -> bool:
+    """Return True if one is nowhere worse and somewhere better, by what is known of both."""
+    pairs = [
+        (a, b)
+        for a, b in zip(_axes(one, objective), _axes(other, objective), strict=True)
+        if a is not None and b is not None
+    ]
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _pareto(measured: Sequence[Candidate]) -> tuple[str, ...]:
-    return tuple(c.id for c in measured if not any(_dominates(d, c) for d in measured))
+def _front(known: Sequence[Known], objective: str) -> tuple[str, ...]:
+    return tuple(k.id for k in known if not any(_dominates(d, k, objective) for d in known))
 
 
-def _verdict(
-    candidate: Candidate,
-    best: Candidate,
-    violations: Sequence[_Violation],
-    objective: str,
-    front: Sequence[str],
-) -> Verdict:
-    if candidate is best:
-        flags = tuple(f"note: {flag}" for flag in _flags(candidate))
+def _verdict(known: Known, ties: Sequence[Known], objective: str, front: Sequence[str]) -> Verdict:
+    best = ties[0]
+    if known is best:
+        flags = tuple(f"note: {flag}" for flag in known.flags)
         return Verdict(verdict="chosen", reasons=(f"best {objective} within the limits", *flags))
-    if violations:
-        return Verdict(verdict="rejected", reasons=tuple(v.reason for v in violations))
-    reasons = [_against(candidate, best, objective), *_flags(candidate)]
-    if candidate.id in front:
-        reasons.append("on the Pareto front")
-    return Verdict(verdict="feasible", reasons=tuple(reasons))
+    words = _WORDS[objective]
+    mine, its = abs(_sure(known, objective)), abs(_sure(best, objective))
+    against = f"{best.id} ({told(mine, its)} {words.unit} against {told(its, mine)} {words.unit})"
+    cheaper = _sure(known, objective) <= _sure(best, objective)
+    if known.flags and not best.flags and cheaper:
+        reason = f"{words.better} {against}, but its numbers are doubtful"
+    elif known in ties or cheaper:
+        reason = f"{words.equal} {against} inside the noise, and {best.id} {_merit(best, known)}"
+    else:
+        reason = f"{words.worse} {against}"
+    front_note = ("on the Pareto front",) if known.id in front else ()
+    return Verdict(verdict="feasible", reasons=(reason, *known.flags, *front_note))
 
 
-def _against(candidate: Candidate, best: Candidate, objective: str) -> str:
-    mine, its = _worded(candidate, objective), _worded(best, objective)
-    if _cost(candidate, objective) > _cost(best, objective):
-        return f"{mine} against {its} of {best.id}"
-    return f"{mine} against {its} of {best.id}: inside the noise, and {best.id} is more faithful"
+def _merit(best: Known, known: Known) -> str:
+    """Say by what a tie was broken, in the order of `_ties`."""
+    if best.sqnr_db > known.sqnr_db:
+        return "is nearer to FP32"
+    if best.evaluation.memory_mb < known.evaluation.memory_mb:
+        return "needs less memory"
+    if _size(best) < _size(known):
+        return "is the smaller file"
+    return "comes first"
 
 
-def _worded(candidate: Candidate, objective: str) -> str:
-    measurement = _measured(candidate)
-    if objective == "throughput":
-        return f"{measurement.throughput_fps:.1f} FPS"
-    if objective == "energy" and measurement.energy_j is not None:
-        return f"{measurement.energy_j * 1e3:.1f} mJ"
-    if objective == "power" and measurement.power is not None:
-        return f"{measurement.power.mean:.2f} W"
-    return f"p50 {measurement.latency_ms.p50:.2f} ms"
-
-
-def _why(best: Candidate, others: Sequence[Candidate], objective: str) -> str:
-    text = f"{best.id} has the best {objective} within the limits: {_worded(best, objective)}"
-    baseline = next((c for c in others if c.recipe.precision == "fp32"), None)
-    if baseline is not None and objective in {"latency", "throughput"}:
-        ratio = (
-            _measured(baseline).latency_ms.p50 * best.batch
-            / (_measured(best).latency_ms.p50 * baseline.batch)
-        )  # fmt: skip
-        text += f", {ratio:.2f} times as fast as {baseline.id}"
-    sqnr_db = _sqnr_db(best)
-    if sqnr_db is not None and sqnr_db < _INFINITE_DB:
-        text += f", at {sqnr_db:.1f} dB SQNR"
-    return text
+def _why(best: Known, known: Mapping[str, Known], objective: str) -> str:
+    cost = abs(_sure(best, objective))
+    text = (
+        f"{best.id} has the best {objective} within the limits: "
+        f"{told(cost, 0.0)} {_WORDS[objective].unit}"
+    )
+    baseline = next(
+        (
+            k
+            for k in known.values()
+            if k.candidate.recipe.precision == "fp32"
+            and k.candidate.batch == best.candidate.batch
+            and k.candidate.power_mode == best.candidate.power_mode
+        ),
+        None,
+    )
+    if baseline is not None and baseline is not best:
+        theirs = _cost(baseline, objective)
+        if theirs is not None:
+            text += f" against {told(abs(theirs), cost)} {_WORDS[objective].unit} of {baseline.id}"
+        text += f", at {best.sqnr_db:.1f} dB SQNR"
+    return text + "".join(f"; note: {flag}" for flag in best.flags)
 
 
 def _infeasible(
-    ordered: Sequence[Candidate],
-    violations: Mapping[str, Sequence[_Violation]],
-    objective: str,
-    front: tuple[str, ...],
+    broken: Mapping[str, Sequence[Violation]], objective: str, front: tuple[str, ...]
 ) -> Choice:
     misses = [
-        (sum(v.excess for v in violations[c.id]), c.id)
-        for c in ordered
-        if all(v.needed is not None for v in violations[c.id])
+        (sum(v.excess for v in found), name)
+        for name, found in broken.items()
+        if all(v.loosened is not None for v in found)
     ]
     nearest = min(misses)[1] if misses else None
     if nearest:
-        loosen = "; ".join(
-            f"limits.{v.key} to {v.needed:.4g}" for v in violations[nearest] if v.needed is not None
-        )
-        why = f"no candidate keeps all limits; {nearest} would if you changed {loosen}"
+        loosen = " and ".join(_loosening(v) for v in broken[nearest])
+        why = f"no candidate keeps all limits; {nearest} would with {loosen}"
     else:
-        reasons = sorted({v.reason for vs in violations.values() for v in vs})
-        why = "no candidate is usable: " + "; ".join(reasons[:3])
+        reasons = list(dict.fromkeys(v.reason for found in broken.values() for v in found))
+        why = "no candidate is usable: " + ("; ".join(reasons[:3]) or "there is none")
     return Choice(
         candidate=None,
         objective=objective,
         why=why,
         pareto=front,
         verdicts={
-            c.id: Verdict(verdict="rejected", reasons=tuple(v.reason for v in violations[c.id]))
-            for c in ordered
+            name: Verdict(verdict="rejected", reasons=tuple(v.reason for v in found))
+            for name, found in broken.items()
         },
         infeasible=True,
         nearest_miss=nearest,
     )
+
+
+def _loosening(violation: Violation) -> str:
+    name = f"limits.{violation.key}"
+    if not violation.loosened:
+        return f"{name} removed (0)"
+    change = violation.loosened / violation.bound - 1
+    return f"{name} at {violation.loosened:g} instead of {violation.bound:g} ({change:+.1%})"

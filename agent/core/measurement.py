@@ -12,8 +12,12 @@ from agent.core.lineage import Latency
 
 _RESAMPLES = 1000
 _BLOCKS_PER_ROUND = 8
+_BLOCK_SKETCH = 256  # a block's own order statistics stand for it, so a million runs cost no more
 _SKETCH = 512
 _DRIFT = 0.05  # halves that differ by more than this are not the same regime
+_DISTURBED = 0.10  # a single round is allowed more, since five rounds give five chances
+_SETTLED = 0.02
+_SIGMAS = 3.0
 
 
 def schedule(candidates: Sequence[str], rounds: int, seed: int) -> list[list[str]]:
@@ -33,28 +37,33 @@ def schedule(candidates: Sequence[str], rounds: int, seed: int) -> list[list[str
     return order
 
 
-def percentile(ordered: NDArray[np.int64], share: float) -> int:
-    """Return the nearest-rank percentile of sorted samples (ns), as MLPerf LoadGen does."""
-    return int(ordered[max(0, int(np.ceil(share * ordered.size)) - 1)])
+def percentile(ordered: NDArray[np.int64], percent: int) -> int:
+    """Return the nearest-rank percentile of sorted samples (ns).
+
+    Integers all the way: 0.07 * 100 is 7.000000000000001, whose ceiling is the wrong rank.
+    """
+    return int(ordered[max(0, -(-percent * ordered.size // 100) - 1)])
 
 
 def summarize(rounds_ns: Sequence[NDArray[np.int64]], seed: int) -> Latency:
     """Reduce the rounds of one candidate to percentiles with the confidence of p50.
 
     Args:
-        rounds_ns: Wall time per inference for each round, ns, in the order taken.
+        rounds_ns: Wall time per inference for each round, ns, in the order taken; none empty.
         seed: For the bootstrap.
 
     Returns:
-        ms; nearest-rank percentiles; the 95 % interval of p50 is a block bootstrap over
-        consecutive inferences, since neighbours are not independent.
+        ms; nearest-rank percentiles; the 95 % interval of p50 is a two-stage bootstrap: rounds
+        are drawn with replacement, since each has its own temperature and neighbours, and in
+        each of them blocks of consecutive inferences, since those are not independent either.
 
-    Source: Kunsch, "The Jackknife and the Bootstrap for General Stationary Observations"
-        (Annals of Statistics 17, 1989).
+    Source: Davison and Hinkley, "Bootstrap Methods and their Application" (1997), section 3.8
+        (hierarchical data); Kunsch, "The Jackknife and the Bootstrap for General Stationary
+        Observations" (Annals of Statistics 17, 1989) for blocks.
     """
     everything = np.concatenate(list(rounds_ns))
     ordered = np.sort(everything)
-    p50, p90, p99 = (percentile(ordered, share) for share in (0.50, 0.90, 0.99))
+    p50, p90, p99 = (percentile(ordered, percent) for percent in (50, 90, 99))
     low, high = _median_interval(rounds_ns, seed)
     return Latency(
         p50=p50 / 1e6,
@@ -66,50 +75,83 @@ def summarize(rounds_ns: Sequence[NDArray[np.int64]], seed: int) -> Latency:
 
 
 def _median_interval(rounds_ns: Sequence[NDArray[np.int64]], seed: int) -> tuple[float, float]:
-    blocks = [
-        block
+    rounds = [
+        [_thinned(block) for block in np.array_split(one, min(_BLOCKS_PER_ROUND, one.size))]
         for one in rounds_ns
-        for block in np.array_split(one, min(_BLOCKS_PER_ROUND, max(1, one.size)))
-        if block.size
     ]
     source = np.random.default_rng(seed)
     medians = np.empty(_RESAMPLES)
     for index in range(_RESAMPLES):
-        picked = source.integers(0, len(blocks), len(blocks))
-        medians[index] = np.median(np.concatenate([blocks[i] for i in picked]))
+        drawn = [rounds[i] for i in source.integers(0, len(rounds), len(rounds))]
+        picked = [one[i] for one in drawn for i in source.integers(0, len(one), len(one))]
+        medians[index] = np.median(np.concatenate(picked))
     low, high = np.quantile(medians, (0.025, 0.975))
     return float(low), float(high)
 
 
-def steady(rounds_ns: Sequence[NDArray[np.int64]]) -> bool:
-    """Return False if the later half of the rounds differs from the earlier by over 5 %.
+def _thinned(block: NDArray[np.int64]) -> NDArray[np.int64]:
+    return block if block.size <= _BLOCK_SKETCH else _spaced(np.sort(block), _BLOCK_SKETCH)
 
-    Compares medians, which single slow inferences do not move.
+
+def _spaced(ordered: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Return `count` evenly spaced order statistics, smallest and largest among them."""
+    places = np.linspace(0, ordered.size - 1, min(count, ordered.size)).round().astype(np.intp)
+    spaced: NDArray[np.int64] = ordered[places]
+    return spaced
+
+
+def steady(rounds_ns: Sequence[NDArray[np.int64]]) -> bool:
+    """Return False if latency drifted over the rounds, or one round was disturbed.
+
+    Medians are compared, which single slow inferences do not move: the later half of the rounds
+    with the earlier (5 %), and each round with all others (10 %). A difference counts only
+    beyond three standard errors, so that a few noisy runs are not taken for a drift. A single
+    round is split in two.
+
+    Args:
+        rounds_ns: Wall time per inference for each round, ns, in the order taken; none empty.
     """
-    half = len(rounds_ns) // 2
-    if half == 0:
-        only = rounds_ns[0]
-        early, late = only[: only.size // 2], only[only.size // 2 :]
-    else:
-        early, late = (np.concatenate(list(part)) for part in (rounds_ns[:half], rounds_ns[half:]))
-    if not early.size or not late.size:
+    rounds = list(rounds_ns)
+    if len(rounds) == 1:
+        if rounds[0].size < 2:
+            return False
+        rounds = np.array_split(rounds[0], 2)
+    half = len(rounds) // 2
+    if _apart(np.concatenate(rounds[:half]), np.concatenate(rounds[half:]), _DRIFT):
         return False
-    before, after = float(np.median(early)), float(np.median(late))
-    return abs(after - before) <= _DRIFT * min(before, after)
+    return not any(
+        _apart(one, np.concatenate(rounds[:i] + rounds[i + 1 :]), _DISTURBED)
+        for i, one in enumerate(rounds)
+    )
+
+
+def _apart(one: NDArray[np.int64], other: NDArray[np.int64], share: float) -> bool:
+    before, after = float(np.median(one)), float(np.median(other))
+    noise = _SIGMAS * float(np.hypot(_median_error(one), _median_error(other)))
+    return abs(after - before) > max(share * min(before, after), noise)
+
+
+def _median_error(samples: NDArray[np.int64]) -> float:
+    """Return the standard error of the median, its scatter taken from the MAD.
+
+    Source: 1.2533 sigma / sqrt(n) for normal noise (Kenney and Keeping, "Mathematics of
+        Statistics", 1962); sigma = 1.4826 MAD (Rousseeuw and Croux, JASA 88, 1993).
+    """
+    deviation = float(np.median(np.abs(samples - np.median(samples))))
+    return 1.2533 * 1.4826 * deviation / float(np.sqrt(samples.size))
 
 
 def sketch(rounds_ns: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
     """Return up to 512 evenly spaced order statistics in ms, for plots."""
     ordered = np.sort(np.concatenate(list(rounds_ns)))
-    places = np.linspace(0, ordered.size - 1, min(_SKETCH, ordered.size)).round().astype(int)
-    return tuple(float(value) / 1e6 for value in ordered[places])
+    return tuple(float(value) / 1e6 for value in _spaced(ordered, _SKETCH))
 
 
-def settled(recent_ns: Sequence[int]) -> bool:
-    """Return True once warm-up may end: the last third is within 2 % of the third before it."""
-    third = len(recent_ns) // 3
-    if third < 3:
-        return False
-    before = float(np.median(recent_ns[-2 * third : -third]))
-    after = float(np.median(recent_ns[-third:]))
-    return abs(after - before) <= 0.02 * before
+def settled(medians_ns: Sequence[float]) -> bool:
+    """Return True once warm-up may end: the last three slices agree within 2 %.
+
+    Args:
+        medians_ns: Median latency of each slice of the warm-up so far, ns.
+    """
+    last = sorted(medians_ns[-3:])
+    return len(last) == 3 and last[2] - last[0] <= _SETTLED * last[1]

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.config import ModelTask
+from agent.core.agreement import UserMetric
 from agent.core.errors import RunnerError
-from agent.core.fidelity import Comparison, UserMetric
+from agent.core.fidelity import Comparison
 from agent.core.lineage import Digest, Engine, Evaluation
 from agent.ports import EngineRunner, Progress
 
@@ -44,23 +45,33 @@ def evaluate(
         make_baseline: Makes the baseline's runner.
         tensors: Returns the held-out inputs, from the first, each time it is called.
         task: What the outputs mean.
-        memory: Resident bytes of this process now. The engine is loaded and run before the
-            baseline is, so the growth is the engine's.
+        memory: Resident bytes of this process now. The first inputs are read before the engine
+            is loaded, and the baseline after it has run, so the growth is the engine's and its
+            runtime's; call in a fresh process.
         user_metric: Where the task is `module:function`.
-        progress: Told after every frame.
+        progress: Told after every inference.
 
     Raises:
-        RunnerError: if the engine doesn't load or run, or its outputs aren't finite.
+        RunnerError: "no_frames" if there are fewer held-out frames than the batch; other codes
+            if the engine doesn't load or run, or its outputs can't be compared.
     """
     comparison = Comparison(task.kind, user_metric)
+    first = list(islice(tensors(), _MEMORY_RUNS))
+    if not first:
+        raise RunnerError(
+            f"fewer held-out frames than the batch of {engine.batch}",
+            code="no_frames",
+            hint="raise calibration.holdout",
+        )
     before = memory()
     with make_runner() as runner:
-        for inputs in islice(tensors(), _MEMORY_RUNS):
+        for inputs in first:
             infer(runner, inputs)
         grown = memory() - before
+        del first, inputs
         with make_baseline() as baseline:
             for done, inputs in enumerate(tensors(), start=1):
-                comparison.add(infer(baseline, inputs), infer(runner, inputs))
+                comparison.add(infer(baseline, inputs), infer(runner, inputs), engine.batch)
                 progress(done, 0, "")
     return Evaluation(
         digest=digest,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from agent.config import Measure
 from agent.core.energy import mean_power
-from agent.core.errors import MeasureError, RunnerError
+from agent.core.errors import PowerError, RunnerError
 from agent.core.lineage import Engine, Measurement, Measurements, Power
 from agent.core.measurement import schedule, settled, sketch, steady, summarize
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
@@ -21,8 +21,10 @@ from agent.ports import Clock, EngineRunner, PowerMeter, Progress
 if TYPE_CHECKING:
     from agent.ports import Tensors
 
-_LEAST_RUNS = 5  # per round, however slow the candidate
+_LEAST_RUNS = 5  # per window, however slow the candidate
 _MOST_RUNS = 1_000_000
+_REFILL_RUNS = 2  # untimed after another candidate had the caches
+_WARMUP_SLICES = 10
 _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
 _UNKNOWN_THROTTLING = "this machine has no throttling flag that quantd reads"
 
@@ -36,6 +38,7 @@ class _Bench:
     inputs: Sequence[Tensors]
     rounds_ns: list[NDArray[np.int64]] = field(default_factory=list)
     windows_ns: list[tuple[int, int]] = field(default_factory=list)
+    temps_c: list[float] = field(default_factory=list)
 
 
 def measure(
@@ -61,20 +64,18 @@ def measure(
         meter: Entered already and sampling, or None.
         power_reason: Why there is no meter.
         clock: Monotonic; only `run()` lies between two readings of it.
-        thermal: Returns the hottest zone in deg C, None if unknown.
+        thermal: Returns the hottest zone in deg C, None if unknown; asked after every window.
         seed: For the order of candidates and the bootstrap.
         progress: Told before every window.
+
+    Returns:
+        Every engine as measured or as failed. It takes about idle_s + engines * (warmup_s +
+        duration_s), or more where five runs take longer than a window.
     """
     failed: dict[str, str] = {}
     with ExitStack() as stack:
-        benches: dict[str, _Bench] = {}
-        for name, engine in engines.items():
-            try:
-                runner = stack.enter_context(make_runner(engine))
-                benches[name] = _Bench(engine, runner, tensors(engine))
-            except RunnerError as error:
-                failed[name] = error.message
-        idle = _idle(settings, meter, clock, progress)
+        benches = _load(engines, make_runner, tensors, failed, stack)
+        idle = _idle(settings, meter, clock, progress) if benches else None
         steps = len(benches) * (settings.rounds + 1)
         done = 0
         for name in list(benches):
@@ -82,21 +83,38 @@ def measure(
             _guarded(name, benches, failed, partial(_warm_up, settings=settings, clock=clock))
             done += 1
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
+            take = partial(_window, settings=settings, clock=clock, number=number, thermal=thermal)
             for name in order:
                 progress(done, steps, _note(name, benches.get(name)))
-                _guarded(
-                    name,
-                    benches,
-                    failed,
-                    partial(_window, settings=settings, clock=clock, number=number),
-                )
+                _guarded(name, benches, failed, take)
                 done += 1
         progress(steps, steps, "")
     measured = {
-        name: _reduce(bench, meter, power_reason, idle, thermal(), seed)
-        for name, bench in benches.items()
+        name: _reduce(bench, meter, power_reason, idle, seed) for name, bench in benches.items()
     }
     return Measurements(measured=measured, failed=failed)
+
+
+def _load(
+    engines: Mapping[str, Engine],
+    make_runner: Callable[[Engine], EngineRunner],
+    tensors: Callable[[Engine], Sequence[Tensors]],
+    failed: dict[str, str],
+    stack: ExitStack,
+) -> dict[str, _Bench]:
+    benches: dict[str, _Bench] = {}
+    for name, engine in engines.items():
+        inputs = tensors(engine)
+        if not inputs:
+            failed[name] = f"fewer held-out frames than the batch of {engine.batch}"
+            continue
+        try:
+            runner = stack.enter_context(make_runner(engine))
+        except RunnerError as error:
+            failed[name] = error.message
+            continue
+        benches[name] = _Bench(engine, runner, inputs)
+    return benches
 
 
 def _guarded(
@@ -128,36 +146,60 @@ def _idle(
 
 
 def _warm_up(bench: _Bench, settings: Measure, clock: Clock) -> None:
-    """Run until the times settle, at most warmup_s, at least a few times."""
+    """Run in slices until their medians settle, for warmup_s at most."""
     bench.runner.bind(bench.inputs[0])
-    spent: list[int] = []
-    deadline = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
-    now = clock.monotonic_ns()
-    while len(spent) < _LEAST_RUNS or (now < deadline and not settled(spent)):
-        begin = clock.monotonic_ns()
-        bench.runner.run()
-        now = clock.monotonic_ns()
-        spent.append(now - begin)
+    deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
+    slice_ns = int(settings.warmup_s / _WARMUP_SLICES * 1e9)
+    medians_ns: list[float] = []
+    while not settled(medians_ns):
+        times_ns, (_, end_ns) = _timed(bench.runner, clock, slice_ns)
+        medians_ns.append(float(np.median(times_ns)))
+        if end_ns >= deadline_ns:
+            break
 
 
-def _window(bench: _Bench, settings: Measure, clock: Clock, number: int) -> None:
+def _window(
+    bench: _Bench,
+    settings: Measure,
+    clock: Clock,
+    number: int,
+    thermal: Callable[[], float | None],
+) -> None:
     """Measure one candidate for its share of one round."""
     bench.runner.bind(bench.inputs[number % len(bench.inputs)])
-    window_ns = int(settings.duration_s / settings.rounds * 1e9)
-    times = np.zeros(1024, np.int64)
-    run, now_ns = bench.runner.run, clock.monotonic_ns
+    for _ in range(_REFILL_RUNS):
+        bench.runner.run()
+    times_ns, window_ns = _timed(
+        bench.runner, clock, int(settings.duration_s / settings.rounds * 1e9)
+    )
+    bench.rounds_ns.append(times_ns)
+    bench.windows_ns.append(window_ns)
+    temp_c = thermal()
+    if temp_c is not None:
+        bench.temps_c.append(temp_c)
+
+
+def _timed(
+    runner: EngineRunner, clock: Clock, window_ns: int
+) -> tuple[NDArray[np.int64], tuple[int, int]]:
+    """Return the time of every run in a window, ns, and the window's (begin, end).
+
+    Only `run()` lies between the two readings of the clock; times are written into an array
+    that grows, between runs, by doubling.
+    """
+    times_ns = np.zeros(1024, np.int64)
+    run, now_ns = runner.run, clock.monotonic_ns
     count = 0
     start = end = now_ns()
     while count < _MOST_RUNS and (end - start < window_ns or count < _LEAST_RUNS):
         begin = now_ns()
         run()
         end = now_ns()
-        times[count] = end - begin
+        times_ns[count] = end - begin
         count += 1
-        if count == times.size:
-            times = np.concatenate([times, np.zeros_like(times)])
-    bench.rounds_ns.append(times[:count].copy())
-    bench.windows_ns.append((start, end))
+        if count == times_ns.size:
+            times_ns = np.concatenate([times_ns, np.zeros_like(times_ns)])
+    return times_ns[:count].copy(), (start, end)
 
 
 def _reduce(
@@ -165,11 +207,8 @@ def _reduce(
     meter: PowerMeter | None,
     power_reason: str,
     idle: tuple[int, int] | None,
-    temp_c: float | None,
     seed: int,
 ) -> Measurement:
-    if not bench.rounds_ns:
-        raise MeasureError("no round was measured")
     latency = summarize(bench.rounds_ns, seed)
     count = sum(one.size for one in bench.rounds_ns)
     busy_s = sum(end - begin for begin, end in bench.windows_ns) / 1e9
@@ -187,7 +226,7 @@ def _reduce(
         samples=count,
         rounds=len(bench.rounds_ns),
         sketch_ms=sketch(bench.rounds_ns),
-        temp_c=temp_c,
+        temp_c=max(bench.temps_c, default=None),
     )
 
 
@@ -196,7 +235,10 @@ def _power(
 ) -> tuple[Power | None, str]:
     if meter is None:
         return None, reason
-    samples = meter.samples()
+    try:
+        samples = meter.samples()
+    except PowerError as error:
+        return None, error.message
     load = mean_power(samples, bench.windows_ns, meter.period_s)
     if load.mean_w is None or load.coverage < _LEAST_COVERAGE:
         return None, f"{meter.source} covered only {load.coverage:.0%} of the windows"

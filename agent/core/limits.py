@@ -1,0 +1,150 @@
+"""The limits a candidate must keep: how each is read, how far it is missed, and how to say so.
+
+Pure and numpy-free, because the daemon chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+
+from agent.core.lineage import Candidate, Evaluation, Measurement
+
+_DIGITS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """A candidate that was measured and evaluated, so that it can be compared at all."""
+
+    candidate: Candidate
+    measurement: Measurement
+    evaluation: Evaluation
+
+    @property
+    def id(self) -> str:
+        """The candidate's id."""
+        return self.candidate.id
+
+    @property
+    def sqnr_db(self) -> float:
+        """Of the worst output; infinite where nothing differed."""
+        value = self.evaluation.fidelity.sqnr_db
+        return float("inf") if value is None else value
+
+    @property
+    def power_w(self) -> float | None:
+        """Mean power, if it was measured."""
+        return self.measurement.power.mean if self.measurement.power else None
+
+    @property
+    def agreement(self) -> float | None:
+        """The task's metric; outputs identical to the baseline's agree whatever the task."""
+        fidelity = self.evaluation.fidelity
+        return 1.0 if fidelity.identical else fidelity.agreement
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """What makes the numbers doubtful."""
+        found = [] if self.measurement.steady else ["its latency did not get steady"]
+        return (*found, "it throttled") if self.measurement.throttled else tuple(found)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Violation:
+    """A limit that is not kept, or why that can't be said.
+
+    Attributes:
+        excess: Distance from the limit relative to it; infinite if it can't be told.
+        key: The limit's name in the configuration; empty if no limit would help.
+        loosened: What the limit would have to be; None if no limit would help.
+    """
+
+    reason: str
+    excess: float = float("inf")
+    key: str = ""
+    bound: float = 0.0
+    loosened: float | None = None
+
+
+def power_reason(known: Known) -> str:
+    """Return why power and energy are not known."""
+    return known.measurement.power_reason or "power was not measured"
+
+
+def _agreement_reason(known: Known) -> str:
+    return known.evaluation.fidelity.agreement_reason or "the task offers no agreement metric"
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    key: str
+    words: str
+    unit: str
+    value: Callable[[Known], float | None]
+    at_least: bool = False
+    missing: Callable[[Known], str] = power_reason
+
+
+_LIMITS = (
+    _Limit("latency_p99_ms", "p99", " ms", lambda k: k.measurement.latency_ms.p99),
+    _Limit("power_w", "power", " W", lambda k: k.power_w),
+    _Limit("energy_j", "energy per frame", " J", lambda k: k.measurement.energy_j),
+    _Limit("memory_mb", "memory", " MB", lambda k: k.evaluation.memory_mb),
+    _Limit("fps", "throughput", " FPS", lambda k: k.measurement.throughput_fps, True),
+    _Limit("sqnr_db", "SQNR of the worst output", " dB", lambda k: k.sqnr_db, True),
+    _Limit("agreement", "agreement with FP32", "", lambda k: k.agreement, True, _agreement_reason),
+)
+
+
+def violations(known: Known, limits: Mapping[str, float]) -> tuple[Violation, ...]:
+    """Return every limit that a candidate does not keep.
+
+    Args:
+        known: The candidate.
+        limits: By the names of the configuration; 0 or absent is no limit.
+    """
+    found = []
+    for limit in _LIMITS:
+        bound = limits.get(limit.key, 0.0)
+        if bound > 0.0:
+            found += _broken(known, limit, bound)
+    return tuple(found)
+
+
+def _broken(known: Known, limit: _Limit, bound: float) -> list[Violation]:
+    value = limit.value(known)
+    if value is None:
+        reason = f"{limit.words} has a limit of {bound:g}{limit.unit}: {limit.missing(known)}"
+        return [Violation(reason=reason)]
+    if value >= bound if limit.at_least else value <= bound:
+        return []
+    side = "under" if limit.at_least else "over"
+    return [
+        Violation(
+            reason=f"{limit.words} {told(value, bound)}{limit.unit} is {side} "
+            f"the limit of {bound:g}{limit.unit}",
+            excess=abs(value - bound) / bound,
+            key=limit.key,
+            bound=bound,
+            loosened=_outward(value, limit.at_least),
+        )
+    ]
+
+
+def told(value: float, other: float) -> str:
+    """Return a value in as many digits as it takes to differ from another, four at least."""
+    fewest = max(_DIGITS, len(f"{abs(value):.0f}"))
+    for digits in range(fewest, 17):
+        text = f"{value:.{digits}g}"
+        if float(text) != other:
+            return text
+    return repr(value)
+
+
+def _outward(value: float, at_least: bool) -> float:
+    """Return a limit of four digits that the value keeps; 0, no limit, below zero."""
+    rounding = ROUND_FLOOR if at_least else ROUND_CEILING
+    rounded = float(Context(prec=_DIGITS, rounding=rounding).create_decimal_from_float(value))
+    return max(rounded, 0.0)
