@@ -70,7 +70,7 @@ def start_broker(directory: Path) -> Iterator[Broker]:
         LinkError: "no_broker" if neither is installed, or it doesn't start.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
+    program = find_mosquitto()
     if program is not None:
         with _mosquitto(program, directory) as broker:
             yield broker
@@ -89,6 +89,11 @@ def start_broker(directory: Path) -> Iterator[Broker]:
     with iotcore.Broker(config_path=str(config)):
         _wait_listening(port)
         yield Broker(_HOST, port, "rumqttd (iotcore)")
+
+
+def find_mosquitto() -> str | None:
+    """Return where mosquitto is; Debian puts it where a user's PATH does not look."""
+    return shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,491 @@
+"""The MQTT link, with the outbox on top, against a real mosquitto."""
+
+from __future__ import annotations
+
+import json
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from agent.adapters.clock_system import SystemClock
+from agent.adapters.journal_sqlite import SqliteJournal
+from agent.adapters.link_mqtt import MqttLink, Patience
+from agent.config import Mqtt, Tls
+from agent.core.errors import ConfigError
+from agent.core.journal import Klass, Outgoing
+from agent.core.link import (
+    Acked,
+    CommandArrived,
+    Connected,
+    Disconnected,
+    LinkEvent,
+)
+from agent.daemon.outbox import Outbox
+from agent.wire import Topics
+from tests.support.broker import Mosquitto, free_port
+
+pytestmark = pytest.mark.slow
+TOPICS = Topics("quantd", "cam-1")
+QUICK = Patience(
+    first_delay_s=(0.1, 0.2), longest_delay_s=(0.3, 0.4), keepalive_s=5, will_delay_s=0
+)
+KEPT = (
+    "persistence true",
+    "autosave_on_changes true",
+    "autosave_interval 1",
+    "max_queued_messages 100000",
+)
+
+
+class Device:
+    """A link, an outbox and a mailbox, driven by the test as the daemon's loop would."""
+
+    def __init__(
+        self, journal: SqliteJournal, port: int, *, patience: Patience = QUICK, **settings: Any
+    ) -> None:
+        self.mailbox: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+        self.journal = journal
+        self.link = MqttLink(
+            Mqtt(host="127.0.0.1", port=port, **settings),
+            TOPICS,
+            post=self.mailbox.put,
+            next_session=lambda: journal.next("session"),
+            will=lambda session: json.dumps({"status": "offline", "sess": session}).encode(),
+            patience=patience,
+        )
+        self.announced: list[tuple[str, dict[str, Any]]] = []
+        self.outbox = Outbox(
+            journal,
+            self.link,
+            SystemClock(),
+            lambda kind, facts: self.announced.append((kind, dict(facts))),
+        )
+        self.events: list[LinkEvent] = []
+
+    def run(self, until: Callable[[], bool], timeout_s: float = 20) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not until():
+            assert time.monotonic() < deadline, self.events[-20:]
+            try:
+                event = self.mailbox.get(timeout=0.05)
+            except queue.Empty:
+                self.outbox.pump()
+                continue
+            self.events.append(event)
+            if isinstance(event, Connected):
+                self.outbox.connected(event)
+            elif isinstance(event, Disconnected):
+                self.outbox.disconnected(event)
+            elif isinstance(event, Acked):
+                self.outbox.acked(event)
+            self.outbox.pump()
+
+    def saw(self, kind: type[Any]) -> list[Any]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def connect(self) -> Connected:
+        self.link.start()
+        self.run(lambda: bool(self.saw(Connected)))
+        connected: Connected = self.saw(Connected)[-1]
+        return connected
+
+    def put(self, number: int, size: int = 20, topic: str = TOPICS.event) -> None:
+        self.journal.append(
+            Outgoing(
+                topic=topic,
+                body=f"{number}".encode().ljust(size),
+                klass=Klass.REPORT,
+                stream="report",
+                number=number,
+            )
+        )
+
+    def idle(self) -> bool:
+        return self.journal.counts().waiting == 0
+
+    def vanish(self) -> None:
+        """End as a killed process does: no farewell, nothing acknowledged."""
+        client = self.link._client
+        assert client is not None
+        sock = client.socket()
+        client.on_disconnect = client.on_connect = None
+        client.loop_stop()
+        if sock is not None:
+            sock.close()
+        self.link._client = None
+
+
+class Console:
+    """Somebody who listens to everything, with a session of its own."""
+
+    def __init__(self, port: int, **credentials: str) -> None:
+        self.got: list[tuple[str, bytes, bool]] = []
+        self.client = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id="console", protocol=mqtt.MQTTv5
+        )
+        self.client.reconnect_delay_set(1, 1)
+        subscribed = threading.Event()
+        self.client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
+        self.client.on_subscribe = lambda *_: subscribed.set()
+        self.client.on_message = lambda _c, _d, m: self.got.append(
+            (m.topic, bytes(m.payload), bool(m.retain))
+        )
+        if credentials:
+            self.client.username_pw_set(**credentials)
+        wishes = Properties(PacketTypes.CONNECT)
+        wishes.SessionExpiryInterval = 3600
+        self.client.connect("127.0.0.1", port, clean_start=False, properties=wishes)
+        self.client.loop_start()
+        assert subscribed.wait(10)
+
+    def numbers(self) -> list[int]:
+        return [int(body) for topic, body, _ in self.got if topic == TOPICS.event]
+
+    def states(self) -> list[dict[str, Any]]:
+        return [json.loads(body) for topic, body, _ in self.got if topic == TOPICS.state]
+
+    def command(self, body: bytes, name: str = "c1", *, retain: bool = False) -> None:
+        sent = self.client.publish(f"quantd/v1/cam-1/cmd/{name}", body, qos=1, retain=retain)
+        sent.wait_for_publish(10)
+
+    def wait(self, until: Callable[[], bool], timeout_s: float = 20) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not until():
+            assert time.monotonic() < deadline, self.got[-10:]
+            time.sleep(0.02)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path, *KEPT, f"persistence_location {tmp_path}/") as running:
+        yield running
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[SqliteJournal]:
+    with SqliteJournal(str(tmp_path / "state.db")) as opened:
+        yield opened
+
+
+@pytest.fixture
+def device(broker: Mosquitto, journal: SqliteJournal) -> Iterator[Device]:
+    made = Device(journal, broker.port)
+    yield made
+    made.link.stop(TOPICS.state, b"{}")
+
+
+@pytest.fixture
+def console(broker: Mosquitto) -> Iterator[Console]:
+    made = Console(broker.port)
+    yield made
+    made.close()
+
+
+def test_what_was_put_while_offline_arrives_in_order(device: Device, console: Console) -> None:
+    for number in range(200):
+        device.put(number)
+    device.connect()
+    device.run(device.idle)
+    console.wait(lambda: len(console.numbers()) >= 200)
+    assert console.numbers() == list(range(200))
+
+
+def test_killing_the_broker_loses_nothing(
+    device: Device, broker: Mosquitto, journal: SqliteJournal
+) -> None:
+    console = Console(broker.port)
+    device.connect()
+    made = 0
+    for round_number in range(3):
+        for _ in range(100):
+            device.put(made)
+            made += 1
+        if round_number < 2:
+            device.run(lambda: bool(device.saw(Acked)))
+            broker.kill()
+            device.run(lambda: isinstance(device.events[-1], Disconnected))
+            broker.start()
+            # The console's own session is not under test: it must be there to see the rest.
+            console.wait(console.client.is_connected)
+    device.run(device.idle, 30)
+    console.wait(lambda: bool(console.numbers()) and console.numbers()[-1] == made - 1)
+    console.close()
+    first = list(dict.fromkeys(console.numbers()))
+    assert first == sorted(first)
+    assert len(device.saw(Acked)) >= made  # every one was acknowledged at some time
+    assert journal.counts().parked == 0
+
+
+def test_a_killed_device_sends_the_rest_after_its_restart(
+    broker: Mosquitto, journal: SqliteJournal, console: Console
+) -> None:
+    first = Device(journal, broker.port)
+    first.connect()
+    for number in range(300):
+        first.put(number)
+    first.run(lambda: len(first.saw(Acked)) >= 40)
+    first.vanish()
+    second = Device(journal, broker.port)
+    second.connect()
+    second.run(second.idle)
+    console.wait(lambda: len(set(console.numbers())) == 300)
+    second.link.stop(TOPICS.state, b"{}")
+    seen = list(dict.fromkeys(console.numbers()))
+    assert seen == list(range(300))
+    assert len(console.numbers()) <= 320  # doubles are bounded by what was in flight
+
+
+def test_the_will_tells_of_a_death_and_carries_its_session(
+    broker: Mosquitto, journal: SqliteJournal, console: Console
+) -> None:
+    first = Device(journal, broker.port)
+    session = first.connect().session
+    first.vanish()
+    console.wait(lambda: bool(console.states()))
+    assert console.states() == [{"status": "offline", "sess": session}]
+    second = Device(journal, broker.port)
+    assert second.connect().session > session
+    second.link.stop(TOPICS.state, b'{"status":"shutdown"}')
+    console.wait(lambda: len(console.states()) == 2)
+    time.sleep(0.3)  # a will that came now would be wrong
+    assert console.states()[1:] == [{"status": "shutdown"}]
+    late = Console(broker.port)
+    late.wait(lambda: bool(late.got))
+    assert (TOPICS.state, b'{"status":"shutdown"}', True) in late.got
+    late.close()
+
+
+def test_a_short_loss_does_not_show_with_a_will_delay(
+    broker: Mosquitto, journal: SqliteJournal, console: Console
+) -> None:
+    patient = Patience(first_delay_s=(0.1, 0.1), longest_delay_s=(0.1, 0.1), will_delay_s=2)
+    first = Device(journal, broker.port, patience=patient)
+    first.connect()
+    first.vanish()
+    second = Device(journal, broker.port, patience=patient)
+    assert second.connect().session_present
+    time.sleep(2.5)
+    assert console.states() == []
+    second.link.stop(TOPICS.state, b"{}")
+
+
+def test_each_connection_has_a_greater_session(device: Device, broker: Mosquitto) -> None:
+    device.connect()
+    broker.stop()
+    device.run(lambda: bool(device.saw(Disconnected)))
+    broker.start()
+    device.run(lambda: len(device.saw(Connected)) == 2)
+    before, after = device.saw(Connected)
+    assert after.session > before.session
+
+
+def test_without_a_broker_it_goes_on_trying_and_says_why(journal: SqliteJournal) -> None:
+    device = Device(journal, free_port())
+    device.link.start()
+    device.put(1)
+    device.run(lambda: len(device.saw(Disconnected)) >= 2)
+    assert "refused" in device.saw(Disconnected)[0].reason
+    before = time.monotonic()
+    device.link.stop(TOPICS.state, b"{}")
+    assert time.monotonic() - before < 4
+    assert journal.counts().waiting == 1
+
+
+def test_bad_credentials_are_an_event_and_good_ones_help_without_a_restart(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    passwords = tmp_path / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(passwords), "cam", "right"], check=True)
+    secret = tmp_path / "secret"
+    secret.write_text("wrong\n")
+    with Mosquitto(tmp_path, f"password_file {passwords}", anonymous=False) as broker:
+        device = Device(journal, broker.port, username="cam", password_file=str(secret))
+        device.link.start()
+        device.run(lambda: len(device.saw(Disconnected)) >= 2)
+        told = [event for event in device.saw(Disconnected) if event.code is not None]
+        assert told[0].code == 0x87
+        assert "Not authorized" in told[0].reason
+        secret.write_text("right\n")
+        device.run(lambda: bool(device.saw(Connected)))
+        device.link.stop(TOPICS.state, b"{}")
+
+
+def test_a_password_file_that_is_missing_is_said(
+    broker: Mosquitto, journal: SqliteJournal, tmp_path: Path
+) -> None:
+    device = Device(journal, broker.port, username="a", password_file=str(tmp_path / "none"))
+    device.link.start()
+    device.run(lambda: bool(device.saw(Disconnected)))
+    assert "password_file" in device.saw(Disconnected)[0].reason
+    device.link.stop(TOPICS.state, b"{}")
+
+
+@pytest.mark.parametrize("limit", ["max_packet_size 2000", "message_size_limit 2000"])
+def test_an_oversized_message_is_parked_and_the_rest_arrives(
+    tmp_path: Path, journal: SqliteJournal, limit: str
+) -> None:
+    """One limit is announced by the broker, of the other it only drops the link."""
+    with Mosquitto(tmp_path, limit) as broker:
+        console = Console(broker.port)
+        device = Device(journal, broker.port)
+        for number in range(30):
+            device.put(number, size=3000 if number == 12 else 20)
+        device.connect()
+        device.run(device.idle, 40)
+        console.wait(lambda: 29 in console.numbers())
+        device.link.stop(TOPICS.state, b"{}")
+        console.close()
+    assert sorted(set(console.numbers())) == [n for n in range(30) if n != 12]
+    assert [facts["seq"] for _, facts in device.announced] == [12]
+
+
+def test_a_denied_topic_is_parked_and_a_denied_subscription_is_an_event(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text(f"topic write {TOPICS.event}\n")
+    acl.chmod(0o600)
+    with Mosquitto(tmp_path, f"acl_file {acl}") as broker:
+        device = Device(journal, broker.port)
+        device.put(1, topic=TOPICS.telemetry)
+        device.put(2)
+        device.connect()
+        device.run(device.idle)
+        device.link.stop(TOPICS.state, b"{}")
+    assert [facts["reason"] for _, facts in device.announced] == ["denied"]
+    codes = [event.code for event in device.saw(Acked)]
+    assert codes == [0x87, 0x10]  # nobody listens to the second
+    assert device.outbox.unheard == 1
+
+
+def test_a_command_that_was_not_acknowledged_comes_again(
+    broker: Mosquitto, journal: SqliteJournal, console: Console
+) -> None:
+    first = Device(journal, broker.port)
+    first.connect()
+    console.command(b"do it")
+    first.run(lambda: bool(first.saw(CommandArrived)))
+    first.vanish()  # it was never acknowledged
+    second = Device(journal, broker.port)
+    assert second.connect().session_present
+    second.run(lambda: bool(second.saw(CommandArrived)))
+    (again,) = second.saw(CommandArrived)
+    assert (again.topic, again.body, again.retain) == ("quantd/v1/cam-1/cmd/c1", b"do it", False)
+    second.link.acknowledge(again.message)
+    time.sleep(0.3)
+    second.vanish()
+    third = Device(journal, broker.port)
+    third.connect()
+    console.command(b"next", "c2")
+    third.run(lambda: bool(third.saw(CommandArrived)))
+    assert [event.body for event in third.saw(CommandArrived)] == [b"next"]
+    third.link.stop(TOPICS.state, b"{}")
+
+
+def test_commands_wait_while_the_device_is_away_and_more_come_than_may_be_unacknowledged(
+    broker: Mosquitto, journal: SqliteJournal, console: Console
+) -> None:
+    first = Device(journal, broker.port)
+    first.connect()
+    first.link.stop(TOPICS.state, b"{}")
+    for number in range(50):
+        console.command(b"%d" % number, f"c{number}")
+    second = Device(journal, broker.port)
+    second.connect()
+    taken = 0
+    while taken < 50:
+        second.run(lambda known=taken: len(second.saw(CommandArrived)) > known)
+        for event in second.saw(CommandArrived)[taken:]:
+            second.link.acknowledge(event.message)
+            taken += 1
+    assert [int(event.body) for event in second.saw(CommandArrived)] == list(range(50))
+    second.link.stop(TOPICS.state, b"{}")
+
+
+def test_an_old_connection_s_command_is_not_acknowledged_on_the_new_one(
+    device: Device, broker: Mosquitto, console: Console
+) -> None:
+    device.connect()
+    console.command(b"one")
+    device.run(lambda: bool(device.saw(CommandArrived)))
+    old = device.saw(CommandArrived)[0].message
+    broker.stop()
+    device.run(lambda: bool(device.saw(Disconnected)))
+    broker.start()
+    device.run(lambda: len(device.saw(CommandArrived)) == 2)
+    again = device.saw(CommandArrived)[1]
+    assert again.body == b"one"
+    assert again.message != old
+    device.link.acknowledge(old)
+    device.link.acknowledge(again.message)
+
+
+def test_a_retained_command_shows_as_such(device: Device, console: Console) -> None:
+    console.command(b"old", retain=True)
+    device.connect()
+    device.run(lambda: bool(device.saw(CommandArrived)))
+    assert device.saw(CommandArrived)[0].retain
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_dead_network_thread_is_an_event_and_start_begins_anew(device: Device) -> None:
+    device.connect()
+    client = device.link._client
+    assert client is not None
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    client.on_publish = fail
+    device.put(1)
+    device.run(lambda: any(event.dead for event in device.saw(Disconnected)))
+    assert "boom" in next(event.reason for event in device.saw(Disconnected) if event.dead)
+    device.link.start()
+    device.run(device.idle)
+
+
+# paho leaves the socket of a failed handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tls_verifies_the_broker_s_name(tmp_path: Path, journal: SqliteJournal) -> None:
+    for name in ("localhost", "elsewhere"):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "2", "-keyout", str(tmp_path / f"{name}.key"),
+             "-out", str(tmp_path / f"{name}.crt"), "-subj", f"/CN={name}",
+             "-addext", f"subjectAltName=DNS:{name}"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+    for name, good in (("localhost", True), ("elsewhere", False)):
+        lines = [f"certfile {tmp_path}/{name}.crt", f"keyfile {tmp_path}/{name}.key"]
+        with Mosquitto(tmp_path, *lines) as broker:
+            device = Device(journal, broker.port, tls=Tls(ca=str(tmp_path / f"{name}.crt")))
+            device.link._settings = Mqtt(
+                host="localhost", port=broker.port, tls=device.link._settings.tls
+            )
+            device.link.start()
+            device.run(lambda d=device: bool(d.saw(Connected) or d.saw(Disconnected)))
+            device.link.stop(TOPICS.state, b"{}")
+            assert bool(device.saw(Connected)) is good, device.events
+            if not good:
+                assert "Hostname mismatch" in device.saw(Disconnected)[0].reason
+
+
+def test_a_tls_file_that_can_not_be_used_is_a_bad_configuration(
+    tmp_path: Path, journal: SqliteJournal
+) -> None:
+    device = Device(journal, free_port(), tls=Tls(ca=str(tmp_path / "none.pem")))
+    with pytest.raises(ConfigError, match=r"none\.pem"):
+        device.link.start()
