@@ -11,6 +11,7 @@ class SystemdNotifier:
     """Sends state to the service manager that set NOTIFY_SOCKET.
 
     Datagrams are never waited for: a full socket loses a status line, not the daemon's time.
+    A socket is opened for each, as systemd's own library does, so none is held or inherited.
 
     Source: sd_notify(3), "Notes" for the protocol.
     """
@@ -18,11 +19,9 @@ class SystemdNotifier:
     def __init__(self) -> None:
         name = os.environ.get("NOTIFY_SOCKET", "")
         # "@" stands for the zero byte of an abstract socket; vsock and others are not for us.
-        self._address = "\0" + name[1:] if name.startswith("@") else name
-        self._socket: socket.socket | None = None
+        self._address = ""
         if name.startswith(("/", "@")):
-            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
-            self._socket = socket.socket(socket.AF_UNIX, kind)
+            self._address = "\0" + name[1:] if name[0] == "@" else name
 
     def ready(self, status: str) -> None:
         """Say that start-up is complete."""
@@ -37,8 +36,10 @@ class SystemdNotifier:
         self._send("STOPPING=1", "stopping")
 
     def _send(self, state: str, status: str) -> None:
-        if self._socket is None:
+        if not self._address:
             return
         line = " ".join(status.split())  # a line break would begin another assignment
-        with contextlib.suppress(OSError):  # a manager that is gone must not end the daemon
-            self._socket.sendto(f"{state}\nSTATUS={line}".encode(), self._address)
+        kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        with socket.socket(socket.AF_UNIX, kind) as sender, contextlib.suppress(OSError):
+            # A manager that is gone must not end the daemon.
+            sender.sendto(f"{state}\nSTATUS={line}".encode(), self._address)
