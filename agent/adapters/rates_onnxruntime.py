@@ -119,7 +119,8 @@ class _Graph:
 
     def _weight(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         fan_in = float(np.prod(shape[1:]))
-        return (self._source.standard_normal(shape) / np.sqrt(fan_in)).astype(np.float32)
+        values = self._source.standard_normal(shape) / np.sqrt(fan_in)
+        return np.asarray(values, np.float32)
 
 
 def _blocks() -> Any:

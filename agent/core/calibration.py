@@ -74,7 +74,7 @@ def signature(small: NDArray[np.uint8]) -> NDArray[np.float32]:
     pixels = small.astype(np.float32) / 255.0
     step = SIDE // _CELLS
     cells = pixels.reshape(_CELLS, step, _CELLS, step, 3).mean(axis=(1, 3)).ravel()
-    luma = pixels @ np.float32([0.114, 0.587, 0.299])
+    luma = pixels @ np.array([0.114, 0.587, 0.299], np.float32)
     histogram = np.histogram(luma, bins=32, range=(0.0, 1.0))[0] / luma.size
     return np.concatenate([cells, histogram]).astype(np.float32)
 

@@ -139,4 +139,5 @@ class CommandError(QuantdError):
 
 def error_kinds() -> dict[str, type[QuantdError]]:
     """Return every error class by its name, to carry errors between processes."""
-    return {kind.__name__: kind for kind in (QuantdError, *QuantdError.__subclasses__())}
+    kinds: list[type[QuantdError]] = [QuantdError, *QuantdError.__subclasses__()]
+    return {kind.__name__: kind for kind in kinds}

@@ -44,7 +44,7 @@ def to_tensor(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
         Shape (1, C, H, W) or (1, H, W, C), dtype of the spec, C-contiguous.
     """
     if spec.color == "GRAY":  # weights of ITU-R BT.601
-        planes = (image.astype(np.float32) @ np.float32([0.114, 0.587, 0.299]))[..., None]
+        planes = (image.astype(np.float32) @ np.array([0.114, 0.587, 0.299], np.float32))[..., None]
     else:
         planes = image[..., ::-1] if spec.color == "RGB" else image
     channels = planes.shape[-1]
@@ -52,9 +52,9 @@ def to_tensor(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
     if spec.scale != 1.0:
         pixels *= np.float32(spec.scale)
     if any(spec.mean):
-        pixels -= np.float32(spec.mean[:channels])
+        pixels -= np.array(spec.mean[:channels], np.float32)
     if any(value != 1.0 for value in spec.std):
-        pixels /= np.float32(spec.std[:channels])
+        pixels /= np.array(spec.std[:channels], np.float32)
     dtype = np.dtype(spec.dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)

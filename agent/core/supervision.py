@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from agent.core.command import Command, Stage
 
+Severity = Literal["info", "warning", "error"]
 QUEUE_LIMIT = 4
 PROGRESS_EVERY_NS = 5_000_000_000  # at most one progress message in 5 s per command
 TELEMETRY_EVERY_NS = 60_000_000_000
@@ -117,8 +119,15 @@ class PublishEvent:
     """Publish a lifecycle event."""
 
     kind: str
-    severity: str
+    severity: Severity
     facts: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishReport:
+    """Publish the report of a run, if it made one."""
+
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,16 @@ class Exit:
 
 
 Effect = (
-    PublishState | PublishTelemetry | PublishEvent | Answer | Begin | Cancel | Close | Resend | Exit
+    PublishState
+    | PublishTelemetry
+    | PublishEvent
+    | PublishReport
+    | Answer
+    | Begin
+    | Cancel
+    | Close
+    | Resend
+    | Exit
 )
 Effects = tuple[Effect, ...]
 
@@ -197,25 +215,31 @@ class State:
 
 def step(state: State, event: Event) -> tuple[State, Effects]:
     """Return the next state and what is to be done, in order."""
+    result: tuple[State, Effects]
     match event:
         case Online():
-            return replace(state, online=True), (PublishState(with_meta=True),)
+            result = replace(state, online=True), (PublishState(with_meta=True),)
         case Offline():
-            return replace(state, online=False), ()
+            result = replace(state, online=False), ()
         case Asked():
-            return _asked(state, event)
+            result = _asked(state, event)
         case Resume(work=work):
-            return _accept(state, work)
+            result = _accept(state, work)
         case Progressed():
-            return _progressed(state, event)
+            result = _progressed(state, event)
         case Ended():
-            return _ended(state, event)
-        case Tick(now_ns=now_ns):
-            if now_ns - state.last_telemetry_ns < TELEMETRY_EVERY_NS:
-                return state, ()
-            return replace(state, last_telemetry_ns=now_ns), (PublishTelemetry(),)
+            result = _ended(state, event)
+        case Tick():
+            result = _tick(state, event)
         case Stop():
-            return _stop(state)
+            result = _stop(state)
+    return result
+
+
+def _tick(state: State, event: Tick) -> tuple[State, Effects]:
+    if event.now_ns - state.last_telemetry_ns < TELEMETRY_EVERY_NS:
+        return state, ()
+    return replace(state, last_telemetry_ns=event.now_ns), (PublishTelemetry(),)
 
 
 def _asked(state: State, event: Asked) -> tuple[State, Effects]:
@@ -314,7 +338,7 @@ def _ended(state: State, event: Ended) -> tuple[State, Effects]:
     state = replace(state, running=None, stage="", percent=None)
     if state.stopping:  # not an end: the next start takes the run up again
         return state, (Exit(),)
-    severity = "info" if event.stage is Stage.SUCCEEDED else "warning"
+    severity: Severity = "info" if event.stage is Stage.SUCCEEDED else "warning"
     facts = {"run_id": work.run_id, "outcome": event.stage.value, "detail": event.detail}
     told = (
         (Answer(work.command_id, event.stage, event.code, event.detail, result=event.result),)
@@ -323,6 +347,7 @@ def _ended(state: State, event: Ended) -> tuple[State, Effects]:
     )
     effects: Effects = (
         Close(work.run_id, event.stage.value.lower()),
+        PublishReport(work.run_id),
         *told,
         PublishEvent(f"{work.kind}_ended", severity, facts),
     )

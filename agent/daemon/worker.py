@@ -15,8 +15,8 @@ from agent.stages.chain import Observe
 _LOG = logging.getLogger(__name__)
 _OUTCOME = {"canceled": Stage.CANCELED, "timed_out": Stage.TIMED_OUT}
 
-Perform = Callable[[Work, Observe, threading.Event], tuple[Stage, str, str]]
-"""Called as perform(work, observe, cancelled); returns (stage, detail, result reference)."""
+Perform = Callable[[Work, Observe, threading.Event], tuple[Stage, str, str, str]]
+"""Called as perform(work, observe, cancelled); returns (stage, code, detail, result)."""
 
 
 class Worker:
@@ -61,8 +61,8 @@ class Worker:
             )
 
         try:
-            stage, detail, result = self._perform(work, observe, cancelled)
-            self._post(Ended(work.run_id, stage, "", detail, result))
+            stage, code, detail, result = self._perform(work, observe, cancelled)
+            self._post(Ended(work.run_id, stage, code, detail, result))
         except QuantdError as error:
             stage = _OUTCOME.get(error.code, Stage.FAILED)
             _LOG.error("work_failed run_id=%s code=%s %s", work.run_id, error.code, error.message)

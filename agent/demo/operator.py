@@ -12,6 +12,7 @@ from typing import Any
 
 import jwt
 import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -52,7 +53,7 @@ class Operator:
         self._key = key
         self._inbox: queue.SimpleQueue[tuple[str, dict[str, Any]]] = queue.SimpleQueue()
         self._client = mqtt.Client(
-            mqtt.CallbackAPIVersion.VERSION2, client_id="operator", protocol=mqtt.MQTTv5
+            CallbackAPIVersion.VERSION2, client_id="operator", protocol=mqtt.MQTTv5
         )
         self._client.on_connect = self._on_connect
         self._client.on_message = self._on_message

@@ -119,6 +119,8 @@ def _activate(
         return Activation(
             state="not_attempted", release=current, previous=None, detail=_NOT_ATTEMPTED
         )
+    if current == request.run_id:  # switched to before the run was interrupted
+        return Activation(state="active", release=current, previous=None, detail="resumed")
     facts = release_facts(config, outcome, chosen)
     if current is not None and ports.releases.identity(current) == facts["identity"]:
         return Activation(

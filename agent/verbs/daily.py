@@ -65,7 +65,9 @@ def _optimize(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     config = load(options)
     configuration.require_source(config)
-    return runs.daemon(config).run()
+    from agent.wiring.daemon import daemon
+
+    return daemon(config).run()
 
 
 def _activate(options: argparse.Namespace) -> int:

@@ -1,0 +1,216 @@
+"""The daemon's main thread: one mailbox, one state, effects performed in order.
+
+Nothing else touches the state. The watchdog is petted only here, after the mailbox was
+drained, so that a loop which hangs is restarted by the service manager. What one step
+changes in the journal is one transaction: a crash between two effects leaves neither.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Protocol
+
+from agent.core.command import Command, CommandId, Stage
+from agent.core.errors import StoreError
+from agent.core.journal import Run
+from agent.core.link import Acked, CommandArrived, Connected, Disconnected, LinkEvent, Refused
+from agent.core.supervision import (
+    Answer,
+    Asked,
+    Begin,
+    Cancel,
+    Close,
+    Effect,
+    Ended,
+    Event,
+    Exit,
+    Offline,
+    Online,
+    Resume,
+    State,
+    Stop,
+    Tick,
+    Work,
+    step,
+)
+from agent.daemon.worker import Worker
+from agent.ports import Clock, Journal, Notifier
+
+_LOG = logging.getLogger(__name__)
+_WAKE_S = 1.0
+_ATTEMPTS = 3  # a run that took the daemon down this often is not tried again
+_JOIN_S = 20.0
+
+Mailbox = queue.SimpleQueue["Event | LinkEvent"]
+
+
+class Outward(Protocol):
+    """What the daemon says to the world; a daemon without a broker has a silent one."""
+
+    def start(self) -> None:
+        """Begin connecting."""
+
+    def take(self, event: LinkEvent) -> Command | None:
+        """Handle what the link tells; return a command that is to be run."""
+
+    def say(self, effect: Effect, state: State) -> None:
+        """Put into the outbox what an effect is about; ignore the others."""
+
+    def pump(self) -> None:
+        """Hand over what waits."""
+
+    def stop(self) -> None:
+        """Say farewell."""
+
+
+@dataclass(kw_only=True)
+class Daemon:
+    """The loop and all it works with.
+
+    Attributes:
+        recover: Undoes what an interrupted activation left; returns a line to log or "".
+        new_id: Makes run ids.
+    """
+
+    mailbox: Mailbox
+    journal: Journal
+    outward: Outward
+    worker: Worker
+    notifier: Notifier
+    clock: Clock
+    recover: Callable[[], str]
+    new_id: Callable[[], str]
+    state: State = field(default_factory=State)
+
+    def run(self) -> int:
+        """Run until SIGTERM or SIGINT; return the exit status."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        found = self.recover()
+        if found:
+            _LOG.warning("activation_recovered %s", found)
+        self._resume()
+        self.outward.start()
+        self.notifier.ready(self.state.status)
+        leaving = False
+        while not leaving:
+            leaving = self._turn()
+        self.notifier.stopping()
+        self.worker.cancel()
+        self.worker.join(_JOIN_S)
+        self.outward.stop()
+        return 0
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        _LOG.info("stop_requested signal=%s", signal.Signals(number).name)
+        self.mailbox.put(Stop())
+
+    def _turn(self) -> bool:
+        """Handle what is in the mailbox; return True when it is time to leave."""
+        leaving = False
+        try:
+            event = self.mailbox.get(timeout=_WAKE_S)
+            while True:
+                leaving |= self._handle(event)
+                event = self.mailbox.get_nowait()
+        except queue.Empty:
+            pass
+        leaving |= self._step(Tick(self.clock.monotonic_ns()))
+        try:
+            self.outward.pump()
+        except StoreError as error:
+            _LOG.error("outbox_failed code=%s %s", error.code, error.message)
+        self.notifier.alive(self.state.status)
+        return leaving
+
+    def _handle(self, event: Event | LinkEvent) -> bool:
+        if isinstance(event, (Connected, Disconnected, CommandArrived, Acked, Refused)):
+            return self._handle_link(event)
+        return self._step(event)
+
+    def _handle_link(self, event: LinkEvent) -> bool:
+        try:
+            command = self.outward.take(event)
+        except StoreError as error:  # not acknowledged: the broker sends it again
+            _LOG.error("command_not_stored code=%s %s", error.code, error.message)
+            return False
+        if isinstance(event, Connected):
+            return self._step(Online())
+        if isinstance(event, Disconnected):
+            return self._step(Offline(event.reason))
+        if command is not None:
+            return self._step(Asked(command, self.new_id(), self.clock.monotonic_ns()))
+        return False
+
+    def _step(self, event: Event) -> bool:
+        self.state, effects = step(self.state, event)
+        if not effects:
+            return False
+        begun: list[Work] = []
+        try:
+            with self.journal.atomic():
+                for effect in effects:
+                    self._record(effect, begun)
+                    self.outward.say(effect, self.state)
+        except StoreError as error:
+            _LOG.error("journal_failed code=%s %s", error.code, error.message)
+        for work in begun:
+            self.worker.begin(work)
+        if any(isinstance(effect, Cancel) for effect in effects):
+            self.worker.cancel()
+        return any(isinstance(effect, Exit) for effect in effects)
+
+    def _record(self, effect: Effect, begun: list[Work]) -> None:
+        """Write into the journal what must survive a crash; note what the worker is to begin."""
+        if isinstance(effect, Begin):
+            begun.append(effect.work)
+            spec = json.dumps({"kind": effect.work.kind, "args": dict(effect.work.args)})
+            work = effect.work
+            self.journal.begin_run(work.run_id, work.trigger, work.command_id, spec)
+            _LOG.info("run_started run_id=%s kind=%s", work.run_id, work.kind)
+        elif isinstance(effect, Close):
+            self.journal.update_run(effect.run_id, outcome=effect.outcome)
+            _LOG.info("run_ended run_id=%s outcome=%s", effect.run_id, effect.outcome)
+
+    def _resume(self) -> None:
+        """Take up what a crash or a stop interrupted: runs first, then commands not begun."""
+        runs = self.journal.unfinished_runs()
+        for run in runs:
+            self._take_up(run)
+        begun = {run.command_id for run in runs}
+        for entry in self.journal.unanswered():
+            if entry.command_id not in begun:
+                command = Command(
+                    id=CommandId(entry.command_id), type=entry.type, args=json.loads(entry.args)
+                )
+                self._step(Asked(command, self.new_id(), self.clock.monotonic_ns()))
+
+    def _take_up(self, run: Run) -> None:
+        spec: Mapping[str, Any] = json.loads(run.spec)
+        work = Work(
+            kind=spec["kind"],
+            run_id=run.run_id,
+            trigger=run.trigger,
+            command_id=run.command_id,
+            args=spec["args"],
+            attempt=run.attempts + 1,
+        )
+        if run.attempts < _ATTEMPTS:
+            _LOG.info("run_resumed run_id=%s attempt=%d", run.run_id, work.attempt)
+            self._step(Resume(work))
+            return
+        with self.journal.atomic():
+            self.journal.update_run(run.run_id, outcome="interrupted")
+            if run.command_id:
+                detail = f"given up after {run.attempts} attempts that each ended the daemon"
+                answer = Answer(run.command_id, Stage.FAILED, "interrupted", detail)
+                self.outward.say(answer, self.state)
+
+
+__all__ = ["Daemon", "Ended", "Mailbox", "Outward"]

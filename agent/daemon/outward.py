@@ -1,0 +1,204 @@
+"""The daemon's side that faces the broker: what comes in, what goes out, what an effect says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agent import wire
+from agent.core.command import Command
+from agent.core.errors import StoreError
+from agent.core.journal import Answered
+from agent.core.link import Acked, CommandArrived, Connected, Disconnected, LinkEvent, Refused
+from agent.core.supervision import (
+    Answer,
+    Effect,
+    PublishEvent,
+    PublishReport,
+    PublishState,
+    PublishTelemetry,
+    Resend,
+    State,
+)
+from agent.daemon.inbox import Inbox
+from agent.daemon.messages import Messages
+from agent.daemon.outbox import Outbox
+from agent.ports import Clock, Journal, Link
+
+_LOG = logging.getLogger(__name__)
+_TIDY_EVERY_NS = 60_000_000_000
+_RESTART_EVERY_NS = 30_000_000_000
+_RESENT = ("event", "result", "report")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What messages tell of this device, looked up when they are written.
+
+    Attributes:
+        active: The release in use, or None.
+        telemetry: Figures of the moment.
+        environment: For `meta`.
+        report: Returns (model, report) of a run, or None.
+    """
+
+    labels: Mapping[str, str]
+    model: str
+    active: Callable[[], wire.Active | None]
+    telemetry: Callable[[], Mapping[str, float | int | bool | None]]
+    environment: Callable[[], Mapping[str, str | int | float | None]]
+    report: Callable[[str], tuple[str, Mapping[str, Any]] | None]
+
+
+class Broker:
+    """Implements `loop.Outward` over MQTT.
+
+    Args:
+        link: The connection.
+        topics: The device's topics.
+        journal: For resending.
+        messages: Writes into the outbox.
+        inbox: Judges commands.
+        outbox: Sends.
+        facts: What messages tell.
+        clock: For the pace of tidying.
+    """
+
+    def __init__(
+        self,
+        *,
+        link: Link,
+        topics: wire.Topics,
+        journal: Journal,
+        messages: Messages,
+        inbox: Inbox,
+        outbox: Outbox,
+        facts: Facts,
+        clock: Clock,
+    ) -> None:
+        self._link = link
+        self._topics = topics
+        self._journal = journal
+        self._messages = messages
+        self._inbox = inbox
+        self._outbox = outbox
+        self._facts = facts
+        self._clock = clock
+        self._tidied_ns = 0
+        self._dead_since_ns: int | None = None
+
+    def start(self) -> None:
+        """Begin connecting."""
+        self._link.start()
+
+    def take(self, event: LinkEvent) -> Command | None:
+        """Handle what the link tells; return a command that is to be run.
+
+        Raises:
+            StoreError: if a command could not be stored; it stays with the broker.
+        """
+        if isinstance(event, Connected):
+            _LOG.info("broker_connected session=%d", event.session)
+            self._outbox.connected(event)
+        elif isinstance(event, Disconnected):
+            _LOG.warning("broker_lost reason=%s", event.reason)
+            self._outbox.disconnected(event)
+            self._dead_since_ns = self._clock.monotonic_ns() if event.dead else None
+        elif isinstance(event, Acked):
+            self._outbox.acked(event)
+        elif isinstance(event, Refused):
+            _LOG.error("subscription_refused topic=%s reason=%s", event.topic, event.reason)
+        elif isinstance(event, CommandArrived):
+            found = self._inbox.admit(event)
+            self._link.acknowledge(event.message)
+            if isinstance(found, Command):
+                _LOG.info("command_received id=%s type=%s", found.id, found.type)
+                return found
+            if found is not None:
+                _LOG.warning("command_rejected topic=%s code=%s", event.topic, found.code)
+        return None
+
+    def say(self, effect: Effect, state: State) -> None:
+        """Put into the outbox what an effect is about; ignore the others."""
+        if isinstance(effect, PublishState):
+            self._say_state(state, with_meta=effect.with_meta)
+        elif isinstance(effect, PublishTelemetry):
+            self._messages.telemetry(self._facts.telemetry())
+        elif isinstance(effect, PublishEvent):
+            self._messages.event(effect.kind, effect.severity, effect.facts)
+        elif isinstance(effect, PublishReport):
+            found = self._facts.report(effect.run_id)
+            if found is not None:
+                self._messages.report(*found)
+        elif isinstance(effect, Answer):
+            self._answer(effect)
+        elif isinstance(effect, Resend):
+            stream = effect.args.get("stream")
+            first = effect.args.get("from_seq", 0)
+            streams = (str(stream),) if stream else _RESENT[1:]
+            self._journal.resend(streams, first if isinstance(first, int) else 0)
+
+    def pump(self) -> None:
+        """Hand over what waits; once a minute give up what has expired."""
+        now_ns = self._clock.monotonic_ns()
+        if self._dead_since_ns is not None and now_ns - self._dead_since_ns > _RESTART_EVERY_NS:
+            self._dead_since_ns = None
+            self._link.start()
+        self._outbox.pump()
+        if now_ns - self._tidied_ns > _TIDY_EVERY_NS:
+            self._tidied_ns = now_ns
+            self._outbox.tidy()
+
+    def stop(self) -> None:
+        """Say farewell and disconnect."""
+        self._link.stop(self._topics.state, self._messages.farewell())
+
+    def _say_state(self, state: State, *, with_meta: bool) -> None:
+        running = state.running
+        job = None
+        if running is not None:
+            job = wire.Job(
+                run_id=running.run_id, kind=running.kind, stage=state.stage, pct=state.percent
+            )
+        self._messages.state(active=self._facts.active(), job=job)
+        if with_meta:
+            self._messages.meta(
+                labels=self._facts.labels,
+                environment=self._facts.environment(),
+                models=(self._facts.model,),
+            )
+
+    def _answer(self, effect: Answer) -> None:
+        progress = None
+        if effect.step:
+            progress = wire.Progress(step=effect.step, pct=effect.percent)
+        answer = Answered(
+            stage=effect.stage, code=effect.code, detail=effect.detail, result=effect.result
+        )
+        try:
+            self._messages.result(effect.command_id, answer, progress)
+        except StoreError as error:
+            if error.code != "stage":  # said before a restart already
+                raise
+
+
+class Silence:
+    """Implements `loop.Outward` where no broker is configured."""
+
+    def start(self) -> None:
+        """Connect to nothing."""
+
+    def take(self, event: LinkEvent) -> Command | None:  # noqa: ARG002 - the protocol's
+        """Return no command: there is no link."""
+        return None
+
+    def say(self, effect: Effect, state: State) -> None:
+        """Say nothing."""
+
+    def pump(self) -> None:
+        """Send nothing."""
+
+    def stop(self) -> None:
+        """Leave nothing behind."""

@@ -1,0 +1,208 @@
+"""The daemon with its adapters. Light: nothing here or below loads numpy or a runtime."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psutil
+
+from agent import wire
+from agent.adapters.board_sysfs import read_board, temperature_c
+from agent.adapters.clock_system import SystemClock
+from agent.adapters.commands_subprocess import run_command
+from agent.adapters.link_mqtt import MqttLink
+from agent.adapters.notifier_systemd import SystemdNotifier
+from agent.adapters.signature_jws import JwsSignatures
+from agent.config import Config
+from agent.core.command import Stage
+from agent.core.errors import ConfigError
+from agent.core.supervision import Work
+from agent.daemon.inbox import Inbox
+from agent.daemon.loop import Daemon, Mailbox, Outward
+from agent.daemon.messages import Messages
+from agent.daemon.outbox import Outbox
+from agent.daemon.outward import Broker, Facts, Silence
+from agent.daemon.worker import Worker
+from agent.ports import Journal
+from agent.stages.activate import recover
+from agent.stages.chain import Observe
+from agent.wiring import places, runs
+
+_LOG = logging.getLogger(__name__)
+_FIRST_GOOD_YEAR_S = 1_735_689_600  # 2025: a clock before that was never set
+
+
+def daemon(config: Config) -> Daemon:
+    """Return the daemon of a configuration, ready to run."""
+    mailbox: Mailbox = queue.SimpleQueue()
+    clock = SystemClock()
+    journal = places.journal(config)
+    if journal.renewed:
+        _LOG.error("journal_renewed damaged file set aside as %s", journal.renewed)
+    return Daemon(
+        mailbox=mailbox,
+        journal=journal,
+        outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Silence(),
+        worker=Worker(_performer(config), mailbox.put, clock),
+        notifier=SystemdNotifier(),
+        clock=clock,
+        recover=lambda: _recover(config),
+        new_id=places.new_id,
+    )
+
+
+def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemClock) -> Outward:
+    topics = wire.Topics(config.mqtt.root, config.device.id)
+    link: MqttLink
+    messages = Messages(
+        topics,
+        journal,
+        clock,
+        boot=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        session=lambda: link.session,
+        clock_ok=_clock_ok,
+    )
+    link = MqttLink(
+        config.mqtt,
+        topics,
+        post=mailbox.put,
+        next_session=lambda: journal.next("session"),
+        will=messages.will,
+    )
+
+    def announce(kind: str, facts: Mapping[str, object]) -> None:
+        messages.event(kind, "warning", facts)
+
+    return Broker(
+        link=link,
+        topics=topics,
+        journal=journal,
+        messages=messages,
+        inbox=Inbox(
+            topics,
+            journal,
+            messages,
+            signatures=JwsSignatures(config.commands.keys_dir),
+            require_signature=config.commands.require_signature,
+            clock=clock,
+            clock_ok=_clock_ok,
+        ),
+        outbox=Outbox(journal, link, clock, announce),
+        facts=Facts(
+            labels=config.device.labels,
+            model=config.model.name,
+            active=lambda: _active(config),
+            telemetry=_figures(config),
+            environment=lambda: read_board().facts(),
+            report=lambda run_id: _report(config, run_id),
+        ),
+        clock=clock,
+    )
+
+
+def _performer(
+    config: Config,
+) -> Callable[[Work, Observe, threading.Event], tuple[Stage, str, str, str]]:
+    """Return what the worker does with each kind of work: (stage, code, detail, result)."""
+
+    def perform(
+        work: Work, observe: Observe, cancelled: threading.Event
+    ) -> tuple[Stage, str, str, str]:
+        if work.kind == "optimize":
+            finished = runs.optimize(
+                _adjusted(config, work.args),
+                trigger=work.trigger,
+                observe=observe,
+                cancelled=cancelled,
+                run_id=work.run_id,
+            )
+            where = str(finished.directory)
+            state = finished.report["activation"]["state"]
+            why = str(finished.report["choice"]["why"])
+            if finished.infeasible:
+                return Stage.FAILED, "infeasible", why, where
+            if state == "rolled_back":
+                detail = str(finished.report["activation"]["detail"])
+                return Stage.ROLLED_BACK, "unhealthy", detail, where
+            return Stage.SUCCEEDED, "", why, where
+        if work.kind == "activate":
+            done = runs.activate_release(config, str(work.args["release"]))
+        else:
+            done = runs.roll_back(config)
+        stage = Stage.ROLLED_BACK if done.state == "rolled_back" else Stage.SUCCEEDED
+        return stage, "", f"{done.state} {done.release} {done.detail}".strip(), ""
+
+    return perform
+
+
+def _adjusted(config: Config, args: Mapping[str, object]) -> Config:
+    """Return the configuration with a command's own limits.
+
+    Raises:
+        ConfigError: if it names another model than the configured one.
+    """
+    model = args.get("model")
+    if model and model != config.model.name:
+        raise ConfigError(f"this device has the model {config.model.name}, not {model}")
+    wanted = args.get("limits")
+    if not isinstance(wanted, Mapping):
+        return config
+    known = {name: value for name, value in wanted.items() if value is not None}
+    return msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, **known))
+
+
+def _recover(config: Config) -> str:
+    done = recover(config.activation, releases=places.releases(config), run=run_command)
+    return f"{done.state} to {done.release}: {done.detail}" if done else ""
+
+
+def _active(config: Config) -> wire.Active | None:
+    releases = places.releases(config)
+    release = releases.current()
+    if release is None:
+        return None
+    try:
+        facts = json.loads(Path(releases.path(release), "model.json").read_bytes())
+        return wire.Active(
+            release=release, model=facts["name"], engine_sha256=facts["engine"]["sha256"]
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return wire.Active(release=release)
+
+
+def _report(config: Config, run_id: str) -> tuple[str, Mapping[str, Any]] | None:
+    folder = runs.last_report(config, run_id)
+    if folder is None:
+        return None
+    report = json.loads((folder / "report.json").read_bytes())
+    return str(report["model"]["name"]), report
+
+
+def _figures(config: Config) -> Callable[[], Mapping[str, float | int | bool | None]]:
+    process = psutil.Process()
+    process.cpu_percent()  # the first call only sets the point of reference
+
+    def figures() -> Mapping[str, float | int | bool | None]:
+        return {
+            "rss_mb": round(process.memory_info().rss / 1e6, 1),
+            "cpu_percent": process.cpu_percent(),
+            "uptime_s": round(time.monotonic()),
+            "memory_free_mb": round(psutil.virtual_memory().available / 1e6),
+            "disk_free_mb": round(psutil.disk_usage(config.storage.dir).free / 1e6),
+            "temp_c": temperature_c(),
+        }
+
+    return figures
+
+
+def _clock_ok() -> bool:
+    """Return whether the wall clock was ever set; a Jetson without a battery starts at 1970."""
+    return time.time() > _FIRST_GOOD_YEAR_S
