@@ -1,0 +1,66 @@
+"""JSON Schema 2020-12 of every message, from the structs themselves.
+
+`python -m agent.wire.schema configs/schema` writes the files; a test holds them to the code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from agent.wire import messages
+from agent.wire.commands import ARGS, CommandBody
+
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_SAID: dict[str, type[msgspec.Struct]] = {
+    "state": messages.State,
+    "meta": messages.Inventory,
+    "telemetry": messages.Telemetry,
+    "event": messages.Event,
+    "report_message": messages.Report,
+    "result": messages.Result,
+}
+
+
+def schemas() -> dict[str, dict[str, Any]]:
+    """Return each schema by the name of its file without `.json`."""
+    found = {name: _schema(kind) for name, kind in _SAID.items()}
+    found["command"] = _command()
+    return found
+
+
+def _schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    return {"$schema": _DIALECT, **msgspec.json.schema(kind)}
+
+
+def _command() -> dict[str, Any]:
+    """Return the command's schema: `args` depends on `type`."""
+    kinds = (CommandBody, *ARGS.values())
+    _, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
+    body = definitions.pop("CommandBody")
+    body["properties"]["type"] = {"enum": list(ARGS)}
+    body["properties"]["v"] = {"const": 1, "default": 1}
+    body["properties"]["args"] = {"type": "object", "default": {}}
+    body["oneOf"] = [
+        {
+            "properties": {"type": {"const": name}, "args": {"$ref": f"#/$defs/{kind.__name__}"}},
+            "required": ["type", *(["args"] if name == "activate" else [])],
+        }
+        for name, kind in ARGS.items()
+    ]
+    return {"$schema": _DIALECT, **body, "$defs": definitions}
+
+
+def write(directory: Path) -> None:
+    """Write every schema as a file of the directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, schema in schemas().items():
+        (directory / f"{name}.json").write_text(json.dumps(schema, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
