@@ -146,5 +146,5 @@ def told(value: float, other: float) -> str:
 def _outward(value: float, at_least: bool) -> float:
     """Return a limit of four digits that the value keeps; 0, no limit, below zero."""
     rounding = ROUND_FLOOR if at_least else ROUND_CEILING
-    rounded = float(Context(prec=_DIGITS, rounding=rounding).create_decimal_from_float(value))
+    rounded = float(Context(prec=_DIGITS, rounding=rounding).create_decimal(repr(value)))
     return max(rounded, 0.0)

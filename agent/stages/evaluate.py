@@ -102,6 +102,7 @@ def check_release(folder: Path, make: Callable[[str, Path], EngineRunner]) -> No
         facts = json.loads((folder / "model.json").read_bytes())
         engine = folder / Path(facts["engine"]["file"]).name
         seen = hashlib.sha256(engine.read_bytes()).hexdigest()
+        runtime = facts["runtime"]["kind"]
         inputs = {
             one["name"]: np.zeros([facts["batch"], *one["shape"][1:]], one["dtype"])
             for one in facts["inputs"]
@@ -113,5 +114,5 @@ def check_release(folder: Path, make: Callable[[str, Path], EngineRunner]) -> No
             f"release {folder.name}: {engine.name} is not the file that was measured",
             code="bad_release",
         )
-    with make(facts["runtime"]["kind"], engine) as runner:
+    with make(runtime, engine) as runner:
         infer(runner, inputs)

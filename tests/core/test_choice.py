@@ -1,0 +1,343 @@
+"""The choice: what must hold for any candidates, and what it says in words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from agent.core.choice import choose
+from agent.core.limits import told
+from tests.support.candidates import candidate, evaluation, measurement
+
+OBJECTIVES = ("latency", "energy", "power", "throughput")
+AT_MOST = ("latency_p99_ms", "power_w", "energy_j", "memory_mb")
+AT_LEAST = ("fps", "sqnr_db", "agreement")
+
+FP32 = candidate("fp32", measurement(71.0), evaluation(None, memory_mb=200))
+INT8 = candidate("int8-entropy", measurement(45.1), evaluation(31.0))
+
+numbers = st.floats(0.01, 1000)
+limits_of_any_kind = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(AT_MOST, st.just(0.0) | numbers),
+        **dict.fromkeys(AT_LEAST, st.just(0.0) | st.floats(0.01, 90)),
+    },
+)
+
+
+@st.composite
+def some_candidates(draw):
+    found = []
+    for index in range(draw(st.integers(1, 6))):
+        if draw(st.integers(0, 9)) == 0:
+            found.append(candidate(f"fp16-{index}", failure="refused"))
+            continue
+        p50 = draw(st.sampled_from([5.0, 5.01, 5.2, 9.0]) | numbers)
+        measured = measurement(
+            p50,
+            p99=p50 * draw(st.floats(1, 3)),
+            noise=draw(st.sampled_from([0.0, 0.01, 0.2])),
+            power_w=draw(st.none() | st.floats(0.5, 60)),
+            steady=draw(st.booleans()),
+            throttled=draw(st.sampled_from([None, None, False, True])),
+        )
+        judged = evaluation(
+            draw(st.none() | st.floats(-30, 80)),
+            agreement=draw(st.none() | st.floats(0, 1)),
+            memory_mb=draw(st.sampled_from([0.0, 50.0]) | numbers),
+        )
+        found.append(
+            candidate(f"int8-{index}", measured, judged, size_bytes=draw(st.integers(1, 3)))
+        )
+    return found
+
+
+def keeps(one, limits):
+    """Say whether a candidate keeps all limits, in other words than the code under test."""
+    measured, judged = one.measurement, one.evaluation
+    if one.failure or measured is None or judged is None:
+        return False
+    fidelity = judged.fidelity
+    at_most = {
+        "latency_p99_ms": measured.latency_ms.p99,
+        "power_w": measured.power.mean if measured.power else None,
+        "energy_j": measured.energy_j,
+        "memory_mb": judged.memory_mb,
+    }
+    at_least = {
+        "fps": measured.throughput_fps,
+        "sqnr_db": float("inf") if fidelity.identical else fidelity.sqnr_db,
+        "agreement": 1.0 if fidelity.identical else fidelity.agreement,
+    }
+    return all(
+        (at_most[key] is not None and at_most[key] <= bound)
+        if key in at_most
+        else (at_least[key] is not None and at_least[key] >= bound)
+        for key, bound in limits.items()
+        if bound
+    )
+
+
+@given(found=some_candidates(), objective=st.sampled_from(OBJECTIVES), limits=limits_of_any_kind)
+def test_the_chosen_keeps_every_limit_and_every_candidate_has_a_verdict(found, objective, limits):
+    choice = choose(found, objective, limits)
+    able = {
+        c.id
+        for c in found
+        if keeps(c, limits) and (objective not in {"energy", "power"} or c.measurement.power)
+    }
+    verdicts = {name: verdict.verdict for name, verdict in choice.verdicts.items()}
+    assert set(verdicts) == {c.id for c in found}
+    assert {name for name, verdict in verdicts.items() if verdict != "rejected"} == able
+    assert choice.infeasible == (not able)
+    assert [name for name, v in verdicts.items() if v == "chosen"] == (
+        [choice.candidate] if able else []
+    )
+    assert all(v.reasons and all(v.reasons) for v in choice.verdicts.values())
+    assert choice.why
+
+
+@given(
+    found=some_candidates(),
+    objective=st.sampled_from(OBJECTIVES),
+    limits=limits_of_any_kind,
+    data=st.data(),
+)
+def test_the_order_of_candidates_does_not_matter(found, objective, limits, data):
+    shuffled = data.draw(st.permutations(found))
+    assert choose(shuffled, objective, limits) == choose(found, objective, limits)
+
+
+@given(
+    found=some_candidates(),
+    objective=st.sampled_from(OBJECTIVES),
+    limits=limits_of_any_kind,
+    factor=st.floats(1, 5),
+    key=st.sampled_from(AT_MOST + AT_LEAST),
+)
+def test_loosening_a_limit_never_makes_it_infeasible(found, objective, limits, factor, key):
+    assume(not choose(found, objective, limits).infeasible)
+    bound = limits.get(key, 0.0)
+    looser = bound * factor if key in AT_MOST else bound / factor
+    for value in (looser, 0.0):
+        assert not choose(found, objective, {**limits, key: value}).infeasible
+
+
+@given(found=some_candidates(), objective=st.sampled_from(OBJECTIVES), limits=limits_of_any_kind)
+def test_what_a_nearest_miss_asks_for_really_helps(found, objective, limits):
+    choice = choose(found, objective, limits)
+    assume(choice.nearest_miss is not None)
+    asked = dict(re.findall(r"limits\.(\w+) at (\S+) instead", choice.why))
+    removed = re.findall(r"limits\.(\w+) removed", choice.why)
+    assert asked or removed
+    loosened = {**limits, **{k: float(v) for k, v in asked.items()}, **dict.fromkeys(removed, 0.0)}
+    again = choose(found, objective, loosened)
+    assert again.verdicts[choice.nearest_miss].verdict != "rejected"
+
+
+def beats(one, other, objective):
+    """Say whether one is better in everything that is known of both."""
+
+    def axes(c):
+        cost = {
+            "latency": c.measurement.latency_ms.p50,
+            "throughput": -c.measurement.throughput_fps,
+            "energy": c.measurement.energy_j,
+            "power": c.measurement.power.mean if c.measurement.power else None,
+        }[objective]
+        fidelity = c.evaluation.fidelity
+        return (
+            cost,
+            c.measurement.latency_ms.p50,
+            c.measurement.energy_j,
+            -float("inf") if fidelity.identical else -fidelity.sqnr_db,
+            c.evaluation.memory_mb,
+        )
+
+    pairs = [
+        (a, b)
+        for a, b in zip(axes(one), axes(other), strict=True)
+        if a is not None and b is not None
+    ]
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+@given(found=some_candidates(), objective=st.sampled_from(OBJECTIVES), limits=limits_of_any_kind)
+def test_a_dominated_or_a_doubtful_candidate_never_wins_over_a_sound_one(found, objective, limits):
+    choice = choose(found, objective, limits)
+    assume(not choice.infeasible)
+    by_id = {c.id: c for c in found}
+    best = by_id[choice.candidate]
+
+    def doubtful(c):
+        return not c.measurement.steady or c.measurement.throttled is True
+
+    feasible = [by_id[name] for name, v in choice.verdicts.items() if v.verdict != "rejected"]
+    sound = [c for c in feasible if not doubtful(c)]
+    assert not (sound and doubtful(best))
+    assert not any(beats(c, best, objective) for c in (sound or feasible))
+    known = [c for c in found if c.measurement and c.evaluation]
+    assert set(choice.pareto) == {
+        c.id for c in known if not any(beats(d, c, objective) for d in known)
+    }
+
+
+def test_the_faster_wins_and_the_slower_is_told_by_how_much():
+    choice = choose([FP32, INT8], "latency", {"sqnr_db": 20})
+    assert choice.candidate == "int8-entropy"
+    assert choice.why == (
+        "int8-entropy has the best latency within the limits: 45.1 ms against 71 ms of fp32, "
+        "at 31.0 dB SQNR"
+    )
+    assert choice.verdicts["fp32"].verdict == "feasible"
+    assert choice.verdicts["fp32"].reasons == (
+        "slower than int8-entropy (71 ms against 45.1 ms)",
+        "on the Pareto front",
+    )
+
+
+def test_a_broken_limit_is_told_with_both_numbers():
+    slow = candidate("fp16", measurement(35.0, p99=41.2), evaluation(60.0))
+    choice = choose([slow, INT8], "latency", {"latency_p99_ms": 30})
+    assert choice.verdicts["fp16"].reasons == ("p99 41.2 ms is over the limit of 30 ms",)
+    assert choice.infeasible
+    assert choice.nearest_miss == "fp16"
+    assert choice.why == (
+        "no candidate keeps all limits; fp16 would with "
+        "limits.latency_p99_ms at 41.2 instead of 30 (+37.3%)"
+    )
+
+
+def test_several_broken_limits_are_told_together():
+    choice = choose([INT8], "latency", {"sqnr_db": 40, "memory_mb": 99})
+    assert choice.why.endswith(
+        "limits.memory_mb at 100 instead of 99 (+1.0%) and "
+        "limits.sqnr_db at 31 instead of 40 (-22.5%)"
+    )
+
+
+def test_a_hopeless_fidelity_limit_is_removed_not_negative():
+    bad = candidate("int8", measurement(5), evaluation(-2.3))
+    choice = choose([bad], "latency", {"sqnr_db": 20})
+    assert choice.verdicts["int8"].reasons == (
+        "SQNR of the worst output -2.3 dB is under the limit of 20 dB",
+    )
+    assert choice.why.endswith("int8 would with limits.sqnr_db removed (0)")
+
+
+def test_a_tie_inside_the_noise_goes_to_fidelity_then_memory_then_size():
+    quick = candidate("int8-minmax", measurement(10.0, noise=0.05), evaluation(20.0))
+    faithful = candidate("int8-mse", measurement(10.3, noise=0.05), evaluation(30.0))
+    choice = choose([quick, faithful], "latency", {})
+    assert choice.candidate == "int8-mse"
+    assert choice.verdicts["int8-minmax"].reasons[0] == (
+        "as fast as int8-mse (10 ms against 10.3 ms) inside the noise, "
+        "and int8-mse is nearer to FP32"
+    )
+    small = replace(faithful, id="int8-b", evaluation=evaluation(30.0, memory_mb=50))
+    choice = choose([faithful, small], "latency", {})
+    assert choice.candidate == "int8-b"
+    file = candidate("int8-z", measurement(10.0, noise=0.05), evaluation(20.0), size_bytes=1)
+    choice = choose([quick, file], "latency", {})
+    assert choice.candidate == "int8-z"
+    assert choice.verdicts["int8-minmax"].reasons[0].endswith("int8-z is the smaller file")
+
+
+def test_a_difference_beyond_the_noise_is_not_a_tie():
+    quick = candidate("int8-minmax", measurement(10.0, noise=0.01), evaluation(20.0))
+    faithful = candidate("int8-mse", measurement(10.3, noise=0.01), evaluation(30.0))
+    assert choose([quick, faithful], "latency", {}).candidate == "int8-minmax"
+
+
+def test_doubtful_numbers_win_only_alone():
+    doubtful = candidate("int8", measurement(5.0, steady=False), evaluation(30.0))
+    choice = choose([doubtful, FP32], "latency", {})
+    assert choice.candidate == "fp32"
+    assert choice.verdicts["int8"].reasons[:2] == (
+        "faster than fp32 (5 ms against 71 ms), but its numbers are doubtful",
+        "its latency did not get steady",
+    )
+    alone = choose([doubtful], "latency", {})
+    assert alone.candidate == "int8"
+    assert "note: its latency did not get steady" in alone.verdicts["int8"].reasons
+    assert alone.why.endswith("note: its latency did not get steady")
+
+
+@pytest.mark.parametrize("objective", ["energy", "power"])
+def test_an_objective_without_a_sensor_is_infeasible_and_never_another(objective):
+    choice = choose([FP32, INT8], objective, {})
+    assert choice.infeasible
+    assert choice.nearest_miss is None
+    assert choice.why == (
+        f"no candidate is usable: the objective is {objective}, "
+        "which is not known here: no power sensor"
+    )
+
+
+def test_a_limit_on_something_not_measurable_rejects_with_the_reason():
+    choice = choose([INT8], "latency", {"power_w": 10})
+    assert choice.verdicts["int8-entropy"].reasons == (
+        "power has a limit of 10 W: no power sensor",
+    )
+    assert choice.nearest_miss is None
+    choice = choose([INT8], "latency", {"agreement": 0.9})
+    assert choice.verdicts["int8-entropy"].reasons == (
+        "agreement with FP32 has a limit of 0.9: no metric",
+    )
+
+
+def test_the_baseline_agrees_with_itself_whatever_the_task():
+    choice = choose([FP32, INT8], "latency", {"agreement": 0.99, "sqnr_db": 200})
+    assert choice.candidate == "fp32"
+
+
+def test_energy_and_power_can_be_the_objective():
+    hungry = candidate("fp16", measurement(10.0, power_w=20.0), evaluation(60.0))
+    frugal = candidate("int8", measurement(12.0, power_w=10.0), evaluation(30.0))
+    assert choose([hungry, frugal], "latency", {}).candidate == "fp16"
+    choice = choose([hungry, frugal], "energy", {})
+    assert choice.candidate == "int8"
+    assert choice.verdicts["fp16"].reasons[0] == (
+        "needs more energy than int8 (0.2 J against 0.12 J)"
+    )
+    assert choose([hungry, frugal], "power", {}).candidate == "int8"
+
+
+def test_a_batch_has_throughput_but_the_latency_of_the_whole_batch():
+    batch = replace(
+        candidate("int8-b4", replace(measurement(30.0), throughput_fps=133.0), evaluation(30.0)),
+        batch=4,
+    )
+    one = candidate("int8", measurement(10.0), evaluation(30.0))
+    assert choose([batch, one], "latency", {}).candidate == "int8"
+    assert choose([batch, one], "throughput", {}).candidate == "int8-b4"
+
+
+def test_what_was_not_measured_or_compared_is_rejected_with_the_reason():
+    failed = candidate("fp16", failure="the builder refused Conv_3")
+    lost = candidate("int8-a", measurement(1.0))
+    later = candidate("int8-b", None, evaluation(30))
+    choice = choose([failed, lost, later, FP32], "latency", {})
+    reasons = {name: verdict.reasons for name, verdict in choice.verdicts.items()}
+    assert choice.candidate == "fp32"
+    assert reasons["fp16"] == ("the builder refused Conv_3",)
+    assert reasons["int8-a"] == ("it was not compared with FP32",)
+    assert reasons["int8-b"] == ("it was not measured",)
+
+
+def test_nothing_at_all_is_infeasible():
+    choice = choose([], "latency", {})
+    assert choice.infeasible
+    assert choice.why == "no candidate is usable: there is none"
+
+
+def test_numbers_are_told_with_the_digits_they_need():
+    assert told(30.0000004, 30.0) == "30.0000004"
+    assert told(12345.6, 12000) == "12346"
+    assert told(1 / 3, 0) == "0.3333"
+    assert told(2.0, 2.0) == "2.0"

@@ -1,0 +1,163 @@
+"""Percentiles, their confidence, steadiness and the order of rounds."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agent.core.measurement import percentile, schedule, settled, sketch, steady, summarize
+
+times_ns = st.lists(st.integers(1, 10**12), min_size=1, max_size=40)
+rounds_ns = st.lists(times_ns, min_size=1, max_size=6)
+
+
+def arrays(rounds):
+    return [np.array(one, np.int64) for one in rounds]
+
+
+def noisy_rounds(rng, levels_ms, runs=200, noise=0.02):
+    return [
+        (level * 1e6 * rng.lognormal(0, noise, runs)).astype(np.int64) for level in levels_ms
+    ]  # fmt: skip
+
+
+@given(names=st.sets(st.text(min_size=1, max_size=3), max_size=8), rounds=st.integers(0, 20))
+def test_every_round_visits_every_candidate_once(names, rounds):
+    order = schedule(sorted(names), rounds, seed=7)
+    assert len(order) == rounds
+    assert all(sorted(one) == sorted(names) for one in order)
+
+
+def test_the_order_depends_on_the_seed_only_and_changes_between_rounds():
+    names = list("abcdefgh")
+    assert schedule(names, 9, 1) == schedule(names, 9, 1)
+    assert schedule(names, 9, 1) != schedule(names, 9, 2)
+    assert len({tuple(one) for one in schedule(names, 9, 1)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("count", "percent", "rank"),
+    [
+        (100, 50, 50),
+        (100, 99, 99),
+        (101, 99, 100),
+        (1, 99, 1),
+        (7, 50, 4),
+        (10, 90, 9),
+        (100, 7, 7),
+    ],
+)
+def test_percentiles_are_nearest_rank(count, percent, rank):
+    assert percentile(np.arange(1, count + 1), percent) == rank
+
+
+@settings(deadline=None, max_examples=12)
+@given(rounds=rounds_ns, seed=st.integers(0, 2**32 - 1))
+def test_percentiles_are_samples_in_order_and_the_interval_holds_p50(rounds, seed):
+    found = summarize(arrays(rounds), seed)
+    samples_ms = {value / 1e6 for one in rounds for value in one}
+    assert {found.p50, found.p90, found.p99} <= samples_ms
+    assert found.p50 <= found.p90 <= found.p99
+    low, high = found.ci95_p50
+    assert min(samples_ms) <= low <= found.p50 <= high <= max(samples_ms)
+    assert summarize(arrays(rounds), seed) == found
+
+
+@settings(deadline=None, max_examples=12)
+@given(rounds=rounds_ns, data=st.data())
+def test_percentiles_do_not_depend_on_the_order_of_samples(rounds, data):
+    flat = [value for one in rounds for value in one]
+    shuffled = summarize(arrays([data.draw(st.permutations(flat))]), 0)
+    found = summarize(arrays(rounds), 0)
+    assert (shuffled.p50, shuffled.p90, shuffled.p99) == (found.p50, found.p90, found.p99)
+
+
+def test_rounds_that_differ_widen_the_interval():
+    rng = np.random.default_rng(3)
+    alike = summarize(noisy_rounds(rng, [10, 10, 10, 10, 10]), 0).ci95_p50
+    apart = summarize(noisy_rounds(rng, [9.5, 10.5, 10, 9.8, 10.2]), 0).ci95_p50
+    assert alike[1] - alike[0] < 0.15
+    assert apart[1] - apart[0] > 0.3
+
+
+def test_the_interval_covers_the_true_median_where_rounds_have_their_own_level():
+    rng = np.random.default_rng(11)
+    covered = 0
+    for seed in range(20):
+        rounds = noisy_rounds(rng, 10 * rng.lognormal(0, 0.03, 5), runs=40)
+        low, high = summarize(rounds, seed).ci95_p50
+        covered += low <= 10 <= high
+    assert covered >= 15  # 17; blocks of all rounds drawn from one pot cover 11
+
+
+def test_a_million_runs_are_summarized_like_their_sample():
+    rng = np.random.default_rng(5)
+    many = noisy_rounds(rng, [1, 1, 1, 1, 1], runs=100_000, noise=0.2)
+    low, high = summarize(many, 0).ci95_p50
+    assert low < 1.0 < high
+    assert high - low < 0.03
+
+
+@pytest.mark.parametrize(
+    ("levels_ms", "expected"),
+    [
+        ([10, 10, 10, 10, 10], True),
+        ([10, 10.1, 9.9, 10, 10.1], True),
+        ([10, 10.3, 10.6, 10.9, 11.2], False),
+        ([11, 11, 10, 10, 10], False),
+        ([10, 10, 10, 13, 10], False),
+        ([10], True),
+    ],
+)
+def test_a_drift_or_a_disturbed_round_is_not_steady(levels_ms, expected):
+    assert steady(noisy_rounds(np.random.default_rng(1), levels_ms)) is expected
+
+
+def test_a_drift_inside_one_round_is_seen():
+    rng = np.random.default_rng(2)
+    assert not steady([np.concatenate(noisy_rounds(rng, [10, 11]))])
+
+
+def test_few_very_noisy_runs_are_not_taken_for_a_drift():
+    rounds = arrays([[10, 17, 12, 9, 16], [13, 9, 18, 11, 14]])
+    assert steady(rounds)
+    assert not steady(arrays([[10, 10, 10, 10, 10], [14, 14, 14, 14, 14]]))
+
+
+def test_one_run_alone_proves_nothing():
+    assert not steady(arrays([[5]]))
+
+
+def test_single_slow_inferences_do_not_make_it_unsteady():
+    rounds = noisy_rounds(np.random.default_rng(4), [10] * 5)
+    rounds[3][:20] = 500_000_000
+    assert steady(rounds)
+
+
+@given(rounds=rounds_ns)
+def test_the_sketch_is_ordered_and_keeps_the_ends(rounds):
+    flat = sorted(value / 1e6 for one in rounds for value in one)
+    found = sketch(arrays(rounds))
+    assert list(found) == sorted(found)
+    assert (found[0], found[-1]) == (flat[0], flat[-1])
+    assert len(found) == min(512, len(flat))
+
+
+def test_the_sketch_of_many_has_512_points():
+    assert len(sketch([np.arange(1, 5001)])) == 512
+
+
+@pytest.mark.parametrize(
+    ("medians_ns", "expected"),
+    [
+        ([], False),
+        ([10.0, 10.0], False),
+        ([30.0, 20.0, 10.0], False),
+        ([30.0, 10.0, 10.1, 10.05], True),
+        ([10.0, 10.0, 10.0, 10.3], False),
+    ],
+)
+def test_warm_up_ends_when_three_slices_agree(medians_ns, expected):
+    assert settled(medians_ns) is expected

@@ -1,0 +1,201 @@
+"""Fidelity and memory through engines whose outputs and appetite the test decides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.config import ModelTask
+from agent.core.errors import RunnerError
+from agent.core.lineage import Digest, Evaluation
+from agent.stages.evaluate import check_release, evaluate
+from tests.fakes.runners import FakeClock, FakeRunner
+from tests.support.candidates import engine
+
+MEGABYTE = 1_000_000
+FRAMES = [{"x": np.array([[value, 2.0, -value]])} for value in (1.0, 3.0, 5.0, 7.0)]
+
+
+def plain(inputs):
+    return {"y": inputs["x"]}
+
+
+def flipped(inputs):
+    return {"y": -inputs["x"]}
+
+
+class Appetite:
+    """Resident memory that loading takes and leaving gives back."""
+
+    def __init__(self) -> None:
+        self.bytes = 50 * MEGABYTE
+        self.readings: list[str] = []
+
+    def runner(self, name: str, megabytes: int, function=plain, **settings: Any) -> FakeRunner:
+        appetite = self
+
+        class Hungry(FakeRunner):
+            def __enter__(self):
+                appetite.readings.append(name)
+                appetite.bytes += megabytes * MEGABYTE
+                return super().__enter__()
+
+        return Hungry(FakeClock(), function=function, name=name, **settings)
+
+    def __call__(self) -> int:
+        self.readings.append("memory")
+        return self.bytes
+
+
+def judge(runner, baseline, appetite, *, kind="generic", metric=None, **ports) -> Evaluation:
+    given = {"tensors": lambda: iter(FRAMES), "progress": lambda *_: None}
+    return evaluate(
+        ports.pop("engine", engine(name="int8")),
+        digest=Digest("d"),
+        make_runner=lambda: runner,
+        make_baseline=lambda: baseline,
+        task=ModelTask(kind=kind),
+        memory=appetite,
+        user_metric=metric,
+        **given | ports,
+    )
+
+
+def test_memory_is_the_engines_growth_without_the_baseline():
+    appetite = Appetite()
+    found = judge(appetite.runner("int8", 25), appetite.runner("fp32", 400), appetite)
+    assert found.memory_mb == 25.0
+    assert appetite.readings == ["memory", "int8", "memory", "fp32"]
+    assert (found.digest, found.engine) == ("d", "int8")
+
+
+def test_reading_the_first_frames_is_not_the_engines_memory():
+    appetite = Appetite()
+
+    def tensors():
+        appetite.bytes += 30 * MEGABYTE
+        yield from FRAMES
+
+    found = judge(
+        appetite.runner("int8", 25), appetite.runner("fp32", 0), appetite, tensors=tensors
+    )
+    assert found.memory_mb == 25.0
+
+
+def test_an_engine_with_the_baselines_outputs_is_identical():
+    appetite = Appetite()
+    found = judge(appetite.runner("fp32", 1), appetite.runner("fp32", 1), appetite).fidelity
+    assert (found.identical, found.sqnr_db, found.cosine) == (True, None, 1.0)
+    assert found.frames == 4
+
+
+def test_every_held_out_frame_goes_through_both():
+    appetite = Appetite()
+    told = []
+    runner = appetite.runner("int8", 1, flipped)
+    found = judge(
+        runner,
+        appetite.runner("fp32", 1),
+        appetite,
+        kind="classification",
+        progress=lambda *one: told.append(one[0]),
+    ).fidelity
+    assert found.sqnr_db == pytest.approx(10 * np.log10(1 / 4))
+    assert found.cosine == pytest.approx(-1)
+    assert found.task == {"top1": 0.0}
+    assert told == [1, 2, 3, 4]
+    assert [one["x"][0, 0] for one in runner.bound[-4:]] == [1, 3, 5, 7]
+
+
+def test_frames_of_a_batch_are_counted():
+    appetite = Appetite()
+    found = judge(
+        appetite.runner("int8", 1),
+        appetite.runner("fp32", 1),
+        appetite,
+        engine=engine(name="int8", batch=8),
+    )
+    assert found.fidelity.frames == 32
+
+
+def test_a_users_metric_is_called():
+    appetite = Appetite()
+    found = judge(
+        appetite.runner("int8", 1),
+        appetite.runner("fp32", 1),
+        appetite,
+        kind="mine:metric",
+        metric=lambda expected, seen: 0.25,
+    )
+    assert found.fidelity.agreement == 0.25
+
+
+def test_outputs_that_are_not_finite_end_the_candidate():
+    appetite = Appetite()
+    broken = appetite.runner("int8", 1, lambda inputs: {"y": inputs["x"] * np.nan})
+    with pytest.raises(RunnerError, match="NaN"):
+        judge(broken, appetite.runner("fp32", 1), appetite)
+    assert not broken.entered
+
+
+def test_an_engine_that_does_not_load_or_run_is_told():
+    appetite = Appetite()
+    with pytest.raises(RunnerError, match="does not load"):
+        judge(appetite.runner("int8", 1, loads=False), appetite.runner("fp32", 1), appetite)
+    with pytest.raises(RunnerError, match="failed in run 2"):
+        judge(appetite.runner("int8", 1, fails_at=2), appetite.runner("fp32", 1), appetite)
+
+
+def test_fewer_frames_than_the_batch_is_told_before_anything_is_loaded():
+    appetite = Appetite()
+    with pytest.raises(RunnerError, match="batch of 8") as caught:
+        judge(
+            appetite.runner("int8", 1),
+            appetite.runner("fp32", 1),
+            appetite,
+            engine=engine(batch=8),
+            tensors=lambda: iter([]),
+        )
+    assert caught.value.hint
+    assert appetite.readings == []
+
+
+@pytest.fixture
+def release(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    facts = {
+        "batch": 2,
+        "inputs": [{"name": "x", "shape": [1, 3, 4, 4], "dtype": "uint8"}],
+        "runtime": {"kind": "onnxruntime"},
+        "engine": {"file": "model.onnx", "sha256": hashlib.sha256(b"graph").hexdigest()},
+    }
+    (tmp_path / "model.json").write_text(json.dumps(facts))
+    return tmp_path
+
+
+def test_a_release_is_run_once_on_a_black_batch(release):
+    runner = FakeRunner(FakeClock())
+    check_release(release, lambda kind, path: runner)
+    (bound,) = runner.bound
+    assert (bound["x"].shape, bound["x"].dtype, bound["x"].max()) == ((2, 3, 4, 4), np.uint8, 0)
+    assert runner.count == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("model.onnx", b"other"),
+        ("model.json", b"{"),
+        ("model.json", b"[]"),
+        ("model.json", b'{"engine": {"file": "../../etc/passwd"}}'),
+    ],
+)
+def test_a_damaged_release_is_told(release, file, content):
+    (release / file).write_bytes(content)
+    with pytest.raises(RunnerError) as caught:
+        check_release(release, lambda *_: FakeRunner(FakeClock()))
+    assert caught.value.code == "bad_release"

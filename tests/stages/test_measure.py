@@ -1,0 +1,272 @@
+"""The measuring protocol on a clock that only the engines move."""
+
+from __future__ import annotations
+
+from itertools import chain, count, cycle, repeat
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agent.config import Measure
+from agent.core.lineage import Measurements
+from agent.stages.measure import measure
+from tests.fakes.runners import FakeClock, FakePowerMeter, FakeRunner
+from tests.support.candidates import engine
+
+SETTINGS = Measure(warmup_s=1.0, duration_s=5.0, rounds=5, idle_s=2.0)
+FRAMES = [{"x": np.full((1, 3), value)} for value in (1.0, 2.0)]
+
+
+def bench(
+    runners: dict[str, FakeRunner], clock: FakeClock, settings: Measure = SETTINGS, **ports: Any
+) -> Measurements:
+    """Measure fake engines, each named as its runner."""
+    log: list[str] = []
+    for name, runner in runners.items():
+        runner.name, runner.log = name, log
+    given: dict[str, Any] = {
+        "tensors": lambda _: FRAMES,
+        "meter": None,
+        "power_reason": "no sensor here",
+        "thermal": lambda: None,
+        "seed": 1,
+        "progress": lambda *_: None,
+    }
+    return measure(
+        {name: engine(name=name) for name in runners},
+        settings,
+        make_runner=lambda one: runners[one.digest],
+        clock=clock,
+        **given | ports,
+    )
+
+
+def test_only_the_runs_are_timed_and_all_of_them_are_told():
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock).measured["a"]
+    assert found.latency_ms.p50 == found.latency_ms.p99 == found.latency_ms.mean == 10.0
+    assert found.throughput_fps == pytest.approx(100)
+    assert (found.samples, found.rounds, found.steady) == (500, 5, True)
+    assert found.sketch_ms == (10.0,) * 500
+    assert found.engine == "a"
+
+
+def test_percentiles_see_every_run_in_integers():
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock, cycle([1.0] * 9 + [3.000001]))}, clock).measured["a"]
+    assert found.latency_ms.p50 == 1.0
+    assert found.latency_ms.p99 == 3.000001
+
+
+def test_candidates_are_interleaved_in_rounds_and_warmed_up_before():
+    clock = FakeClock()
+    runners = {name: FakeRunner(clock, repeat(10.0)) for name in "abc"}
+    bench(runners, clock)
+    log = runners["a"].log
+    assert log[:3] == ["a", "b", "c"]  # warming up
+    rounds = [log[i : i + 3] for i in range(3, len(log), 3)]
+    assert len(rounds) == 5
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert len({tuple(one) for one in rounds}) > 1
+
+
+def test_real_frames_are_bound_in_turn():
+    clock = FakeClock()
+    runner = FakeRunner(clock)
+    bench({"a": runner}, clock)
+    assert [one["x"][0, 0] for one in runner.bound] == [1, 1, 2, 1, 2, 1]
+
+
+def test_a_drift_hits_all_alike_and_is_marked():
+    clock = FakeClock()
+
+    def heating(factor):
+        for _ in count():
+            yield factor * (1 + clock.now_ns / 1e11)
+
+    found = bench(
+        {"a": FakeRunner(clock, heating(10.0)), "b": FakeRunner(clock, heating(20.0))}, clock
+    ).measured
+    assert found["b"].latency_ms.p50 / found["a"].latency_ms.p50 == pytest.approx(2, rel=0.02)
+    assert not found["a"].steady
+    assert not found["b"].steady
+
+
+def test_warm_up_runs_are_not_measured():
+    clock = FakeClock()
+    cold = chain(repeat(50.0, 10), repeat(10.0))
+    found = bench({"a": FakeRunner(clock, cold)}, clock).measured["a"]
+    assert found.latency_ms.p99 == 10.0
+    assert found.steady
+
+
+def test_warm_up_ends_at_its_limit():
+    clock = FakeClock()
+    never = (5.0 + index * 0.05 for index in count())
+    runner = FakeRunner(clock, never)
+    seen = []
+    bench(
+        {"a": runner},
+        clock,
+        progress=lambda done, *_: seen.append((done, clock.now_ns / 1e9)),
+    )
+    warmed_up_s = next(now for done, now in seen if done == 1)
+    assert 1.0 <= warmed_up_s < 1.3
+
+
+def test_the_first_runs_after_another_candidate_are_not_timed():
+    clock = FakeClock()
+
+    def refilled(runner):
+        bound = 0
+        while True:
+            yield 30.0 if len(runner.bound) != bound else 10.0
+            bound = len(runner.bound)
+
+    runner = FakeRunner(clock)
+    runner.runs_ms = refilled(runner)
+    found = bench({"a": runner, "b": FakeRunner(clock)}, clock).measured["a"]
+    assert found.latency_ms.p99 == 10.0
+
+
+def test_a_slow_candidate_still_runs_a_few_times():
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock, repeat(3000.0))}, clock).measured["a"]
+    assert (found.samples, found.latency_ms.p50) == (25, 3000.0)
+
+
+def test_more_runs_than_the_first_array_holds():
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock, repeat(0.25))}, clock).measured["a"]
+    assert found.samples == 20_000
+    assert found.latency_ms.p50 == 0.25
+
+
+def test_the_time_spent_is_bounded():
+    clock = FakeClock()
+    bench(
+        {name: FakeRunner(clock, repeat(10.0)) for name in "ab"}, clock, meter=FakePowerMeter(clock)
+    )
+    assert clock.now_ns / 1e9 < 2 + 2 * (1 + 5) + 2
+
+
+@pytest.mark.parametrize("fails_at", [1, 3, 200])
+def test_a_failing_candidate_is_told_and_spoils_no_other(fails_at):
+    clock = FakeClock()
+    runners = {
+        "bad": FakeRunner(clock, repeat(10.0), fails_at=fails_at),
+        "good": FakeRunner(clock, repeat(10.0)),
+        "absent": FakeRunner(clock, loads=False),
+    }
+    found = bench(runners, clock)
+    assert found.failed == {
+        "bad": f"bad failed in run {fails_at}",
+        "absent": "absent does not load",
+    }
+    assert list(found.measured) == ["good"]
+    assert found.measured["good"].samples == 500
+    assert not any(runner.entered for runner in runners.values())
+
+
+def test_too_few_frames_for_the_batch_is_a_failure():
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock)}, clock, tensors=lambda _: [])
+    assert found.failed == {"a": "fewer held-out frames than the batch of 1"}
+
+
+def test_without_a_sensor_power_is_absent_with_its_reason_and_no_idle_is_waited():
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock).measured["a"]
+    assert (found.power, found.energy_j, found.power_reason) == (None, None, "no sensor here")
+    assert (found.throttled, found.temp_c) == (None, None)
+    assert found.throttled_reason
+    assert clock.now_ns / 1e9 < 1 + 5 + 1
+
+
+def test_power_is_that_of_the_candidates_own_windows():
+    clock = FakeClock()
+    running: list[str] = []
+
+    class Loud(FakeRunner):
+        def bind(self, inputs):
+            super().bind(inputs)
+            running.append((clock.now_ns, self.name))
+
+    def watts(t_ns):
+        before = [name for start, name in running if start <= t_ns]
+        return {"": 2.0, "a": 10.0, "b": 20.0}[before[-1] if before else ""]
+
+    found = bench(
+        {"a": Loud(clock, repeat(10.0)), "b": Loud(clock, repeat(40.0))},
+        clock,
+        meter=FakePowerMeter(clock, watts, period_s=0.01),
+    ).measured
+    for name, mean, seconds in (("a", 10.0, 0.01), ("b", 20.0, 0.04)):
+        power = found[name].power
+        assert power.mean == pytest.approx(mean, rel=0.02)
+        assert power.idle == pytest.approx(2.0, rel=0.01)
+        assert found[name].energy_j == pytest.approx(mean * seconds, rel=0.02)
+        assert power.coverage == pytest.approx(1, abs=0.01)
+        assert (power.rail, power.source, power.period_s) == ("VDD_IN", "fake", 0.01)
+        assert found[name].power_reason == ""
+
+
+@pytest.mark.parametrize(
+    ("meter", "reason"),
+    [
+        ({"period_s": 60.0}, "fake covered only 0% of the windows"),
+        ({"broken": "the sensor was unplugged"}, "the sensor was unplugged"),
+    ],
+)
+def test_a_sensor_that_saw_too_little_gives_no_number(meter, reason):
+    clock = FakeClock()
+    power = FakePowerMeter(clock, **meter)
+    if not power.broken:
+        power.samples = list  # a sensor that never delivered
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, meter=power).measured["a"]
+    assert (found.power, found.energy_j, found.power_reason) == (None, None, reason)
+
+
+def test_energy_is_per_frame_of_a_batch():
+    clock = FakeClock()
+    runner = FakeRunner(clock, repeat(10.0))
+    found = measure(
+        {"a": engine(name="a", batch=4)},
+        SETTINGS,
+        make_runner=lambda _: runner,
+        tensors=lambda _: FRAMES,
+        meter=FakePowerMeter(clock),
+        power_reason="",
+        clock=clock,
+        thermal=lambda: None,
+        seed=0,
+        progress=lambda *_: None,
+    ).measured["a"]
+    assert found.throughput_fps == pytest.approx(400)
+    assert found.energy_j == pytest.approx(5 * 0.01 / 4)
+
+
+def test_the_temperature_told_is_the_highest_of_its_windows():
+    clock = FakeClock()
+    degrees = iter([40.0, None, 55.0, 50.0, 45.0])
+    found = bench({"a": FakeRunner(clock)}, clock, thermal=lambda: next(degrees)).measured["a"]
+    assert found.temp_c == 55.0
+
+
+def test_progress_counts_up_with_the_last_p50():
+    clock = FakeClock()
+    told: list[tuple[int, int, str]] = []
+    bench(
+        {"a": FakeRunner(clock, repeat(12.3))},
+        clock,
+        meter=FakePowerMeter(clock),
+        progress=lambda *one: told.append(one),
+    )
+    assert told[0] == (0, 0, "idle for 2 s")
+    assert [(done, total) for done, total, _ in told[1:]] == [(i, 6) for i in range(7)]
+    assert told[4][2] == "a, p50 12.30 ms"
+
+
+def test_nothing_to_measure():
+    assert bench({}, FakeClock()) == Measurements(measured={}, failed={})
