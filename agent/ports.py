@@ -71,12 +71,12 @@ class FrameStore(Protocol):
         """Store an image (HWC uint8 BGR) as directory/name; complete or not at all."""
         ...
 
-    def thumbnail(self, path: str, directory: str) -> None:
-        """Store a small JPEG of a stored frame under directory, for reports."""
+    def remove(self, directory: str, name: str) -> None:
+        """Remove a stored image; one that is not there is no error."""
         ...
 
-    def small(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the frame at the size signatures are made of (BGR), and its luma, reduced."""
+    def thumbnail(self, path: str, directory: str) -> None:
+        """Store a small JPEG of a stored frame under directory, for reports."""
         ...
 
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:

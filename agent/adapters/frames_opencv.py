@@ -9,9 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.calibration import SIDE
 from agent.core.errors import StoreError
-from agent.disk import write_atomically
+from agent.disk import disk_errors, write_atomically
 
 if TYPE_CHECKING:
     from agent.core.preprocess import InputSpec
@@ -27,6 +26,11 @@ class OpencvFrames:
         """Store an image (HWC uint8 BGR) as directory/name; complete or not at all."""
         self._encode(directory, name, ".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
+    def remove(self, directory: str, name: str) -> None:
+        """Remove a stored image; one that is not there is no error."""
+        with disk_errors(Path(directory)):
+            Path(directory, name).unlink(missing_ok=True)
+
     def thumbnail(self, path: str, directory: str) -> None:
         """Store a small JPEG of a stored frame under directory, for reports."""
         image = _decode(path)
@@ -35,15 +39,6 @@ class OpencvFrames:
         small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         name = Path(path).stem + ".jpg"
         self._encode(directory, name, ".jpg", _bytes(small), [cv2.IMWRITE_JPEG_QUALITY, 80])
-
-    def small(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the frame at SIDE x SIDE (BGR), and its luma at up to 320 px width."""
-        height, width = image.shape[:2]
-        shrunk = (min(width, 320), max(3, round(height * min(width, 320) / width)))
-        luma = cv2.cvtColor(
-            cv2.resize(image, shrunk, interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY
-        )
-        return _bytes(cv2.resize(image, (SIDE, SIDE), interpolation=cv2.INTER_AREA)), _bytes(luma)
 
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
         """Return the image resized to the model's input as spec says, HWC uint8 BGR.

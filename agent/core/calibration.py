@@ -1,151 +1,226 @@
-"""Which frames are worth calibrating with. Pure numpy on small grey images."""
+"""Which frames are worth calibrating with: fit to look at, and unlike one another."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE = 64  # frames are judged at this size: fast, and independent of the camera's
-_CELLS = 8
-_DARK, _BRIGHT = 8, 247
-_CLIPPED = 0.90  # share of pixels at one end that makes a frame black or blown out
-_CONTRAST = 4.0  # standard deviation of luma under which nothing can be seen
-_BLUR_SHARE = 0.25  # of the scene's usual sharpness
-DUPLICATE = 0.0025  # distance under which two frames differ by less than sensor noise
+_ANALYSIS_PX = 320  # the longer side is brought near this size, so numbers compare across cameras
+_LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R: ITU-R BT.601
+_DARK, _BRIGHT = 10.0, 245.0  # 8-bit levels at which a pixel tells nothing any more
+_CLIPPED_SHARE = 0.9  # a street at night keeps well over a tenth of its pixels above black
+_FLAT = 2.0  # levels of standard deviation: a lens cap, a "no signal" card
+_BLURRED_SHARPNESS = 200.0  # above this there is detail, whatever the scene usually shows
+_BLURRED_DETAIL = 0.2  # of what is usual for the scene: edges more than twice as wide
+
+_GRID = (18, 24)  # rows, columns of mean luma
+_COLOR_GRID = (6, 8)
+_COLOR_WEIGHT = 3.0  # a colour cell is 9 luma cells large: 3 makes equal changes weigh the same
+_EXPOSURE_WEIGHT = 4.0  # all of the exposure counts as one number, not as 432
+DUPLICATE = 8.0
+"""Signatures nearer than this show the same picture but for noise.
+
+Sensor noise of 5 levels at 640x480 makes a distance near 6; a flicker of one level adds 4; a
+person 20x40 px large who moves by 5 px makes more than 12. So the threshold drops frames that
+add nothing to a histogram, and keeps a fixed camera's frames as soon as anything moves.
+"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """How usable a frame is.
+    """How fit a frame is.
 
     Attributes:
-        dark: Share of pixels under 8 of 255.
-        bright: Share of pixels over 247 of 255.
-        contrast: Standard deviation of luma, 0..127.
-        sharpness: Variance of the Laplacian (Pech-Pacheco et al., ICPR 2000).
+        luma: Mean, 0..255.
+        dark: Share of pixels at or below level 10, 0..1.
+        bright: Share of pixels at or above level 245, 0..1.
+        contrast: Variance of the luma.
+        sharpness: Variance of the Laplacian of the luma.
+        detail: Energy of the Laplacian per energy of the gradient. Flat areas add to neither,
+            so it tells how narrow the edges are and not how many there are: an edge blurred
+            by a Gaussian of s px has 1 / (2 s^2), a clean smooth wall as much as a crowd.
     """
 
+    luma: float
     dark: float
     bright: float
     contrast: float
     sharpness: float
+    detail: float
 
 
-def quality(luma: NDArray[np.uint8]) -> Quality:
-    """Judge a frame by its luma, shape (h, w), at full or reduced size."""
-    pixels = luma.astype(np.float32)
-    laplacian = (
-        pixels[1:-1, :-2] + pixels[1:-1, 2:] + pixels[:-2, 1:-1] + pixels[2:, 1:-1]
-    ) - 4.0 * pixels[1:-1, 1:-1]
-    return Quality(
-        dark=float(np.mean(luma < _DARK)),
-        bright=float(np.mean(luma > _BRIGHT)),
-        contrast=float(pixels.std()),
-        sharpness=float(laplacian.var()),
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One frame as selection sees it: its quality and its signature, float32, shape (529,)."""
+
+    quality: Quality
+    signature: NDArray[np.float32]
+
+
+def look(image: NDArray[np.uint8]) -> Look:
+    """Return quality and signature of a frame.
+
+    Args:
+        image: Shape (height, width, 3), uint8, BGR, any size from 1x1.
+
+    Source: variance of the Laplacian as focus measure: J. L. Pech-Pacheco et al., "Diatom
+        autofocusing in brightfield microscopy", ICPR 2000.
+    """
+    small = _reduced(image)
+    luma = small @ _LUMA
+    sharpness, detail = _focus(luma)
+    quality = Quality(
+        luma=float(luma.mean()),
+        dark=float((luma <= _DARK).mean()),
+        bright=float((luma >= _BRIGHT).mean()),
+        contrast=float(luma.var()),
+        sharpness=sharpness,
+        detail=detail,
     )
+    return Look(quality, _signature(small, luma))
 
 
-def rejection(seen: Quality, usual_sharpness: float | None) -> str:
-    """Return "exposure", "blur" or "" for a good frame.
+def rejection(quality: Quality, usual_detail: float | None) -> str:
+    """Return why a frame is unfit: "exposure", "blur", or "" if it is not.
+
+    A frame is blurred only if it is not sharp and its edges are far wider than is usual for
+    its scene: a threshold alone would turn away every frame of a smooth scene, or of a lens
+    that never was better.
 
     Args:
-        seen: The frame's quality.
-        usual_sharpness: Median sharpness of the good frames so far; blur is relative to the
-            scene, so a smooth scene in focus is not called blurred. None at the beginning.
+        quality: Of the frame.
+        usual_detail: What the better frames of the scene have; None while unknown.
     """
-    if seen.dark > _CLIPPED or seen.bright > _CLIPPED or seen.contrast < _CONTRAST:
+    if max(quality.dark, quality.bright) > _CLIPPED_SHARE or quality.contrast < _FLAT**2:
         return "exposure"
-    if usual_sharpness is not None and seen.sharpness < _BLUR_SHARE * usual_sharpness:
-        return "blur"
-    return ""
+    if usual_detail is None or quality.sharpness >= _BLURRED_SHARPNESS:
+        return ""
+    return "blur" if quality.detail < _BLURRED_DETAIL * usual_detail else ""
 
 
-def signature(small: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return what a frame looks like as a short vector, for distances.
+def distances(signature: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the Euclidean distances of one signature (d,) to others (n, d), shape (n,)."""
+    result: NDArray[np.float32] = np.sqrt(np.square(others - signature).sum(axis=1))
+    return result
+
+
+def choose_frames(signatures: NDArray[np.float32], n: int, seed: int) -> tuple[int, ...]:
+    """Return up to n indices of frames that cover all of them and repeat none.
+
+    Greedy k-center: each next frame is the one farthest from all chosen, so the largest
+    distance of any frame to a chosen one is at most twice the optimum. Ends early when all
+    that is left are near-duplicates of chosen frames. Frames that are far from all others
+    come first, so any beginning of the result covers the scene too.
 
     Args:
-        small: The frame at SIDE x SIDE, uint8 BGR.
+        signatures: Shape (frames, d), float32.
+        n: At most this many.
+        seed: Decides the first frame; the same seed gives the same result.
 
-    Returns:
-        Mean colour of 8 x 8 cells and the luma histogram, about 0..1 each; shape (224,).
+    Source: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance",
+        Theoretical Computer Science 38, 1985.
     """
-    pixels = small.astype(np.float32) / 255.0
-    step = SIDE // _CELLS
-    cells = pixels.reshape(_CELLS, step, _CELLS, step, 3).mean(axis=(1, 3)).ravel()
-    luma = pixels @ np.array([0.114, 0.587, 0.299], np.float32)
-    histogram = np.histogram(luma, bins=32, range=(0.0, 1.0))[0] / luma.size
-    return np.concatenate([cells, histogram]).astype(np.float32)
+    if not len(signatures) or n < 1:
+        return ()
+    chosen = [int(np.random.default_rng(seed).integers(len(signatures)))]
+    nearest = distances(signatures[chosen[0]], signatures)
+    while len(chosen) < n:
+        farthest = int(nearest.argmax())
+        if nearest[farthest] < DUPLICATE:
+            break
+        chosen.append(farthest)
+        nearest = np.minimum(nearest, distances(signatures[farthest], signatures))
+    return tuple(chosen)
 
 
-def distances(one: NDArray[np.float32], many: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the root mean square difference of one signature to each of many."""
-    return np.asarray(np.sqrt(np.mean((many - one) ** 2, axis=1)), np.float32)
-
-
-def spread(signatures: NDArray[np.float32], count: int, seed: int) -> list[int]:
-    """Return `count` indices that cover the signatures best, in the order they were chosen.
-
-    Greedy k-center: each next frame is the one farthest from all chosen so far, which is at
-    most twice as far from optimal as possible (Gonzalez 1985). The first is the frame nearest
-    to the mean, so the common look of the scene is always there; the seed settles ties only.
-    """
-    total = len(signatures)
-    if total == 0 or count <= 0:
-        return []
-    jitter = np.random.default_rng(seed).random(total) * 1e-7
-    first = int(np.argmin(distances(signatures.mean(axis=0), signatures) + jitter))
-    chosen = [first]
-    nearest = distances(signatures[first], signatures)
-    while len(chosen) < min(count, total):
-        score = nearest + jitter
-        score[chosen] = -1.0
-        following = int(np.argmax(score))
-        chosen.append(following)
-        nearest = np.minimum(nearest, distances(signatures[following], signatures))
-    return chosen
-
-
-def most_redundant(signatures: NDArray[np.float32]) -> int:
-    """Return the index of the frame that another one stands in for best."""
-    closest = np.empty(len(signatures), np.float32)
-    for index, one in enumerate(signatures):
-        apart = distances(one, signatures)
-        apart[index] = np.inf
-        closest[index] = apart.min()
-    return int(np.argmin(closest))
-
-
-def split(
+def split_holdout(
     signatures: NDArray[np.float32], frames: int, holdout: int, seed: int
-) -> tuple[list[int], list[int]]:
-    """Choose calibration and held-out frames that share no near-duplicates.
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return indices of (calibration, held-out) frames, no two of them near-duplicates.
 
-    Both are spread over the scene: of the best-covering frames every n-th is held out. A
-    calibration frame nearer than DUPLICATE to a held-out one is left out.
+    Both sides get their share of the extreme and of the ordinary frames: along the order of
+    selection, each stretch gives one frame to the smaller side, the one least like those it
+    has already. If there are fewer distinct frames than asked, the ratio is kept and each
+    side gets at least one as long as there are two.
 
     Args:
-        signatures: Of all candidates, shape (n, d).
-        frames: Calibration frames wanted.
-        holdout: Held-out frames wanted.
-        seed: See `spread`.
-
-    Returns:
-        Indices for calibration and for holding out, each in order of choice; fewer than
-        wanted, in the same proportion, where there are too few candidates.
+        signatures: Shape (candidates, d), float32.
+        frames: Wanted for calibration, >= 1.
+        holdout: Wanted for judging, >= 1.
+        seed: As for `choose_frames`.
     """
-    order = spread(signatures, frames + holdout, seed)
-    share = holdout / (frames + holdout)
-    kept_out = [
-        index for place, index in enumerate(order) if int((place + 1) * share) > int(place * share)
-    ]
-    if not kept_out and len(order) > 1:
-        kept_out = [order[-1]]
-    chosen = [
-        index
-        for index in order
-        if index not in set(kept_out)
-        and distances(signatures[index], signatures[kept_out]).min(initial=np.inf) > DUPLICATE
-    ]
-    return chosen[:frames], kept_out[:holdout]
+    order = choose_frames(signatures, frames + holdout, seed)
+    if len(order) < 2:
+        return order, ()
+    held = shares(len(order), frames, holdout)[1]
+    few = min(held, len(order) - held)
+    bounds = np.linspace(0, len(order), few + 1).astype(int)
+    picked: list[int] = []
+    apart = np.full(len(signatures), np.inf, np.float32)
+    for low, high in pairwise(bounds):
+        stretch = np.array(order[low:high])[::-1]  # of equals the most ordinary
+        picked.append(int(stretch[apart[stretch].argmax()]))
+        apart = np.minimum(apart, distances(signatures[picked[-1]], signatures))
+    rest = tuple(index for index in order if index not in picked)
+    return (rest, tuple(picked)) if few == held else (tuple(picked), rest)
+
+
+def shares(available: int, frames: int, holdout: int) -> tuple[int, int]:
+    """Return how many of the available frames (>= 2) calibrate and how many are held out."""
+    total = min(available, frames + holdout)
+    held = min(max(1, round(total * holdout / (frames + holdout))), total - 1)
+    return total - held, held
+
+
+def _reduced(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the image as float32, shrunk by the mean of k x k pixels to near the analysis size."""
+    height, width = image.shape[:2]
+    k = min(max(1, max(height, width) // _ANALYSIS_PX), height, width)
+    if k == 1:
+        return image.astype(np.float32)
+    whole = image[: height - height % k, : width - width % k]
+    total = np.zeros((height // k, width // k, 3), np.uint32)
+    for row in range(k):
+        for column in range(k):
+            total += whole[row::k, column::k]
+    mean: NDArray[np.float32] = total.astype(np.float32) / np.float32(k * k)
+    return mean
+
+
+def _focus(luma: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the variance of the Laplacian, and its energy per energy of the gradient."""
+    if min(luma.shape) < 3:
+        return 0.0, 0.0
+    left, right = luma[1:-1, :-2], luma[1:-1, 2:]
+    up, down = luma[:-2, 1:-1], luma[2:, 1:-1]
+    laplacian = 4 * luma[1:-1, 1:-1] - left - right - up - down
+    gradient = float(np.square(right - left).mean() + np.square(down - up).mean()) / 4
+    detail = float(np.square(laplacian).mean()) / gradient if gradient else 0.0
+    return float(laplacian.var()), detail
+
+
+def _signature(small: NDArray[np.float32], luma: NDArray[np.float32]) -> NDArray[np.float32]:
+    grid = _cells(luma, _GRID)
+    blue_red = small[..., [0, 2]] - luma[..., None]
+    colors = _cells(blue_red, _COLOR_GRID)
+    exposure = grid.mean()
+    parts = (
+        (grid - exposure).ravel(),
+        np.array([_EXPOSURE_WEIGHT * exposure], np.float32),
+        _COLOR_WEIGHT * colors.ravel(),
+    )
+    return np.concatenate(parts, dtype=np.float32)
+
+
+def _cells(plane: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+    """Return the means over a grid of cells; a plane smaller than the grid repeats its pixels."""
+    for axis, count in enumerate(grid):
+        size = plane.shape[axis]
+        edges = np.arange(count) * size // count
+        widths = np.maximum(np.diff(edges, append=size), 1)
+        shape = [-1 if a == axis else 1 for a in range(plane.ndim)]
+        plane = np.add.reduceat(plane, edges, axis=axis) / widths.astype(np.float32).reshape(shape)
+    return plane

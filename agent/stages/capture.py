@@ -1,59 +1,40 @@
-"""Frames from the camera, spread over the window, the bad ones counted and left out."""
+"""Frames from the live camera: spread over the window, fit to use, covering the scene."""
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from agent.config import Calibration
-from agent.core.calibration import (
-    DUPLICATE,
-    distances,
-    most_redundant,
-    quality,
-    rejection,
-    signature,
-    split,
-)
+from agent.core.calibration import look, rejection, shares, split_holdout
 from agent.core.errors import CalibrationError, CameraError
+from agent.core.frame import Frame
 from agent.core.lineage import CalibrationSet, Digest, Rejected
+from agent.core.reservoir import Reservoir
 from agent.ports import Camera, Clock, FrameStore, Progress
 
 _LOG = logging.getLogger(__name__)
-_READ_S = 10.0  # patience for one frame, the camera's reconnecting included
-_POOL = 2  # candidates kept on disk, as a multiple of the frames wanted
-_LEAST_SHARE = 0.25  # of the frames wanted, under which calibrating makes no sense
+_PATIENCE_S = 60.0  # for one frame: a network camera that restarts takes most of a minute
+_LOOKS = 4  # frames to consider per frame wanted, evenly over the window
+_POOL = 2  # candidates that stay on the disk per frame wanted
+_RETRY = 4  # after a frame that was turned away, look again this much sooner
 _LEAST_FRAMES = 8
+_LEAST_SHARE = 4  # at least a quarter of the frames wanted
 _THUMBNAILS = 12
-_RECENT = 200  # frames whose sharpness is the usual one
+_TICK_NS = 100_000_000  # unit of progress
+_TELL_TICKS = 5
+
+_CURES = {
+    "exposure": "the picture is black, blown out or empty: check the lens cap, light and exposure",
+    "blur": "the picture is blurred most of the time: check focus and mounting",
+    "duplicate": "the scene is static: lengthen calibration.window_s, or capture while it moves",
+}
 
 
-@dataclass(slots=True)
-class _Pool:
-    """The best-covering frames so far: pictures on disk, signatures in memory, both bounded."""
-
-    limit: int
-    names: list[str] = field(default_factory=list)
-    signatures: list[NDArray[np.float32]] = field(default_factory=list)
-    sharpness: list[float] = field(default_factory=list)
-
-    def duplicate(self, one: NDArray[np.float32]) -> bool:
-        if not self.signatures:
-            return False
-        return bool(distances(one, np.stack(self.signatures)).min() < DUPLICATE)
-
-    def overflow(self) -> str | None:
-        """Take out the most redundant frame if there is one too many; return its name."""
-        if len(self.names) <= self.limit:
-            return None
-        index = most_redundant(np.stack(self.signatures))
-        del self.signatures[index]
-        return self.names.pop(index)
+def least_frames(wanted: int) -> int:
+    """Return how many frames a capture must find: a quarter of those wanted, 8 at least."""
+    return min(wanted, max(_LEAST_FRAMES, -(-wanted // _LEAST_SHARE)))
 
 
 def capture(
@@ -69,122 +50,177 @@ def capture(
 ) -> CalibrationSet:
     """Watch the camera for window_s and keep the frames that cover the scene.
 
-    A window that ends with too few good frames is extended to twice its length. Fewer frames
-    than wanted are taken, in the same proportion, down to a quarter of them.
+    A window that ends with too few good frames is extended up to twice its length. If they
+    are still too few, the capture goes on with at least a quarter of those wanted (8 at
+    least), in the same ratio. A fixed camera before a scene where nothing moves gives
+    near-duplicates only: these are then taken, and the log says that the held-out frames are
+    no independent judges.
 
     Args:
         settings: How many frames, and the window.
         digest: Identity of the result.
-        work: Filled with frames/*.png and thumbnails/*.jpg.
+        work: Gets frames/*.png, named by sequence number, and thumbnails/*.jpg of up to 12.
         camera: Entered already.
-        frames: Writes pictures.
+        frames: Keeps the pictures.
         clock: Monotonic.
-        seed: Settles ties, so that the same candidates give the same choice.
-        progress: Told ten times a second at most.
+        seed: Decides among candidates; the same candidates and seed give the same choice.
+        progress: Told at most twice a second, in tenths of a second of the window.
 
     Raises:
-        CalibrationError: "too_few_frames", saying what was seen and turned away.
-        CameraError: if the camera is gone for good.
+        CalibrationError: "too_few_frames", saying how many were seen, turned away and needed.
+        CameraError: if no frame comes for a minute.
+        StoreError: if the disk is full.
     """
-    wanted = settings.frames + settings.holdout
-    pool = _Pool(limit=_POOL * wanted)
-    turned_away: Counter[str] = Counter()
-    begin = clock.monotonic_ns()
-    window_ns = int(settings.window_s * 1e9)
-    folder = Path(work, "frames")
-    seen = 0
-    width = height = 0
-    while True:
-        spent = clock.monotonic_ns() - begin
-        if spent >= (window_ns if len(pool.names) >= wanted else 2 * window_ns):
-            break
-        try:
-            frame = camera.read(_READ_S)
-        except CameraError as error:
-            if error.code == "ended":
-                break
-            raise
-        seen += 1
-        height, width = frame.image.shape[:2]
-        reason = _judge(frame.image, frames, pool)
-        if reason:
-            turned_away[reason] += 1
-        else:
-            name = f"{frame.sequence:08d}.png"
-            frames.write(str(folder), name, frame.image)
-            pool.names.append(name)
-            dropped = pool.overflow()
-            if dropped:
-                (folder / dropped).unlink()
-        note = f"kept {len(pool.names)}, rejected {turned_away.total()}"
-        progress(min(spent, window_ns) // 100_000_000, window_ns // 100_000_000, note)
-    _check(len(pool.names), wanted, seen, turned_away)
-    chosen, held_out = split(np.stack(pool.signatures), settings.frames, settings.holdout, seed)
-    kept = {
-        "frames": tuple(pool.names[index] for index in chosen),
-        "holdout": tuple(pool.names[index] for index in held_out),
-    }
-    _tidy(folder, kept["frames"] + kept["holdout"], frames)
-    if len(chosen) < settings.frames or len(held_out) < settings.holdout:
-        _LOG.warning(
-            "fewer_frames wanted=%d+%d kept=%d+%d",
-            settings.frames,
-            settings.holdout,
-            len(chosen),
-            len(held_out),
-        )
+    watch = _Watch(settings, str(Path(work, "frames")), camera, frames, clock)
+    watch.run(progress)
+    chosen, held_out = watch.chosen(settings, seed)
+    watch.tidy(set(chosen) | set(held_out))
+    for name in chosen[:_THUMBNAILS]:
+        frames.thumbnail(str(Path(work, "frames", name)), str(Path(work, "thumbnails")))
     return CalibrationSet(
         digest=digest,
         source=camera.source,
         synthetic=camera.synthetic,
-        width=width,
-        height=height,
-        **kept,
-        seen=seen,
+        width=watch.width,
+        height=watch.height,
+        frames=chosen,
+        holdout=held_out,
+        seen=watch.seen,
         lost=camera.lost,
-        rejected=Rejected(**turned_away),
+        rejected=Rejected(**watch.turned_away),
     )
 
 
-def _judge(image: NDArray[np.uint8], frames: FrameStore, pool: _Pool) -> str:
-    """Return why a frame is turned away; a good one's signature is put into the pool."""
-    small, luma = frames.small(image)
-    seen = quality(luma)
-    usual = float(np.median(pool.sharpness)) if pool.sharpness else None
-    reason = rejection(seen, usual)
-    if reason:
-        return reason
-    one = signature(small)
-    if pool.duplicate(one):
-        return "duplicate"
-    pool.signatures.append(one)
-    pool.sharpness = [*pool.sharpness[-_RECENT:], seen.sharpness]
-    return ""
+class _Watch:
+    """One window before the camera. Pictures are on the disk, their signatures in memory."""
 
+    def __init__(
+        self, settings: Calibration, folder: str, camera: Camera, frames: FrameStore, clock: Clock
+    ) -> None:
+        self.seen = 0
+        self.width = self.height = 0
+        self.turned_away: Counter[str] = Counter()
+        self._folder = folder
+        self._camera = camera
+        self._frames = frames
+        self._clock = clock
+        self._wanted = settings.frames + settings.holdout
+        self._least = least_frames(self._wanted)
+        self._window_ns = int(settings.window_s * 1e9)
+        self._pool = Reservoir(_POOL * self._wanted)
+        self._spares: list[str] = []  # near-duplicates, for a scene that has nothing else
+        self._spare_due_ns = 0
 
-def _check(kept: int, wanted: int, seen: int, turned_away: Counter[str]) -> None:
-    least = min(wanted, max(2, min(_LEAST_FRAMES, wanted), round(_LEAST_SHARE * wanted)))
-    if kept >= least:
-        return
-    reasons = ", ".join(f"{count} for {why}" for why, count in sorted(turned_away.items()))
-    cures = {
-        "exposure": "the picture is black or blown out: check the lens cap and the light",
-        "blur": "the picture is blurred: check the focus",
-        "duplicate": "nothing moves: lengthen calibration.window_s or capture a livelier scene",
-    }
-    worst = turned_away.most_common(1)
-    raise CalibrationError(
-        f"{kept} usable frames of {seen} seen, {least} needed at least"
-        + (f"; turned away: {reasons}" if reasons else ""),
-        code="too_few_frames",
-        hint=cures[worst[0][0]] if worst else "lengthen calibration.window_s",
-    )
+    def run(self, progress: Progress) -> None:
+        """Look at frames until the window, extended if need be, is over."""
+        begin_ns: int | None = None
+        limit_ns, period_ns = self._window_ns, self._window_ns // (_LOOKS * self._wanted)
+        due_ns = told = 0
+        while True:
+            try:
+                frame = self._camera.read(_PATIENCE_S)
+            except CameraError as e:
+                if e.code != "ended":
+                    raise
+                break  # a recording that is over: what it gave is what there is
+            now_ns = self._clock.monotonic_ns()
+            begin_ns = now_ns if begin_ns is None else begin_ns
+            spent_ns = now_ns - begin_ns
+            if spent_ns >= limit_ns and len(self._pool.names) < self._wanted:
+                limit_ns = 2 * self._window_ns
+            if spent_ns >= limit_ns:
+                break
+            if spent_ns >= due_ns:
+                kept = self._consider(frame, spent_ns)
+                due_ns = spent_ns + (period_ns if kept else period_ns // _RETRY)
+            if spent_ns // _TICK_NS >= told:
+                progress(spent_ns // _TICK_NS, limit_ns // _TICK_NS, self._note())
+                told = spent_ns // _TICK_NS + _TELL_TICKS
+        for name in self._pool.drop_blurred():
+            self._frames.remove(self._folder, name)
+            self.turned_away["blur"] += 1
+        progress(limit_ns // _TICK_NS, limit_ns // _TICK_NS, self._note())
 
+    def chosen(self, settings: Calibration, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the names of the frames that calibrate and of those that are held out.
 
-def _tidy(folder: Path, kept: tuple[str, ...], frames: FrameStore) -> None:
-    """Remove the frames that were not chosen; make thumbnails of some that were."""
-    for path in folder.iterdir():
-        if path.name not in kept:
-            path.unlink()
-    for name in kept[:_THUMBNAILS]:
-        frames.thumbnail(str(folder / name), str(folder.parent / "thumbnails"))
+        Raises:
+            CalibrationError: "too_few_frames".
+        """
+        names = self._pool.names
+        if len(names) >= self._least:
+            split = split_holdout(self._pool.signatures, settings.frames, settings.holdout, seed)
+            chosen, held_out = (tuple(names[index] for index in side) for side in split)
+        elif names and len(names) + len(self._spares) >= self._least:
+            chosen, held_out = self._static(settings)
+        else:
+            raise self._too_few()
+        if len(chosen) + len(held_out) < self._wanted:
+            _LOG.warning(
+                "fewer_frames_than_wanted frames=%d of %d, holdout=%d of %d, %s",
+                len(chosen), settings.frames, len(held_out), settings.holdout, self._note(),
+            )  # fmt: skip
+        return chosen, held_out
+
+    def tidy(self, keep: set[str]) -> None:
+        """Remove the pictures that were not chosen."""
+        for name in (*self._pool.names, *self._spares):
+            if name not in keep:
+                self._frames.remove(self._folder, name)
+
+    def _consider(self, frame: Frame, spent_ns: int) -> bool:
+        """Put a frame into the pool, or count why not."""
+        self.seen += 1
+        self.height, self.width = frame.image.shape[:2]
+        seen = look(frame.image)
+        name = f"{frame.sequence:08d}.png"
+        reason = rejection(seen.quality, self._pool.usual_detail)
+        if not reason and self._pool.duplicate(seen.signature):
+            reason = "duplicate"
+            self._keep_spare(name, frame, spent_ns)
+        if reason:
+            self.turned_away[reason] += 1
+            return False
+        leaving = self._pool.add(name, seen)
+        if leaving != name:
+            self._frames.write(self._folder, name, frame.image)
+            if leaving is not None:
+                self._frames.remove(self._folder, leaving)
+        return True
+
+    def _keep_spare(self, name: str, frame: Frame, spent_ns: int) -> None:
+        """Keep a near-duplicate while the scene looks static, evenly over the window."""
+        few = max(len(self._pool.names), len(self._spares)) < self._least
+        if few and spent_ns >= self._spare_due_ns:
+            self._frames.write(self._folder, name, frame.image)
+            self._spares.append(name)
+            self._spare_due_ns = spent_ns + self._window_ns // (2 * self._least)
+
+    def _static(self, settings: Calibration) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Calibrate with all that differs and hold out near-duplicates: it is all there is."""
+        names = self._pool.names
+        total = min(self._wanted, len(names) + len(self._spares))
+        held = min(shares(total, settings.frames, settings.holdout)[1], len(self._spares))
+        filled = total - held - len(names)
+        used = self._spares[: filled + held]
+        self.turned_away["duplicate"] -= len(used)
+        _LOG.warning(
+            "static_scene distinct=%d near_duplicates=%d: fidelity will be judged on frames"
+            " nearly the same as those calibrated with",
+            len(names), len(used),
+        )  # fmt: skip
+        return names + tuple(used[:filled]), tuple(used[filled:])
+
+    def _note(self) -> str:
+        return f"kept {len(self._pool.names)}, rejected {self.turned_away.total()}"
+
+    def _too_few(self) -> CalibrationError:
+        counts = ", ".join(f"{count} {why}" for why, count in sorted(self.turned_away.items()))
+        worst = self.turned_away.most_common(1)
+        return CalibrationError(
+            f"{len(self._pool.names)} usable frames of {self.seen} looked at"
+            f" (turned away: {counts or 'none'}); at least {self._least} are needed"
+            f" of the {self._wanted} wanted",
+            code="too_few_frames",
+            hint=_CURES[worst[0][0]] if worst else "lengthen calibration.window_s",
+        )
