@@ -124,7 +124,10 @@ def _sure(known: Known, objective: str) -> float:
 
 
 def _interval(known: Known, objective: str) -> tuple[float, float]:
-    """Return between which costs a candidate may lie, from the 95 % interval of p50."""
+    """Return between which costs a candidate may lie, from the 95 % interval of p50.
+
+    Throughput too: its cost is negative, so a shorter time is a lower cost there as well.
+    """
     latency = known.measurement.latency_ms
     low, high = ((latency.p50 - latency.ci95_p50[0]), (latency.ci95_p50[1] - latency.p50))
     below, above = (low / latency.p50, high / latency.p50) if latency.p50 else (0.0, 0.0)
@@ -132,8 +135,6 @@ def _interval(known: Known, objective: str) -> tuple[float, float]:
         below = above = _POWER_NOISE
     elif objective == "energy":
         below, above = below + _POWER_NOISE, above + _POWER_NOISE
-    elif objective == "throughput":
-        below, above = above, below  # what takes longer gives less
     cost = _sure(known, objective)
     return cost - abs(cost) * below, cost + abs(cost) * above
 

@@ -239,9 +239,14 @@ def test_a_tie_inside_the_noise_goes_to_fidelity_then_memory_then_size():
         "as fast as int8-mse (10 ms against 10.3 ms) inside the noise, "
         "and int8-mse is nearer to FP32"
     )
-    small = replace(faithful, id="int8-b", evaluation=evaluation(30.0, memory_mb=50))
-    choice = choose([faithful, small], "latency", {})
-    assert choice.candidate == "int8-b"
+    lean = candidate(
+        "int8-z",
+        measurement(10.3, noise=0.05),
+        evaluation(30.0, memory_mb=50),
+        size_bytes=9999,
+    )
+    choice = choose([replace(faithful, id="int8-mse2"), faithful, lean], "latency", {})
+    assert choice.candidate == "int8-z"
     file = candidate("int8-z", measurement(10.0, noise=0.05), evaluation(20.0), size_bytes=1)
     choice = choose([quick, file], "latency", {})
     assert choice.candidate == "int8-z"
@@ -252,6 +257,29 @@ def test_a_difference_beyond_the_noise_is_not_a_tie():
     quick = candidate("int8-minmax", measurement(10.0, noise=0.01), evaluation(20.0))
     faithful = candidate("int8-mse", measurement(10.3, noise=0.01), evaluation(30.0))
     assert choose([quick, faithful], "latency", {}).candidate == "int8-minmax"
+
+
+def test_a_wide_interval_does_not_let_a_dominated_candidate_win():
+    """It reaches into the leader's noise; what is faster and nearer to FP32 does not."""
+    leader = candidate("int8-a", measurement(10.0, noise=0.01), evaluation(30.0))
+    better = candidate("int8-b", measurement(10.5, noise=0.005), evaluation(45.0))
+    wide = candidate("int8-c", measurement(10.6, noise=0.1), evaluation(40.0))
+    choice = choose([leader, better, wide], "latency", {})
+    assert choice.candidate == "int8-a"
+    assert choice.verdicts["int8-c"].reasons == ("slower than int8-a (10.6 ms against 10 ms)",)
+
+
+def test_throughput_is_uncertain_on_the_side_where_latency_may_be_longer():
+    def skewed(name, fps, sqnr_db, ci95_p50):
+        measured = measurement(10.0)
+        measured = replace(measured, latency_ms=replace(measured.latency_ms, ci95_p50=ci95_p50))
+        return candidate(name, replace(measured, throughput_fps=fps), evaluation(sqnr_db))
+
+    may_be_slower = skewed("int8-a", 100.0, 20.0, (10.0, 11.0))
+    exact = skewed("int8-b", 95.0, 30.0, (10.0, 10.0))
+    assert choose([may_be_slower, exact], "throughput", {}).candidate == "int8-b"
+    may_be_faster = skewed("int8-a", 100.0, 20.0, (9.0, 10.0))
+    assert choose([may_be_faster, exact], "throughput", {}).candidate == "int8-a"
 
 
 def test_doubtful_numbers_win_only_alone():
@@ -315,7 +343,9 @@ def test_a_batch_has_throughput_but_the_latency_of_the_whole_batch():
     )
     one = candidate("int8", measurement(10.0), evaluation(30.0))
     assert choose([batch, one], "latency", {}).candidate == "int8"
-    assert choose([batch, one], "throughput", {}).candidate == "int8-b4"
+    choice = choose([batch, one, FP32, replace(FP32, id="fp32-b4", batch=4)], "throughput", {})
+    assert choice.candidate == "int8-b4"
+    assert "of fp32-b4" in choice.why
 
 
 def test_what_was_not_measured_or_compared_is_rejected_with_the_reason():
