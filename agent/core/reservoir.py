@@ -11,8 +11,9 @@ from agent.core.calibration import DUPLICATE, Look, Quality, distances, rejectio
 class Reservoir:
     """Keeps up to `capacity` looks at frames; when full, the most redundant one leaves.
 
-    The nearest neighbour of each is kept up to date, so adding one costs one pass over the
-    signatures, and memory depends on the capacity only.
+    Each knows how far off its nearest other was when it came, so of the two most alike at
+    least the later one tells. Adding costs a few passes over the signatures, and memory
+    depends on the capacity only.
 
     Args:
         capacity: At most this many candidates, >= 1.
@@ -23,8 +24,7 @@ class Reservoir:
         self._names: list[str] = []
         self._qualities: list[Quality] = []
         self._signatures = np.empty((0, 0), np.float32)
-        self._apart = np.empty(0, np.float32)  # distance to the nearest other one
-        self._nearest = np.empty(0, np.int64)  # and which one that is
+        self._apart = np.empty(0, np.float32)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -59,11 +59,7 @@ class Reservoir:
         self._names.append(name)
         self._qualities.append(look.quality)
         self._signatures[index] = look.signature
-        self._find_nearest(index)
-        apart = distances(look.signature, self._signatures[:index])
-        closer = np.flatnonzero(apart < self._apart[:index])
-        self._apart[closer] = apart[closer]
-        self._nearest[closer] = index
+        self._apart[index] = self._others(index).min(initial=np.inf)
         return self._remove(self._most_redundant()) if index >= self._capacity else None
 
     def drop_blurred(self) -> tuple[str, ...]:
@@ -88,41 +84,33 @@ class Reservoir:
         signatures[:count] = self._signatures[:count] if count else 0
         self._signatures = signatures
         self._apart = np.resize(self._apart, size) if count else np.empty(size, np.float32)
-        self._nearest = np.resize(self._nearest, size) if count else np.empty(size, np.int64)
 
-    def _find_nearest(self, index: int) -> None:
+    def _others(self, index: int) -> NDArray[np.float32]:
+        """Return the distances of one candidate to all, infinite to itself."""
         apart = distances(self._signatures[index], self.signatures)
         apart[index] = np.inf
-        self._nearest[index] = apart.argmin()
-        self._apart[index] = apart.min()
+        return apart
 
     def _most_redundant(self) -> int:
         """Return, of the two candidates most alike, the one more like a third."""
         one = int(self._apart[: len(self._names)].argmin())
-        other = int(self._nearest[one])
-        third = []
-        for index in (one, other):
-            apart = distances(self._signatures[index], self.signatures)
-            apart[[one, other]] = np.inf
-            third.append(apart.min())
-        return one if third[0] < third[1] else other
+        from_one = self._others(one)
+        other = int(from_one.argmin())
+        from_other = self._others(other)
+        from_one[other] = from_other[one] = np.inf
+        return one if from_one.min() < from_other.min() else other
 
     def _remove(self, index: int) -> str:
         """Remove a candidate; the last one takes its place."""
+        orphans = self._others(index) <= self._apart[: len(self._names)]
         last = len(self._names) - 1
         name = self._names[index]
-        orphans = np.flatnonzero(self._nearest[: last + 1] == index)
         self._names[index] = self._names[last]
         self._qualities[index] = self._qualities[last]
         self._names.pop()
         self._qualities.pop()
-        for array in (self._signatures, self._apart, self._nearest):
+        for array in (self._signatures, self._apart, orphans):
             array[index] = array[last]
-        if last:
-            moved = self._nearest[:last] == last
-            self._nearest[:last][moved] = index
-            for orphan in orphans:
-                place = index if orphan == last else int(orphan)
-                if place < last:
-                    self._find_nearest(place)
+        for orphan in np.flatnonzero(orphans[:last]):
+            self._apart[orphan] = self._others(int(orphan)).min(initial=np.inf)
         return name

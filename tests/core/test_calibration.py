@@ -127,11 +127,12 @@ def test_a_full_reservoir_keeps_neighbours_right_and_loses_the_redundant(found, 
     kept: set[str] = set()
     for number, one in enumerate(found):
         kept.add(str(number))
-        before = closest(found, kept)
         leaving = pool.add(str(number), with_signature(one))
         if leaving is not None:
+            others = found[[int(name) for name in kept - {leaving}]]
+            nearest = min(apart(found[int(leaving)], other) for other in others)
+            assert nearest == closest(found, kept), "it must be one of the closest two"
             kept.remove(leaving)
-            assert closest(found, kept) >= before
         assert (leaving is None) == (number < capacity)
         assert sorted(pool.names) == sorted(kept)
         for name, stored in zip(pool.names, pool.signatures, strict=True):
