@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ _RESAMPLES = 1000
 _BLOCKS_PER_ROUND = 8
 _BLOCK_SKETCH = 256  # a block's own order statistics stand for it, so a million runs cost no more
 _SKETCH = 512
-_DRIFT = 0.05  # halves that differ by more than this are not the same regime
+_DRIFT = 0.05  # first and last round further apart than this are not the same regime
 _DISTURBED = 0.10  # a single round is allowed more, since five rounds give five chances
 _SETTLED = 0.02
 _SIGMAS = 3.0
@@ -101,34 +102,31 @@ def _spaced(ordered: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def steady(rounds_ns: Sequence[NDArray[np.int64]]) -> bool:
-    """Return False if latency drifted over the rounds, or one round was disturbed.
+    """Return False if latency drifted over the rounds, or too many of them were disturbed.
 
-    Medians are compared, which single slow inferences do not move: the later half of the rounds
-    with the earlier (5 %), and each round with all others (10 %). A difference counts only
-    beyond three standard errors, so that a few noisy runs are not taken for a drift. A single
-    round is split in two.
+    Rounds are judged by their medians, which single slow inferences do not move. A drift is the
+    Theil-Sen line's rise from first to last over 5 %; a round is disturbed when it is over 10 %
+    from the middle one, which one round in five may be: another process's burst moves neither
+    p50 nor the line. Both count only beyond three standard errors, so that a few noisy runs are
+    not taken for a drift. A single round is split in parts.
 
     Args:
         rounds_ns: Wall time per inference for each round, ns, in the order taken; none empty.
+
+    Source: Sen, "Estimates of the Regression Coefficient Based on Kendall's Tau" (JASA 63, 1968).
     """
     rounds = list(rounds_ns)
     if len(rounds) == 1:
         if rounds[0].size < 2:
             return False
-        rounds = np.array_split(rounds[0], 2)
-    half = len(rounds) // 2
-    if _apart(np.concatenate(rounds[:half]), np.concatenate(rounds[half:]), _DRIFT):
-        return False
-    return not any(
-        _apart(one, np.concatenate(rounds[:i] + rounds[i + 1 :]), _DISTURBED)
-        for i, one in enumerate(rounds)
-    )
-
-
-def _apart(one: NDArray[np.int64], other: NDArray[np.int64], share: float) -> bool:
-    before, after = float(np.median(one)), float(np.median(other))
-    noise = _SIGMAS * float(np.hypot(_median_error(one), _median_error(other)))
-    return abs(after - before) > max(share * min(before, after), noise)
+        rounds = np.array_split(rounds[0], min(5, rounds[0].size))
+    medians = [float(np.median(one)) for one in rounds]
+    middle = float(np.median(medians))
+    noise = _SIGMAS * float(np.hypot(*[np.median([_median_error(one) for one in rounds])] * 2))
+    slopes = [(b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(medians), 2)]
+    rise = float(np.median(slopes)) * (len(rounds) - 1)
+    off = sum(abs(one - middle) > max(_DISTURBED * middle, noise) for one in medians)
+    return abs(rise) <= max(_DRIFT * middle, noise) and off <= len(rounds) // 5
 
 
 def _median_error(samples: NDArray[np.int64]) -> float:

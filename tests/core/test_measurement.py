@@ -107,11 +107,15 @@ def test_a_million_runs_are_summarized_like_their_sample():
         ([10, 10.1, 9.9, 10, 10.1], True),
         ([10, 10.3, 10.6, 10.9, 11.2], False),
         ([11, 11, 10, 10, 10], False),
-        ([10, 10, 10, 13, 10], False),
+        ([10, 10, 10, 13, 10], True),
+        ([13, 10, 10, 10, 10], True),
+        ([10, 10, 13, 10, 13], False),
+        ([10, 13, 10], False),
+        ([10, 11], False),
         ([10], True),
     ],
 )
-def test_a_drift_or_a_disturbed_round_is_not_steady(levels_ms, expected):
+def test_a_drift_or_several_disturbed_rounds_are_not_steady(levels_ms, expected):
     assert steady(noisy_rounds(np.random.default_rng(1), levels_ms)) is expected
 
 
