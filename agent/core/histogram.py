@@ -60,7 +60,8 @@ class TensorHistogram:
 
 def exponent_of(minimum: float, maximum: float) -> int:
     """Return the smallest exponent whose range [-2^e, 2^e) holds both finite values."""
-    _, exponent = math.frexp(max(abs(minimum), abs(maximum)))
+    largest = max(abs(minimum), abs(maximum))
+    _, exponent = math.frexp(largest) if largest else (0.0, LOWEST_EXPONENT)  # else zero says 2^0
     return min(max(exponent, LOWEST_EXPONENT), HIGHEST_EXPONENT)
 
 

@@ -16,7 +16,7 @@ import psutil
 
 from agent import wire
 from agent.adapters.board_sysfs import read_board, temperature_c
-from agent.adapters.clock_system import SystemClock
+from agent.adapters.clock_system import SystemClock, boot_id
 from agent.adapters.commands_subprocess import run_command
 from agent.adapters.link_mqtt import MqttLink
 from agent.adapters.notifier_systemd import SystemdNotifier
@@ -37,7 +37,6 @@ from agent.stages.chain import Observe
 from agent.wiring import places, runs
 
 _LOG = logging.getLogger(__name__)
-_FIRST_GOOD_YEAR_S = 1_735_689_600  # 2025: a clock before that was never set
 
 
 def daemon(config: Config) -> Daemon:
@@ -66,9 +65,9 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
         topics,
         journal,
         clock,
-        boot=Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+        boot=boot_id(),
         session=lambda: link.session,
-        clock_ok=_clock_ok,
+        clock_ok=clock.synchronized,
     )
     link = MqttLink(
         config.mqtt,
@@ -93,7 +92,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             signatures=JwsSignatures(config.commands.keys_dir),
             require_signature=config.commands.require_signature,
             clock=clock,
-            clock_ok=_clock_ok,
+            clock_ok=clock.synchronized,
         ),
         outbox=Outbox(journal, link, clock, announce),
         facts=Facts(
@@ -201,8 +200,3 @@ def _figures(config: Config) -> Callable[[], Mapping[str, float | int | bool | N
         }
 
     return figures
-
-
-def _clock_ok() -> bool:
-    """Return whether the wall clock was ever set; a Jetson without a battery starts at 1970."""
-    return time.time() > _FIRST_GOOD_YEAR_S

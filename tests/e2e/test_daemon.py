@@ -1,0 +1,215 @@
+"""The daemon on a real broker: commands, reports, and what a kill -9 may not lose."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.support.broker import Mosquitto
+from tests.support.fleet import Console, DaemonProcess
+from tests.support.scene import quantd, write_config
+
+pytestmark = pytest.mark.slow
+DEVICE = "cam-1"
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def console(broker: Mosquitto) -> Iterator[Console]:
+    with Console(broker.host, broker.port, DEVICE) as found:
+        yield found
+
+
+def configured(tmp_path: Path, broker: Mosquitto, **tables: dict[str, Any]) -> Path:
+    tables.setdefault("search", {"precisions": ["fp32", "int8"], "calibrators": ["minmax"]})
+    return write_config(
+        tmp_path,
+        mqtt={"host": broker.host, "port": broker.port},
+        commands={"require_signature": False},
+        **tables,
+    )
+
+
+def online(console: Console) -> None:
+    console.wait("state", lambda m: m["status"] == "online")
+
+
+def test_reoptimize_from_acceptance_to_report(
+    tmp_path: Path, broker: Mosquitto, console: Console
+) -> None:
+    with DaemonProcess(configured(tmp_path, broker)) as daemon:
+        online(console)
+        console.command("c1", {"v": 1, "id": "c1", "type": "reoptimize", "dev": DEVICE})
+        result = console.result("c1")
+        assert result["stage"] == "SUCCEEDED", result
+        stages = console.stages("c1")
+        assert stages == ["ACCEPTED", "IN_PROGRESS", "SUCCEEDED"]
+        report = console.wait("report/small", lambda _: True)
+        assert report["report"]["schema"] == 1
+        assert report["report"]["activation"]["state"] == "active"
+        state = console.wait("state", lambda m: (m["active"] or {}).get("model") == "small")
+        assert state["active"]["release"] == report["report"]["run_id"]
+        meta = console.wait("meta", lambda _: True)
+        assert "reoptimize" in meta["commands"]
+        console.wait("telemetry", lambda m: m["m"]["rss_mb"] > 0)
+        # the same command again is answered from memory, not run again
+        runs = len(list((tmp_path / "state" / "runs").iterdir()))
+        console.command("c1", {"v": 1, "id": "c1", "type": "reoptimize", "dev": DEVICE})
+        time.sleep(1.5)
+        assert len(list((tmp_path / "state" / "runs").iterdir())) == runs
+        assert daemon.stop() == 0
+        console.wait("state", lambda m: m["status"] == "shutdown")
+
+
+def test_ping_cancel_and_refusals(tmp_path: Path, broker: Mosquitto, console: Console) -> None:
+    config = configured(tmp_path, broker, calibration={"window_s": 60.0})
+    with DaemonProcess(config):
+        online(console)
+        console.command("p1", {"type": "ping"})
+        assert console.result("p1")["stage"] == "SUCCEEDED"
+        console.command("bad", b"\xff not json")
+        assert console.result("bad")["reason"]["code"] == "bad_json"
+        console.command("deep", b'{"type": "ping", "args": ' + b"[" * 10_000)
+        assert console.result("deep")["stage"] == "REJECTED"
+        console.command("huge", b'{"type": "' + b"x" * 70_000 + b'"}')
+        assert console.result("huge")["reason"]["code"] == "too_large"
+        console.command("old", {"type": "ping", "exp": 1_000_000_000})
+        assert console.result("old")["reason"]["code"] == "expired"
+        console.command("other", {"type": "ping", "dev": "cam-2"})
+        assert console.result("other")["reason"]["code"] == "wrong_device"
+        console.command("r1", {"type": "reoptimize"})
+        console.wait("res/r1", lambda m: (m["progress"] or {}).get("step") == "capture")
+        console.command("k1", {"type": "cancel", "args": {"target": "r1"}})
+        assert console.result("r1", 20)["stage"] == "CANCELED"
+        assert console.result("k1")["stage"] == "SUCCEEDED"
+        assert not list((tmp_path / "state" / "artifacts").glob(".work-*"))
+
+
+def test_unsigned_commands_are_refused_by_default(
+    tmp_path: Path, broker: Mosquitto, console: Console
+) -> None:
+    config = write_config(tmp_path, mqtt={"host": broker.host, "port": broker.port})
+    with DaemonProcess(config):
+        online(console)
+        console.command("c1", {"type": "reoptimize"})
+        assert console.result("c1")["reason"]["code"] == "bad_signature"
+
+
+@pytest.mark.parametrize("stage", ["capture", "statistics", "measure"])
+def test_a_killed_daemon_finishes_the_run_after_its_restart(
+    tmp_path: Path, broker: Mosquitto, console: Console, stage: str
+) -> None:
+    config = configured(tmp_path, broker, measure={"duration_s": 1.0})
+    with DaemonProcess(config) as daemon:
+        online(console)
+        console.command("c1", {"type": "reoptimize"})
+        console.wait("res/c1", lambda m: (m["progress"] or {}).get("step") == stage)
+        daemon.kill()
+        deadline = time.monotonic() + 10
+        while _jobs(tmp_path):
+            assert time.monotonic() < deadline, "a job outlived its daemon"
+            time.sleep(0.05)
+        daemon.start()
+        assert console.result("c1")["stage"] == "SUCCEEDED"
+        report = console.wait("report/small", lambda _: True)
+        runs = list((tmp_path / "state" / "runs").iterdir())
+        assert [run.name for run in runs] == [report["report"]["run_id"]]
+        assert daemon.stop() == 0
+    if stage == "measure":  # captured before the kill, so not captured again
+        assert "capture" not in report["report"]["timings_s"]
+
+
+def test_reports_wait_for_a_broker_that_is_away(
+    tmp_path: Path, broker: Mosquitto, console: Console
+) -> None:
+    with DaemonProcess(configured(tmp_path, broker)) as daemon:
+        online(console)
+        console.command("c1", {"type": "reoptimize"})
+        console.wait("res/c1", lambda m: m["stage"] == "IN_PROGRESS")
+        broker.kill()
+        deadline = time.monotonic() + 60
+        while not list((tmp_path / "state" / "runs").glob("*/report.html")):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        daemon.kill()
+        broker.start()
+        daemon.start()
+        with Console(broker.host, broker.port, DEVICE) as later:
+            assert later.wait("report/small", lambda _: True)["report"]["schema"] == 1
+
+
+def test_a_broken_model_fails_the_command_and_keeps_the_release(
+    tmp_path: Path, broker: Mosquitto, console: Console
+) -> None:
+    config = configured(tmp_path, broker)
+    assert quantd("optimize", "-c", config, "--json").returncode == 0
+    before = (tmp_path / "state" / "current").readlink()
+    (tmp_path / "small.onnx").write_bytes(b"not a model at all")
+    with DaemonProcess(config):
+        online(console)
+        console.command("c1", {"type": "reoptimize"})
+        result = console.result("c1")
+        assert result["stage"] == "FAILED"
+        assert "not an ONNX model" in result["reason"]["detail"]
+    assert (tmp_path / "state" / "current").readlink() == before
+
+
+def test_limits_of_a_command_and_infeasible(
+    tmp_path: Path, broker: Mosquitto, console: Console
+) -> None:
+    with DaemonProcess(configured(tmp_path, broker)):
+        online(console)
+        limits = {"latency_p99_ms": 0.0001}
+        console.command("c1", {"type": "reoptimize", "args": {"limits": limits}})
+        result = console.result("c1")
+        assert (result["stage"], result["reason"]["code"]) == ("FAILED", "infeasible")
+        assert json.loads(Path(result["result_ref"], "report.json").read_bytes())["choice"][
+            "infeasible"
+        ]
+
+
+def test_no_broker_at_the_start_is_no_reason_to_end(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, mqtt={"host": "127.0.0.1", "port": 9}, commands={"require_signature": False}
+    )
+    with DaemonProcess(config) as daemon:
+        time.sleep(3)
+        assert daemon.process is not None
+        assert daemon.process.poll() is None
+        assert daemon.stop() == 0
+
+
+def test_the_idle_daemon_loads_no_heavy_library(
+    tmp_path: Path, broker: Mosquitto, console: Console
+) -> None:
+    with DaemonProcess(configured(tmp_path, broker)) as daemon:
+        online(console)
+        assert daemon.process is not None
+        mapped = Path(f"/proc/{daemon.process.pid}/maps").read_text()
+        for library in ("numpy", "onnxruntime", "cv2", "onnx", "tensorrt"):
+            assert f"/{library}/" not in mapped
+        rss_mb = psutil.Process(daemon.process.pid).memory_info().rss / 1e6
+        assert rss_mb < 40, f"{rss_mb:.1f} MB resident"
+
+
+def _jobs(folder: Path) -> list[int]:
+    """Return the jobs still running on this test's state."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if line[1:4] == ["-m", "agent", "job"] and Path(line[4]).exists():
+            text = Path(line[4]).read_text()
+            if str(folder) in text:
+                found.append(process.pid)
+    return found

@@ -1,0 +1,134 @@
+"""The whole job in the foreground, on a model and a scene that the project never saw."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.support.scene import quantd, write_config
+
+pytestmark = pytest.mark.slow
+_SCHEMA = Path(__file__).parents[2] / "configs" / "schema" / "report.json"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    folder = tmp_path_factory.mktemp("job")
+    done = quantd("optimize", "-c", write_config(folder), "--output", folder / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), folder
+
+
+def test_the_report_keeps_the_contract(finished: tuple[dict, Path]) -> None:
+    report, folder = finished
+    jsonschema.validate(report, json.loads(_SCHEMA.read_bytes()))
+    assert json.loads((folder / "out" / "report.json").read_bytes()) == report
+    assert report["schema"] == 1
+    assert report["device"] == "cam-1"
+    assert report["calibration"]["frames"] == 8
+    assert report["calibration"]["holdout"] == 4
+    by_id = {c["id"]: c for c in report["candidates"]}
+    assert {"fp32", "int8-minmax", "int8-entropy"} <= set(by_id)
+    for name in ("fp32", "int8-minmax", "int8-entropy"):
+        latency = by_id[name]["measured"]["latency_ms"]
+        assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"]
+        assert by_id[name]["engine"]["bytes"] > 0
+    assert by_id["int8-entropy"]["int8_macs_fraction"] > 0.9
+    assert by_id["int8-entropy"]["fidelity"]["sqnr_db"] > 10
+    assert by_id["fp32"]["fidelity"]["sqnr_db"] is None
+    assert by_id["fp32"]["fidelity"]["sqnr_reason"] == "identical to the baseline"
+
+
+def test_what_was_not_measured_is_null_with_a_reason(finished: tuple[dict, Path]) -> None:
+    report, _ = finished
+    for one in report["candidates"]:
+        assert one["reasons"]
+        measured = one["measured"]
+        if measured is not None and measured["power_w"] is None:
+            assert measured["power_reason"]
+            assert measured["energy_j"] is None
+            assert measured["energy_reason"]
+        if one["predicted"]["latency_p50_ms"] is None:
+            assert one["predicted"]["basis"]
+
+
+def test_the_release_loads_in_plain_onnxruntime(finished: tuple[dict, Path]) -> None:
+    report, folder = finished
+    current = folder / "state" / "current"
+    facts = json.loads((current / "model.json").read_bytes())
+    session = onnxruntime.InferenceSession(str(current / facts["engine"]["file"]))
+    (image,) = facts["inputs"]
+    (mask,) = session.run(None, {image["name"]: np.zeros(image["shape"], image["dtype"])})
+    assert mask.shape == tuple(facts["outputs"][0]["shape"])
+    assert facts["candidate"] == report["choice"]["candidate"]
+    assert json.loads((current / "report.json").read_bytes())["run_id"] == report["run_id"]
+
+
+def test_the_page_stands_alone(finished: tuple[dict, Path]) -> None:
+    _, folder = finished
+    page = (folder / "out" / "report.html").read_text()
+    assert page.count("<svg") >= 3
+    assert "data:image/jpeg;base64," in page
+    assert 'src="http' not in page
+    assert "<script" not in page
+
+
+def test_looking_at_it_afterwards(finished: tuple[dict, Path]) -> None:
+    report, folder = finished
+    config = folder / "quantd.toml"
+    status = json.loads(quantd("status", "-c", config, "--json").stdout)
+    assert status["active release"] == report["activation"]["release"]
+    assert json.loads(quantd("report", "-c", config, "--json").stdout) == report
+    for verb in ("status", "report", "check-config"):
+        shown = quantd(verb, "-c", config)
+        assert shown.returncode == 0, shown.stderr
+
+
+def test_an_impossible_limit_is_an_answer_and_changes_nothing(
+    finished: tuple[dict, Path], tmp_path: Path
+) -> None:
+    _, folder = finished
+    state = str(folder / "state")
+    before = (folder / "state" / "current").readlink()
+    config = write_config(
+        tmp_path,
+        limits={"latency_p99_ms": 0.0001},
+        search={"precisions": ["fp32"]},
+        storage={"dir": state},
+    )
+    done = quantd("optimize", "-c", config, "--json")
+    assert done.returncode == 3, done.stderr
+    report = json.loads(done.stdout)
+    assert report["choice"]["infeasible"]
+    assert report["choice"]["candidate"] is None
+    assert report["choice"]["nearest_miss"] == "fp32"
+    assert "latency_p99_ms" in report["choice"]["why"]
+    assert report["activation"]["state"] == "not_attempted"
+    assert (folder / "state" / "current").readlink() == before
+
+
+def test_stages_one_by_one(tmp_path: Path) -> None:
+    config = write_config(tmp_path, search={"precisions": ["fp32"]})
+    for verb in ("capture", "quantize", "build", "measure", "choose", "activate"):
+        done = quantd(verb, "-c", config, "--json")
+        assert done.returncode == 0, f"{verb}: {done.stderr}"
+        json.loads(done.stdout)
+    assert (tmp_path / "state" / "current" / "model.json").is_file()
+    again = quantd("rollback", "-c", config, "--json")
+    assert again.returncode == 1
+    assert json.loads(again.stdout)["error"]["code"] == "activation"
+
+
+def test_no_storage_dir_means_the_output_folder(tmp_path: Path) -> None:
+    config = write_config(tmp_path, search={"precisions": ["fp32"]})
+    text = config.read_text()
+    config.write_text(text[: text.index("[storage]")])
+    done = quantd("optimize", "-c", config, "--output", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "current" / "model.json").is_file()
+    assert (tmp_path / "out" / "report.json").is_file()
