@@ -41,7 +41,7 @@ class FileReleases:
     def current(self) -> str | None:
         """Return the id of the release that `current` points to."""
         try:
-            return Path(os.readlink(self._link)).name
+            return self._link.readlink().name
         except OSError:
             return None
 

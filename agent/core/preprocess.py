@@ -43,12 +43,12 @@ def to_tensor(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
     Returns:
         Shape (1, C, H, W) or (1, H, W, C), dtype of the spec, C-contiguous.
     """
+    pixels = image.astype(np.float32)
     if spec.color == "GRAY":  # weights of ITU-R BT.601
-        planes = (image.astype(np.float32) @ np.array([0.114, 0.587, 0.299], np.float32))[..., None]
-    else:
-        planes = image[..., ::-1] if spec.color == "RGB" else image
-    channels = planes.shape[-1]
-    pixels = planes.astype(np.float32)
+        pixels = (pixels @ np.array([0.114, 0.587, 0.299], np.float32))[..., None]
+    elif spec.color == "RGB":
+        pixels = pixels[..., ::-1].copy()
+    channels = pixels.shape[-1]
     if spec.scale != 1.0:
         pixels *= np.float32(spec.scale)
     if any(spec.mean):

@@ -12,9 +12,9 @@ from typing import Any
 
 import jwt
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.core.errors import LinkError
 
