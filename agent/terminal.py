@@ -1,18 +1,21 @@
-"""What people see in a terminal: bars, tables, the answer. All on stderr; stdout is for results."""
+"""What people see in a terminal: bars, tables, the answer. All on stderr; stdout is for results.
+
+rich is loaded where something is shown: the daemon shares the command line and shows nothing.
+"""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import TaskID
+    from rich.table import Table
 
 _STYLE = {"chosen": "bold green", "feasible": "", "rejected": "dim"}
 _WIDTH = 120  # of a log file
@@ -20,17 +23,22 @@ _LINE_EVERY_S = 5.0  # without a terminal: at most one line per stage in this ti
 
 
 def _console() -> Console:
+    from rich.console import Console
+
     width = None if sys.stderr.isatty() else _WIDTH
     return Console(stderr=True, highlight=False, width=width)
 
 
 def show(text: str) -> None:
     """Print one line for a person."""
-    _console().print(escape(text))
+    _console().print(text, markup=False)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a plain table."""
+    from rich.markup import escape
+    from rich.table import Table
+
     grid = Table(*columns, box=None, show_header=any(columns), pad_edge=False)
     for row in rows:
         grid.add_row(*(escape(cell) for cell in row))
@@ -41,6 +49,14 @@ class ProgressBars:
     """One bar per stage; without a terminal one line per stage and every few seconds."""
 
     def __init__(self) -> None:
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeElapsedColumn,
+        )
+
         self._console = _console()
         self._live = self._console.is_terminal
         self._bars = Progress(
@@ -83,11 +99,13 @@ class ProgressBars:
             return
         self._told[stage] = now
         share = f"{100 * done / total:3.0f} %" if total else "     "
-        self._console.print(escape(f"{stage:<11} {share} {note}".rstrip()))
+        self._console.print(f"{stage:<11} {share} {note}".rstrip(), markup=False)
 
 
 def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
     """Print the answer of a run: the table, the choice and why, where everything lies."""
+    from rich.markup import escape
+
     console = _console()
     console.print()
     console.print(candidates_table(report))
@@ -111,19 +129,30 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
 
 def next_steps(config: Path) -> None:
     """Print how to go on with one's own model and camera."""
-    _console().print(
-        "\n[bold]next, with your own model and camera[/bold]\n"
-        + escape(
-            f"  quantd check-config -c {config}     a configuration to start from\n"
-            f"  quantd optimize -c {config} --model yours.onnx "
-            "--camera v4l2:///dev/video0 --output result\n"
-            f"  quantd doctor -c {config}           what this machine has and lacks"
-        )
-    )
+    quantd = "quantd" if shutil.which("quantd") else _nearer(Path(sys.argv[0]))
+    where = _nearer(config)
+    console = _console()
+    console.print("\nnext, with your own model and camera", style="bold")
+    for line in (
+        f"{quantd} check-config -c {where}   # what a configuration holds",
+        f"{quantd} optimize -c {where} --model yours.onnx --camera v4l2:///dev/video0",
+        f"{quantd} doctor -c {where}   # what this machine has and lacks",
+    ):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _nearer(path: Path) -> str:
+    """Return a path as one would type it here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def candidates_table(report: Mapping[str, Any]) -> Table:
     """Return the table of candidates with their verdicts."""
+    from rich import box
+    from rich.markup import escape
+    from rich.table import Table
+
     title = f"{escape(report['model']['name'])} on {escape(report['device'])}"
     grid = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
     for name, side in (

@@ -2,22 +2,27 @@
 
 A key is a file `<keys_dir>/<kid>.pem` with a public key. Put the next one beside the present
 one to rotate, remove a file to revoke. Files are read at each command: it takes effect at once.
-PyJWT and cryptography are loaded with the first signed command, not before.
+
+Only what a signed command needs is read of both formats, and libsodium judges the signature:
+PyJWT with cryptography would add 10 MB to a daemon that has to stay small.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import re
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agent.core.errors import CommandError
 
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 _KID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # a file name, never a path
+_BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
+_PEM = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
+_ED25519 = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo (RFC 8410), before
+_KEY_BYTES = 32  # the key itself
 _PEM_LIMIT_BYTES = 16 * 1024
 _TOKEN_LIMIT_BYTES = 64 * 1024
 
@@ -38,41 +43,57 @@ class JwsSignatures:
         Raises:
             CommandError: "bad_signature" with the reason.
         """
-        from jwt import PyJWS
-        from jwt.exceptions import PyJWTError
+        from nacl.exceptions import BadSignatureError
+        from nacl.signing import VerifyKey
 
         if len(token) > _TOKEN_LIMIT_BYTES:
             raise _refused(f"{len(token)} bytes, {_TOKEN_LIMIT_BYTES} is the limit")
-        jws = PyJWS(algorithms=["EdDSA"])
         try:
-            kid = jws.get_unverified_header(token).get("kid")
-            key = self._key(kid)
-            claims: bytes = jws.decode_complete(token, key, algorithms=["EdDSA"])["payload"]
-        except (PyJWTError, ValueError, RecursionError) as error:
+            head, claims, signature = token.split(b".")
+            kid = _kid(json.loads(_decoded(head)))
+            body, mark = _decoded(claims), _decoded(signature)
+            signed = token[: len(head) + 1 + len(claims)]
+            VerifyKey(self._key(kid)).verify(signed, mark)
+        except (BadSignatureError, ValueError, RecursionError) as error:
             raise _refused(str(error) or type(error).__name__) from error
-        return claims
+        return body
 
-    def _key(self, kid: object) -> Ed25519PublicKey:
-        from cryptography.exceptions import UnsupportedAlgorithm
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-        from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-        if not isinstance(kid, str) or not _KID.fullmatch(kid):
-            raise _refused("the token's header names no usable kid")
+    def _key(self, kid: str) -> bytes:
         path = self._keys_dir / f"{kid}.pem"
         try:
             if path.stat().st_mode & stat.S_IWOTH:
                 raise _refused(f"{path} can be written by anyone")
             with path.open("rb") as file:
-                text = file.read(_PEM_LIMIT_BYTES)
-            key = load_pem_public_key(text)
+                found = _PEM.fullmatch(file.read(_PEM_LIMIT_BYTES))
         except OSError as error:
             raise _refused(f"key {kid} is not in {self._keys_dir}") from error
-        except (ValueError, UnsupportedAlgorithm) as error:
+        try:
+            der = base64.b64decode(b"".join(found[1].split()), validate=True) if found else b""
+        except binascii.Error as error:
             raise _refused(f"{path} holds no public key in PEM: {error}") from error
-        if not isinstance(key, Ed25519PublicKey):
+        if not der:
+            raise _refused(f"{path} holds no public key in PEM")
+        if not der.startswith(_ED25519) or len(der) != len(_ED25519) + _KEY_BYTES:
             raise _refused(f"{path} is not an Ed25519 key")
-        return key
+        return der[len(_ED25519) :]
+
+
+def _kid(header: object) -> str:
+    """Return the key's name from a header that asks for nothing but it and Ed25519."""
+    if not isinstance(header, dict) or header.get("alg") != "EdDSA":
+        raise _refused('the token\'s header does not say "alg": "EdDSA"')
+    if "crit" in header or header.get("b64", True) is not True:
+        raise _refused("the token's header asks for an extension")
+    kid = header.get("kid")
+    if not isinstance(kid, str) or not _KID.fullmatch(kid):
+        raise _refused("the token's header names no usable kid")
+    return kid
+
+
+def _decoded(part: bytes) -> bytes:
+    if not _BASE64URL.fullmatch(part):
+        raise _refused("the token is not base64url")
+    return base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
 
 
 def _refused(reason: str) -> CommandError:
