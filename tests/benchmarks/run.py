@@ -18,8 +18,6 @@ from pathlib import Path
 
 import onnxruntime
 
-from agent.adapters.platform_local import LocalPlatform
-
 _BENCHMARKS = ("calibration", "harness", "daemon", "stages")
 
 
