@@ -214,7 +214,8 @@ def _check(job: Job) -> str:
 
 def _render(job: Job) -> str:
     _, frames = job.parent("calibration", CalibrationSet)
-    return heavy.render(job.record("report", Report), frames, job.spec["sketches_ms"])
+    shown = frames if job.config.calibration.keep == "frames" else None
+    return heavy.render(job.record("report", Report), shown, job.spec["sketches_ms"])
 
 
 KINDS: dict[str, Callable[[Job], object]] = {

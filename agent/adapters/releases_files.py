@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from agent.core.errors import ActivationError
 from agent.disk import disk_errors, fsync, write_atomically
@@ -47,11 +48,23 @@ class FileReleases:
 
     def identity(self, release: str) -> str | None:
         """Return what identifies the release's content (`identity` in model.json), or None."""
+        found = self._facts(release).get("identity")
+        return None if found is None else str(found)
+
+    def lineage(self) -> frozenset[str]:
+        """Return the digests of all records that the releases were made from."""
+        stated = [self._facts(release).get("lineage") for release in self.ids()]
+        return frozenset(
+            str(digest) for one in stated if isinstance(one, dict) for digest in one.values()
+        )
+
+    def _facts(self, release: str) -> dict[str, Any]:
+        """Return model.json, empty if it can't be read."""
         try:
             stated = json.loads((self._releases / release / "model.json").read_bytes())
-            return str(stated["identity"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        except (OSError, ValueError):
+            return {}
+        return stated if isinstance(stated, dict) else {}
 
     def create(self, release: str, files: Mapping[str, bytes | str]) -> None:
         """Make a release from contents (bytes) or files to copy (paths); complete or absent."""

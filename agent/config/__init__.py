@@ -7,7 +7,7 @@ variables are read; secrets are named by file.
 
 from __future__ import annotations
 
-from agent.config.checks import flatten
+from agent.config.checks import flatten, without_effect
 from agent.config.loading import dump, from_dump, load, load_with_origin, require_source
 from agent.config.tables import (
     ActivationTable,
@@ -57,4 +57,5 @@ __all__ = [
     "load",
     "load_with_origin",
     "require_source",
+    "without_effect",
 ]

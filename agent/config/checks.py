@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from typing import Any
 
 import msgspec
+from cronsim import CronSim, CronSimError
 
 from agent.config.tables import CALIBRATORS, PRECISIONS, Config
 from agent.core.errors import ConfigError
@@ -67,10 +69,24 @@ def check(config: Config) -> None:
     _check_values(flatten(msgspec.to_builtins(config)))
     _check_model(config)
     _check_names(config)
+    _check_schedule(config)
     if config.objective.minimize and config.objective.maximize:
         raise ConfigError("[objective] has both minimize and maximize", hint="keep one of them")
     if not config.search.precisions or not config.search.batch:
         raise ConfigError("search.precisions and search.batch must not be empty")
+
+
+def without_effect(config: Config) -> tuple[str, ...]:
+    """Return the keys that are set but that this version does nothing with."""
+    return tuple(
+        key
+        for key, idle in (
+            ("device.board", config.device.board != "auto"),
+            ("drift.agreement_below", config.drift.agreement_below > 0),
+            ("runtime.dla_core", config.runtime.dla_core >= 0),
+        )
+        if idle
+    )
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -108,6 +124,19 @@ def _check_names(config: Config) -> None:
             f"device.id = {config.device.id!r} can't be an MQTT topic level and client id",
             hint="letters, digits, '.', '_' and '-', at most 64",
         )
+
+
+def _check_schedule(config: Config) -> None:
+    for key in ("reoptimize", "window"):
+        expression = getattr(config.schedule, key)
+        try:
+            if expression:
+                CronSim(expression, datetime(2000, 1, 1))
+        except CronSimError as e:
+            raise ConfigError(
+                f'schedule.{key} = "{expression}" is no cron expression: {e}',
+                hint='five fields, e.g. "0 3 * * 0": at 3:00 on Sundays',
+            ) from e
 
 
 def _check_model(config: Config) -> None:

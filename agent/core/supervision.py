@@ -56,7 +56,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Work that a restart found unfinished, or that a schedule asks for."""
+    """Work that a restart found unfinished."""
 
     work: Work
 
@@ -85,6 +85,13 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Due:
+    """The calendar says that a run should begin."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed."""
 
@@ -96,7 +103,7 @@ class Stop:
     """The service manager or a person wants the daemon to end."""
 
 
-Event = Online | Offline | Asked | Resume | Progressed | Ended | Tick | Stop
+Event = Online | Offline | Asked | Resume | Due | Progressed | Ended | Tick | Stop
 
 
 # Effects ------------------------------------------------------------------------------------
@@ -225,6 +232,8 @@ def step(state: State, event: Event) -> tuple[State, Effects]:
             result = _asked(state, event)
         case Resume(work=work):
             result = _accept(state, work)
+        case Due(run_id=run_id):
+            result = _due(state, run_id)
         case Progressed():
             result = _progressed(state, event)
         case Ended():
@@ -270,6 +279,13 @@ def _asked(state: State, event: Asked) -> tuple[State, Effects]:
     )
     state, effects = _accept(state, work)
     return state, (Answer(answer, Stage.ACCEPTED), *effects)
+
+
+def _due(state: State, run_id: str) -> tuple[State, Effects]:
+    """Begin a scheduled run, unless one is under way: it would find the same."""
+    if state.stopping or state.running is not None:
+        return state, ()
+    return _begin(state, Work(kind="optimize", run_id=run_id, trigger="schedule"))
 
 
 def _accept(state: State, work: Work) -> tuple[State, Effects]:

@@ -26,6 +26,7 @@ from agent.core.supervision import (
     Begin,
     Cancel,
     Close,
+    Due,
     Effect,
     Ended,
     Event,
@@ -74,6 +75,7 @@ class Daemon:
     """The loop and all it works with.
 
     Attributes:
+        due: Returns True once for each run that a schedule asks for.
         recover: Undoes what an interrupted activation left; returns a line to log or "".
         new_id: Makes run ids.
     """
@@ -84,6 +86,7 @@ class Daemon:
     worker: Worker
     notifier: Notifier
     clock: Clock
+    due: Callable[[], bool]
     recover: Callable[[], str]
     new_id: Callable[[], str]
     state: State = field(default_factory=State)
@@ -122,6 +125,8 @@ class Daemon:
         except queue.Empty:
             pass
         leaving |= self._step(Tick(self.clock.monotonic_ns()))
+        if self.due():
+            leaving |= self._step(Due(self.new_id()))
         try:
             self.outward.pump()
         except StoreError as error:

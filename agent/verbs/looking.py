@@ -71,6 +71,8 @@ def _check_config(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{key} = {json.dumps(value)}    # {origin.get(key, 'default')}\n")
     if not (config.model.path and config.camera.uri):
         show("note: model.path and camera.uri have no default; a run needs both")
+    for key in configuration.without_effect(config):
+        show(f"note: {key} is set, but this version does nothing with it")
     return 0
 
 

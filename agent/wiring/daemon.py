@@ -8,6 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from agent.adapters.commands_subprocess import run_command
 from agent.adapters.link_mqtt import MqttLink
 from agent.adapters.notifier_systemd import SystemdNotifier
 from agent.adapters.signature_jws import JwsSignatures
-from agent.config import Config
+from agent.config import Config, without_effect
 from agent.core.command import Stage
 from agent.core.errors import ConfigError
 from agent.core.supervision import Work
+from agent.daemon.calendar import Calendar
 from agent.daemon.inbox import Inbox
 from agent.daemon.loop import Daemon, Mailbox, Outward
 from agent.daemon.messages import Messages
@@ -41,6 +43,8 @@ _LOG = logging.getLogger(__name__)
 
 def daemon(config: Config) -> Daemon:
     """Return the daemon of a configuration, ready to run."""
+    for key in without_effect(config):
+        _LOG.warning("setting_without_effect key=%s", key)
     mailbox: Mailbox = queue.SimpleQueue()
     clock = SystemClock()
     journal = places.journal(config)
@@ -53,6 +57,7 @@ def daemon(config: Config) -> Daemon:
         worker=Worker(_performer(config), mailbox.put, clock),
         notifier=SystemdNotifier(),
         clock=clock,
+        due=Calendar(config.schedule.reoptimize, config.schedule.window, datetime.now).due,
         recover=lambda: _recover(config),
         new_id=places.new_id,
     )

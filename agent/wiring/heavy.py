@@ -334,11 +334,15 @@ def check_release(config: Config, release: str) -> None:
     stage(folder, lambda runtime, path: runner(config, runtime, path))
 
 
-def render(report: Report, frames: Path, sketches_ms: Mapping[str, Sequence[float]]) -> str:
-    """Return report.html."""
+def render(report: Report, frames: Path | None, sketches_ms: Mapping[str, Sequence[float]]) -> str:
+    """Return report.html, with sample frames unless there is no folder to take them from."""
     from agent.adapters.report_html import render as page
 
-    pictures = [path.read_bytes() for path in sorted((frames / "thumbnails").glob("*.jpg"))]
+    pictures = (
+        [path.read_bytes() for path in sorted((frames / "thumbnails").glob("*.jpg"))]
+        if frames
+        else []
+    )
     return page(report, pictures, sketches_ms)
 
 

@@ -16,7 +16,7 @@ from agent.adapters.commands_subprocess import run_command
 from agent.adapters.jobs_subprocess import SubprocessJobs
 from agent.config import Config
 from agent.core.errors import StoreError
-from agent.core.lineage import Activation
+from agent.core.lineage import Activation, Digest
 from agent.disk import write_atomically
 from agent.stages import activate as activation
 from agent.stages.chain import Chain, Observe
@@ -112,7 +112,7 @@ def optimize(
         remember=_rememberer(config),
     )
     report: Report = run_pipeline(config, request, ports, observe, cancelled)
-    _tidy(config)
+    _tidy(config, Digest(report.calibration.digest))
     current = places.releases(config).current()
     release = report.activation.release
     return Finished(
@@ -203,10 +203,16 @@ def _rememberer(config: Config) -> Callable[[Sequence[PastMeasurement]], None]:
     return remember
 
 
-def _tidy(config: Config) -> None:
-    """Keep the store within storage.max_mb and drop old runs' frames if only stats are kept."""
+def _tidy(config: Config, calibration: Digest) -> None:
+    """Keep the store within storage.max_mb, and no image where only statistics may stay.
+
+    What the releases were made from stays: after an upgrade of the runtime their engines are
+    built again from it.
+    """
     store = places.store(config)
-    store.prune(config.storage.max_mb * 1_000_000, used=())
+    if config.calibration.keep == "stats":
+        store.remove(calibration)
+    store.prune(config.storage.max_mb * 1_000_000, used=places.releases(config).lineage())
     runs = sorted(Path(config.storage.dir, "runs").iterdir())
     for old in runs[:-50]:
         shutil.rmtree(old, ignore_errors=True)

@@ -15,6 +15,7 @@ from agent.core.supervision import (
     Begin,
     Cancel,
     Close,
+    Due,
     Ended,
     Exit,
     Offline,
@@ -53,6 +54,18 @@ def test_a_run_goes_from_accepted_to_its_end() -> None:
     assert PublishReport("r1") in effects
     assert Close("r1", "succeeded") in effects
     assert state.running is None
+
+
+def test_a_scheduled_run_begins_where_nothing_runs_and_is_left_out_where_something_does() -> None:
+    state, effects = step(State(), Due("r1"))
+    (begin,) = [e for e in effects if isinstance(e, Begin)]
+    assert (begin.work.run_id, begin.work.trigger, begin.work.command_id) == (
+        "r1",
+        "schedule",
+        None,
+    )
+    assert step(state, Due("r2")) == (state, ())
+    assert step(State(stopping=True), Due("r3")) == (State(stopping=True), ())
 
 
 def test_progress_is_told_at_most_every_five_seconds_but_every_stage_is() -> None:

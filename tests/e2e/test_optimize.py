@@ -126,6 +126,20 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["error"]["code"] == "activation"
 
 
+def test_where_only_statistics_may_stay_no_image_stays(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, search={"precisions": ["fp32"]}, calibration={"keep": "stats", "frames": 4}
+    )
+    done = quantd("optimize", "-c", config, "--json")
+    assert done.returncode == 0, done.stderr
+    state = tmp_path / "state"
+    assert (state / "current" / "model.json").is_file()
+    left = [path for path in state.rglob("*") if path.suffix in {".png", ".jpg", ".npy"}]
+    assert left == []
+    (page,) = state.glob("runs/*/report.html")
+    assert "data:image" not in page.read_text()
+
+
 def test_no_storage_dir_means_the_output_folder(tmp_path: Path) -> None:
     config = write_config(tmp_path, search={"precisions": ["fp32"]})
     text = config.read_text()
