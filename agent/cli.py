@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,8 @@ exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candid
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
+    # ONNX Runtime (1.29 and later) else writes an identity to the disk and calls its maker.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["job"]:  # a child of ours, not a person
         from agent import job

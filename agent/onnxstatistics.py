@@ -24,6 +24,7 @@ from agent.core.histogram import (
     exponent_of,
     merge,
 )
+from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 _SAMPLE = 1 << 15
 """Values of a tensor that a frame's histogram holds at least; smaller tensors are taken whole."""
@@ -182,8 +183,8 @@ def _session(
         return onnxruntime.InferenceSession(
             part.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
-    except _runtime_errors() as e:
-        raise ModelError(f"ONNX Runtime does not load the model: {e}") from e
+    except ONNXRUNTIME_ERRORS as e:
+        raise ModelError(f"ONNX Runtime does not load the model: {one_line(e)}") from e
 
 
 def _ancestors(graph: onnx.GraphProto, outputs: Sequence[str]) -> set[int]:
@@ -207,24 +208,8 @@ def _run(
         found: list[NDArray[Any]] = session.run(
             list(names), {name: value for name, value in frame.items() if name in wanted}
         )
-    except _runtime_errors() as e:
+    except ONNXRUNTIME_ERRORS as e:
         raise CalibrationError(
-            f"the model does not run on a calibration frame: {e}", code="model_failed"
+            f"the model does not run on a calibration frame: {one_line(e)}", code="model_failed"
         ) from e
     return found
-
-
-def _runtime_errors() -> tuple[type[Exception], ...]:
-    """Return what ONNX Runtime raises; its own exceptions have no public common parent."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as state
-
-    return (
-        RuntimeError,
-        ValueError,
-        state.Fail,
-        state.InvalidArgument,
-        state.InvalidGraph,
-        state.NotImplemented,
-        state.RuntimeException,
-        state.EPFail,
-    )

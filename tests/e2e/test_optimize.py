@@ -126,12 +126,15 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["error"]["code"] == "activation"
 
 
-def test_where_only_statistics_may_stay_no_image_stays(tmp_path: Path) -> None:
+def test_where_only_statistics_may_stay_no_image_and_no_identity_stays(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
     config = write_config(
         tmp_path, search={"precisions": ["fp32"]}, calibration={"keep": "stats", "frames": 4}
     )
-    done = quantd("optimize", "-c", config, "--json")
+    done = quantd("optimize", "-c", config, "--json", home=home)
     assert done.returncode == 0, done.stderr
+    assert not list(home.rglob("*onnxruntime*"))
     state = tmp_path / "state"
     assert (state / "current" / "model.json").is_file()
     left = [path for path in state.rglob("*") if path.suffix in {".png", ".jpg", ".npy"}]

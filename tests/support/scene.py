@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -92,14 +93,17 @@ def write_config(folder: Path, **tables: dict[str, Any]) -> Path:
     return path
 
 
-def quantd(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a person would."""
+def quantd(
+    *arguments: object, timeout_s: float = 120, home: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a person would, whose home folder may be another one."""
     return subprocess.run(
         [sys.executable, "-m", "agent", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=False,
+        env={**os.environ, "HOME": str(home)} if home else None,
     )
 
 
