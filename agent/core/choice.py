@@ -229,7 +229,8 @@ def _why(best: Known, known: Mapping[str, Known], objective: str) -> str:
         theirs = _cost(baseline, objective)
         if theirs is not None:
             text += f" against {told(abs(theirs), cost)} {_WORDS[objective].unit} of {baseline.id}"
-        text += f", at {best.sqnr_db:.1f} dB SQNR"
+        sqnr_db = best.evaluation.fidelity.sqnr_db
+        text += ", with its very outputs" if sqnr_db is None else f", at {sqnr_db:.1f} dB SQNR"
     return text + "".join(f"; note: {flag}" for flag in best.flags)
 
 

@@ -134,13 +134,16 @@ def _broken(known: Known, limit: _Limit, bound: float) -> list[Violation]:
 
 
 def told(value: float, other: float) -> str:
-    """Return a value in as many digits as it takes to differ from another, four at least."""
-    fewest = max(_DIGITS, len(f"{abs(value):.0f}"))
-    for digits in range(fewest, 17):
+    """Return a value in as many digits as it takes to differ from another, four at least.
+
+    Both told in these digits stand in their true order: 45.124 and 45.123, never 45.12 twice.
+    """
+    fewest = max(_DIGITS, *(len(f"{abs(number):.0f}") for number in (value, other)))
+    for digits in range(fewest, 18):  # 17 tell any two doubles apart
         text = f"{value:.{digits}g}"
-        if float(text) != other:
+        if float(text) != float(f"{other:.{digits}g}"):
             return text
-    return repr(value)
+    return f"{value:.{fewest}g}"
 
 
 def _outward(value: float, at_least: bool) -> float:

@@ -1,8 +1,8 @@
 """What a candidate should take, said before anything is built. Pure and numpy-free.
 
-In order of trust: this device's own measurements of the same model, its measurements of
-other models scaled by their compute, a roofline from a micro-benchmark of the device. Where
-nothing is known the answer is None with the reason.
+In order of trust: this device's own measurements of the same model, a roofline from a
+micro-benchmark of the device, its measurements of other models scaled by their compute, which
+say nothing of this model's traffic. Where nothing is known the answer is None with the reason.
 """
 
 from __future__ import annotations
@@ -56,12 +56,10 @@ def predict(
     alike = [
         past
         for past in history
-        if past.runtime == runtime
-        and past.precision == recipe.precision
-        and past.batch == batch
-        and past.macs > 0
+        if past.runtime == runtime and past.precision == recipe.precision and past.batch == batch
     ]
-    same = [past for past in alike if past.model == model.sha256]
+    # one file at two input sizes is two models: their compute tells them apart
+    same = [past for past in alike if past.model == model.sha256 and past.macs == model.macs]
     if same:
         return Prediction(
             latency_p50_ms=median(past.latency_p50_ms for past in same),
@@ -75,11 +73,12 @@ def predict(
             energy_j=None,
             basis="roofline from a micro-benchmark of this device",
         )
-    if alike:
+    scalable = [past for past in alike if past.macs > 0 and model.macs > 0]
+    if scalable:
         return Prediction(
-            latency_p50_ms=median(p.latency_p50_ms / p.macs for p in alike) * model.macs,
-            energy_j=_median([p.energy_j and p.energy_j / p.macs * model.macs for p in alike]),
-            basis=f"{len(alike)} earlier measurements of other models here, scaled by compute",
+            latency_p50_ms=median(p.latency_p50_ms / p.macs for p in scalable) * model.macs,
+            energy_j=_median([p.energy_j and p.energy_j / p.macs * model.macs for p in scalable]),
+            basis=f"{len(scalable)} earlier measurements of other models here, scaled by compute",
         )
     return Prediction(
         latency_p50_ms=None,

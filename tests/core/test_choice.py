@@ -201,6 +201,15 @@ def test_the_faster_wins_and_the_slower_is_told_by_how_much():
     )
 
 
+def test_one_that_differs_in_nothing_is_not_told_in_infinite_decibels():
+    same = candidate("fp16", measurement(50.0), evaluation(None))
+    choice = choose([FP32, same], "latency", {})
+    assert choice.why == (
+        "fp16 has the best latency within the limits: 50 ms against 71 ms of fp32, "
+        "with its very outputs"
+    )
+
+
 def test_a_broken_limit_is_told_with_both_numbers():
     slow = candidate("fp16", measurement(35.0, p99=41.2), evaluation(60.0))
     choice = choose([slow, INT8], "latency", {"latency_p99_ms": 30})
@@ -370,4 +379,4 @@ def test_numbers_are_told_with_the_digits_they_need():
     assert told(30.0000004, 30.0) == "30.0000004"
     assert told(12345.6, 12000) == "12346"
     assert told(1 / 3, 0) == "0.3333"
-    assert told(2.0, 2.0) == "2.0"
+    assert told(2.0, 2.0) == "2"

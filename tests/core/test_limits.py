@@ -1,0 +1,74 @@
+"""What is said of a limit that is not kept must be true in the digits it is said in."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from agent.core.limits import Known, told, violations
+from tests.support.candidates import candidate, evaluation, measurement
+
+numbers = st.floats(1e-6, 1e7)
+
+
+def known(**measured) -> Known:
+    one, judged = measurement(**measured), evaluation(40.0)
+    return Known(candidate=candidate("int8", one, judged), measurement=one, evaluation=judged)
+
+
+@given(one=numbers, other=numbers)
+@example(one=45.124, other=45.123)
+@example(one=10.004, other=10.001)
+@example(one=45.124, other=45.116)
+@example(one=99999.6, other=0.0)
+def test_two_numbers_are_told_apart_and_in_their_order(one, other):
+    assume(one != other)
+    assert (float(told(one, other)) > float(told(other, one))) == (one > other)
+    assert float(told(one, other)) == pytest.approx(one, rel=1e-3)
+
+
+@given(one=numbers)
+def test_equal_numbers_are_told_shortly(one):
+    text = told(one, one)
+    assert text == told(one, one)
+    assert len(re.sub(r"e.*|\.|^0\.0*", "", text)) <= max(4, len(f"{one:.0f}"))
+
+
+@pytest.mark.parametrize(
+    ("value", "other", "text"),
+    [(2.0, 2.0, "2"), (1 / 3, 1 / 3, "0.3333"), (12345.6, 12000, "12346")],
+)
+def test_a_number_is_told_in_no_more_digits_than_it_takes(value, other, text):
+    assert told(value, other) == text
+
+
+@given(p50=st.floats(0.01, 1e4), bound=st.floats(0.01, 1e4).map(lambda v: float(f"{v:.5g}")))
+@example(p50=10.004, bound=10.001)
+def test_a_broken_limit_reads_true(p50, bound):
+    found = violations(known(p50=p50), {"latency_p99_ms": bound})
+    assert bool(found) == (p50 > bound)
+    for one in found:
+        value, limit = map(float, re.findall(r"(\S+) ms", one.reason))
+        assert value > limit == bound
+        assert one.excess == pytest.approx((p50 - bound) / bound)
+        assert one.loosened >= p50
+
+
+@pytest.mark.parametrize("bounds", [{}, {"latency_p99_ms": 0.0}, {"unknown": 1.0}])
+def test_zero_and_absent_are_no_limit(bounds):
+    assert violations(known(p50=1e6), bounds) == ()
+
+
+@pytest.mark.parametrize("key", ["power_w", "energy_j"])
+def test_a_limit_that_can_not_be_judged_says_why_and_no_number_would_help(key):
+    (found,) = violations(known(), {key: 5.0})
+    assert "no power sensor" in found.reason
+    assert (found.loosened, found.excess) == (None, float("inf"))
+
+
+def test_the_agreements_own_reason_is_given():
+    (found,) = violations(known(), {"agreement": 0.9})
+    assert found.reason == "agreement with FP32 has a limit of 0.9: no metric"
