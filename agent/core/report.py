@@ -108,13 +108,15 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FidelityFacts:
-    """How near the outputs are to FP32 on held-out frames."""
+    """How near the outputs are to FP32 on held-out frames; the limits judge SQNR and agreement."""
 
     sqnr_db: float | None
     sqnr_reason: str
     cosine: float
     per_output_sqnr_db: Mapping[str, float | None]
     task: Mapping[str, float]
+    agreement: float | None
+    agreement_reason: str
     frames: int
 
 
@@ -288,9 +290,17 @@ def _measured(one: Measurement, memory_mb: float | None) -> Measured:
 def _fidelity(one: Fidelity) -> FidelityFacts:
     return FidelityFacts(
         sqnr_db=one.sqnr_db,
-        sqnr_reason="identical to the baseline" if one.identical else "",
+        sqnr_reason=_sqnr_reason(one),
         cosine=one.cosine,
         per_output_sqnr_db=one.per_output_sqnr_db,
         task=one.task,
+        agreement=one.agreement,
+        agreement_reason=one.agreement_reason,
         frames=one.frames,
     )
+
+
+def _sqnr_reason(one: Fidelity) -> str:
+    if one.sqnr_db is not None:
+        return ""
+    return "identical to the baseline" if one.identical else "differs too little to be squared"

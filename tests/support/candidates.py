@@ -50,7 +50,7 @@ def measurement(
         energy_j=None if power_w is None else power_w * p50 / 1e3,
         steady=steady,
         throttled=throttled,
-        throttled_reason="",
+        throttled_reason="not told by this board" if throttled is None else "",
         samples=1000,
         rounds=5,
         sketch_ms=(p50,),

@@ -1,0 +1,79 @@
+"""Reports of runs with candidates of the test's choosing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from agent.core.choice import choose
+from agent.core.lineage import (
+    Activation,
+    CalibrationSet,
+    Candidate,
+    Choice,
+    CleanModel,
+    Digest,
+    Rejected,
+)
+from agent.core.report import Report, compose
+
+
+def report_of(
+    candidates: Sequence[Candidate],
+    *,
+    limits: Mapping[str, float] | None = None,
+    choice: Choice | None = None,
+    text: str = "small",
+) -> Report:
+    """Return the report of a run.
+
+    Args:
+        candidates: What the run looked at.
+        limits: By the names of the configuration.
+        choice: The real one for the candidates, unless another is given.
+        text: Stands wherever a name comes from outside: model, device, camera, environment.
+    """
+    limits = limits or {}
+    choice = choice or choose(candidates, "latency", limits)
+    active = choice.candidate is not None
+    return compose(
+        run_id="20261123T101500123-3f9a",
+        device=text,
+        trigger=f"command:{text}",
+        started="2026-11-23T10:15:00Z",
+        finished="2026-11-23T10:17:00Z",
+        environment={"board": None, "cpu": text, "memory_mb": 7620},
+        model=CleanModel(
+            digest=Digest("m"),
+            name=text,
+            sha256="5" * 64,
+            opset=17,
+            inputs=(),
+            outputs=(),
+            macs=1_000_000,
+            weight_bytes=4000,
+            activation_bytes=400_000,
+            changes=(f"dropped {text}",),
+        ),
+        calibration=CalibrationSet(
+            digest=Digest("c"),
+            source=f"images:///{text}",
+            synthetic=False,
+            width=640,
+            height=480,
+            frames=("0.png", "1.png"),
+            holdout=("2.png",),
+            seen=12,
+            lost=0,
+            rejected=Rejected(blur=1, exposure=0, duplicate=8),
+        ),
+        limits=limits,
+        candidates=candidates,
+        choice=choice,
+        activation=Activation(
+            state="active" if active else "not_attempted",
+            release="20261123T101500123-3f9a" if active else None,
+            previous=None,
+            detail=text,
+        ),
+        timings_s={"capture": 60.0},
+    )
