@@ -109,8 +109,8 @@ class SqliteJournal:
 
     def _add(self, name: str, count: int) -> int:
         self._db.write(
-            "INSERT INTO counters VALUES (?1, ?2)"
-            " ON CONFLICT (name) DO UPDATE SET value = value + ?2",
+            "INSERT INTO counters VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             (name, count),
         )
         return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
@@ -247,8 +247,8 @@ class SqliteJournal:
     def update_run(self, run_id: str, *, stage: str = "", outcome: str = "") -> None:
         """Store how far a run has come, or how it ended."""
         self._db.write(
-            "UPDATE runs SET stage = CASE WHEN ?1 = '' THEN stage ELSE ?1 END,"
-            " outcome = CASE WHEN ?2 = '' THEN outcome ELSE ?2 END, updated = ?3 WHERE id = ?4",
+            "UPDATE runs SET stage = coalesce(nullif(?, ''), stage),"
+            " outcome = coalesce(nullif(?, ''), outcome), updated = ? WHERE id = ?",
             (stage, outcome, self._utc(), run_id),
         )
 

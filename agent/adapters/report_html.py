@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from agent.core.report import CandidateFacts, Report
+from agent.core.legible import legible
+from agent.core.report import CandidateFacts, Report, unknowns
 
 # Okabe and Ito's palette, told apart by people with any colour vision
 _CHOSEN, _FEASIBLE, _REJECTED, _LIMIT = "#0072B2", "#56B4E9", "#999999", "#D55E00"
@@ -32,11 +35,14 @@ def render(
         sketches_ms: Order statistics of the latencies by candidate id.
     """
     measured = [one for one in report.candidates if one.measured]
-    with mpl.rc_context(
+    with warnings.catch_warnings(), mpl.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": report.run_id, "font.size": 9, "axes.grid": True,
+         "text.parse_math": False,  # a dollar sign in a name is a dollar sign
          "grid.alpha": 0.25, "axes.spines.top": False, "axes.spines.right": False,
          "font.family": "sans-serif", "figure.facecolor": "none", "axes.facecolor": "none"}
     ):  # fmt: skip
+        # the page's own fonts draw the texts, so what matplotlib's lack does not matter
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         plots = [
             ("Latency", "Share of inferences that took at most this long; steep is steady.",
              _latency(measured, sketches_ms, report.limits)),
@@ -49,12 +55,17 @@ def render(
              "On the line the prediction was exact.", _predicted(measured)),
         ]  # fmt: skip
     template = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
     ).from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
     return template.render(
         report=report,
         headline=_headline(report),
         plots=[(title, words, plot) for title, words, plot in plots if plot],
+        unknowns=unknowns([asdict(one) for one in report.candidates]),
         pictures=[base64.b64encode(one).decode("ascii") for one in pictures],
     )
 
@@ -62,7 +73,12 @@ def render(
 def _headline(report: Report) -> str:
     if report.choice.infeasible:
         return f"Nothing fits: {report.choice.why}"
-    return report.choice.why[0].upper() + report.choice.why[1:] + "."
+    return f"{report.choice.why}."
+
+
+def _shown(value: object) -> object:
+    """Make text from outside legible; what was drawn here is markup and stays."""
+    return legible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _latency(
@@ -78,7 +94,7 @@ def _latency(
         times = sorted(sketches_ms[one.id])
         shares = [(i + 1) / len(times) for i in range(len(times))]
         chosen = one.verdict == "chosen"
-        axes.plot(times, shares, lw=2.4 if chosen else 1.3, label=_plain(one.id),
+        axes.plot(times, shares, lw=2.4 if chosen else 1.3, label=legible(one.id),
                   zorder=3 if chosen else 2)  # fmt: skip
     limit = limits.get("latency_p99_ms")
     if limit:
@@ -103,7 +119,7 @@ def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None
         y = _EXACT_DB if one.fidelity.sqnr_db is None else one.fidelity.sqnr_db
         axes.errorbar(p50, y, xerr=[[p50 - low], [high - p50]], fmt="o" if one.id in
                       report.choice.pareto else "x", color=_COLOR[one.verdict], capsize=2, ms=7)  # fmt: skip
-        axes.annotate(_plain(one.id), (p50, y), textcoords="offset points", xytext=(6, 5))
+        axes.annotate(legible(one.id), (p50, y), textcoords="offset points", xytext=(6, 5))
     if report.limits.get("sqnr_db"):
         axes.axhline(report.limits["sqnr_db"], color=_LIMIT, ls="--", lw=1)
     axes.set_xlim(left=0)
@@ -123,10 +139,10 @@ def _fidelity(measured: Sequence[CandidateFacts], limits: Mapping[str, float]) -
         values = one.fidelity.per_output_sqnr_db if one.fidelity else {}
         places = [i + (number - (len(shown) - 1) / 2) * width for i in range(len(outputs))]
         heights = [_EXACT_DB if (v := values.get(name)) is None else v for name in outputs]
-        axes.bar(places, heights, width=width * 0.92, label=_plain(one.id))
+        axes.bar(places, heights, width=width * 0.92, label=legible(one.id))
     if limits.get("sqnr_db"):
         axes.axhline(limits["sqnr_db"], color=_LIMIT, ls="--", lw=1, label="limit")
-    axes.set_xticks(range(len(outputs)), [_plain(name)[:24] for name in outputs])
+    axes.set_xticks(range(len(outputs)), [legible(name)[:24] for name in outputs])
     axes.set(ylabel="SQNR, dB", xlabel="output")
     axes.legend(frameon=False, ncols=min(3, len(shown) + 1))
     return _svg(figure)
@@ -144,7 +160,7 @@ def _predicted(measured: Sequence[CandidateFacts]) -> Markup | None:
         x, y = one.predicted.latency_p50_ms, one.measured.latency_ms.p50
         largest = max(largest, x, y)
         axes.plot(x, y, "o", color=_COLOR[one.verdict], ms=7)
-        axes.annotate(_plain(one.id), (x, y), textcoords="offset points", xytext=(6, -3))
+        axes.annotate(legible(one.id), (x, y), textcoords="offset points", xytext=(6, -3))
     axes.plot([0, 1.2 * largest], [0, 1.2 * largest], color=_REJECTED, lw=1)
     axes.set(xlim=(0, 1.3 * largest), ylim=(0, 1.2 * largest))
     axes.set(xlabel="predicted p50, ms", ylabel="measured p50, ms")
@@ -163,8 +179,3 @@ def _svg(figure: Figure) -> Markup:
                                                 "Format": None})  # fmt: skip
     text = out.getvalue()
     return Markup(text[text.index("<svg") :])  # noqa: S704 - made above, texts escaped
-
-
-def _plain(text: str) -> str:
-    """Keep a hostile name from being read as TeX: a dollar sign starts mathtext."""
-    return text.replace("$", r"\$")

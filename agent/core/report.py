@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from agent.core.lineage import (
     Activation,
@@ -21,6 +22,14 @@ from agent.core.lineage import (
 )
 
 SCHEMA = 1
+_REASONED = (
+    ("measured", "power_w", "power", "power_reason"),
+    ("measured", "energy_j", "energy", "energy_reason"),
+    ("measured", "throttled", "throttling", "throttled_reason"),
+    ("fidelity", "sqnr_db", "SQNR", "sqnr_reason"),
+    ("fidelity", "agreement", "agreement with FP32", "agreement_reason"),
+    ("predicted", "latency_p50_ms", "predicted latency", "basis"),
+)  # table, key of the value, its name for people, key of the reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +178,33 @@ class Report:
     choice: ChoiceFacts
     activation: Activation
     timings_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """A value that some candidates have none of, and why."""
+
+    what: str
+    reason: str
+    candidates: tuple[str, ...]
+
+
+def unknowns(candidates: Sequence[Mapping[str, Any]]) -> tuple[Unknown, ...]:
+    """Return what is null in candidates for a reason, each value and reason once.
+
+    Args:
+        candidates: As in report.json; keys that an earlier version did not write may be absent.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for table, key, what, reason in _REASONED:
+        for one in candidates:
+            values = one[table]
+            if values and values.get(key) is None and values.get(reason):
+                found.setdefault((what, values[reason]), []).append(one["id"])
+    return tuple(
+        Unknown(what=what, reason=reason, candidates=tuple(ids))
+        for (what, reason), ids in found.items()
+    )
 
 
 def compose(  # noqa: PLR0913 - one argument a record of the chain
