@@ -21,6 +21,8 @@ from agent.core.report import CandidateFacts, Report, unknowns
 # Okabe and Ito's palette, told apart by people with any colour vision
 _CHOSEN, _FEASIBLE, _REJECTED, _LIMIT = "#0072B2", "#56B4E9", "#999999", "#D55E00"
 _COLOR = {"chosen": _CHOSEN, "feasible": _FEASIBLE, "rejected": _REJECTED}
+_OUTPUTS = 8  # a plot shows no more, the worst ones
+_NAME = 24  # characters of an output's name
 _EXACT_DB = 60.0  # where a plot puts outputs identical to the baseline
 
 
@@ -89,7 +91,7 @@ def _latency(
     shown = [one for one in measured if sketches_ms.get(one.id)]
     if not shown:
         return None
-    figure, axes = _figure()
+    figure, axes = _figure(len(shown))
     for one in shown:
         times = sorted(sketches_ms[one.id])
         shares = [(i + 1) / len(times) for i in range(len(times))]
@@ -130,21 +132,27 @@ def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None
 
 def _fidelity(measured: Sequence[CandidateFacts], limits: Mapping[str, float]) -> Markup | None:
     shown = [one for one in measured if one.fidelity and one.fidelity.sqnr_db is not None]
-    if not shown or shown[0].fidelity is None:
+    if not shown:
         return None
-    figure, axes = _figure()
-    outputs = list(shown[0].fidelity.per_output_sqnr_db)
+    worst: dict[str, float] = {}
+    for one in shown:
+        for name, value in (one.fidelity.per_output_sqnr_db if one.fidelity else {}).items():
+            worst[name] = min(worst.get(name, _EXACT_DB), _EXACT_DB if value is None else value)
+    outputs = sorted(worst, key=lambda name: worst[name])[:_OUTPUTS]
+    figure, axes = _figure(len(outputs) * len(shown) // 2)
     width = 0.8 / len(shown)
     for number, one in enumerate(shown):
         values = one.fidelity.per_output_sqnr_db if one.fidelity else {}
         places = [i + (number - (len(shown) - 1) / 2) * width for i in range(len(outputs))]
-        heights = [_EXACT_DB if (v := values.get(name)) is None else v for name in outputs]
-        axes.bar(places, heights, width=width * 0.92, label=legible(one.id))
+        lengths = [_EXACT_DB if (v := values.get(name)) is None else v for name in outputs]
+        axes.barh(places, lengths, height=width * 0.92, label=legible(one.id))
     if limits.get("sqnr_db"):
-        axes.axhline(limits["sqnr_db"], color=_LIMIT, ls="--", lw=1, label="limit")
-    axes.set_xticks(range(len(outputs)), [legible(name)[:24] for name in outputs])
-    axes.set(ylabel="SQNR, dB", xlabel="output")
-    axes.legend(frameon=False, ncols=min(3, len(shown) + 1))
+        axes.axvline(limits["sqnr_db"], color=_LIMIT, ls="--", lw=1, label="limit")
+    axes.set_yticks(range(len(outputs)), [_short(legible(name)) for name in outputs])
+    axes.invert_yaxis()
+    left_out = f"the worst {len(outputs)} of {len(worst)} outputs"
+    axes.set(xlabel="SQNR, dB", ylabel=left_out if len(outputs) < len(worst) else "output")
+    figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown) + 1))
     return _svg(figure)
 
 
@@ -167,8 +175,14 @@ def _predicted(measured: Sequence[CandidateFacts]) -> Markup | None:
     return _svg(figure)
 
 
-def _figure() -> tuple[Figure, Any]:
-    figure = Figure(figsize=(5.6, 3.4), layout="constrained")
+def _short(name: str) -> str:
+    """Keep a name's end, by which the outputs of one graph differ."""
+    return name if len(name) <= _NAME else f"…{name[-_NAME:]}"
+
+
+def _figure(lines: int = 0) -> tuple[Figure, Any]:
+    """Return a figure high enough for so many lines of text above each other."""
+    figure = Figure(figsize=(5.6, max(3.4, 0.8 + 0.2 * lines)), layout="constrained")
     return figure, figure.add_subplot()
 
 
