@@ -8,9 +8,12 @@ from __future__ import annotations
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from agent.core.legible import legible
+from agent.core.report import unknowns
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,28 +23,42 @@ if TYPE_CHECKING:
 _STYLE = {"chosen": "bold green", "feasible": "", "rejected": "dim"}
 _WIDTH = 120  # of a log file
 _LINE_EVERY_S = 5.0  # without a terminal: at most one line per stage in this time
+_COLUMNS = (
+    ("candidate", "left"), ("INT8", "right"), ("p50 ms", "right"), ("predicted", "right"),
+    ("p99 ms", "right"), ("FPS", "right"), ("power", "right"), ("MB", "right"),
+    ("SQNR dB", "right"), ("task", "right"), ("verdict", "left"),
+)  # fmt: skip
+_EXPENDABLE = ("predicted", "task", "MB", "INT8", "FPS", "power", "p99 ms", "SQNR dB")
+"""Columns that go, in this order, from a terminal too narrow for all."""
+_ANY_WIDTH = 10_000
 
 
 def _console() -> Console:
     from rich.console import Console
 
     width = None if sys.stderr.isatty() else _WIDTH
-    return Console(stderr=True, highlight=False, width=width)
+    return Console(stderr=True, highlight=False, emoji=False, width=width)
+
+
+def _safe(text: str) -> str:
+    """Keep a text from outside from being obeyed, by the terminal or as markup."""
+    from rich.markup import escape
+
+    return escape(legible(text))
 
 
 def show(text: str) -> None:
     """Print one line for a person."""
-    _console().print(text, markup=False)
+    _console().print(legible(text), markup=False, soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a plain table."""
-    from rich.markup import escape
     from rich.table import Table
 
     grid = Table(*columns, box=None, show_header=any(columns), pad_edge=False)
     for row in rows:
-        grid.add_row(*(escape(cell) for cell in row))
+        grid.add_row(*map(_safe, row))
     _console().print(grid)
 
 
@@ -82,6 +99,7 @@ class ProgressBars:
 
     def update(self, stage: str, done: int, total: int, note: str) -> None:
         """Show how far a stage is; total 0 means unknown."""
+        note = legible(note)
         if not self._live:
             self._tell(stage, done, total, note)
             return
@@ -99,18 +117,19 @@ class ProgressBars:
             return
         self._told[stage] = now
         share = f"{100 * done / total:3.0f} %" if total else "     "
-        self._console.print(f"{stage:<11} {share} {note}".rstrip(), markup=False)
+        self._console.print(f"{stage:<11} {share} {note}".rstrip(), markup=False, soft_wrap=True)
 
 
 def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
     """Print the answer of a run: the table, the choice and why, where everything lies."""
-    from rich.markup import escape
-
     console = _console()
     console.print()
-    console.print(candidates_table(report))
+    console.print(_fitting(console, report))
     for one in report["candidates"]:
-        console.print(f"  [bold]{escape(one['id'])}[/bold]: {escape('; '.join(one['reasons']))}")
+        console.print(f"  [bold]{_safe(one['id'])}[/bold]: {_safe('; '.join(one['reasons']))}")
+    for null in unknowns(report["candidates"]):
+        text = f"{null.what}: {null.reason} ({', '.join(null.candidates)})"
+        console.print(f"  no value of {_safe(text)}", style="dim")
     choice = report["choice"]
     calibration = report["calibration"]
     turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
@@ -121,10 +140,13 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
                    + (" (SYNTHETIC)" if calibration["synthetic"] else "")),
         ("choice", choice["why"]),
         ("activation", _activation(report["activation"])),
-        ("release", f"{release} (what an application loads)"),
-        ("report", f"{directory / 'report.html'}, {directory / 'report.json'}"),
     ):  # fmt: skip
-        console.print(f"[bold]{label:<11}[/bold]{escape(text)}")
+        console.print(f"[bold]{label:<11}[/bold]{_safe(text)}")
+    places = [("report", f"{directory / 'report.html'}, {directory / 'report.json'}")]
+    if report["activation"]["release"]:
+        places.insert(0, ("release", f"{release} (what an application loads)"))
+    for label, text in places:  # a path is copied, so no line end may come into it
+        console.print(f"[bold]{label:<11}[/bold]{_safe(text)}", soft_wrap=True)
 
 
 def next_steps(config: Path) -> None:
@@ -147,22 +169,34 @@ def _nearer(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def candidates_table(report: Mapping[str, Any]) -> Table:
-    """Return the table of candidates with their verdicts."""
+def _fitting(console: Console, report: Mapping[str, Any]) -> Table:
+    """Return the table with as many columns as the terminal shows whole; a file shows all."""
+    wide = console.options.update(width=_ANY_WIDTH)
+    grid = candidates_table(report)
+    if not console.is_terminal:
+        console.width = max(console.width, console.measure(grid, options=wide).maximum)
+    for count in range(1, len(_EXPENDABLE) + 1):
+        if console.measure(grid, options=wide).maximum <= console.width:
+            break
+        grid = candidates_table(report, without=_EXPENDABLE[:count])
+    return grid
+
+
+def candidates_table(report: Mapping[str, Any], *, without: Collection[str] = ()) -> Table:
+    """Return the table of candidates with their verdicts, less the columns left out."""
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    title = f"{escape(report['model']['name'])} on {escape(report['device'])}"
-    grid = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, side in (
-        ("candidate", "left"), ("INT8", "right"), ("p50 ms", "right"), ("predicted", "right"),
-        ("p99 ms", "right"), ("FPS", "right"), ("power", "right"), ("MB", "right"),
-        ("SQNR dB", "right"), ("task", "right"), ("verdict", "left"),
-    ):  # fmt: skip
-        grid.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    title = f"{_safe(report['model']['name'])} on {_safe(report['device'])}"
+    caption = f"too narrow for: {', '.join(without)}" if without else None
+    grid = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, side in _COLUMNS:
+        if name not in without:
+            grid.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
     for one in report["candidates"]:
-        grid.add_row(*(escape(cell) for cell in _cells(one)), style=_STYLE.get(one["verdict"], ""))
+        cells = zip(_COLUMNS, _cells(one), strict=True)
+        shown = [_safe(cell) for (name, _), cell in cells if name not in without]
+        grid.add_row(*shown, style=_STYLE.get(one["verdict"], ""))
     return grid
 
 
@@ -178,7 +212,7 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
         _number(one["predicted"]["latency_p50_ms"], 2),
         _number(latency.get("p99"), 2),
         _number(measured["throughput_fps"] if measured else None, 1),
-        f"{power['mean']:.2f} W" if power else ("no sensor" if measured else "-"),
+        f"{power['mean']:.2f} W" if power else "-",
         _number(measured["memory_mb"] if measured else None, 0),
         _fidelity(fidelity),
         ", ".join(f"{name} {value:.3f}" for name, value in fidelity["task"].items()) or "-"
@@ -200,4 +234,5 @@ def _number(value: float | None, digits: int) -> str:
 
 def _activation(activation: Mapping[str, Any]) -> str:
     detail = f" ({activation['detail']})" if activation.get("detail") else ""
-    return f"{activation['state'].replace('_', ' ')}, release {activation['release']}{detail}"
+    release = f", release {activation['release']}" if activation["release"] else ""
+    return f"{activation['state'].replace('_', ' ')}{release}{detail}"

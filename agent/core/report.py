@@ -182,7 +182,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """A value that some candidates have none of, and why."""
+    """What some candidates have no value of, and why."""
 
     what: str
     reason: str
@@ -190,7 +190,7 @@ class Unknown:
 
 
 def unknowns(candidates: Sequence[Mapping[str, Any]]) -> tuple[Unknown, ...]:
-    """Return what is null in candidates for a reason, each value and reason once.
+    """Return what is null in candidates for a reason, each reason once.
 
     Args:
         candidates: As in report.json; keys that an earlier version did not write may be absent.
@@ -201,9 +201,12 @@ def unknowns(candidates: Sequence[Mapping[str, Any]]) -> tuple[Unknown, ...]:
             values = one[table]
             if values and values.get(key) is None and values.get(reason):
                 found.setdefault((what, values[reason]), []).append(one["id"])
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (what, reason), ids in found.items():
+        alike.setdefault((reason, tuple(ids)), []).append(what)
     return tuple(
-        Unknown(what=what, reason=reason, candidates=tuple(ids))
-        for (what, reason), ids in found.items()
+        Unknown(what=", ".join(names), reason=reason, candidates=ids)
+        for (reason, ids), names in alike.items()
     )
 
 

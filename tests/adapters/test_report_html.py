@@ -147,10 +147,9 @@ def test_every_null_is_a_dash_with_its_reason_in_the_page():
         predicted=Prediction(latency_p50_ms=None, energy_j=None, basis="nothing known of int8"),
     )
     page = Page(drawn([bare, candidate("fp32", measurement(9.0), evaluation(None))]))
-    shown = page.text[page.text.index("Not known, and why") : page.text.index("Plots")]
+    shown = page.text[page.text.index("Without a value, and why") : page.text.index("Plots")]
     for what, reason in (
-        ("power", "no power sensor"),
-        ("energy", "no power sensor"),
+        ("power, energy", "no power sensor"),
         ("throttling", "not told by this board"),
         ("SQNR", "identical to the baseline"),
         ("agreement with FP32", "no metric"),
@@ -167,7 +166,7 @@ def test_what_is_known_needs_no_reasons():
         "fp32", measurement(9.0, power_w=3.0, throttled=False), evaluation(40.0, agreement=1.0)
     )
     guess = Prediction(latency_p50_ms=6.0, energy_j=None, basis="a roofline")
-    assert "Not known" not in Page(drawn([replace(known, predicted=guess)])).text
+    assert "Without a value" not in Page(drawn([replace(known, predicted=guess)])).text
 
 
 def test_doubtful_numbers_are_flagged():
