@@ -13,10 +13,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import agent
 from agent.core.errors import ConfigError, QuantdError
+from agent.core.legible import legible
 
 _EPILOG = """\
 start here:
@@ -27,6 +28,7 @@ start here:
 
 exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate
 """
+_INTERRUPTED = "interrupted: everything was put back"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,20 +36,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     # ONNX Runtime (1.29 and later) else writes an identity to the disk and calls its maker.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["job"]:  # a child of ours, not a person
+    if arguments[:1] == ["job"] and len(arguments) == 2:  # a child of ours, not a person
         from agent import job
 
         return job.main(arguments[1])
-    options = _parser().parse_args(arguments)
-    _log_to_stderr(options)
+    as_json = "--json" in arguments
     try:
+        _check_text(arguments)
+        options = _parser().parse_args(arguments)
+        _log_to_stderr(options)
         code: int = options.verb(options)
     except QuantdError as error:
-        _show(error, as_json=getattr(options, "json", False))
+        _show(error, as_json=as_json)
         return error.exit_code
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
-            sys.stderr.write("\ninterrupted: everything was put back\n")
+            sys.stderr.write("\n")
+            _show(QuantdError(_INTERRUPTED, code="interrupted"), as_json=as_json)
         return 130
     except BrokenPipeError:  # `quantd report | head`
         sys.stderr.close()
@@ -55,8 +60,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is an error like any other, so that `--json` tells of it too."""
+
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        raise ConfigError(message, code="usage", hint=f"`{self.prog} --help` says more")
+
+
+def _check_text(arguments: Sequence[str]) -> None:
+    for one in arguments:
+        try:
+            one.encode()
+        except UnicodeEncodeError as e:
+            raise ConfigError(
+                f"{one} is not UTF-8 text",
+                code="usage",
+                hint="what quantd works with has a name in UTF-8: rename it",
+            ) from e
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="quantd",
         description="Find, prove and activate the best engine for your ONNX model on the device "
         "that runs it, with frames of the device's own camera.",
@@ -97,9 +122,9 @@ def _show(error: QuantdError, *, as_json: bool) -> None:
     if as_json:
         body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
         sys.stdout.write(json.dumps(body) + "\n")
-    sys.stderr.write(f"error: {error.message}\n")
+    sys.stderr.write(f"error: {legible(error.message)}\n")
     if error.hint:
-        sys.stderr.write(f"hint:  {error.hint}\n")
+        sys.stderr.write(f"hint:  {legible(error.hint)}\n")
 
 
 Run = Callable[[argparse.Namespace], int]

@@ -120,8 +120,8 @@ def demo(directory: Path, *, window_s: float, duration_s: float, sqnr_db: float)
         )
     folder = Path(result["result_ref"])
     report: dict[str, Any] = json.loads((folder / "report.json").read_bytes())
-    for name in ("report.json", "report.html"):
-        (directory / name).write_bytes((folder / name).read_bytes())
+    for path in folder.glob("report.*"):
+        (directory / path.name).write_bytes(path.read_bytes())
     summary(report, directory=directory, release=directory / "state" / "current")
     next_steps(config)
     return report

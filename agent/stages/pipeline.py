@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.errors import ActivationError
+from agent.core.errors import ActivationError, JobError
 from agent.core.journal import PastMeasurement
 from agent.core.lineage import Activation, Candidate, Choice, digest_of
 from agent.core.report import Report, compose
@@ -21,6 +22,7 @@ from agent.stages.chain import Chain, Observe, Outcome
 from agent.stages.choose import choose
 from agent.stages.report import encode
 
+_LOG = logging.getLogger(__name__)
 _CHECK_TIMEOUT_S = 120.0
 _NOT_ATTEMPTED = "no feasible candidate, so nothing on the device was changed"
 
@@ -201,10 +203,30 @@ def _publish(
     report: Report,
     cancelled: threading.Event,
 ) -> None:
-    """Write report.json and report.html of the run, and put the report into its release."""
+    """Write report.json and report.html of the run, and put the report into its release.
+
+    The page comes last and is for people: what is active and reported does not hang on it.
+    """
     body = encode(report)
     ports.write(request.run_id, "report.json", body)
-    page = ports.jobs.run(
+    if report.activation.state == "active":
+        ports.releases.add(request.run_id, "report.json", body)
+    try:
+        page = _page(config, ports, outcome, report, cancelled)
+    except JobError as error:
+        _LOG.error("page_failed code=%s %s", error.code, error.message)
+        return
+    ports.write(request.run_id, "report.html", page.encode())
+
+
+def _page(
+    config: Config,
+    ports: Ports,
+    outcome: Outcome,
+    report: Report,
+    cancelled: threading.Event,
+) -> str:
+    return ports.jobs.run(
         "render",
         {
             "config": configuration.dump(config),
@@ -219,9 +241,6 @@ def _publish(
         cancelled=cancelled,
         timeout_s=_CHECK_TIMEOUT_S,
     )
-    ports.write(request.run_id, "report.html", page.encode())
-    if report.activation.state == "active":
-        ports.releases.add(request.run_id, "report.json", body)
 
 
 def _past(outcome: Outcome, utc: str) -> tuple[PastMeasurement, ...]:

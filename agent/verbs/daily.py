@@ -85,6 +85,9 @@ def _activate(options: argparse.Namespace) -> int:
                 run_id=runs.manual_run(config, new=False),
             )
         done = Activation(**finished.report["activation"])
+        if finished.infeasible:
+            _tell(done, options)
+            return 3
     return _tell(done, options)
 
 
@@ -96,7 +99,8 @@ def _tell(done: Activation, options: argparse.Namespace) -> int:
     if options.json:
         print_json(done)
     else:
-        show(f"{done.state}: release {done.release}" + (f" ({done.detail})" if done.detail else ""))
+        release = f": release {done.release}" if done.release else ""
+        show(f"{done.state}{release}" + (f" ({done.detail})" if done.detail else ""))
     return 1 if done.state == "rolled_back" and options.name == "activate" else 0
 
 

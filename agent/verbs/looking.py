@@ -9,11 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from agent import config as configuration
+from agent.config import Config
 from agent.core.errors import StoreError
 from agent.terminal import show, summary, table
-from agent.verbs.options import CAMERA, CONFIG, JSON, MODEL, Option, Verb, load, print_json
+from agent.verbs.options import (
+    CAMERA,
+    CONFIG,
+    JSON,
+    MODEL,
+    RUNTIME,
+    Option,
+    Verb,
+    load,
+    print_json,
+)
 from agent.wiring import runs
 
+_FEW = 5  # runs named where another was meant
 _MARK = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
 
 
@@ -30,17 +42,23 @@ def _report(options: argparse.Namespace) -> int:
     config = load(options)
     folder = runs.last_report(config, options.run)
     if folder is None:
+        which = f"of run {options.run} " if options.run else ""
         raise StoreError(
-            f"no report under {config.storage.dir}",
+            f"no report {which}under {config.storage.dir}",
             code="no_report",
-            hint="`quantd optimize -c ...` makes one",
+            hint=_reports(config) or "`quantd optimize -c ...` makes one",
         )
-    report = json.loads((folder / "report.json").read_bytes())
+    report = runs.read_report(folder)
     if options.json:
         print_json(report)
     else:
         summary(report, directory=folder, release=Path(config.storage.dir, "current"))
     return 0
+
+
+def _reports(config: Config) -> str:
+    found = [folder.name for folder in runs.reports(config)]
+    return f"there are: {', '.join(found[-_FEW:])}" if found else ""
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -100,7 +118,7 @@ LOOKING = (
         name="doctor",
         summary="check this machine: runtime, camera, disk, broker, power sensor",
         run=_doctor,
-        options=(CONFIG, JSON),
+        options=(CONFIG, MODEL, CAMERA, RUNTIME, JSON),
     ),
     Verb(
         name="check-config",

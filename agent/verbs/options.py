@@ -75,5 +75,5 @@ def load(options: argparse.Namespace) -> Config:
 
 def print_json(value: object) -> None:
     """Write one JSON document to stdout."""
-    json.dump(msgspec.to_builtins(value), sys.stdout, indent=2)
+    json.dump(msgspec.to_builtins(value), sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")

@@ -15,7 +15,7 @@ from agent.adapters.clock_system import SystemClock
 from agent.adapters.commands_subprocess import run_command
 from agent.adapters.jobs_subprocess import SubprocessJobs
 from agent.config import Config
-from agent.core.errors import StoreError
+from agent.core.errors import ActivationError, StoreError
 from agent.core.lineage import Activation, Digest
 from agent.disk import write_atomically
 from agent.stages import activate as activation
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _CHECK_TIMEOUT_S = 120.0
 _HISTORY = 1000
 _MANUAL = "manual-run"
+_AGAIN = "the file is damaged; `quantd optimize -c ...` makes a new one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,18 @@ def optimize(
 
 
 def activate_release(config: Config, release: str) -> Activation:
-    """Make an existing release current, with all checks."""
+    """Make an existing release current, with all checks.
+
+    Raises:
+        ActivationError: "no_release" if there is none of that name; it is no path.
+    """
+    known = places.releases(config).ids()
+    if release not in known:
+        raise ActivationError(
+            f"no release {release}",
+            code="no_release",
+            hint=f"releases here: {', '.join(known) or 'none'}",
+        )
     return activation.switch(
         release,
         config.activation,
@@ -147,10 +159,31 @@ def roll_back(config: Config) -> Activation:
     )
 
 
+def reports(config: Config) -> list[Path]:
+    """Return the folders of all reports, oldest first."""
+    return sorted(path.parent for path in Path(config.storage.dir, "runs").glob("*/report.json"))
+
+
 def last_report(config: Config, run_id: str | None = None) -> Path | None:
     """Return the folder of a run's report, the newest if none is named."""
-    folders = sorted(Path(config.storage.dir, "runs").glob(f"{run_id or '*'}/report.json"))
-    return folders[-1].parent if folders else None
+    folders = [folder for folder in reports(config) if run_id in {None, folder.name}]
+    return folders[-1] if folders else None
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return the report in a run's folder.
+
+    Raises:
+        StoreError: "bad_report" if it is damaged.
+    """
+    file = folder / "report.json"
+    try:
+        report = json.loads(file.read_bytes())
+    except (OSError, ValueError) as e:
+        raise StoreError(f"{file}: {e}", code="bad_report", hint=_AGAIN) from e
+    if not isinstance(report, dict):
+        raise StoreError(f"{file} holds no report", code="bad_report", hint=_AGAIN)
+    return report
 
 
 def status(config: Config) -> dict[str, Any]:

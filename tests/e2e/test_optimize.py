@@ -126,13 +126,22 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["error"]["code"] == "activation"
 
 
+def test_a_page_that_can_not_be_drawn_costs_nothing_but_itself(tmp_path: Path) -> None:
+    config = write_config(tmp_path, search={"precisions": ["fp32"]})
+    done = quantd("optimize", "-c", config, "--json", MPLBACKEND="no-such-backend")
+    assert done.returncode == 0, done.stderr
+    assert "page_failed" in done.stderr
+    assert json.loads(done.stdout)["activation"]["state"] == "active"
+    assert (tmp_path / "state" / "current" / "report.json").is_file()
+
+
 def test_where_only_statistics_may_stay_no_image_and_no_identity_stays(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     config = write_config(
         tmp_path, search={"precisions": ["fp32"]}, calibration={"keep": "stats", "frames": 4}
     )
-    done = quantd("optimize", "-c", config, "--json", home=home)
+    done = quantd("optimize", "-c", config, "--json", HOME=home)
     assert done.returncode == 0, done.stderr
     assert not list(home.rglob("*onnxruntime*"))
     state = tmp_path / "state"

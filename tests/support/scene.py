@@ -94,16 +94,16 @@ def write_config(folder: Path, **tables: dict[str, Any]) -> Path:
 
 
 def quantd(
-    *arguments: object, timeout_s: float = 120, home: Path | None = None
+    *arguments: object, timeout_s: float = 120, **environment: object
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a person would, whose home folder may be another one."""
+    """Run the command line as a person would, with further environment variables."""
     return subprocess.run(
         [sys.executable, "-m", "agent", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=timeout_s,
         check=False,
-        env={**os.environ, "HOME": str(home)} if home else None,
+        env={**os.environ, **{name: str(value) for name, value in environment.items()}},
     )
 
 
