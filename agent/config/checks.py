@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
+from math import isfinite
 from typing import Any
 
 import msgspec
@@ -108,9 +109,12 @@ def _check_values(flat: dict[str, Any]) -> None:
                     f'{key} = "{value}" is not known',
                     hint="allowed: " + ", ".join(a or '""' for a in allowed),
                 )
+    for key, found in flat.items():
+        if any(isinstance(value, float) and not isfinite(value) for value in _each(found)):
+            raise ConfigError(f"{key} = {found} is not finite", hint="give a number")
     for key, (low, high) in _RANGES.items():
         for value in _each(flat[key]):
-            if not low <= value <= high:  # NaN fails too
+            if not low <= value <= high:
                 raise ConfigError(f"{key} = {value:g} is out of range", hint=f"{low:g} to {high:g}")
 
 
@@ -156,7 +160,7 @@ def _check_model(config: Config) -> None:
             "limits.agreement needs a task metric, but model.task.kind is generic",
             hint="set model.task.kind, or use limits.sqnr_db",
         )
-    if any(not abs(value) > 0 for value in model.input.std):
+    if 0 in model.input.std:
         raise ConfigError("model.input.std must not contain 0")
     for key in ("mean", "std"):
         if len(getattr(model.input, key)) not in {1, 3}:

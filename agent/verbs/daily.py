@@ -100,7 +100,8 @@ def _tell(done: Activation, options: argparse.Namespace) -> int:
         print_json(done)
     else:
         release = f": release {done.release}" if done.release else ""
-        show(f"{done.state}{release}" + (f" ({done.detail})" if done.detail else ""))
+        state = done.state.replace("_", " ")
+        show(f"{state}{release}" + (f" ({done.detail})" if done.detail else ""))
     return 1 if done.state == "rolled_back" and options.name == "activate" else 0
 
 

@@ -1,0 +1,349 @@
+"""The command line: help, usage, errors and exit codes; stdout holds results and nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agent.cli import main
+from agent.core.lineage import Activation
+from agent.stages.report import encode
+from agent.verbs import VERBS, daily
+from tests.support.candidates import candidate, evaluation, measurement
+from tests.support.reports import report_of
+
+NAMES = [verb.name for verb in VERBS]
+WITH_JSON = [v.name for v in VERBS if any("--json" in flags for flags, _ in v.options)]
+CONFIGURED = [v.name for v in VERBS if any("--config" in flags for flags, _ in v.options)]
+
+
+@pytest.fixture(autouse=True)
+def _sigterm_stays_ours():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def quantd(capsys):
+    """Return a function that runs a command line: its exit code, stdout and stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as leaving:
+            code = leaving.code
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path) -> Path:
+    """Return a configuration whose storage holds the reports of two runs."""
+    found = [candidate("fp32", measurement(10.0), evaluation(None))]
+    for name in ("20261101T000000000-aaaa", "20261102T000000000-bbbb"):
+        folder = tmp_path / "state" / "runs" / name
+        folder.mkdir(parents=True)
+        (folder / "report.json").write_bytes(encode(report_of(found, text=name)))
+    return written(tmp_path, camera={"uri": "synthetic://"})
+
+
+def written(folder: Path, **tables: dict[str, object]) -> Path:
+    tables = {"storage": {"dir": str(folder / "state")}, **tables}
+    lines = []
+    for table, keys in tables.items():
+        lines.append(f"[{table}]")
+        lines += [
+            f"{key} = {value if isinstance(value, float) else json.dumps(value)}"
+            for key, value in keys.items()
+        ]
+    (folder / "quantd.toml").write_text("\n".join(lines))
+    return folder / "quantd.toml"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_verb_explains_itself(quantd, name):
+    code, out, err = quantd(name, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: quantd {name}")
+    (verb,) = [verb for verb in VERBS if verb.name == name]
+    assert verb.summary[1:20] in " ".join(out.split())
+    for flags, _ in verb.options:
+        assert flags[-1] in out
+
+
+def test_the_first_help_names_every_verb_and_the_exit_codes(quantd):
+    code, out, _ = quantd("--help")
+    assert code == 0
+    assert all(re.search(rf"^    {name}( |$)", out, re.MULTILINE) for name in NAMES)
+    assert "exit codes: 0 done, 1 failed, 2 usage" in out
+
+
+def test_the_version_is_told(quantd):
+    assert quantd("--version")[:2] == (0, "quantd 0.1.0\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "COMMAND"),
+        (["optimise"], "optimise"),
+        (["job"], "job"),
+        (["job", "a", "b"], "job"),
+        (["status"], "--config"),
+        (["status", "-c"], "--config"),
+        (["status", "-c", "x.toml", "--jsn"], "--jsn"),
+        (["optimize", "-c", "x.toml", "--runtime", "tflite"], "tflite"),
+        (["demo", "--window-s", "soon"], "soon"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_is_exit_code_2(quantd, arguments, words):
+    code, out, err = quantd(*arguments)
+    assert (code, out) == (2, "")
+    assert words in err
+    assert "usage: quantd" in err
+    assert "--help` says more" in err
+
+
+@pytest.mark.parametrize("name", WITH_JSON)
+def test_wrong_usage_is_json_too(quantd, name):
+    code, out, err = quantd(name, "--json", "--bogus")
+    assert code == 2
+    error = json.loads(out)["error"]
+    assert error["code"] == "usage"
+    assert error["hint"]
+    assert error["message"] in err
+
+
+def test_what_is_not_utf8_is_wrong_usage(quantd, config):
+    code, out, err = quantd("check-config", "-c", config, "--json", "--camera", "images:///\udce9")
+    assert code == 2
+    assert "UTF-8" in json.loads(out)["error"]["message"]
+    assert "images:///\\udce9" in err
+    err.encode()
+
+
+@pytest.mark.parametrize("name", CONFIGURED)
+@pytest.mark.parametrize(
+    ("tables", "key", "hint"),
+    [
+        ({"camera": {"uri": "synthetic://", "fpz": 15}}, "camera.fpz", "camera.fps"),
+        ({"measure": {"duration_s": "30 s"}}, "measure.duration_s", ""),
+        ({"limits": {"sqnr_db": 900.0}}, "limits.sqnr_db", "0 to 200"),
+        ({"nonsense": {}}, "nonsense", ""),
+    ],
+    ids=["unknown key", "wrong type", "out of range", "unknown table"],
+)
+def test_a_bad_configuration_is_exit_code_2_and_names_the_key(
+    quantd, tmp_path, name, tables, key, hint
+):
+    path = written(tmp_path, **tables)
+    code, out, err = quantd(name, "-c", path, *(["--json"] if name in WITH_JSON else []))
+    assert code == 2
+    assert key in err
+    assert hint in err
+    assert "Traceback" not in err
+    if name in WITH_JSON:
+        error = json.loads(out)["error"]
+        assert error["code"] == "bad_config"
+        assert key in error["message"]
+    else:
+        assert out == ""
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+@pytest.mark.parametrize("key", ["scale", "mean", "std"])
+def test_a_number_that_is_none_is_refused(quantd, tmp_path, key, value):
+    path = tmp_path / "quantd.toml"
+    shown = value if key == "scale" else f"[{value}]"
+    path.write_text(f"[model.input]\n{key} = {shown}\n")
+    code, out, _ = quantd("check-config", "-c", path, "--json")
+    assert code == 2
+    assert f"model.input.{key}" in json.loads(out)["error"]["message"]
+
+
+@pytest.mark.parametrize("name", [n for n in CONFIGURED if n not in {"demo"}])
+def test_a_configuration_that_is_not_there_is_exit_code_2(quantd, tmp_path, name):
+    code, out, err = quantd(name, "-c", tmp_path / "none.toml")
+    assert (code, out) == (2, "")
+    assert "none.toml: cannot be read: No such file" in err
+
+
+@pytest.mark.parametrize(
+    "name", ["optimize", "run", "activate", "capture", "quantize", "build", "measure", "choose"]
+)
+def test_a_run_without_a_model_is_exit_code_2(quantd, config, name):
+    code, _, err = quantd(name, "-c", config)
+    assert code == 2
+    assert "model.path is empty" in err
+    assert "hint:" in err
+
+
+def test_check_config_says_where_each_value_comes_from(quantd, config):
+    code, out, _ = quantd("check-config", "-c", config, "--camera", "csi://0")
+    assert code == 0
+    lines = out.splitlines()
+    assert 'camera.uri = "csi://0"    # command line' in lines
+    assert "camera.fps = 15.0    # default" in lines
+    assert next(line for line in lines if line.startswith("storage.dir")).endswith(f"# {config}")
+
+
+@pytest.mark.parametrize("arguments", [["check-config"], ["status"], ["report"]], ids=str)
+def test_stdout_holds_one_json_document_and_nothing_else(quantd, config, arguments):
+    code, out, err = quantd(*arguments, "-c", config, "--json")
+    assert (code, err) == (0, "")
+    assert isinstance(json.loads(out), dict)
+
+
+def test_without_json_a_table_goes_to_stderr(quantd, config):
+    code, out, err = quantd("report", "-c", config)
+    assert (code, out) == (0, "")
+    assert "20261102T000000000-bbbb" in err
+
+
+def test_a_report_is_found_by_its_run(quantd, config):
+    _, out, _ = quantd("report", "20261101T000000000-aaaa", "-c", config, "--json")
+    assert json.loads(out)["device"] == "20261101T000000000-aaaa"
+    _, out, _ = quantd("report", "-c", config, "--json")
+    assert json.loads(out)["device"] == "20261102T000000000-bbbb"
+
+
+@pytest.mark.parametrize("run", ["none", "*", "a**b", "/", "..", "../runs/x", "\x00"])
+def test_a_run_that_is_not_there_is_told_with_those_that_are(quantd, config, run):
+    code, out, _ = quantd("report", run, "-c", config, "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (1, "no_report")
+    assert f"run {run} " in error["message"]
+    assert "20261102T000000000-bbbb" in error["hint"]
+
+
+def test_no_report_at_all_says_how_to_make_one(quantd, tmp_path):
+    path = written(tmp_path)
+    code, out, _ = quantd("report", "-c", path, "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (1, "no_report")
+    assert "quantd optimize" in error["hint"]
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe"])
+def test_a_damaged_report_is_told(quantd, config, body):
+    file = config.parent / "state" / "runs" / "20261102T000000000-bbbb" / "report.json"
+    file.write_bytes(body)
+    code, out, _ = quantd("report", "-c", config, "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (1, "bad_report")
+    assert str(file) in error["message"]
+    assert error["hint"]
+
+
+def test_status_before_anything_ran_says_what_to_do(quantd, tmp_path):
+    code, out, _ = quantd("status", "-c", written(tmp_path), "--json")
+    assert code == 1
+    assert "optimize" in json.loads(out)["error"]["hint"]
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize("release", ["nine", "../../nine", "..", "."])
+def test_a_release_that_is_not_there_can_not_be_activated(quantd, config, release):
+    code, out, _ = quantd("activate", release, "-c", config, "--json")
+    error = json.loads(out)["error"]
+    assert (code, error["code"]) == (1, "no_release")
+    assert "releases here: none" in error["hint"]
+
+
+@pytest.mark.parametrize(
+    ("done", "verb", "code", "words"),
+    [
+        (Activation(state="active", release="r2", previous="r1"), "activate", 0, "release r2"),
+        (
+            Activation(state="rolled_back", release="r1", previous="r2", detail="sick"),
+            "activate", 1, "rolled back: release r1 (sick)",
+        ),
+        (Activation(state="rolled_back", release="r1", previous="r2"), "rollback", 0, "release r1"),
+    ],
+)  # fmt: skip
+def test_a_switch_that_was_undone_is_a_failure_unless_it_was_asked_for(
+    quantd, config, monkeypatch, done, verb, code, words
+):
+    monkeypatch.setattr(daily.runs, "activate_release", lambda *_: done)
+    monkeypatch.setattr(daily.runs, "roll_back", lambda *_: done)
+    release = ["r2"] if verb == "activate" else []
+    found, out, err = quantd(verb, *release, "-c", config)
+    assert (found, out) == (code, "")
+    assert words in err
+    found, out, _ = quantd(verb, *release, "-c", config, "--json")
+    assert found == code
+    assert json.loads(out)["state"] == done.state
+
+
+def test_activating_when_nothing_is_feasible_is_exit_code_3(quantd, config, monkeypatch, tmp_path):
+    finished = daily.runs.Finished(
+        report=json.loads(encode(report_of([]))), directory=tmp_path, release=None
+    )
+    monkeypatch.setattr(daily.runs, "optimize", lambda *_, **__: finished)
+    code, out, err = quantd("activate", "-c", config, "--model", "m.onnx")
+    assert (code, out) == (3, "")
+    assert "not attempted" in err
+    assert "None" not in err
+
+
+def test_an_interrupt_is_exit_code_130(quantd, config, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(daily.runs, "optimize", interrupted)
+    code, out, err = quantd("optimize", "-c", config, "--model", "m.onnx", "--json")
+    assert code == 130
+    assert json.loads(out)["error"]["code"] == "interrupted"
+    assert "interrupted" in err
+
+
+def test_errors_on_stderr_are_legible(quantd, tmp_path):
+    path = tmp_path / "quantd.toml"
+    path.write_text('[camera]\n"\\u001b[2J" = 1\n')
+    _, _, err = quantd("status", "-c", path)
+    assert "unknown key camera.\\x1b[2J" in err
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_is_no_error(config):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "agent", "report", "-c", str(config), "--json"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert "Traceback" not in done.stderr
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["status", "check-config", "report"])
+def test_looking_loads_nothing_heavy(config, verb):
+    code = (
+        "import sys; from agent.cli import main; main(sys.argv[1:]);"
+        "print(sorted({'numpy', 'onnx', 'onnxruntime', 'cv2', 'matplotlib'} & set(sys.modules)),"
+        "file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, verb, "-c", str(config), "--json"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == "[]\n"
+    json.loads(done.stdout)
