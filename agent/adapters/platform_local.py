@@ -65,8 +65,14 @@ def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform | None:
 
 
 def _onnxruntime(board: Mapping[str, str | int | float | None]) -> Platform:
-    import onnxruntime
-
+    try:
+        import onnxruntime
+    except ImportError as e:
+        raise BuildError(
+            f"neither TensorRT nor ONNX Runtime is usable from this Python: {e}",
+            code="no_runtime",
+            hint="`pip install 'quantd[cpu]'`; on a Jetson `pip install 'quantd[jetson]'`",
+        ) from e
     providers = onnxruntime.get_available_providers()
     on_gpu = "CUDAExecutionProvider" in providers
     return Platform(
