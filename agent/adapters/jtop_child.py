@@ -1,18 +1,20 @@
 """The one process that imports jtop: prints a JSON line per sample of the jtop service.
 
 jetson-stats is AGPL-3.0 and changes multiprocessing's start method on import, so it is kept
-to this script: `python -m agent.adapters.jtop_child PERIOD_S`.
+to this script: `python -m agent.adapters.jtop_child PERIOD_S SOCKET`.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from importlib import import_module
 from typing import Any
 
 
-def main(period_s: float) -> int:
+def main(period_s: float, socket: str) -> int:
     """Print samples until the service is lost; return the exit status."""
     out = sys.stdout
 
@@ -22,9 +24,11 @@ def main(period_s: float) -> int:
 
     try:
         jtop: Any = import_module("jtop")
+        service: Any = import_module("jtop.service")
     except ImportError:
         say(error="jetson-stats is not installed", hint="pip install jetson-stats")
         return 1
+    service.JTOP_PIPE = socket
     try:
         client = jtop.jtop(period_s)
         client.start()
@@ -42,12 +46,21 @@ def main(period_s: float) -> int:
             last = stats["uptime"]
             total = stats["power"].get("tot", {})
             rails = "+".join(sorted(stats["power"].get("rail", {})))
-            if "power" in total:
-                say(uptime_s=last, mw=total["power"], rail=total.get("name") or f"sum:{rails}")
+            if not total.get("name") and not rails:  # its sum of nothing is 0 mW
+                say(error="jtop reads no power sensor on this board")
+                return 1
+            say(uptime_s=last, mw=total["power"], rail=total.get("name") or f"sum:{rails}")
     except (jtop.JtopException, OSError, EOFError) as e:
-        say(error=" ".join(str(e).split()), hint="systemctl status jtop; the user's group is jtop")
+        reason = " ".join(str(e).split()) or type(e).__name__
+        say(error=reason, hint="systemctl status jtop; the user's group is jtop")
     return 1
 
 
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(1)  # the main thread may wait for a hung service for ever
+
+
 if __name__ == "__main__":
-    sys.exit(main(float(sys.argv[1])))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    sys.exit(main(float(sys.argv[1]), sys.argv[2]))

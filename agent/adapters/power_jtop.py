@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Sequence
 from importlib.util import find_spec
-from pathlib import Path
 from typing import IO, Any
 
 from agent.core.energy import PowerSample
@@ -30,12 +29,14 @@ class JtopPowerMeter:
 
     Args:
         period_s: Time between samples asked of the service.
+        socket: Where the service listens; in a container, wherever it was mounted.
     """
 
     source = "jtop"
 
-    def __init__(self, period_s: float = 0.5) -> None:
+    def __init__(self, period_s: float = 0.5, socket: str = "/run/jtop.sock") -> None:
         self.period_s = period_s
+        self._socket = socket
         self.rail = ""
         self._samples: list[PowerSample] = []
         self._trouble = ""
@@ -88,26 +89,27 @@ class JtopPowerMeter:
             pause_s = min(2 * pause_s, _BACKOFF_S[1])
 
     def _run_child(self) -> None:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "agent.adapters.jtop_child", str(self.period_s)],
-            stdin=subprocess.DEVNULL,
+        with subprocess.Popen(
+            [sys.executable, "-m", "agent.adapters.jtop_child", str(self.period_s), self._socket],
+            stdin=subprocess.PIPE,  # closed by our end, however that comes: the child ends too
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-        )
-        self._child = child
-        self._fresh_s = time.monotonic() + _FIRST_SAMPLE_S
-        watchdog = threading.Thread(target=self._watch, args=(child,), daemon=True)
-        watchdog.start()
-        if child.stdout is not None:
-            self._read(child.stdout)
-        self._kill()
-        watchdog.join(_JOIN_S)
+        ) as child:
+            self._child = child
+            if self._stopped.is_set():  # whoever set it has killed the child before this one
+                self._kill()
+            self._fresh_s = time.monotonic() + _FIRST_SAMPLE_S
+            watchdog = threading.Thread(target=self._watch, args=(child,), daemon=True)
+            watchdog.start()
+            if child.stdout is not None:
+                self._read(child.stdout)
+            self._kill()
+            watchdog.join(_JOIN_S)
 
     def _read(self, stream: IO[bytes]) -> None:
-        with stream:
-            for line in stream:
-                with contextlib.suppress(ValueError):  # a line cut off by its end
-                    self._take(json.loads(line))
+        for line in stream:
+            with contextlib.suppress(ValueError):  # a line cut off by its end
+                self._take(json.loads(line))
 
     def _take(self, line: dict[str, Any]) -> None:
         if "error" in line:
@@ -116,7 +118,7 @@ class JtopPowerMeter:
             self._fresh_s = time.monotonic() + 5 * self.period_s + 2
             self.rail = self.rail or line["rail"]
             if line["rail"] == self.rail:
-                t_ns = int(line["uptime_s"] * 1e9) + _monotonic_minus_uptime_ns()
+                t_ns = round(line["uptime_s"] * 1e9) + _monotonic_minus_uptime_ns()
                 if not self._samples or t_ns > self._samples[-1].t_ns:
                     self._samples.append(PowerSample(t_ns, line["mw"] / 1e3))
                 self._first.set()
@@ -136,6 +138,9 @@ class JtopPowerMeter:
 
 
 def _monotonic_minus_uptime_ns() -> int:
-    """Return what to add to /proc/uptime, which also counts suspended time, for our clock."""
-    uptime_s = float(Path("/proc/uptime").read_text().split()[0])
-    return time.monotonic_ns() - int(uptime_s * 1e9)
+    """Return what to add to /proc/uptime for our clock.
+
+    Source: proc(5) and clock_gettime(2): uptime is CLOCK_BOOTTIME, which also counts the time
+    that the system was suspended.
+    """
+    return time.monotonic_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)

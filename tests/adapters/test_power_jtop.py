@@ -1,0 +1,293 @@
+"""The power meter over the real jtop service, on boards made of files."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+
+from agent.adapters.power_jtop import JtopPowerMeter
+from agent.core.energy import PowerSample, mean_power
+from agent.core.errors import PowerError
+from tests.support.fakejetson.service import FakeJetson, require_namespace
+from tests.support.fakejetson.waves import Player, Wave, constant, ramp, square
+
+PERIOD_S = 0.1
+
+Boards = Callable[..., FakeJetson]
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Iterator[Boards]:
+    require_namespace()
+    with contextlib.ExitStack() as stack:
+        yield lambda name="orin-nano", version="": stack.enter_context(
+            FakeJetson(tmp_path, name, version)
+        )
+
+
+def meter(jetson: FakeJetson, period_s: float = PERIOD_S) -> JtopPowerMeter:
+    return JtopPowerMeter(period_s, jetson.socket)
+
+
+def wait_for(met: Callable[[], bool], patience_s: float = 15.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def wait_for_more(sampling: JtopPowerMeter, count: int = 3, patience_s: float = 20.0) -> None:
+    """Wait for samples taken from now on."""
+    since_ns = time.monotonic_ns()
+    wait_for(lambda: sum(s.t_ns > since_ns for s in sampling.samples()) >= count, patience_s)
+
+
+def clients(jetson: FakeJetson) -> list[psutil.Process]:
+    """Return the processes that are, or were to be, clients of the board's service."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if jetson.socket in line and "agent.adapters.jtop_child" in line:
+            found.append(process)
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("wave", "whole_s"),
+    [(constant(7.25), 1.0), (square(5.0, 9.0, 1.37), 2.74), (ramp(4.0, 12.0, 2.0), 2.0)],
+    ids=["constant", "square", "ramp"],
+)
+def test_mean_power_is_the_truth_and_each_sample_is_of_its_time(
+    board: Boards, wave: Wave, whole_s: float
+) -> None:
+    jetson = board()
+    with meter(jetson) as sampling, Player(wave, jetson.rails["VDD_IN"].set) as player:
+        begin_ns = time.monotonic_ns()
+        end_ns = begin_ns + int(2 * whole_s * 1e9)
+        wait_for(lambda: sampling.samples()[-1].t_ns > end_ns)
+    power = mean_power(sampling.samples(), [(begin_ns, end_ns)], sampling.period_s)
+    assert power.mean_w == pytest.approx(player.mean_w(begin_ns, end_ns), abs=0.3)
+    assert power.coverage > 0.95
+    assert power.gaps == 0
+    assert sampling.rail == "VDD_IN"
+    inside = [s for s in sampling.samples() if begin_ns <= s.t_ns <= end_ns]
+    for sample in inside:  # the service reads the rail some ms after the time it tells
+        possible = player.watts_near(sample.t_ns, slack_s=0.06)
+        assert min(possible) - 0.002 <= sample.power_w <= max(possible) + 0.002
+
+
+@pytest.mark.slow
+def test_service_that_is_killed_and_comes_back_leaves_a_gap_that_is_told(board: Boards) -> None:
+    jetson = board()
+    wave = ramp(4.0, 12.0, 8.0)
+    with meter(jetson) as sampling, Player(wave, jetson.rails["VDD_IN"].set) as player:
+        begin_ns = time.monotonic_ns()
+        wait_for_more(sampling, 15)
+        jetson.kill()
+        time.sleep(1.0)
+        jetson.start()
+        wait_for_more(sampling, 15)
+        samples = sampling.samples()
+        away = max(pairwise(samples), key=lambda pair: pair[1].t_ns - pair[0].t_ns)
+        read_ns = [(begin_ns, away[0].t_ns), (away[1].t_ns, samples[-1].t_ns)]
+        true_j = sum(player.mean_w(*window) * (window[1] - window[0]) for window in read_ns)
+    whole = mean_power(samples, [(begin_ns, samples[-1].t_ns)], sampling.period_s)
+    read_share = sum(end - begin for begin, end in read_ns) / (samples[-1].t_ns - begin_ns)
+    assert whole.gaps == 1
+    assert whole.coverage == pytest.approx(read_share, abs=0.05)
+    assert whole.coverage < 0.85
+    true_w = true_j / sum(end - begin for begin, end in read_ns)
+    assert whole.mean_w == pytest.approx(true_w, abs=0.15)  # what wasn't read isn't made up
+    assert_ordered(sampling.samples())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hang", [FakeJetson.stop, FakeJetson.stop_reading])
+def test_service_that_hangs_leaves_a_gap_and_is_read_again_after_it(
+    board: Boards, hang: Callable[[FakeJetson], None]
+) -> None:
+    jetson = board()
+    with meter(jetson) as sampling:
+        wait_for_more(sampling)
+        begin_ns = sampling.samples()[0].t_ns
+        hang(jetson)
+        time.sleep(1.5)
+        jetson.go_on()
+        wait_for_more(sampling, 5)
+        end_ns = sampling.samples()[-1].t_ns
+    power = mean_power(sampling.samples(), [(begin_ns, end_ns)], sampling.period_s)
+    assert power.gaps == 1
+    assert power.mean_w == pytest.approx(5.0)
+    assert not clients(jetson)
+
+
+@pytest.mark.slow
+def test_service_that_hangs_from_the_start_is_given_up(board: Boards) -> None:
+    jetson = board()
+    jetson.stop_reading()
+    began = time.monotonic()
+    with pytest.raises(PowerError, match=r"no .*sample") as caught, meter(jetson):
+        pass
+    assert caught.value.code == "no_sensor"
+    assert caught.value.hint
+    assert time.monotonic() - began < 15
+    assert not clients(jetson)
+
+
+@pytest.mark.slow
+def test_another_clients_interval_is_taken_over(board: Boards) -> None:
+    jetson = board()
+    with meter(jetson, 0.6) as owner:
+        with meter(jetson, 0.1) as sampling:
+            assert sampling.period_s == 0.6
+            wait_for_more(sampling, 4)
+            samples = sampling.samples()
+        power = mean_power(samples, [(samples[0].t_ns, samples[-1].t_ns)], sampling.period_s)
+        assert power.gaps == 0
+        wait_for_more(owner)  # undisturbed
+    assert owner.period_s == 0.6
+
+
+@pytest.mark.slow
+def test_service_of_another_version_is_refused_with_both_versions(board: Boards) -> None:
+    jetson = board(version="4.3.2")
+    began = time.monotonic()
+    with pytest.raises(PowerError, match=r"4\.3\.2.*7\.") as caught, meter(jetson):
+        pass
+    assert caught.value.code == "no_sensor"
+    assert time.monotonic() - began < 8
+    assert not clients(jetson)
+
+
+@pytest.mark.slow
+def test_service_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("jtop")
+    stale = tmp_path / "stale.sock"
+    with socket.socket(socket.AF_UNIX) as gone:
+        gone.bind(str(stale))
+    for path in (tmp_path / "none.sock", stale):
+        began = time.monotonic()
+        with pytest.raises(PowerError, match="not active") as caught:
+            JtopPowerMeter(PERIOD_S, str(path)).__enter__()
+        assert caught.value.code == "no_sensor"
+        assert "jtop" in caught.value.hint
+        assert time.monotonic() - began < 8
+
+
+def test_library_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jtop", None)
+    with pytest.raises(PowerError, match="not installed") as caught:
+        JtopPowerMeter().__enter__()
+    assert caught.value.code == "no_sensor"
+
+
+@pytest.mark.slow
+def test_sum_of_rails_is_named_by_them_and_never_a_total(board: Boards) -> None:
+    jetson = board("agx-orin")
+    jetson.rails["VDD_GPU_SOC"].set(6.0)
+    with meter(jetson) as sampling:
+        wait_for_more(sampling)
+        assert sampling.rail == "sum:VDDQ_VDD2_1V8AO+VDD_CPU_CV+VDD_GPU_SOC+VIN_SYS_5V0"
+        assert sampling.samples()[-1].power_w == pytest.approx(0.5 + 0.8 + 6.0 + 3.5)
+        jetson.rails["VDD_GPU_SOC"].vanish()
+        time.sleep(4 * PERIOD_S)
+        count = len(sampling.samples())
+        time.sleep(4 * PERIOD_S)
+        assert len(sampling.samples()) == count  # less than before is not the same sum
+    assert all(s.power_w > 10 for s in sampling.samples())
+
+
+@pytest.mark.slow
+def test_total_that_vanishes_is_a_gap_and_not_the_sum_of_the_others(board: Boards) -> None:
+    jetson = board()
+    rail = jetson.rails["VDD_IN"]
+    with meter(jetson) as sampling:
+        wait_for_more(sampling)
+        begin_ns = sampling.samples()[0].t_ns
+        rail.vanish()
+        time.sleep(8 * PERIOD_S)
+        rail.come_back()
+        wait_for_more(sampling)
+        end_ns = sampling.samples()[-1].t_ns
+    assert {s.power_w for s in sampling.samples()} == {5.0}
+    power = mean_power(sampling.samples(), [(begin_ns, end_ns)], sampling.period_s)
+    assert power.gaps == 1
+
+
+@pytest.mark.slow
+def test_whole_systems_rail_is_preferred_on_thor(board: Boards) -> None:
+    with meter(board("thor")) as sampling:
+        wait_for_more(sampling)
+    assert sampling.rail == "VIN"
+    assert sampling.samples()[-1].power_w == pytest.approx(30.0)
+
+
+@pytest.mark.slow
+def test_board_whose_sensors_are_all_unreadable_uses_no_zero_watts(board: Boards) -> None:
+    jetson = board()
+    for rail in jetson.rails.values():
+        rail.vanish()
+    with pytest.raises(PowerError, match="no power sensor") as caught, meter(jetson):
+        pass
+    assert caught.value.code == "no_sensor"
+
+
+@pytest.mark.slow
+def test_leaving_ends_every_process_even_while_one_is_being_started(
+    board: Boards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jetson = board()
+    sampling = meter(jetson)
+    starting, left = threading.Event(), threading.Event()
+    start = subprocess.Popen
+
+    def start_late(*args: object, **options: object) -> subprocess.Popen[bytes]:
+        starting.set()
+        left.wait(2.0)  # the meter is being left at this moment
+        return start(*args, **options)  # type: ignore[call-overload, no-any-return]
+
+    with sampling:
+        wait_for_more(sampling)
+        monkeypatch.setattr(subprocess, "Popen", start_late)
+        for client in clients(jetson):
+            client.kill()
+        assert starting.wait(10)
+        threading.Timer(0.3, left.set).start()
+    assert not clients(jetson)
+    assert not [t for t in threading.enumerate() if t.name.startswith("power")]
+
+
+@pytest.mark.slow
+def test_client_ends_with_its_parent_even_if_the_service_hangs(board: Boards) -> None:
+    jetson = board()
+    code = (
+        "import sys, time; from agent.adapters.power_jtop import JtopPowerMeter\n"
+        "with JtopPowerMeter(0.1, sys.argv[1]): print(flush=True); time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, jetson.socket], stdout=subprocess.PIPE)
+    with parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        jetson.stop()
+        wait_for(lambda: bool(clients(jetson)))
+        os.kill(parent.pid, signal.SIGKILL)
+    wait_for(lambda: not clients(jetson), 5)
+
+
+def assert_ordered(samples: tuple[PowerSample, ...]) -> None:
+    assert all(before.t_ns < after.t_ns for before, after in pairwise(samples))
+    assert all(math.isfinite(s.power_w) for s in samples)
