@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from math import isfinite
 from pathlib import Path
 
 from agent.core.errors import PowerError
@@ -24,12 +25,13 @@ class Ina3221PowerMeter(SampledMeter):
     Args:
         root: Where the file system begins.
         rail: A rail by name; empty for the total.
+        period_s: Time between reads.
 
     Raises:
         PowerError: "no_sensor" if there is no such sensor or rail.
     """
 
-    def __init__(self, root: str = "/", rail: str = "") -> None:
+    def __init__(self, root: str = "/", rail: str = "", period_s: float = _PERIOD_S) -> None:
         rails = find_rails(root)
         if not rails:
             raise PowerError("no INA3221 or INA238 in /sys/class/hwmon", code="no_sensor")
@@ -42,23 +44,34 @@ class Ina3221PowerMeter(SampledMeter):
             name, readers = total, [rails[total]]
         else:
             name, readers = "sum:" + "+".join(sorted(rails)), list(rails.values())
-        super().__init__("ina3221", name, _PERIOD_S, lambda: sum(read() for read in readers))
+        super().__init__("ina3221", name, period_s, lambda: sum(read() for read in readers))
 
 
 def find_rails(root: str = "/") -> dict[str, Reader]:
-    """Return a reader in W for each labelled rail of the board's power sensors."""
+    """Return a reader in W for each connected rail of the board's power sensors.
+
+    Source: Linux Documentation/hwmon/ina3221.rst and ina238.rst for the files and their units;
+    "NC" is what NVIDIA's device trees call a channel that is not connected.
+    """
     rails: dict[str, Reader] = {}
     for device in sorted(Path(root, "sys/class/hwmon").glob("hwmon*")):
         if _text(device / "name") not in _CHIPS:
             continue
-        for label in sorted(device.glob("in*_label")):
-            name, number = _text(label), label.name.removesuffix("_label").removeprefix("in")
-            if name and (device / f"curr{number}_input").exists():
-                rails[name] = _volts_times_amps(device, number)
-        if (device / "power1_input").exists():  # INA238 computes power itself, in uW
-            name = _text(device / "power1_label") or _text(device / "in1_label") or "VIN"
-            rails[name] = _microwatts(device / "power1_input")
+        for name, reader in _readers(device):
+            rails[f"{name} ({device.name})" if name in rails else name] = reader
     return rails
+
+
+def _readers(device: Path) -> Iterator[tuple[str, Reader]]:
+    if (device / "power1_input").exists():  # an INA238 computes power itself, in uW
+        name = _text(device / "power1_label") or _text(device / "in1_label") or "VIN"
+        yield name, _microwatts(device / "power1_input")
+        return
+    for label in sorted(device.glob("in*_label")):
+        name, number = _text(label), label.name.removesuffix("_label").removeprefix("in")
+        off = _text(device / f"in{number}_enable") == "0"
+        if name not in {"", "NC"} and not off and (device / f"curr{number}_input").exists():
+            yield name, _volts_times_amps(device, number)
 
 
 def _volts_times_amps(device: Path, number: str) -> Reader:
@@ -72,9 +85,12 @@ def _microwatts(path: Path) -> Reader:
 
 def _number(path: Path) -> float:
     try:
-        return float(path.read_text())
+        number = float(path.read_text())
     except (OSError, ValueError) as e:
         raise PowerError(f"{path}: {e}", code="gone") from e
+    if not isfinite(number):
+        raise PowerError(f"{path}: {number}", code="gone")
+    return number
 
 
 def _text(path: Path) -> str:

@@ -16,23 +16,32 @@ class RaplPowerMeter(SampledMeter):
 
     A counter gives energy, so each sample is the mean power since the one before.
 
+    Source: Linux Documentation/power/powercap/powercap.rst; counters in uJ, which begin anew
+    beyond max_energy_range_uj.
+
     Args:
         root: Where the file system begins.
+        period_s: Time between reads.
 
     Raises:
         PowerError: "no_sensor", or "not_allowed" where only root may read the counters.
     """
 
-    def __init__(self, root: str = "/") -> None:
-        zones = sorted(Path(root, "sys/class/powercap").glob("intel-rapl:[0-9]"))
+    def __init__(self, root: str = "/", period_s: float = _PERIOD_S) -> None:
+        zones = {
+            zone: name
+            for zone in sorted(Path(root, "sys/class/powercap").glob("intel-rapl:[0-9]"))
+            if (name := _name(zone)).startswith("package")  # "psys" holds the packages
+        }
         if not zones:
-            raise PowerError("no RAPL counter in /sys/class/powercap", code="no_sensor")
+            raise PowerError(
+                "no RAPL counter of a package in /sys/class/powercap", code="no_sensor"
+            )
         self._zones = [(zone, _number(zone / "max_energy_range_uj")) for zone in zones]
         self._before = [_number(zone / "energy_uj") for zone, _ in self._zones]
         self._at_ns = time.monotonic_ns()
-        names = "+".join(zone.joinpath("name").read_text().strip() for zone in zones)
-        time.sleep(_PERIOD_S)  # the first sample needs an interval
-        super().__init__("rapl", names, _PERIOD_S, self._watts)
+        time.sleep(period_s)  # the first sample needs an interval
+        super().__init__("rapl", "+".join(zones.values()), period_s, self._watts)
 
     def _watts(self) -> float:
         now = [_number(zone / "energy_uj") for zone, _ in self._zones]
@@ -44,6 +53,13 @@ class RaplPowerMeter(SampledMeter):
         seconds = (at_ns - self._at_ns) / 1e9
         self._before, self._at_ns = now, at_ns
         return spent_uj / 1e6 / seconds
+
+
+def _name(zone: Path) -> str:
+    try:
+        return (zone / "name").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _number(path: Path) -> int:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.energy import PowerSample
-from agent.core.errors import PowerError, RunnerError
+from agent.core.errors import RunnerError
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -78,26 +77,3 @@ class FakeRunner:
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         return {name: np.array(value) for name, value in self.function(self.bound[-1]).items()}
-
-
-@dataclass
-class FakePowerMeter:
-    """Samples `watts(time in ns)` of the fake clock every period, from its start."""
-
-    clock: FakeClock
-    watts: Callable[[int], float] = lambda _: 5.0
-    period_s: float = 0.1
-    broken: str = ""
-    source: str = "fake"
-    rail: str = "VDD_IN"
-
-    def __enter__(self) -> FakePowerMeter:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
-
-    def samples(self) -> list[PowerSample]:
-        if self.broken:
-            raise PowerError(self.broken)
-        step = int(self.period_s * 1e9)
-        return [PowerSample(t, self.watts(t)) for t in range(0, self.clock.now_ns + step, step)]

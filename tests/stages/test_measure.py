@@ -12,7 +12,8 @@ import pytest
 from agent.config import Measure
 from agent.core.lineage import Measurements
 from agent.stages.measure import measure
-from tests.fakes.runners import FakeClock, FakePowerMeter, FakeRunner
+from tests.fakes.power import FakePowerMeter
+from tests.fakes.runners import FakeClock, FakeRunner
 from tests.support.candidates import engine
 
 SETTINGS = Measure(warmup_s=1.0, duration_s=5.0, rounds=5, idle_s=2.0)
