@@ -10,8 +10,18 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from importlib import import_module
+from multiprocessing import ProcessError
+from multiprocessing.managers import RemoteError
 from typing import Any
+
+# Its reader thread hands on whatever went wrong in it.
+_FAILURES = (
+    OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ProcessError, RemoteError,
+)  # fmt: skip
+# jetson-stats 4.3.2 lists, and adds, what a USB-C supply could give; 7.2 doesn't any more.
+_NEGOTIATED = "ucsi-source-psy-"
 
 
 def main(period_s: float, socket: str) -> int:
@@ -44,16 +54,32 @@ def main(period_s: float, socket: str) -> int:
             if stats["uptime"] == last:
                 continue
             last = stats["uptime"]
-            total = stats["power"].get("tot", {})
-            rails = "+".join(sorted(stats["power"].get("rail", {})))
-            if not total.get("name") and not rails:  # its sum of nothing is 0 mW
+            rail, power_mw = _total(stats["power"])
+            if not rail:
                 say(error="jtop reads no power sensor on this board")
                 return 1
-            say(uptime_s=last, mw=total["power"], rail=total.get("name") or f"sum:{rails}")
-    except (jtop.JtopException, OSError, EOFError) as e:
-        reason = " ".join(str(e).split()) or type(e).__name__
+            say(uptime_s=last, mw=power_mw, rail=rail)
+    except (jtop.JtopException, *_FAILURES) as e:
+        words = " ".join(str(e).split())
+        reason = words if isinstance(e, jtop.JtopException) else f"{type(e).__name__}: {words}"
         say(error=reason, hint="systemctl status jtop; the user's group is jtop")
     return 1
+
+
+def _total(power: Mapping[str, Any]) -> tuple[str, int]:
+    """Return the rail that carries everything, or "sum:" and the rails added, and its mW.
+
+    The name is empty if no rail was read: jtop's own sum of nothing is 0 mW.
+    """
+    total = power.get("tot", {})
+    if total.get("name"):
+        return total["name"], total["power"]
+    rails = {
+        name: rail["power"]
+        for name, rail in sorted(power.get("rail", {}).items())
+        if not name.startswith(_NEGOTIATED)
+    }
+    return "sum:" + "+".join(rails) if rails else "", sum(rails.values())
 
 
 def _end_with_parent() -> None:

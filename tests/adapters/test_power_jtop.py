@@ -136,6 +136,24 @@ def test_service_that_hangs_leaves_a_gap_and_is_read_again_after_it(
 
 
 @pytest.mark.slow
+def test_service_that_dies_of_what_it_read_is_read_again_once_it_is_back(board: Boards) -> None:
+    """One reading without a number ends its sampling for good; the next client, the service."""
+    jetson = board()
+    with meter(jetson) as sampling:
+        wait_for_more(sampling)
+        begin_ns = sampling.samples()[0].t_ns
+        jetson.rails["VDD_IN"].empty()
+        wait_for(lambda: not jetson.alive)
+        jetson.rails["VDD_IN"].set(6.0)
+        jetson.start()  # as systemd does
+        wait_for_more(sampling)
+        samples = sampling.samples()
+    assert {s.power_w for s in samples} == {5.0, 6.0}
+    power = mean_power(samples, [(begin_ns, samples[-1].t_ns)], sampling.period_s)
+    assert power.gaps == 1
+
+
+@pytest.mark.slow
 def test_service_that_hangs_from_the_start_is_given_up(board: Boards) -> None:
     jetson = board()
     jetson.stop_reading()

@@ -91,6 +91,10 @@ class Rail:
         if self._watts:
             rewrite(self._watts, round(watts * 1e6))
 
+    def empty(self) -> None:
+        """Give no number for once, as a bus does that fails in the middle of a read."""
+        self._amps.write_bytes(b"")
+
     def vanish(self) -> None:
         """Make the sensor's files go, as a driver does that was unbound."""
         for path in (self.folder / f"in{self.number}_input", self._amps, self._watts):

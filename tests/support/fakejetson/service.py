@@ -8,6 +8,7 @@ and open the socket under `socket`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -87,9 +88,14 @@ class FakeJetson:
 
     def kill(self) -> None:
         """End all its processes as an out-of-memory kill would; the socket's file stays."""
-        if self._process is not None and self._process.poll() is None:
-            self._signal(signal.SIGKILL)
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._signal(signal.SIGKILL)
             self._process.wait()
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def stop(self) -> None:
         """Let it hang altogether: it doesn't even answer who connects."""
