@@ -154,6 +154,17 @@ def test_service_that_dies_of_what_it_read_is_read_again_once_it_is_back(board: 
 
 
 @pytest.mark.slow
+def test_client_that_hangs_is_replaced(board: Boards) -> None:
+    jetson = board()
+    with meter(jetson) as sampling:
+        wait_for_more(sampling)
+        (client,) = clients(jetson)
+        client.suspend()
+        wait_for_more(sampling)
+        assert client not in clients(jetson)
+
+
+@pytest.mark.slow
 def test_service_that_hangs_from_the_start_is_given_up(board: Boards) -> None:
     jetson = board()
     jetson.stop_reading()
@@ -172,7 +183,9 @@ def test_another_clients_interval_is_taken_over(board: Boards) -> None:
     with meter(jetson, 0.6) as owner:
         with meter(jetson, 0.1) as sampling:
             assert sampling.period_s == 0.6
+            first = clients(jetson)
             wait_for_more(sampling, 4)
+            assert clients(jetson) == first  # none was given up for being slow
             samples = sampling.samples()
         power = mean_power(samples, [(samples[0].t_ns, samples[-1].t_ns)], sampling.period_s)
         assert power.gaps == 0
