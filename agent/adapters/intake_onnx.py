@@ -16,7 +16,7 @@ from agent.core.errors import ModelError
 from agent.core.lineage import CleanModel, Digest, TensorSpec
 from agent.core.preprocess import InputSpec
 from agent.disk import disk_errors
-from agent.onnxqdq import node_macs
+from agent.graphs.compute import node_macs
 from agent.runtime_errors import ONNXRUNTIME_ERRORS
 
 OPSET = 17

@@ -15,22 +15,21 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.histogram import TensorHistogram
 from agent.core.lineage import Recipe
 from agent.disk import disk_errors
-from agent.onnxqdq import (
+from agent.graphs.compute import int8_share
+from agent.graphs.qdq import (
     SCHEMES,
     inferred,
-    int8_share,
     last_tensors,
     nodes_touching,
     quantized_tensors,
+    save,
     with_qdq,
 )
-from agent.onnxstatistics import Collector
+from agent.graphs.statistics import Collector
 from agent.ports import Progress
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
-
-_IR_VERSION = 10  # the newest that ONNX Runtime 1.23 and TensorRT 10.3 both read
 
 
 class OnnxQuantizer:
@@ -84,14 +83,10 @@ class OnnxQuantizer:
                 shutil.copyfile(model, target)
             return 0.0, ()
         if recipe.precision == "fp16":
-            _save(_half(model), target)
+            save(_half(model), target)
             return 0.0, ()
         if recipe.precision != "int8":
-            raise QuantizeError(
-                f"{recipe.precision} is not offered: finding the layers to keep in float by their"
-                " sensitivity is not part of this version",
-                code="not_offered",
-            )
+            raise QuantizeError(f"no precision is called {recipe.precision}", code="not_offered")
         if recipe.scheme not in SCHEMES:
             raise QuantizeError(f"no scheme is called {recipe.scheme}", code="not_offered")
         clean = inferred(model)
@@ -107,7 +102,7 @@ class OnnxQuantizer:
                 code="nothing_quantized",
                 hint="use fp32 or fp16 for this model",
             )
-        _save(placed, target)
+        save(placed, target)
         return share, kept
 
 
@@ -118,9 +113,3 @@ def _half(path: str) -> onnx.ModelProto:
         warnings.simplefilter("ignore", UserWarning)
         half: onnx.ModelProto = convert_float_to_float16(inferred(path), keep_io_types=True)
     return half
-
-
-def _save(model: onnx.ModelProto, target: str) -> None:
-    model.ir_version = min(model.ir_version, _IR_VERSION)
-    with disk_errors(Path(target).parent):
-        onnx.save(model, target)

@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agent.core.errors import RunnerError
 from agent.core.prediction import DeviceRates
-from agent.onnxqdq import inferred, node_macs, quantized_tensors, with_qdq
+from agent.graphs.compute import node_macs
+from agent.graphs.qdq import inferred, quantized_tensors, with_qdq
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 _WARM_UP = 5

@@ -15,8 +15,9 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.histogram import defect, merge
 from agent.core.lineage import CleanModel, Digest, Recipe, TensorSpec
 from agent.core.thresholds import range_of
-from agent.onnxqdq import inferred, int8_share
-from agent.onnxstatistics import histogram_of
+from agent.graphs.compute import int8_share
+from agent.graphs.qdq import inferred
+from agent.graphs.statistics import histogram_of
 from agent.stages.quantize import collect_statistics, load_statistics, quantize
 from tests.support import quant_graphs
 from tests.support.parts import missing_part

@@ -1,11 +1,11 @@
-"""Q/DQ in an ONNX graph: where each runtime wants it, and how much of the compute it reaches."""
+"""Q/DQ in an ONNX graph: where each runtime wants it."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,14 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantType, add_infer_metadata
 
 from agent.core.errors import QuantizeError
+from agent.disk import disk_errors
+from agent.graphs.compute import WEIGHTED
 
-_WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_MOVING = (
+    "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze",
+    "Transpose", "Unsqueeze",
+)  # fmt: skip
+_IR_VERSION = 10  # the newest that ONNX Runtime 1.23 and TensorRT 10.3 both read
 _SCALE = "_scale"  # QDQQuantizer names a tensor's scale TENSOR_scale
 
 
@@ -27,11 +33,13 @@ class Scheme:
     Attributes:
         activation: Integer type of activations; weights are int8, one scale per channel.
         operators: What is surrounded by Q/DQ.
+        between: True if what lies between weighted layers is quantized too.
         options: `extra_options` of ONNX Runtime's QDQQuantizer.
     """
 
     activation: Any
     operators: tuple[str, ...]
+    between: bool
     options: Mapping[str, object]
 
 
@@ -47,6 +55,7 @@ SCHEMES = {
             "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "Transpose",
             "Unsqueeze",
         ),
+        between=True,
         options={"WeightSymmetric": True},
     ),
     # TensorRT fuses Q/DQ on the inputs of weighted layers and moves it through the others by
@@ -54,12 +63,13 @@ SCHEMES = {
     # parser takes no int32 DequantizeLinear, so biases stay in float.
     "S8S8": Scheme(
         activation=QuantType.QInt8,
-        operators=_WEIGHTED,
+        operators=WEIGHTED,
+        between=False,
         options={
             "ActivationSymmetric": True,
             "WeightSymmetric": True,
             "QuantizeBias": False,
-            "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
+            "OpTypesToExcludeOutputQuantization": list(WEIGHTED),
         },
     ),
 }  # fmt: skip
@@ -97,7 +107,7 @@ def with_qdq(
     whole.CopyFrom(model)
     limits = {
         name: (np.float32(low), np.float32(high))
-        for name, (low, high) in _with_absorbed(model.graph, ranges).items()
+        for name, (low, high) in _with_neighbours(model.graph, ranges).items()
     }
     # Its own warnings concern tensors that it leaves out, which `int8_fraction` reports.
     logging.getLogger().addFilter(_is_ours)
@@ -142,7 +152,7 @@ def last_tensors(graph: onnx.GraphProto) -> set[str]:
     """
     found = {value.name for value in graph.output}
     for node in reversed(graph.node):
-        if node.op_type not in _WEIGHTED and not found.isdisjoint(node.output):
+        if node.op_type not in WEIGHTED and not found.isdisjoint(node.output):
             found.update(node.input)
     return found
 
@@ -156,64 +166,11 @@ def nodes_touching(graph: onnx.GraphProto, tensors: set[str]) -> tuple[str, ...]
     )
 
 
-def int8_share(quantized: onnx.ModelProto, clean: onnx.ModelProto) -> tuple[float, tuple[str, ...]]:
-    """Return the share of multiply-accumulates fed by integers, and the weighted nodes that aren't.
-
-    A node counts only if both its activation and its weight come from a DequantizeLinear.
-
-    Raises:
-        QuantizeError: "unknown_macs" if a shape is missing.
-    """
-    macs = {node.name: count for node, count in node_macs(clean)}
-    made = {
-        o
-        for node in quantized.graph.node
-        if node.op_type == "DequantizeLinear"
-        for o in node.output
-    }
-    integer = {
-        node.name
-        for node in quantized.graph.node
-        if node.name in macs and node.input[0] in made and node.input[1] in made
-    }
-    total = sum(macs.values())
-    share = sum(macs[name] for name in integer) / total if total else 0.0
-    return share, tuple(name for name in macs if name not in integer)
-
-
-def node_macs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:
-    """Yield every weighted node with its multiply-accumulates (He et al. count: no bias)."""
-    shapes = _shapes(model.graph)
-    for node in model.graph.node:
-        if node.op_type not in _WEIGHTED:
-            continue
-        try:
-            first, second = shapes[node.input[0]], shapes[node.input[1]]
-            result = shapes[node.output[0]]
-        except KeyError as e:
-            raise QuantizeError(
-                f"the shape of tensor {e.args[0]} at node {node.name} is unknown",
-                code="unknown_macs",
-            ) from e
-        if node.op_type == "Conv":  # weight (out, in / group, kernel...)
-            each = math.prod(second[1:])
-            yield node, math.prod(result) * each
-        elif node.op_type == "ConvTranspose":  # weight (in, out / group, kernel...)
-            yield node, math.prod(first) * math.prod(second[1:])
-        elif node.op_type == "Gemm":
-            transposed = any(a.name == "transA" and a.i for a in node.attribute)
-            yield node, math.prod(result) * first[0 if transposed else 1]
-        else:
-            yield node, math.prod(result) * first[-1]
-
-
-def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for value in (*graph.value_info, *graph.input, *graph.output):
-        sides = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in sides):
-            shapes[value.name] = tuple(d.dim_value for d in sides)
-    return shapes
+def save(model: onnx.ModelProto, target: str) -> None:
+    """Write a graph that every supported runtime reads."""
+    model.ir_version = min(model.ir_version, _IR_VERSION)
+    with disk_errors(Path(target).parent):
+        onnx.save(model, target)
 
 
 def _tensors(graph: onnx.GraphProto) -> tuple[str, ...]:
@@ -221,18 +178,23 @@ def _tensors(graph: onnx.GraphProto) -> tuple[str, ...]:
     return (*(value.name for value in graph.input), *made)
 
 
-def _with_absorbed(
+def _with_neighbours(
     graph: onnx.GraphProto, ranges: Mapping[str, tuple[float, float]]
 ) -> dict[str, tuple[float, float]]:
-    """Return ranges that also name the inputs of absorbed activations.
+    """Return ranges that also name what takes its values from a tensor that has one.
 
-    Under U8S8 a Relu or Clip disappears into its range, and QDQQuantizer then looks its
-    input up too, although nothing is made of that range.
+    QDQQuantizer gives both sides of an operator that only moves values one scale, so only one
+    side is in the statistics; and under U8S8 a Relu or Clip disappears into its range, but its
+    input is looked up too, although nothing is made of that range.
     """
     found = dict(ranges)
     for node in graph.node:
-        if node.op_type in ("Relu", "Clip") and node.output[0] in ranges:
-            found.setdefault(node.input[0], ranges[node.output[0]])
+        if node.op_type in _MOVING and node.input[0] in found:
+            for name in node.output:
+                found.setdefault(name, found[node.input[0]])
+    for node in reversed(graph.node):
+        if node.op_type in (*_MOVING, "Relu", "Clip") and node.output[0] in found:
+            found.setdefault(node.input[0], found[node.output[0]])
     return found
 
 
