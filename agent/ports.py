@@ -7,7 +7,7 @@ open is a context manager, and every failure is an error of `core.errors`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agent.core.command import Command
+    from agent.core.fidelity import Comparison
     from agent.core.frame import Frame
     from agent.core.histogram import TensorHistogram
     from agent.core.journal import (
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
         Row,
         Run,
     )
-    from agent.core.lineage import CleanModel, Digest, Engine, QuantizedModel, Recipe
+    from agent.core.lineage import CleanModel, Digest, Engine, Fidelity, QuantizedModel, Recipe
+    from agent.core.precision import Noise
     from agent.core.preprocess import InputSpec
 
     Tensors = Mapping[str, NDArray[Any]]
@@ -108,6 +110,40 @@ class Quantizer(Protocol):
         self, model: str, recipe: Recipe, ranges: Mapping[str, tuple[float, float]], target: str
     ) -> tuple[float, tuple[str, ...]]:
         """Write target from the clean model; return (int8_macs_fraction, nodes kept float)."""
+        ...
+
+
+class Rehearsal(Protocol):
+    """INT8 graphs of one model and scheme, tried on a few frames before anything is built."""
+
+    tensors: Mapping[str, frozenset[str]]
+    """Every activation that would be quantized, and the layers that ask for it."""
+
+    def layers(self) -> Mapping[str, tuple[str, int]]:
+        """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
+        ...
+
+    def weight_noise(self, layer: str) -> Noise:
+        """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
+        ...
+
+    def activation_noise(self, ranges: Mapping[str, tuple[float, float]]) -> Noise:
+        """Return the noise at the outputs if some activations alone are quantized."""
+        ...
+
+    def fidelity(
+        self,
+        ranges: Mapping[str, tuple[float, float]],
+        kept: Collection[str],
+        comparison: Comparison,
+    ) -> Fidelity | None:
+        """Return how near the whole graph is to FP32, or None where it holds no number."""
+        ...
+
+    def write(
+        self, ranges: Mapping[str, tuple[float, float]], kept: Collection[str], target: str
+    ) -> tuple[float, tuple[str, ...]]:
+        """Write the graph; return (int8_macs_fraction, nodes kept float)."""
         ...
 
 

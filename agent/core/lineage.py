@@ -134,7 +134,8 @@ class Recipe:
 
     Attributes:
         precision: fp32, fp16, int8 or int8-mixed.
-        calibrator: minmax, entropy, percentile or mse; None where nothing is calibrated.
+        calibrator: minmax, entropy, percentile or mse, or per-tensor for the best of them at
+            each tensor; None where nothing is calibrated.
         scheme: "S8S8" (TensorRT) or "U8S8" (ONNX Runtime on x86); None for float.
     """
 
@@ -144,12 +145,33 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """What one layer alone costs in INT8, weights and activations.
+
+    Attributes:
+        layer: The node.
+        operator: Its ONNX operator.
+        macs_fraction: Its share of the multiply-accumulates, 0..1.
+        sqnr_db: Of the worst output with this layer alone in INT8; None if nothing is lost.
+        kept_float: True if it was left in float.
+    """
+
+    layer: str
+    operator: str
+    macs_fraction: float
+    sqnr_db: float | None
+    kept_float: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class QuantizedModel:
     """`model.onnx` with its precision in the graph.
 
     Attributes:
         int8_macs_fraction: Share of the multiply-accumulates that run in INT8, 0..1.
         kept_float: Names of the compute nodes left in float on purpose.
+        sensitivity: The layers that cost most, worst first, where that was measured.
+        evaluations: How often a whole graph was evaluated to find it.
     """
 
     digest: Digest
@@ -158,6 +180,8 @@ class QuantizedModel:
     recipe: Recipe
     int8_macs_fraction: float
     kept_float: tuple[str, ...] = ()
+    sensitivity: tuple[LayerCost, ...] = ()
+    evaluations: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,246 @@
+"""INT8 as far as the fidelity limit lets it: which layers stay in float, found by trying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.errors import QuantizeError
+from agent.core.fidelity import Comparison
+from agent.core.histogram import TensorHistogram, defect
+from agent.core.lineage import (
+    CleanModel,
+    Digest,
+    Fidelity,
+    LayerCost,
+    QuantizedModel,
+    Recipe,
+    Statistics,
+)
+from agent.core.precision import (
+    LayerNoise,
+    Noise,
+    NoiseModel,
+    Plan,
+    TensorNoise,
+    best_range,
+    decibel,
+    find_plan,
+)
+from agent.core.thresholds import range_of
+from agent.ports import Progress, Rehearsal
+
+_CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
+_DEFAULT_SQNR_DB = 20.0
+_DEFAULT_AGREEMENT = 0.97
+_LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
+_MARGIN_DB = 0.5  # the frames that judge in the end are others than those that choose
+_MARGIN = 0.25  # of what may disagree
+_SHOWN = 10
+_NEGLIGIBLE = 0.2  # of the allowed noise, for all tensors together: no better range is looked for
+_ALIKE = 0.01  # ranges nearer than this are one
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What the graph must keep on the calibration frames; 0 for no limit.
+
+    Attributes:
+        sqnr_db: Of the worst output.
+        agreement: Of the task's metric.
+    """
+
+    sqnr_db: float
+    agreement: float
+
+    @classmethod
+    def of(cls, sqnr_db: float, agreement: float, has_metric: bool) -> Target:
+        """Return the limits, or where none is set what is usually asked of INT8."""
+        if sqnr_db or agreement:
+            return cls(sqnr_db=sqnr_db, agreement=agreement)
+        if has_metric:
+            return cls(sqnr_db=0.0, agreement=_DEFAULT_AGREEMENT)
+        return cls(sqnr_db=_DEFAULT_SQNR_DB, agreement=0.0)
+
+    def met(self, found: Fidelity) -> bool:
+        """Return True if the limits are kept with some margin."""
+        near = found.sqnr_db is None or found.sqnr_db >= self.sqnr_db + _MARGIN_DB
+        agreed = self.agreement + _MARGIN * (1 - self.agreement)
+        alike = found.agreement is None or found.agreement >= agreed
+        return (near or not self.sqnr_db) and (alike or not self.agreement)
+
+    def allowed(self, outputs: int) -> Noise:
+        """Return the noise per output that the limit allows, or a usual one."""
+        return (10 ** (-(self.sqnr_db or _DEFAULT_SQNR_DB) / 10),) * outputs
+
+    def __str__(self) -> str:
+        limits = [f"{self.sqnr_db:g} dB"] if self.sqnr_db else []
+        return " and ".join(
+            [*limits, *([f"agreement {self.agreement:g}"] if self.agreement else [])]
+        )
+
+
+def mixed(
+    model: CleanModel,
+    recipe: Recipe,
+    statistics: Statistics,
+    histograms: Sequence[TensorHistogram],
+    target: Target,
+    *,
+    digest: Digest,
+    work: str,
+    rehearse: Callable[[Mapping[str, Range]], Rehearsal],
+    comparison: Callable[[], Comparison],
+    progress: Progress,
+) -> QuantizedModel:
+    """Write work/model.onnx with as few layers in float as the target allows.
+
+    Args:
+        model: The clean model.
+        recipe: int8-mixed in a scheme.
+        statistics: Behind the histograms.
+        histograms: Of every tensor to quantize.
+        target: What must be kept.
+        digest: Identity of the result.
+        work: Directory to write into.
+        rehearse: Opens the rehearsal of the model, given a range for each sound tensor.
+        comparison: Makes a fresh comparison with FP32.
+        progress: Told after every trial.
+
+    Raises:
+        QuantizeError: "not_offered" if no set of layers meets the target with enough in INT8;
+            "no_range" if no tensor has a range.
+    """
+    options = _options(histograms, symmetric=recipe.scheme == "S8S8")
+    rehearsal = rehearse({name: spans["minmax"] for name, spans in options.items()})
+    noise_model, ranges = _measured(rehearsal, options, target, progress)
+    evaluated = 0
+
+    def holds(kept: frozenset[str]) -> bool:
+        nonlocal evaluated
+        evaluated += 1
+        progress(0, 0, f"trial {evaluated}: {len(kept)} of {len(noise_model.layers)} in float")
+        found = rehearsal.fidelity(ranges, kept, comparison())
+        return found is not None and target.met(found)
+
+    plan = find_plan(noise_model, holds, _LEAST_SHARE)
+    costs = _costs(noise_model, plan)
+    if plan is None:
+        worst = ", ".join(
+            f"{c.layer} ({c.sqnr_db:.1f} dB)" for c in costs[:3] if c.sqnr_db is not None
+        )
+        raise QuantizeError(
+            f"int8-mixed is not offered: with {_LEAST_SHARE:.0%} of the compute in INT8 the model "
+            f"still misses {target}; single layers cost most at {worst}",
+            code="not_offered",
+        )
+    share, kept = rehearsal.write(ranges, plan.kept, str(Path(work) / "model.onnx"))
+    return QuantizedModel(
+        digest=digest,
+        model=model.digest,
+        statistics=statistics.digest,
+        recipe=recipe,
+        int8_macs_fraction=share,
+        kept_float=kept,
+        sensitivity=costs,
+        evaluations=plan.evaluations,
+    )
+
+
+def _options(
+    histograms: Sequence[TensorHistogram], *, symmetric: bool
+) -> dict[str, dict[str, Range]]:
+    """Return for every sound tensor its range by each calibrator."""
+    found = {
+        histogram.name: {name: range_of(histogram, name, symmetric) for name in _CALIBRATORS}
+        for histogram in histograms
+        if not defect(histogram)
+    }
+    if not found:
+        raise QuantizeError("no tensor has a range", code="no_range")
+    return found
+
+
+def _measured(
+    rehearsal: Rehearsal,
+    options: Mapping[str, Mapping[str, Range]],
+    target: Target,
+    progress: Progress,
+) -> tuple[NoiseModel, dict[str, Range]]:
+    """Measure every place alone; return the noise model and the best range of each tensor."""
+    layers = rehearsal.layers()
+    places = _places(rehearsal.tensors)
+    total = len(layers) + len(places) * len(_CALIBRATORS)
+    done = 0
+
+    def told(noise: Noise, note: str) -> Noise:
+        nonlocal done
+        done += 1
+        progress(done, total, note)
+        return noise
+
+    weights = [
+        LayerNoise(
+            name=name,
+            operator=operator,
+            macs=macs,
+            noise=told(rehearsal.weight_noise(name), name),
+        )
+        for name, (operator, macs) in layers.items()
+    ]
+    allowed = target.allowed(len(weights[0].noise) if weights else 1)
+    ranges = {name: spans["minmax"] for name, spans in options.items()}
+    activations = []
+    negligible = _NEGLIGIBLE / max(len(places), 1)
+    for holders, names in places.items():
+        tried: dict[str, Noise] = {}
+        spans: dict[str, dict[str, Range]] = {}
+        for calibrator in _CALIBRATORS:
+            span = {name: options[name][calibrator] for name in names}
+            if any(_alike(span, other) for other in spans.values()):
+                continue
+            spans[calibrator] = span
+            noise = rehearsal.activation_noise(span)
+            tried[calibrator] = told(noise, names[0])
+            if all(n <= negligible * a for n, a in zip(noise, allowed, strict=True)):
+                break
+        done += len(_CALIBRATORS) - len(tried)
+        best = best_range(tried, allowed)
+        ranges |= spans[best]
+        activations.append(TensorNoise(name=names[0], noise=tried[best], holders=holders))
+    return NoiseModel(weights, activations, allowed), ranges
+
+
+def _places(tensors: Mapping[str, frozenset[str]]) -> dict[frozenset[str], list[str]]:
+    """Return the activations by the layers that hold them: these are quantized together."""
+    found: dict[frozenset[str], list[str]] = {}
+    for name, holders in tensors.items():
+        if holders:
+            found.setdefault(holders, []).append(name)
+    return found
+
+
+def _alike(spans: Mapping[str, Range], others: Mapping[str, Range]) -> bool:
+    return all(
+        abs(low - others[name][0]) + abs(high - others[name][1]) < _ALIKE * (high - low)
+        for name, (low, high) in spans.items()
+    )
+
+
+def _costs(model: NoiseModel, plan: Plan | None) -> tuple[LayerCost, ...]:
+    """Return the layers that cost most, worst first."""
+    total = sum(layer.macs for layer in model.layers.values()) or 1
+    costs = {name: decibel(model.cost(name)) for name in model.layers}
+    return tuple(
+        LayerCost(
+            layer=name,
+            operator=model.layers[name].operator,
+            macs_fraction=model.layers[name].macs / total,
+            sqnr_db=costs[name] if abs(costs[name]) < float("inf") else None,
+            kept_float=plan is not None and name in plan.kept,
+        )
+        for name in sorted(costs, key=costs.__getitem__)[:_SHOWN]
+    )
