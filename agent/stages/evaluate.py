@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agent.config import ModelTask
-from agent.core.agreement import UserMetric
 from agent.core.errors import RunnerError
 from agent.core.fidelity import Comparison
 from agent.core.lineage import Digest, Engine, Evaluation
@@ -31,9 +29,8 @@ def evaluate(
     make_runner: Callable[[], EngineRunner],
     make_baseline: Callable[[], EngineRunner],
     tensors: Callable[[], Iterable[Tensors]],
-    task: ModelTask,
+    comparison: Comparison,
     memory: Callable[[], int],
-    user_metric: UserMetric | None,
     progress: Progress,
 ) -> Evaluation:
     """Compare an engine with the FP32 baseline on held-out frames.
@@ -44,18 +41,16 @@ def evaluate(
         make_runner: Makes the engine's runner, not yet entered.
         make_baseline: Makes the baseline's runner.
         tensors: Returns the held-out inputs, from the first, each time it is called.
-        task: What the outputs mean.
+        comparison: Fresh; knows what the outputs mean.
         memory: Resident bytes of this process now. The first inputs are read before the engine
             is loaded, and the baseline after it has run, so the growth is the engine's and its
             runtime's; call in a fresh process.
-        user_metric: Where the task is `module:function`.
         progress: Told after every inference.
 
     Raises:
         RunnerError: "no_frames" if there are fewer held-out frames than the batch; other codes
             if the engine doesn't load or run, or its outputs can't be compared.
     """
-    comparison = Comparison(task.kind, user_metric)
     first = list(islice(tensors(), _MEMORY_RUNS))
     if not first:
         raise RunnerError(

@@ -26,6 +26,7 @@ from agent.core.lineage import (
 from agent.wiring.places import releases, store
 
 if TYPE_CHECKING:
+    from agent.core.fidelity import Comparison
     from agent.core.prediction import DeviceRates
     from agent.core.preprocess import InputSpec
     from agent.core.report import Report
@@ -246,6 +247,13 @@ def runner(config: Config, runtime: str, path: Path) -> EngineRunner:
     return OnnxruntimeRunner(str(path), config.runtime.threads)
 
 
+def comparison(config: Config) -> Comparison:
+    """Return a fresh comparison with FP32, which knows the model's task."""
+    from agent.core.fidelity import Comparison
+
+    return Comparison(config.model.task.kind, _user_metric(config.model.task.kind))
+
+
 def evaluate(
     config: Config,
     engines: tuple[Engine, Engine],
@@ -277,9 +285,8 @@ def evaluate(
         make_runner=make(engine),
         make_baseline=make(baseline),
         tensors=held_out,
-        task=config.model.task,
+        comparison=comparison(config),
         memory=lambda: int(process.memory_info().rss),
-        user_metric=_user_metric(config.model.task.kind),
         progress=progress,
     )
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agent.config import ModelTask
 from agent.core.errors import RunnerError
+from agent.core.fidelity import Comparison
 from agent.core.lineage import Digest, Evaluation
 from agent.stages.evaluate import check_release, evaluate
 from tests.fakes.runners import FakeClock, FakeRunner
@@ -58,9 +58,8 @@ def judge(runner, baseline, appetite, *, kind="generic", metric=None, **ports) -
         digest=Digest("d"),
         make_runner=lambda: runner,
         make_baseline=lambda: baseline,
-        task=ModelTask(kind=kind),
+        comparison=Comparison(kind, metric),
         memory=appetite,
-        user_metric=metric,
         **given | ports,
     )
 

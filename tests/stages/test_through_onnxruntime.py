@@ -13,7 +13,8 @@ from onnx import numpy_helper
 
 from agent.adapters.clock_system import SystemClock
 from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
-from agent.config import Measure, ModelTask
+from agent.config import Measure
+from agent.core.fidelity import Comparison
 from agent.core.lineage import Digest
 from agent.stages.evaluate import evaluate
 from agent.stages.measure import measure
@@ -48,9 +49,8 @@ def judge(path: str, baseline: str, inputs: list[dict[str, np.ndarray]], kind: s
         make_runner=lambda: OnnxruntimeRunner(path, 1),
         make_baseline=lambda: OnnxruntimeRunner(baseline, 1),
         tensors=lambda: iter(inputs),
-        task=ModelTask(kind=kind),
+        comparison=Comparison(kind),
         memory=lambda: process.memory_info().rss,
-        user_metric=None,
         progress=lambda *_: None,
     )
 
