@@ -1,12 +1,13 @@
 """How often an engine decides what the baseline decides, in the terms of the task.
 
-Each class takes one inference's outputs after the other and keeps only counts. The first output
-of the model is the one judged; models with several put their main one first.
+Each class takes one frame's outputs after the other and keeps only counts, a few per frame, so
+that frames can be drawn again for an interval. The first output of the model is the one judged;
+models with several put their main one first.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from array import array
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any, Protocol
@@ -15,24 +16,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
+from agent.core.resampling import Counts
 
 Outputs = Mapping[str, NDArray[Any]]
 UserMetric = Callable[[Outputs, Outputs], float]
-"""Called as metric(baseline outputs, engine outputs) per inference; 1 is full agreement."""
+"""Called as metric(baseline outputs, engine outputs) per frame; 1 is full agreement."""
+Metrics = dict[str, NDArray[np.float64]]
+"""Metrics by name, 0..1, shape (resamples,); the first is the one a limit is compared with."""
 
 _TOP = 5
 _CUTS = (0.5, 0.0)  # of probabilities, of logits
+_MOST_CLASSES = 4096  # in one map; more are no class ids
 
 
 class Agreement(Protocol):
-    """Accumulates over inferences."""
+    """Accumulates over frames."""
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
-        """Count one inference of the baseline and of the engine on the same input."""
+        """Count what the baseline and the engine made of the same frame."""
         ...
 
-    def result(self) -> dict[str, float]:
-        """Return metrics by name, 0..1; the first is the one that a limit is compared with."""
+    def metrics(self, counts: Counts) -> Metrics:
+        """Return the metrics of frames drawn so often each; see `Metrics`."""
         ...
 
 
@@ -65,43 +70,44 @@ class ClassificationAgreement:
     """
 
     def __init__(self) -> None:
-        self._rows = 0
-        self._same = dict.fromkeys(_CUTS, 0)
-        self._kept = 0
+        self._rows = array("q")  # per frame, as all below
+        self._same = {cut: array("q") for cut in _CUTS}
+        self._kept = array("q")
         self._probabilities = True
         self._top = False
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
-        """Count one inference; see `Agreement`."""
-        reference, found = (_rows(_main(outputs)) for outputs in (expected, seen))
-        self._rows += len(reference)
+        """Count one frame; see `Agreement`."""
+        reference, found = (rows(main(outputs)) for outputs in (expected, seen))
+        self._rows.append(len(reference))
         if reference.shape[1] == 1:
             self._add_single(reference[:, 0], found[:, 0])
             return
         same = int((reference.argmax(1) == found.argmax(1)).sum())
         for cut in _CUTS:
-            self._same[cut] += same
+            self._same[cut].append(same)
         if reference.shape[1] > _TOP:
             self._top = True
             best, others = (
                 np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :_TOP]
                 for scores in (reference, found)
             )
-            self._kept += int((best[:, :, None] == others[:, None, :]).sum())
+            self._kept.append(int((best[:, :, None] == others[:, None, :]).sum()))
 
     def _add_single(self, reference: NDArray[Any], found: NDArray[Any]) -> None:
         ids = reference.dtype.kind in "iub"
         self._probabilities &= _within_one(reference)
         for cut in _CUTS:
             same = reference == found if ids else (reference > cut) == (found > cut)
-            self._same[cut] += int(same.sum())
+            self._same[cut].append(int(same.sum()))
 
-    def result(self) -> dict[str, float]:
+    def metrics(self, counts: Counts) -> Metrics:
         """Return top1 and, where it says something, top5."""
+        all_rows = counts @ column(self._rows)
         cut = _CUTS[0] if self._probabilities else _CUTS[1]
-        found = {"top1": self._same[cut] / self._rows}
+        found = {"top1": counts @ column(self._same[cut]) / all_rows}
         if self._top:
-            found["top5"] = self._kept / (_TOP * self._rows)
+            found["top5"] = counts @ column(self._kept) / (_TOP * all_rows)
         return found
 
 
@@ -111,54 +117,75 @@ class SegmentationAgreement:
     Pixels are counted over all frames and the ratio is taken once, so a class that shows on few
     frames is not drowned by frames without it. Several channels are scores: the largest wins,
     and the mean is over the classes that either shows. One channel of integers holds class ids.
-    One channel of floats is a map of the foreground, whose union alone counts: probabilities (the baseline's never leave
-    0..1) are cut at 0.5, other values are logits and cut at 0. Where neither ever shows any
-    foreground they agree fully.
+    One channel of floats is a map of the foreground, whose union alone counts: probabilities
+    (the baseline's never leave 0..1) are cut at 0.5, other values are logits and cut at 0. Where
+    neither ever shows any foreground they agree fully.
 
     Source: Everingham et al., "The PASCAL Visual Object Classes Challenge" (IJCV 88, 2010).
     """
 
     def __init__(self) -> None:
-        self._both: dict[float, Counter[int]] = {cut: Counter() for cut in _CUTS}
-        self._either: dict[float, Counter[int]] = {cut: Counter() for cut in _CUTS}
+        self._cells = {cut: _Cells() for cut in _CUTS}
         self._probabilities = True
+        self._frame = 0
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
-        """Count one inference; see `Agreement`."""
-        reference, found = _main(expected), _main(seen)
+        """Count one frame; see `Agreement`.
+
+        Raises:
+            RunnerError: "outputs" if a map of class ids holds thousands of different ones.
+        """
+        reference, found = main(expected), main(seen)
         axis = _class_axis(reference.shape)
         if axis is not None:
-            self._count(_CUTS, reference.argmax(axis), found.argmax(axis))
+            self._cells[_CUTS[0]].add(self._frame, reference.argmax(axis), found.argmax(axis))
         elif reference.dtype.kind in "iub":
-            self._count(_CUTS, reference, found)
+            self._cells[_CUTS[0]].add(self._frame, reference, found)
         else:
             self._probabilities &= _within_one(reference)
             for cut in _CUTS:
-                self._count((cut,), reference > cut, found > cut, background=False)
+                self._cells[cut].add(self._frame, reference > cut, found > cut, background=False)
+        self._frame += 1
 
-    def _count(
-        self,
-        cuts: tuple[float, ...],
-        reference: NDArray[Any],
-        found: NDArray[Any],
-        background: bool = True,
+    def metrics(self, counts: Counts) -> Metrics:
+        """Return miou."""
+        cells = self._cells[_CUTS[0] if self._probabilities else _CUTS[1]]
+        return {"miou": np.array([cells.miou(row) for row in counts])}
+
+
+class _Cells:
+    """Pixels of each class on each frame, only where there are any."""
+
+    def __init__(self) -> None:
+        self._frame = array("q")
+        self._label = array("q")
+        self._both = array("q")
+        self._either = array("q")
+
+    def add(
+        self, frame: int, reference: NDArray[Any], found: NDArray[Any], background: bool = True
     ) -> None:
         both, one, other = (
             _histogram(labels) for labels in (reference[reference == found], reference, found)
         )
-        either = one + other - both
-        if not background:
-            del both[0], either[0]
-        for cut in cuts:
-            self._both[cut] += both
-            self._either[cut] += either
+        for label in sorted(one.keys() | other.keys()):
+            if label or background:
+                shared = both.get(label, 0)
+                self._frame.append(frame)
+                self._label.append(label)
+                self._both.append(shared)
+                self._either.append(one.get(label, 0) + other.get(label, 0) - shared)
 
-    def result(self) -> dict[str, float]:
-        """Return miou."""
-        cut = _CUTS[0] if self._probabilities else _CUTS[1]
-        either = self._either[cut]
-        ratios = [self._both[cut][label] / pixels for label, pixels in either.items()]
-        return {"miou": sum(ratios) / len(ratios) if ratios else 1.0}
+    def miou(self, times: NDArray[np.float64]) -> float:
+        """Return the mean over the classes that show on frames drawn so often each."""
+        if not self._frame:
+            return 1.0
+        _, label = np.unique(np.asarray(self._label), return_inverse=True)
+        weight = times[np.asarray(self._frame)]
+        both = np.bincount(label, weight * column(self._both))
+        either = np.bincount(label, weight * column(self._either))
+        shown = either > 0
+        return float((both[shown] / either[shown]).mean()) if shown.any() else 1.0
 
 
 class UserAgreement:
@@ -172,11 +199,10 @@ class UserAgreement:
     def __init__(self, name: str, metric: UserMetric) -> None:
         self._name = name
         self._metric = metric
-        self._sum = 0.0
-        self._count = 0
+        self._values = array("d")
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
-        """Count one inference; see `Agreement`.
+        """Count one frame; see `Agreement`.
 
         Raises:
             RunnerError: "user_metric" if the function returns anything but a number 0..1.
@@ -190,28 +216,33 @@ class UserAgreement:
                 code="user_metric",
                 hint="the function must return an agreement from 0 to 1, 1 is full agreement",
             )
-        self._sum += float(value)
-        self._count += 1
+        self._values.append(float(value))
 
-    def result(self) -> dict[str, float]:
+    def metrics(self, counts: Counts) -> Metrics:
         """Return the mean by the name of the function."""
-        return {self._name: self._sum / self._count}
+        return {self._name: counts @ column(self._values) / counts.sum(axis=1)}
 
 
-def _main(outputs: Outputs) -> NDArray[Any]:
+def main(outputs: Outputs) -> NDArray[Any]:
+    """Return the output that is judged: the first."""
     return next(iter(outputs.values()))
 
 
-def _within_one(values: NDArray[Any]) -> bool:
-    return bool(values.min() >= 0 and values.max() <= 1)
-
-
-def _rows(scores: NDArray[Any]) -> NDArray[Any]:
+def rows(scores: NDArray[Any]) -> NDArray[Any]:
     """Return shape (rows, classes): (1, 1000, 1, 1) is one row of 1000, (n, 1) n rows of one."""
     if scores.ndim < 2:
         return scores.reshape(1, -1)
     sizes = [size for size in scores.shape[1:] if size != 1]
     return scores.reshape(-1, sizes[-1] if sizes else 1)
+
+
+def column(values: array[int] | array[float]) -> NDArray[np.float64]:
+    """Return what was kept per frame as numbers to weigh."""
+    return np.asarray(values, np.float64)
+
+
+def _within_one(values: NDArray[Any]) -> bool:
+    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def _class_axis(shape: tuple[int, ...]) -> int | None:
@@ -228,6 +259,12 @@ def _class_axis(shape: tuple[int, ...]) -> int | None:
     return 1 if first <= last else 3
 
 
-def _histogram(labels: NDArray[Any]) -> Counter[int]:
+def _histogram(labels: NDArray[Any]) -> dict[int, int]:
     values, counts = np.unique(labels, return_counts=True)
-    return Counter(dict(zip(values.astype(int).tolist(), counts.tolist(), strict=True)))
+    if values.size > _MOST_CLASSES:
+        raise RunnerError(
+            f"a map holds {values.size} different class ids",
+            code="outputs",
+            hint='model.task.kind = "segmentation" needs scores or class ids as the first output',
+        )
+    return dict(zip(values.astype(int).tolist(), counts.tolist(), strict=True))

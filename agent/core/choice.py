@@ -6,9 +6,9 @@ Pure and numpy-free, because the daemon chooses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from agent.core.limits import Known, Violation, power_reason, told, violations
+from agent.core.limits import Known, Violation, doubts, power_reason, told, violations
 from agent.core.lineage import Candidate, Choice, Verdict
 
 _POWER_NOISE = 0.01
@@ -55,9 +55,9 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
         The choice, a verdict with reasons for every candidate, and the Pareto front over
         latency, energy where it is known, fidelity, memory and the objective. Nothing feasible
         is an answer: `infeasible` with the nearest miss. Ties inside the noise go to higher
-        fidelity, then to less memory; a number flagged throttled or unsteady wins only where
-        no other is feasible, and a candidate that another feasible one beats in everything
-        never does.
+        fidelity, if that differs beyond its own noise, then to less memory; a number flagged
+        throttled or unsteady wins only where no other is feasible, and a candidate that another
+        feasible one beats in everything never does.
     """
     ordered = sorted(candidates, key=lambda c: c.id)
     known = {c.id: k for c in ordered if (k := _known(c)) is not None}
@@ -73,6 +73,9 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
         for c in ordered
     }
     verdicts |= {k.id: _verdict(k, ties, objective, front) for k in feasible}
+    for k in feasible:
+        notes = tuple(f"note: {doubt}" for doubt in doubts(k, limits))
+        verdicts[k.id] = replace(verdicts[k.id], reasons=(*verdicts[k.id].reasons, *notes))
     return Choice(
         candidate=best.id,
         objective=objective,
@@ -144,10 +147,26 @@ def _ties(sound: Sequence[Known], objective: str) -> list[Known]:
     open_ = [k for k in sound if not any(_dominates(other, k, objective) for other in sound)]
     leader = min(open_, key=lambda k: (_sure(k, objective), k.id))
     reach = _interval(leader, objective)[1]
+    ties = [k for k in open_ if _interval(k, objective)[0] <= reach]
+    floor_db = _alike_db(ties)
     return sorted(
-        (k for k in open_ if _interval(k, objective)[0] <= reach),
-        key=lambda k: (-k.sqnr_db, k.evaluation.memory_mb, _size(k), _sure(k, objective), k.id),
+        ties,
+        key=lambda k: (
+            k.sqnr_db < floor_db,
+            k.evaluation.memory_mb,
+            _size(k),
+            -k.sqnr_db,
+            _sure(k, objective),
+            k.id,
+        ),
     )
+
+
+def _alike_db(ties: Sequence[Known]) -> float:
+    """Return the SQNR down to which candidates are not told apart from the most faithful one."""
+    most = max(ties, key=lambda k: (k.sqnr_db, k.id))
+    span = most.evaluation.fidelity.sqnr_db_ci95
+    return min(span[0], most.sqnr_db) if span else most.sqnr_db
 
 
 def _size(known: Known) -> int:
@@ -191,21 +210,24 @@ def _verdict(known: Known, ties: Sequence[Known], objective: str, front: Sequenc
     if known.flags and not best.flags and cheaper:
         reason = f"{words.better} {against}, but its numbers are doubtful"
     elif known in ties or cheaper:
-        reason = f"{words.equal} {against} inside the noise, and {best.id} {_merit(best, known)}"
+        merit = _merit(best, known, _alike_db(ties))
+        reason = f"{words.equal} {against} inside the noise, and {best.id} {merit}"
     else:
         reason = f"{words.worse} {against}"
     front_note = ("on the Pareto front",) if known.id in front else ()
     return Verdict(verdict="feasible", reasons=(reason, *known.flags, *front_note))
 
 
-def _merit(best: Known, known: Known) -> str:
+def _merit(best: Known, known: Known, floor_db: float) -> str:
     """Say by what a tie was broken, in the order of `_ties`."""
-    if best.sqnr_db > known.sqnr_db:
+    if known.sqnr_db < floor_db:
         return "is nearer to FP32"
     if best.evaluation.memory_mb < known.evaluation.memory_mb:
         return "needs less memory"
     if _size(best) < _size(known):
         return "is the smaller file"
+    if best.sqnr_db > known.sqnr_db:
+        return "is nearer to FP32, if only inside the noise"
     return "comes first"
 
 

@@ -2,54 +2,56 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.agreement import Outputs, UserMetric, agreement
+from agent.core.agreement import Outputs, UserMetric, agreement, column
 from agent.core.errors import RunnerError
 from agent.core.lineage import Fidelity
+from agent.core.resampling import Counts, agreement95, interval95, once
 
 _SILENT_DB = -300.0  # stands for minus infinity: the baseline is all zero and the engine is not
 
 
-@dataclass(slots=True)
 class _Sums:
-    """Over all elements of one output on all frames."""
+    """Over the elements of one output: signal and noise of each frame, the angle of all."""
 
-    signal: float = 0.0
-    noise: float = 0.0
-    dot: float = 0.0
-    other: float = 0.0
+    def __init__(self) -> None:
+        self._signal = array("d")
+        self._noise = array("d")
+        self._dot = 0.0
+        self._other = 0.0
 
     def add(self, reference: NDArray[np.float64], found: NDArray[np.float64]) -> None:
         difference = reference - found
-        self.signal += float(reference @ reference)
-        self.noise += float(difference @ difference)
-        self.dot += float(reference @ found)
-        self.other += float(found @ found)
+        self._signal.append(float(reference @ reference))
+        self._noise.append(float(difference @ difference))
+        self._dot += float(reference @ found)
+        self._other += float(found @ found)
 
-    def sqnr_db(self) -> float | None:
-        """Return 10 log10(signal / noise); None without any noise."""
-        if self.noise == 0.0:
-            return None
-        if self.signal == 0.0:
-            return _SILENT_DB
-        return float(10.0 * np.log10(self.signal / self.noise))
+    def sqnr_db(self, counts: Counts) -> NDArray[np.float64]:
+        """Return 10 log10(signal / noise) for each resample; infinite without any noise."""
+        signal, noise = counts @ column(self._signal), counts @ column(self._noise)
+        found = np.full(len(counts), np.inf)
+        found[noise > 0] = _SILENT_DB
+        heard = (noise > 0) & (signal > 0)
+        found[heard] = 10.0 * np.log10(signal[heard] / noise[heard])
+        return found
 
     def cosine(self) -> float:
         """Return the cosine of the angle between the outputs; 1 without any noise."""
-        if self.noise == 0.0:
+        if not any(self._noise):
             return 1.0
-        lengths = float(np.sqrt(self.signal) * np.sqrt(self.other))
-        return min(1.0, max(-1.0, self.dot / lengths)) if lengths else 0.0
+        lengths = float(np.sqrt(sum(self._signal)) * np.sqrt(self._other))
+        return min(1.0, max(-1.0, self._dot / lengths)) if lengths else 0.0
 
 
 class Comparison:
-    """Accumulates over frames; memory does not depend on their number.
+    """Accumulates over frames, of which a few numbers each are kept.
 
     Args:
         task: generic, classification, segmentation, detection or module:function.
@@ -61,6 +63,7 @@ class Comparison:
         self._sums: dict[str, _Sums] = {}
         self._identical = True
         self._frames = 0
+        self._parts = 0
 
     def add(self, baseline: Outputs, engine: Outputs, frames: int = 1) -> None:
         """Compare the outputs of one inference.
@@ -68,7 +71,8 @@ class Comparison:
         Args:
             baseline: The FP32 outputs by name, numbers of any shape and dtype.
             engine: The judged engine's, of the same names and shapes.
-            frames: Frames in the inference: its batch.
+            frames: Frames in the inference: its batch. They are told apart if they are the
+                first axis of every output, else they count as one.
 
         Raises:
             RunnerError: "not_finite" if outputs hold NaN or infinity; "baseline_not_finite" if
@@ -83,10 +87,19 @@ class Comparison:
             _check(name, expected, seen)
             if not np.array_equal(expected, seen):
                 self._identical = False
-            self._sums.setdefault(name, _Sums()).add(_flat(expected), _flat(seen))
-        if self._agreement is not None:
-            self._agreement.add(baseline, engine)
+        apart = all(values.ndim and len(values) == frames for values in baseline.values())
+        for index in range(frames if apart else 1):
+            part = slice(index, index + 1) if apart else ...
+            self._add({name: values[part] for name, values in baseline.items()},
+                      {name: engine[name][part] for name in baseline})  # fmt: skip
         self._frames += frames
+
+    def _add(self, expected: Outputs, seen: Outputs) -> None:
+        for name, values in expected.items():
+            self._sums.setdefault(name, _Sums()).add(_flat(values), _flat(seen[name]))
+        if self._agreement is not None:
+            self._agreement.add(expected, seen)
+        self._parts += 1
 
     def result(self) -> Fidelity:
         """Return what the frames so far say.
@@ -96,22 +109,51 @@ class Comparison:
         """
         if not self._frames:
             raise RunnerError("no held-out frame to compare on", code="no_frames")
-        sqnr_db = {name: sums.sqnr_db() for name, sums in self._sums.items()}
-        task = self._agreement.result() if self._agreement is not None else {}
+        all_once = once(self._parts)
+        sqnr_db = {name: float(sums.sqnr_db(all_once)[0]) for name, sums in self._sums.items()}
+        worst = min(sqnr_db.values())
+        task = self._task(all_once)
+        value = next(iter(task.values()), None)
         return Fidelity(
-            sqnr_db=_worst(sqnr_db),
+            sqnr_db=_finite(worst),
+            sqnr_db_ci95=None if self._identical else interval95(self._worst_db, self._parts),
             identical=self._identical,
             cosine=min(sums.cosine() for sums in self._sums.values()),
-            per_output_sqnr_db=sqnr_db,
+            per_output_sqnr_db={name: _finite(value) for name, value in sqnr_db.items()},
             task=task,
-            agreement=next(iter(task.values()), None),
+            agreement=value,
+            agreement_ci95=self._agreement_ci95(value),
             agreement_reason=self._reason,
             frames=self._frames,
         )
 
+    def _agreement_ci95(self, value: float | None) -> tuple[float, float] | None:
+        if value is None or self._identical:
+            return None
+        return agreement95(self._first, value, self._parts)
 
-def _worst(sqnr_db: Mapping[str, float | None]) -> float | None:
-    return min((value for value in sqnr_db.values() if value is not None), default=None)
+    def _task(self, counts: Counts) -> dict[str, float]:
+        if self._agreement is None:
+            return {}
+        return {name: float(values[0]) for name, values in self._agreement.metrics(counts).items()}
+
+    def _first(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the agreement of each resample."""
+        found: Mapping[str, NDArray[np.float64]] = (
+            self._agreement.metrics(counts) if self._agreement is not None else {}
+        )
+        return next(iter(found.values()))
+
+    def _worst_db(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the SQNR of the output that is worst in each resample."""
+        found: NDArray[np.float64] = np.min(
+            [sums.sqnr_db(counts) for sums in self._sums.values()], axis=0
+        )
+        return found
+
+
+def _finite(value: float) -> float | None:
+    return None if value == np.inf else value
 
 
 def _flat(values: NDArray[Any]) -> NDArray[np.float64]:

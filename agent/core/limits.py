@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
-from agent.core.lineage import Candidate, Evaluation, Measurement
+from agent.core.lineage import Candidate, Evaluation, Fidelity, Measurement
 
 _DIGITS = 4
 
@@ -85,6 +85,7 @@ class _Limit:
     value: Callable[[Known], float | None]
     at_least: bool = False
     missing: Callable[[Known], str] = power_reason
+    interval: Callable[[Fidelity], tuple[float, float] | None] = lambda _: None
 
 
 _LIMITS = (
@@ -93,9 +94,15 @@ _LIMITS = (
     _Limit("energy_j", "energy per frame", " J", lambda k: k.measurement.energy_j),
     _Limit("memory_mb", "memory", " MB", lambda k: k.evaluation.memory_mb),
     _Limit("fps", "throughput", " FPS", lambda k: k.measurement.throughput_fps, True),
-    _Limit("sqnr_db", "SQNR of the worst output", " dB", lambda k: k.sqnr_db, True),
-    _Limit("agreement", "agreement with FP32", "", lambda k: k.agreement, True, _agreement_reason),
-)
+    _Limit(
+        "sqnr_db", "SQNR of the worst output", " dB", lambda k: k.sqnr_db, True,
+        interval=lambda fidelity: fidelity.sqnr_db_ci95,
+    ),
+    _Limit(
+        "agreement", "agreement with FP32", "", lambda k: k.agreement, True, _agreement_reason,
+        interval=lambda fidelity: fidelity.agreement_ci95,
+    ),
+)  # fmt: skip
 
 
 def violations(known: Known, limits: Mapping[str, float]) -> tuple[Violation, ...]:
@@ -113,6 +120,38 @@ def violations(known: Known, limits: Mapping[str, float]) -> tuple[Violation, ..
     return tuple(found)
 
 
+def doubts(known: Known, limits: Mapping[str, float]) -> tuple[str, ...]:
+    """Return every limit that is kept, but that other frames like these might miss.
+
+    Args:
+        known: The candidate.
+        limits: By the names of the configuration; 0 or absent is no limit.
+    """
+    found = []
+    for limit in _LIMITS:
+        bound, value = limits.get(limit.key, 0.0), limit.value(known)
+        span = limit.interval(known.evaluation.fidelity)
+        if bound > 0.0 and value is not None and span and span[0] < bound <= value:
+            found.append(
+                f"{limit.words} {told(value, bound)}{limit.unit} keeps the limit of "
+                f"{bound:g}{limit.unit} by less than its noise ({_told_span(span, limit)})"
+            )
+    return tuple(found)
+
+
+def _within(known: Known, limit: _Limit, bound: float) -> str:
+    """Say so if other frames like these might keep a limit that is missed."""
+    span = limit.interval(known.evaluation.fidelity)
+    return (
+        f" by less than its noise ({_told_span(span, limit)})" if span and span[1] >= bound else ""
+    )
+
+
+def _told_span(span: tuple[float, float], limit: _Limit) -> str:
+    low, high = (f"{end:.{_DIGITS}g}" for end in span)
+    return f"95 % interval {low} to {high}{limit.unit}"
+
+
 def _broken(known: Known, limit: _Limit, bound: float) -> list[Violation]:
     value = limit.value(known)
     if value is None:
@@ -124,7 +163,7 @@ def _broken(known: Known, limit: _Limit, bound: float) -> list[Violation]:
     return [
         Violation(
             reason=f"{limit.words} {told(value, bound)}{limit.unit} is {side} "
-            f"the limit of {bound:g}{limit.unit}",
+            f"the limit of {bound:g}{limit.unit}{_within(known, limit, bound)}",
             excess=abs(value - bound) / bound,
             key=limit.key,
             bound=bound,

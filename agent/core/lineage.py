@@ -219,6 +219,9 @@ class Fidelity:
         agreement: The one task metric that `limits.agreement` is compared with.
         agreement_reason: Why there is none; empty where there is one.
         frames: Held-out frames behind these numbers.
+        sqnr_db_ci95: 95 % interval of the worst output's SQNR over frames; None with few frames
+            or identical outputs.
+        agreement_ci95: That of the agreement.
     """
 
     sqnr_db: float | None
@@ -229,6 +232,8 @@ class Fidelity:
     agreement: float | None
     frames: int
     agreement_reason: str = ""
+    sqnr_db_ci95: tuple[float, float] | None = None
+    agreement_ci95: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,15 +117,21 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FidelityFacts:
-    """How near the outputs are to FP32 on held-out frames; the limits judge SQNR and agreement."""
+    """How near the outputs are to FP32 on held-out frames; the limits judge SQNR and agreement.
+
+    The intervals are over frames like those; where one of a number is None, ci95_reason says why.
+    """
 
     sqnr_db: float | None
+    sqnr_db_ci95: tuple[float, float] | None
     sqnr_reason: str
     cosine: float
     per_output_sqnr_db: Mapping[str, float | None]
     task: Mapping[str, float]
     agreement: float | None
+    agreement_ci95: tuple[float, float] | None
     agreement_reason: str
+    ci95_reason: str
     frames: int
 
 
@@ -329,12 +335,15 @@ def _measured(one: Measurement, memory_mb: float | None) -> Measured:
 def _fidelity(one: Fidelity) -> FidelityFacts:
     return FidelityFacts(
         sqnr_db=one.sqnr_db,
+        sqnr_db_ci95=one.sqnr_db_ci95,
         sqnr_reason=_sqnr_reason(one),
         cosine=one.cosine,
         per_output_sqnr_db=one.per_output_sqnr_db,
         task=one.task,
         agreement=one.agreement,
+        agreement_ci95=one.agreement_ci95,
         agreement_reason=one.agreement_reason,
+        ci95_reason=_ci95_reason(one),
         frames=one.frames,
     )
 
@@ -343,3 +352,12 @@ def _sqnr_reason(one: Fidelity) -> str:
     if one.sqnr_db is not None:
         return ""
     return "identical to the baseline" if one.identical else "differs too little to be squared"
+
+
+def _ci95_reason(one: Fidelity) -> str:
+    pairs = ((one.sqnr_db, one.sqnr_db_ci95), (one.agreement, one.agreement_ci95))
+    if all(span is not None or value is None for value, span in pairs):
+        return ""
+    if one.identical:
+        return "identical to the baseline"
+    return f"{one.frames} held-out frames do not tell: too few, or hardly any of them differs"

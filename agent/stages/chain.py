@@ -198,7 +198,7 @@ class Chain:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-1", candidate.engine.digest, baseline.digest, calibration.digest, task
+            "evaluate-2", candidate.engine.digest, baseline.digest, calibration.digest, task
         )
         spec = {
             "engine": candidate.engine,

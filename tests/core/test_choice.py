@@ -380,3 +380,65 @@ def test_numbers_are_told_with_the_digits_they_need():
     assert told(12345.6, 12000) == "12346"
     assert told(1 / 3, 0) == "0.3333"
     assert told(2.0, 2.0) == "2"
+
+
+def with_spans(found, *, sqnr_db=None, agreement=None):
+    judged = found.evaluation
+    fidelity = replace(judged.fidelity, sqnr_db_ci95=sqnr_db, agreement_ci95=agreement)
+    return replace(found, evaluation=replace(judged, fidelity=fidelity))
+
+
+def test_a_fidelity_that_differs_only_inside_its_noise_decides_no_tie():
+    faithful = candidate("int8-mse", measurement(10.0), evaluation(30.0, memory_mb=100))
+    lean = candidate("int8-minmax", measurement(10.01), evaluation(29.0, memory_mb=50))
+    assert choose([faithful, lean], "latency", {}).candidate == "int8-mse"
+    unsure = with_spans(faithful, sqnr_db=(28.5, 31.0))
+    choice = choose([unsure, lean], "latency", {})
+    assert choice.candidate == "int8-minmax"
+    assert choice.verdicts["int8-mse"].reasons[0] == (
+        "as fast as int8-minmax (10 ms against 10.01 ms) inside the noise, "
+        "and int8-minmax needs less memory"
+    )
+    sure = with_spans(faithful, sqnr_db=(29.5, 31.0))
+    choice = choose([sure, lean], "latency", {})
+    assert choice.candidate == "int8-mse"
+    assert choice.verdicts["int8-minmax"].reasons[0].endswith("int8-mse is nearer to FP32")
+
+
+def test_inside_its_noise_fidelity_still_decides_before_the_name():
+    near = with_spans(
+        candidate("int8-mse", measurement(10.01), evaluation(30.0)), sqnr_db=(28.0, 32.0)
+    )
+    far = candidate("int8-a", measurement(10.0), evaluation(29.0))
+    choice = choose([near, far], "latency", {})
+    assert choice.candidate == "int8-mse"
+    assert (
+        choice.verdicts["int8-a"]
+        .reasons[0]
+        .endswith("int8-mse is nearer to FP32, if only inside the noise")
+    )
+
+
+def test_a_limit_inside_an_interval_judges_the_value_and_tells_of_the_doubt():
+    one = with_spans(
+        candidate("int8", measurement(5.0), evaluation(20.5, agreement=0.94)),
+        sqnr_db=(19.5, 21.25),
+        agreement=(0.91, 0.97),
+    )
+    kept = choose([one], "latency", {"sqnr_db": 20})
+    assert kept.candidate == "int8"
+    assert kept.verdicts["int8"].reasons[1:] == (
+        "note: SQNR of the worst output 20.5 dB keeps the limit of 20 dB by less than its noise "
+        "(95 % interval 19.5 to 21.25 dB)",
+    )
+    missed = choose([one], "latency", {"agreement": 0.95})
+    assert missed.verdicts["int8"].reasons == (
+        "agreement with FP32 0.94 is under the limit of 0.95 by less than its noise "
+        "(95 % interval 0.91 to 0.97)",
+    )
+    clear = choose([one], "latency", {"agreement": 0.9, "sqnr_db": 19})
+    assert len(clear.verdicts["int8"].reasons) == 1
+    hopeless = choose([one], "latency", {"agreement": 0.99})
+    assert hopeless.verdicts["int8"].reasons == (
+        "agreement with FP32 0.94 is under the limit of 0.99",
+    )

@@ -1,0 +1,113 @@
+"""How far a number from a few frames may be from what many such frames would give."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import isfinite, sqrt
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.float64]
+"""How often each frame was drawn, shape (resamples, frames)."""
+Statistic = Callable[[Counts], NDArray[np.float64]]
+"""Returns the number for each resample, shape (resamples,); NaN where it has none."""
+
+_RESAMPLES = 1000
+_AT_ONCE = 1_000_000  # counts in memory, 8 MB
+_SEED = 20240229  # the same frames give the same interval
+_LEAST = 8  # fewer frames than this do not show how much frames differ
+_Z95 = NormalDist().inv_cdf(0.975)
+
+
+def interval95(statistic: Statistic, frames: int) -> tuple[float, float] | None:
+    """Return the 95 % bootstrap interval of a number over frames.
+
+    How often a frame is drawn is all that matters, and that is multinomial. The percentiles are
+    taken further out where frames are few, else such intervals are too narrow. What the interval
+    tells of is frames like these: of the scene in the captured window, not of another day.
+
+    Args:
+        statistic: The number, given how often each frame counts.
+        frames: How many there are.
+
+    Returns:
+        None with fewer than 8 frames, where most resamples have no number, or where an end is
+        infinite.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; the
+        expanded percentile interval: Hesterberg, "What Teachers Should Know About the Bootstrap"
+        (The American Statistician 69, 2015).
+    """
+    if frames < _LEAST:
+        return None
+    values = np.concatenate([statistic(counts) for counts in _draws(frames)])
+    known = values[~np.isnan(values)]
+    if 2 * known.size < values.size:
+        return None
+    tail = _tail(frames)
+    low, high = np.quantile(known, (tail, 1 - tail), method="nearest")
+    return (float(low), float(high)) if isfinite(low) and isfinite(high) else None
+
+
+def share95(share: float, frames: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of the share of frames that agree, each a yes or no.
+
+    Args:
+        share: Seen, 0..1.
+        frames: How many there are; None is returned for fewer than 8.
+
+    Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference"
+        (JASA 22, 1927).
+    """
+    if frames < _LEAST:
+        return None
+    spread = _Z95**2 / frames
+    middle = (share + spread / 2) / (1 + spread)
+    half = sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
+    low, high = middle - half, middle + half
+    return (0.0 if share == 0 else max(low, 0.0), 1.0 if share == 1 else min(high, 1.0))
+
+
+def agreement95(statistic: Statistic, value: float, frames: int) -> tuple[float, float] | None:
+    """Return the 95 % interval of an agreement 0..1.
+
+    No resample of frames that all agree holds one that does not, so there the bootstrap is blind:
+    32 of 32 frames in full agreement are compatible with one in ten that is not. Full agreement
+    and none at all are therefore read as a share of frames.
+
+    Args:
+        statistic: As for `interval95`.
+        value: Of the frames as they are.
+        frames: How many there are.
+    """
+    if value in (0.0, 1.0):
+        return share95(value, frames)
+    found = interval95(statistic, frames)
+    return None if found is None else (min(found[0], value), max(found[1], value))
+
+
+def once(frames: int) -> Counts:
+    """Return the counts of one resample with every frame once: the frames as they are."""
+    return np.ones((1, frames))
+
+
+def _draws(frames: int) -> Iterator[Counts]:
+    source = np.random.default_rng(_SEED)
+    chances = np.full(frames, 1 / frames)
+    at_once = max(1, min(_RESAMPLES, _AT_ONCE // frames))
+    for begin in range(0, _RESAMPLES, at_once):
+        size = min(at_once, _RESAMPLES - begin)
+        yield source.multinomial(frames, chances, size).astype(np.float64)
+
+
+def _tail(frames: int) -> float:
+    """Return the percentile level of the lower end: 0.025 for very many frames, less for few.
+
+    Source: Hesterberg as above; Student's t from the normal quantile by the Cornish-Fisher
+        expansion, Abramowitz and Stegun 26.7.5.
+    """
+    n, z = frames - 1, _Z95
+    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    return NormalDist().cdf(-t * sqrt(frames / n))
