@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from cronsim import CronSim, CronSimError
 
-from agent.config.tables import CALIBRATORS, PRECISIONS, Config
+from agent.config.tables import CALIBRATORS, PRECISIONS, Config, Decode
 from agent.core.errors import ConfigError
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -18,6 +18,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.input.color": ("RGB", "BGR", "GRAY"),
     "model.input.dtype": ("float32", "float16", "uint8", "int8"),
     "model.input.resize": ("stretch", "letterbox"),
+    "model.task.decode.kind": ("", "boxes", "centers", "yolo"),
+    "model.task.decode.format": ("xyxy", "cxcywh"),
+    "model.task.decode.size": ("cells", "log", "pixels"),
+    "model.task.decode.order": ("xy", "yx"),
     "calibration.keep": ("frames", "stats"),
     "search.precisions": PRECISIONS,
     "search.calibrators": CALIBRATORS,
@@ -32,6 +36,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "camera.fps": (0.01, 1000),
     "model.input.width": (0, 16384),
     "model.input.height": (0, 16384),
+    "model.task.decode.stride": (1, 1024),
+    "model.task.decode.threshold": (0, 1),
+    "model.task.decode.overlap": (0, 1),
     "calibration.frames": (1, 100_000),
     "calibration.holdout": (1, 100_000),
     "calibration.window_s": (0.1, 86_400),
@@ -57,6 +64,18 @@ _RANGES: dict[str, tuple[float, float]] = {
     "drift.agreement_below": (0, 1),
     "storage.max_mb": (16, 1e8),
 }
+_DECODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "": ((), ("stride", "threshold", "overlap")),
+    "boxes": (
+        ("boxes", "scores"),
+        ("labels", "format", "logits", "background", "threshold", "overlap"),
+    ),
+    "centers": (
+        ("scores", "sizes"),
+        ("offsets", "size", "order", "stride", "logits", "threshold", "overlap"),
+    ),
+    "yolo": ((), ("boxes", "logits", "objectness", "threshold", "overlap")),
+}  # kind: the keys it needs, the other ones it reads
 _TASKS = ("generic", "classification", "segmentation", "detection")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -155,16 +174,45 @@ def _check_model(config: Config) -> None:
             f'model.task.kind = "{model.task.kind}" is not known',
             hint="allowed: " + ", ".join(_TASKS) + ', or "module:function"',
         )
+    _check_decode(model.task.kind, model.task.decode)
     if config.limits.agreement and model.task.kind == "generic":
         raise ConfigError(
             "limits.agreement needs a task metric, but model.task.kind is generic",
             hint="set model.task.kind, or use limits.sqnr_db",
+        )
+    if config.limits.agreement and model.task.kind == "detection" and not model.task.decode.kind:
+        raise ConfigError(
+            "limits.agreement needs boxes, but model.task.decode does not say how to get them",
+            hint="set model.task.decode.kind, or use limits.sqnr_db",
         )
     if 0 in model.input.std:
         raise ConfigError("model.input.std must not contain 0")
     for key in ("mean", "std"):
         if len(getattr(model.input, key)) not in {1, 3}:
             raise ConfigError(f"model.input.{key} needs 1 or 3 values")
+
+
+def _check_decode(task: str, decode: Decode) -> None:
+    if decode.kind and task != "detection":
+        raise ConfigError(
+            f'model.task.decode is for kind = "detection", but model.task.kind is "{task}"'
+        )
+    needed, read = _DECODES[decode.kind]
+    for key in needed:
+        if not getattr(decode, key):
+            raise ConfigError(
+                f'model.task.decode.{key} is empty, but kind = "{decode.kind}" needs it',
+                hint="the name of an output of the model",
+            )
+    default = Decode()
+    for key in decode.__struct_fields__:
+        idle = key not in {"kind", *needed, *read}
+        if idle and getattr(decode, key) != getattr(default, key):
+            keys = ", ".join((*needed, *read))
+            raise ConfigError(
+                f'model.task.decode.{key} means nothing with kind = "{decode.kind}"',
+                hint=f"it reads {keys}" if decode.kind else "set model.task.decode.kind",
+            )
 
 
 def _each(value: Any) -> tuple[Any, ...]:

@@ -43,11 +43,32 @@ class ModelInput(_Table, frozen=True):
     resize: str = "stretch"
 
 
+class Decode(_Table, frozen=True):
+    """How a detector's outputs become boxes; see `core.box_decoding.Decoding`."""
+
+    kind: str = ""
+    boxes: str = ""
+    scores: str = ""
+    labels: str = ""
+    sizes: str = ""
+    offsets: str = ""
+    format: str = "xyxy"
+    size: str = "cells"
+    order: str = "xy"
+    stride: int = 4
+    logits: bool = False
+    background: bool = False
+    objectness: bool = False
+    threshold: float = 0.25
+    overlap: float = 0.45
+
+
 class ModelTask(_Table, frozen=True):
     """What the outputs mean, so that fidelity can be told in the task's own metric."""
 
     kind: str = "generic"
     labels: str = ""
+    decode: Decode = Decode()
 
 
 class Model(_Table, frozen=True):

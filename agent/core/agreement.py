@@ -8,22 +8,20 @@ models with several put their main one first.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.average_precision import DetectionAgreement
+from agent.core.box_decoding import Decoding, Outputs
 from agent.core.errors import RunnerError
-from agent.core.resampling import Counts
+from agent.core.resampling import Counts, once
 
-Outputs = Mapping[str, NDArray[Any]]
 UserMetric = Callable[[Outputs, Outputs], float]
 """Called as metric(baseline outputs, engine outputs) per frame; 1 is full agreement."""
-Metrics = dict[str, NDArray[np.float64]]
-"""Metrics by name, 0..1, shape (resamples,); the first is the one a limit is compared with."""
-
 _TOP = 5
 _CUTS = (0.5, 0.0)  # of probabilities, of logits
 _MOST_CLASSES = 4096  # in one map; more are no class ids
@@ -36,17 +34,24 @@ class Agreement(Protocol):
         """Count what the baseline and the engine made of the same frame."""
         ...
 
-    def metrics(self, counts: Counts) -> Metrics:
-        """Return the metrics of frames drawn so often each; see `Metrics`."""
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the metric that a limit is compared with, 0..1, for each resample of frames."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Return metrics by name, 0..1, of all frames once; the first is that of `value`."""
         ...
 
 
-def agreement(task: str, user_metric: UserMetric | None) -> tuple[Agreement | None, str]:
-    """Return what judges a task, or None and why nothing does.
+def agreement(
+    task: str, user_metric: UserMetric | None, decoding: Decoding | None
+) -> tuple[Agreement | None, str]:
+    """Return what judges a task, or None, and why there is no metric if there is none.
 
     Args:
         task: generic, classification, segmentation, detection or module:function.
         user_metric: The function that `module:function` named.
+        decoding: How a detector's outputs become boxes, if that is known.
     """
     if user_metric is not None:
         return UserAgreement(task, user_metric), ""
@@ -54,9 +59,14 @@ def agreement(task: str, user_metric: UserMetric | None) -> tuple[Agreement | No
         return ClassificationAgreement(), ""
     if task == "segmentation":
         return SegmentationAgreement(), ""
-    if task == "detection":
-        return None, "the model card does not say how boxes are decoded from the outputs"
-    return None, f"a {task} task has no agreement metric"
+    if task != "detection":
+        return None, f"a {task} task has no agreement metric"
+    if decoding is None:
+        return None, "model.task.decode does not say how the outputs become boxes"
+    return DetectionAgreement(decoding), (
+        f"the FP32 baseline detects nothing with a score of {decoding.threshold:g} on any "
+        "held-out frame"
+    )
 
 
 class ClassificationAgreement:
@@ -101,13 +111,17 @@ class ClassificationAgreement:
             same = reference == found if ids else (reference > cut) == (found > cut)
             self._same[cut].append(int(same.sum()))
 
-    def metrics(self, counts: Counts) -> Metrics:
-        """Return top1 and, where it says something, top5."""
-        all_rows = counts @ column(self._rows)
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the share of rows with the same class first."""
         cut = _CUTS[0] if self._probabilities else _CUTS[1]
-        found = {"top1": counts @ column(self._same[cut]) / all_rows}
+        return ratio(counts, self._same[cut], self._rows)
+
+    def metrics(self) -> dict[str, float]:
+        """Return top1 and, where it says something, top5."""
+        all_once = once(len(self._rows))
+        found = {"top1": float(self.value(all_once)[0])}
         if self._top:
-            found["top5"] = counts @ column(self._kept) / (_TOP * all_rows)
+            found["top5"] = float(ratio(all_once, self._kept, self._rows)[0]) / _TOP
         return found
 
 
@@ -147,10 +161,14 @@ class SegmentationAgreement:
                 self._cells[cut].add(self._frame, reference > cut, found > cut, background=False)
         self._frame += 1
 
-    def metrics(self, counts: Counts) -> Metrics:
-        """Return miou."""
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the mean intersection over union."""
         cells = self._cells[_CUTS[0] if self._probabilities else _CUTS[1]]
-        return {"miou": np.array([cells.miou(row) for row in counts])}
+        return np.array([cells.miou(times) for times in counts])
+
+    def metrics(self) -> dict[str, float]:
+        """Return miou."""
+        return {"miou": float(self.value(once(self._frame))[0])}
 
 
 class _Cells:
@@ -218,9 +236,14 @@ class UserAgreement:
             )
         self._values.append(float(value))
 
-    def metrics(self, counts: Counts) -> Metrics:
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the mean."""
+        found: NDArray[np.float64] = counts @ column(self._values) / counts.sum(axis=1)
+        return found
+
+    def metrics(self) -> dict[str, float]:
         """Return the mean by the name of the function."""
-        return {self._name: counts @ column(self._values) / counts.sum(axis=1)}
+        return {self._name: float(self.value(once(len(self._values)))[0])}
 
 
 def main(outputs: Outputs) -> NDArray[Any]:
@@ -239,6 +262,12 @@ def rows(scores: NDArray[Any]) -> NDArray[Any]:
 def column(values: array[int] | array[float]) -> NDArray[np.float64]:
     """Return what was kept per frame as numbers to weigh."""
     return np.asarray(values, np.float64)
+
+
+def ratio(counts: Counts, part: array[int], whole: array[int]) -> NDArray[np.float64]:
+    """Return the share of a whole that was counted per frame, for each resample."""
+    found: NDArray[np.float64] = counts @ column(part) / (counts @ column(whole))
+    return found
 
 
 def _within_one(values: NDArray[Any]) -> bool:

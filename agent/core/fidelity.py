@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.agreement import Outputs, UserMetric, agreement, column
+from agent.core.agreement import UserMetric, agreement, column
+from agent.core.box_decoding import Decoding, Outputs
 from agent.core.errors import RunnerError
 from agent.core.lineage import Fidelity
 from agent.core.resampling import Counts, agreement95, interval95, once
@@ -56,10 +56,16 @@ class Comparison:
     Args:
         task: generic, classification, segmentation, detection or module:function.
         user_metric: The function that `module:function` named.
+        decoding: How a detector's outputs become boxes, if that is known.
     """
 
-    def __init__(self, task: str, user_metric: UserMetric | None = None) -> None:
-        self._agreement, self._reason = agreement(task, user_metric)
+    def __init__(
+        self,
+        task: str,
+        user_metric: UserMetric | None = None,
+        decoding: Decoding | None = None,
+    ) -> None:
+        self._agreement, self._reason = agreement(task, user_metric, decoding)
         self._sums: dict[str, _Sums] = {}
         self._identical = True
         self._frames = 0
@@ -77,6 +83,7 @@ class Comparison:
         Raises:
             RunnerError: "not_finite" if outputs hold NaN or infinity; "baseline_not_finite" if
                 the baseline's do; "outputs" if names or shapes differ, or nothing is in them.
+            ConfigError: "decode" if the outputs are not what the decoding says.
         """
         if not baseline:
             raise RunnerError("the model has no output to compare", code="outputs")
@@ -112,7 +119,7 @@ class Comparison:
         all_once = once(self._parts)
         sqnr_db = {name: float(sums.sqnr_db(all_once)[0]) for name, sums in self._sums.items()}
         worst = min(sqnr_db.values())
-        task = self._task(all_once)
+        task = self._agreement.metrics() if self._agreement is not None else {}
         value = next(iter(task.values()), None)
         return Fidelity(
             sqnr_db=_finite(worst),
@@ -123,26 +130,14 @@ class Comparison:
             task=task,
             agreement=value,
             agreement_ci95=self._agreement_ci95(value),
-            agreement_reason=self._reason,
+            agreement_reason=self._reason if value is None else "",
             frames=self._frames,
         )
 
     def _agreement_ci95(self, value: float | None) -> tuple[float, float] | None:
-        if value is None or self._identical:
+        if self._agreement is None or value is None or self._identical:
             return None
-        return agreement95(self._first, value, self._parts)
-
-    def _task(self, counts: Counts) -> dict[str, float]:
-        if self._agreement is None:
-            return {}
-        return {name: float(values[0]) for name, values in self._agreement.metrics(counts).items()}
-
-    def _first(self, counts: Counts) -> NDArray[np.float64]:
-        """Return the agreement of each resample."""
-        found: Mapping[str, NDArray[np.float64]] = (
-            self._agreement.metrics(counts) if self._agreement is not None else {}
-        )
-        return next(iter(found.values()))
+        return agreement95(self._agreement.value, value, self._parts)
 
     def _worst_db(self, counts: Counts) -> NDArray[np.float64]:
         """Return the SQNR of the output that is worst in each resample."""

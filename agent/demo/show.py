@@ -36,6 +36,19 @@ width = 640
 height = 480
 color = "RGB"
 
+[model.task]
+kind = "detection"
+
+[model.task.decode]
+kind = "centers"
+scores = "537"
+sizes = "538"
+offsets = "539"
+size = "log"
+order = "yx"
+threshold = 0.2
+overlap = 0.3
+
 [calibration]
 frames = 32
 holdout = 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,10 +22,10 @@ from agent.core.lineage import (
     Recipe,
     Statistics,
 )
+from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
 
 if TYPE_CHECKING:
-    from agent.core.fidelity import Comparison
     from agent.core.prediction import DeviceRates
     from agent.core.preprocess import InputSpec
     from agent.core.report import Report
@@ -247,13 +246,6 @@ def runner(config: Config, runtime: str, path: Path) -> EngineRunner:
     return OnnxruntimeRunner(str(path), config.runtime.threads)
 
 
-def comparison(config: Config) -> Comparison:
-    """Return a fresh comparison with FP32, which knows the model's task."""
-    from agent.core.fidelity import Comparison
-
-    return Comparison(config.model.task.kind, _user_metric(config.model.task.kind))
-
-
 def evaluate(
     config: Config,
     engines: tuple[Engine, Engine],
@@ -358,21 +350,6 @@ def power_source(config: Config) -> tuple[str, str]:
     with ExitStack() as stack:
         meter, reason = _power_meter(config, stack)
         return (f"{meter.source}, rail {meter.rail}" if meter else ""), reason
-
-
-def _user_metric(kind: str) -> Callable[..., float] | None:
-    """Load `module:function` where the task names one."""
-    if ":" not in kind:
-        return None
-    module, function = kind.split(":")
-    try:
-        found: Callable[..., float] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as e:
-        raise ConfigError(
-            f'model.task.kind = "{kind}": {e}',
-            hint="the module must be importable by the Python that runs quantd",
-        ) from e
-    return found
 
 
 def _power_meter(config: Config, stack: ExitStack) -> tuple[PowerMeter | None, str]:

@@ -100,7 +100,9 @@ def test_a_card_is_merged_under_the_model(card, tmp_path):
     loaded, origin = config.load_with_origin(file)
     stated = tomllib.loads(card.read_text())
     found = plain(loaded)["model"]
-    assert found["task"] == {"labels": ""} | stated["task"]
+    default = plain(config.Config())["model"]["task"]
+    decode = default["decode"] | stated["task"].get("decode", {})
+    assert found["task"] == default | stated["task"] | {"decode": decode}
     assert loaded.model.input.width == 32
     assert origin["model.input.width"] == str(file)
     assert origin["model.task.kind"] == str(card)

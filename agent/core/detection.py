@@ -1,0 +1,83 @@
+"""Boxes with scores and classes: how much two overlap, and which of several are one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """What a detector found on one frame.
+
+    Attributes:
+        boxes: Shape (n, 4), float64: left, top, right, bottom in any unit.
+        scores: Shape (n,), float64.
+        labels: Shape (n,), int64: class ids.
+    """
+
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def pick(self, which: NDArray[np.intp]) -> Detections:
+        """Return those at the indices, in their order."""
+        return Detections(self.boxes[which], self.scores[which], self.labels[which])
+
+
+def overlaps(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return intersection over union of boxes (n, 4) and others (m, 4), shape (n, m).
+
+    Source: the Jaccard index as in Everingham et al., "The PASCAL Visual Object Classes
+        Challenge" (IJCV 88, 2010), section 4.2. A picture's pixels are not counted, so boxes in
+        shares of the picture, or with x and y swapped, give the same.
+    """
+    corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    opposite = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    shared = np.clip(opposite - corner, 0.0, None).prod(axis=2)
+    union = _areas(boxes)[:, None] + _areas(others)[None, :] - shared
+    share: NDArray[np.float64] = np.divide(
+        shared, union, out=np.zeros_like(shared), where=union > 0
+    )
+    return share
+
+
+def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    areas: NDArray[np.float64] = np.clip(boxes[:, 2:] - boxes[:, :2], 0.0, None).prod(axis=1)
+    return areas
+
+
+def suppress(found: Detections, overlap: float, most: int) -> Detections:
+    """Return the best detections, of which no two of a class overlap by more than `overlap`.
+
+    Greedy non-maximum suppression: the best one stays and those like it go, then the next best
+    one of what is left. Exact, and the order of what comes in does not matter: equal scores are
+    taken in the order of their classes and boxes.
+
+    Args:
+        found: Any.
+        overlap: Intersection over union, 0..1; 1 suppresses nothing.
+        most: At most this many stay.
+
+    Source: Felzenszwalb et al., "Object Detection with Discriminatively Trained Part-Based
+        Models" (PAMI 32, 2010), section 7.2.
+    """
+    order = np.lexsort((*found.boxes.T[::-1], found.labels, -found.scores))
+    ranked = found.pick(order)
+    if overlap >= 1.0:
+        return ranked.pick(np.arange(min(most, len(ranked))))
+    left = np.ones(len(ranked), bool)
+    kept: list[int] = []
+    while left.any() and len(kept) < most:
+        best = int(left.argmax())
+        kept.append(best)
+        left[best] = False
+        others = np.flatnonzero(left & (ranked.labels == ranked.labels[best]))
+        alike = overlaps(ranked.boxes[best : best + 1], ranked.boxes[others])[0] > overlap
+        left[others[alike]] = False
+    return ranked.pick(np.array(kept, np.intp))
