@@ -44,10 +44,13 @@ class ImagesCamera(PacedCamera):
         if not names:
             raise CameraError(f"{uri}: holds no .jpg or .png file", code="unreachable")
         self._files = tuple(folder / name for name in names)
-        super().__init__(uri, fps, self._at)
+        super().__init__(uri, fps, self._at, name=lambda sequence: self._file(sequence).name)
+
+    def _file(self, sequence: int) -> Path:
+        return self._files[sequence % len(self._files)]
 
     def _at(self, sequence: int) -> NDArray[np.uint8]:
-        file = self._files[sequence % len(self._files)]
+        file = self._file(sequence)
         try:
             image: NDArray[np.uint8] | None = cv2.imread(str(file), cv2.IMREAD_COLOR)
         except cv2.error as e:  # more pixels than OpenCV accepts

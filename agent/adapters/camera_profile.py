@@ -49,7 +49,7 @@ class ProfileCamera(PacedCamera):
         frames = {(row.frame, row.frame_index): row for row in reversed(self._rows)}
         self._frames = tuple(reversed(frames.values()))
         self._video = _Video()
-        super().__init__(uri, fps, self._at)
+        super().__init__(uri, fps, self._at, name=self._name_of)
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
@@ -58,6 +58,10 @@ class ProfileCamera(PacedCamera):
     def measurements(self) -> tuple[ProfileRow, ...]:
         """Return every row of the CSV, for prediction."""
         return self._rows
+
+    def _name_of(self, sequence: int) -> str:
+        row = self._frames[sequence % len(self._frames)]
+        return row.frame if row.frame_index is None else f"{row.frame}#{row.frame_index}"
 
     def _at(self, sequence: int) -> NDArray[np.uint8]:
         row = self._frames[sequence % len(self._frames)]

@@ -76,6 +76,7 @@ _DECODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "yolo": ((), ("boxes", "logits", "objectness", "threshold", "overlap")),
 }  # kind: the keys it needs, the other ones it reads
+_NAMED_FRAMES = ("", "images", "profile")  # "" is told by who needs a camera
 _TASKS = ("generic", "classification", "segmentation", "detection")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -175,6 +176,7 @@ def _check_model(config: Config) -> None:
             hint="allowed: " + ", ".join(_TASKS) + ', or "module:function"',
         )
     _check_decode(model.task.kind, model.task.decode)
+    _check_labels(config)
     if config.limits.agreement and model.task.kind == "generic":
         raise ConfigError(
             "limits.agreement needs a task metric, but model.task.kind is generic",
@@ -192,10 +194,28 @@ def _check_model(config: Config) -> None:
             raise ConfigError(f"model.input.{key} needs 1 or 3 values")
 
 
+def _check_labels(config: Config) -> None:
+    if not config.model.task.labels:
+        return
+    if config.model.task.kind != "classification":
+        raise ConfigError(
+            f'model.task.labels is for kind = "classification", but model.task.kind is '
+            f'"{config.model.task.kind}"',
+            hint="set model.task.kind, or remove the labels",
+        )
+    scheme = config.camera.uri.partition("://")[0]
+    if scheme not in _NAMED_FRAMES:
+        raise ConfigError(
+            f"model.task.labels needs frames with names, but camera.uri is {scheme}://",
+            hint="take frames from images:///dir or profile:///profiles.csv, or remove the labels",
+        )
+
+
 def _check_decode(task: str, decode: Decode) -> None:
     if decode.kind and task != "detection":
         raise ConfigError(
-            f'model.task.decode is for kind = "detection", but model.task.kind is "{task}"'
+            f'model.task.decode is for kind = "detection", but model.task.kind is "{task}"',
+            hint="set model.task.kind, or remove model.task.decode",
         )
     needed, read = _DECODES[decode.kind]
     for key in needed:

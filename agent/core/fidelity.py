@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.accuracy import Accuracy
 from agent.core.agreement import UserMetric, agreement, column
 from agent.core.box_decoding import Decoding, Outputs
 from agent.core.errors import RunnerError
@@ -57,6 +59,8 @@ class Comparison:
         task: generic, classification, segmentation, detection or module:function.
         user_metric: The function that `module:function` named.
         decoding: How a detector's outputs become boxes, if that is known.
+        labels: The true class of each frame in the order in which they are added, None where it
+            is not known; none at all if nothing is.
     """
 
     def __init__(
@@ -64,8 +68,10 @@ class Comparison:
         task: str,
         user_metric: UserMetric | None = None,
         decoding: Decoding | None = None,
+        labels: Sequence[int | None] = (),
     ) -> None:
         self._agreement, self._reason = agreement(task, user_metric, decoding)
+        self._accuracy = Accuracy(labels)
         self._sums: dict[str, _Sums] = {}
         self._identical = True
         self._frames = 0
@@ -83,7 +89,8 @@ class Comparison:
         Raises:
             RunnerError: "not_finite" if outputs hold NaN or infinity; "baseline_not_finite" if
                 the baseline's do; "outputs" if names or shapes differ, or nothing is in them.
-            ConfigError: "decode" if the outputs are not what the decoding says.
+            ConfigError: "decode" if the outputs are not what the decoding says; "labels" if they
+                have no classes to compare with the true ones.
         """
         if not baseline:
             raise RunnerError("the model has no output to compare", code="outputs")
@@ -95,6 +102,8 @@ class Comparison:
             if not np.array_equal(expected, seen):
                 self._identical = False
         apart = all(values.ndim and len(values) == frames for values in baseline.values())
+        if not apart:
+            self._accuracy.require_single(frames)
         for index in range(frames if apart else 1):
             part = slice(index, index + 1) if apart else ...
             self._add({name: values[part] for name, values in baseline.items()},
@@ -106,6 +115,7 @@ class Comparison:
             self._sums.setdefault(name, _Sums()).add(_flat(values), _flat(seen[name]))
         if self._agreement is not None:
             self._agreement.add(expected, seen)
+        self._accuracy.add(expected, seen)
         self._parts += 1
 
     def result(self) -> Fidelity:
@@ -127,10 +137,12 @@ class Comparison:
             identical=self._identical,
             cosine=min(sums.cosine() for sums in self._sums.values()),
             per_output_sqnr_db={name: _finite(value) for name, value in sqnr_db.items()},
-            task=task,
+            task=task | self._accuracy.metrics(),
             agreement=value,
             agreement_ci95=self._agreement_ci95(value),
             agreement_reason=self._reason if value is None else "",
+            accuracy_ci95=self._accuracy.interval(),
+            labelled=self._accuracy.frames,
             frames=self._frames,
         )
 

@@ -18,8 +18,10 @@ class Frame:
         image: Shape (height, width, 3), uint8, BGR; owned by the receiver.
         captured_ns: Monotonic clock when the frame arrived, ns.
         sequence: Counts frames of one camera from 0, never reset by a reconnect.
+        origin: What the source calls the picture, the same each time; "" where it has no names.
     """
 
     image: NDArray[np.uint8]
     captured_ns: int
     sequence: int
+    origin: str = ""

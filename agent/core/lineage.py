@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 Digest = NewType("Digest", str)
@@ -103,6 +103,7 @@ class CalibrationSet:
         holdout: File names never used for calibration, only to judge fidelity.
         seen: Frames looked at in the window.
         lost: Times the stream was lost and came back during the window.
+        origins: What the camera calls the frames, by file name, where it has names for them.
     """
 
     digest: Digest
@@ -115,6 +116,7 @@ class CalibrationSet:
     seen: int
     lost: int
     rejected: Rejected
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +224,8 @@ class Fidelity:
         sqnr_db_ci95: 95 % interval of the worst output's SQNR over frames; None with few frames
             or identical outputs.
         agreement_ci95: That of the agreement.
+        accuracy_ci95: That of task["accuracy"], where true classes are given.
+        labelled: Held-out frames with a true class.
     """
 
     sqnr_db: float | None
@@ -234,6 +238,8 @@ class Fidelity:
     agreement_reason: str = ""
     sqnr_db_ci95: tuple[float, float] | None = None
     agreement_ci95: tuple[float, float] | None = None
+    accuracy_ci95: tuple[float, float] | None = None
+    labelled: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -119,6 +119,8 @@ class Measured:
 class FidelityFacts:
     """How near the outputs are to FP32 on held-out frames; the limits judge SQNR and agreement.
 
+    Where true classes are given, `task` also holds accuracy and baseline_accuracy, over the
+    `labelled` ones among the frames.
     The intervals are over frames like those; where one of a number is None, ci95_reason says why.
     """
 
@@ -132,7 +134,9 @@ class FidelityFacts:
     agreement_ci95: tuple[float, float] | None
     agreement_reason: str
     ci95_reason: str
+    accuracy_ci95: tuple[float, float] | None
     frames: int
+    labelled: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +348,8 @@ def _fidelity(one: Fidelity) -> FidelityFacts:
         agreement_ci95=one.agreement_ci95,
         agreement_reason=one.agreement_reason,
         ci95_reason=_ci95_reason(one),
+        accuracy_ci95=one.accuracy_ci95,
+        labelled=one.labelled,
         frames=one.frames,
     )
 

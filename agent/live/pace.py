@@ -45,6 +45,7 @@ class PacedCamera:
         fps: Pictures per second.
         picture: Returns the picture of a sequence number, HWC uint8 BGR, or raises CameraError.
         synthetic: True if the pictures are computed.
+        name: Returns what the source calls the picture of a sequence number.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class PacedCamera:
         picture: Callable[[int], NDArray[np.uint8]],
         *,
         synthetic: bool = False,
+        name: Callable[[int], str] | None = None,
     ) -> None:
         self.source = source
         self.synthetic = synthetic
         self.lost = 0
         self._fps = fps
         self._picture = picture
+        self._name = name
         self._sequence = 0
         self._stopped = threading.Event()
         self._pace: Pace | None = None
@@ -88,4 +91,9 @@ class PacedCamera:
             )
         sequence, self._sequence = self._sequence, self._sequence + 1
         image = self._picture(sequence)
-        return Frame(image=image, captured_ns=time.monotonic_ns(), sequence=sequence)
+        return Frame(
+            image=image,
+            captured_ns=time.monotonic_ns(),
+            sequence=sequence,
+            origin=self._name(sequence) if self._name else "",
+        )

@@ -88,6 +88,7 @@ def capture(
         seen=watch.seen,
         lost=camera.lost,
         rejected=Rejected(**watch.turned_away),
+        origins={name: watch.origins[name] for name in (*chosen, *held_out) if watch.origins[name]},
     )
 
 
@@ -100,6 +101,7 @@ class _Watch:
         self.seen = 0
         self.width = self.height = 0
         self.turned_away: Counter[str] = Counter()
+        self.origins: dict[str, str] = {}
         self._folder = folder
         self._camera = camera
         self._frames = frames
@@ -174,6 +176,7 @@ class _Watch:
         self.height, self.width = frame.image.shape[:2]
         seen = look(frame.image)
         name = f"{frame.sequence:08d}.png"
+        self.origins[name] = frame.origin
         reason = rejection(seen.quality, self._pool.usual_detail)
         if not reason and self._pool.duplicate(seen.signature):
             reason = "duplicate"

@@ -7,10 +7,12 @@ returns its stored record.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
 from agent import config as configuration
@@ -198,7 +200,12 @@ class Chain:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-2", candidate.engine.digest, baseline.digest, calibration.digest, task
+            "evaluate-2",
+            candidate.engine.digest,
+            baseline.digest,
+            calibration.digest,
+            task,
+            _labels_digest(task["labels"]),
         )
         spec = {
             "engine": candidate.engine,
@@ -337,6 +344,14 @@ class Chain:
         finally:
             spent_s = (self.clock.monotonic_ns() - begin) / 1e9
             self.timings_s[kind] = round(self.timings_s.get(kind, 0.0) + spent_s, 3)
+
+
+def _labels_digest(file: str) -> str:
+    """Return what is in the file of labels; one that can't be read is told by who needs it."""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    except OSError:
+        return ""
 
 
 def _seed(digest: Digest) -> int:

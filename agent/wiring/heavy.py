@@ -277,7 +277,9 @@ def evaluate(
         make_runner=make(engine),
         make_baseline=make(baseline),
         tensors=held_out,
-        comparison=comparison(config),
+        comparison=comparison(
+            config, [calibration[0].origins.get(name, "") for name in calibration[0].holdout]
+        ),
         memory=lambda: int(process.memory_info().rss),
         progress=progress,
     )

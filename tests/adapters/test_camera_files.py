@@ -22,7 +22,9 @@ def test_images_come_in_the_order_of_names_and_again(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / name), cameras.numbered(number))
     (tmp_path / "notes.txt").write_text("no picture")
     with ImagesCamera(f"images://{tmp_path}", **SIZE) as camera:
-        assert [cameras.number_in(camera.read(1.0).image) for _ in range(4)] == [1, 2, 3, 1]
+        frames = [camera.read(1.0) for _ in range(4)]
+        assert [cameras.number_in(frame.image) for frame in frames] == [1, 2, 3, 1]
+        assert [frame.origin for frame in frames] == ["a.png", "b.jpeg", "c.PNG", "a.png"]
         assert not camera.synthetic
 
 
@@ -60,8 +62,10 @@ def test_a_profile_gives_each_frame_once_and_every_measurement(tmp_path: Path) -
         encoding="utf-8",
     )
     with ProfileCamera(f"profile://{tmp_path}/p.csv", **SIZE) as camera:
-        numbers = [cameras.number_in(camera.read(1.0).image) for _ in range(6)]
+        frames = [camera.read(1.0) for _ in range(6)]
+        numbers = [cameras.number_in(frame.image) for frame in frames]
         assert numbers == [3, 9, 1, 99, 3, 9]
+        assert [frame.origin for frame in frames[1:4]] == ["clip.avi#9", "clip.avi#1", "x.png"]
         assert [row.latency_ms for row in camera.measurements()] == [5, 2, 5, 5, 5]
         assert not camera.synthetic
 

@@ -65,6 +65,17 @@ def test_a_decoding_that_can_not_be_is_refused(tmp_path: Path, table: str, said:
     assert caught.value.hint
 
 
+def test_labels_need_a_classifier_and_frames_with_names(tmp_path: Path) -> None:
+    task = '[model.task]\nkind = "classification"\nlabels = "l.csv"\n'
+    for uri in ("images:///pictures", "profile:///p.csv"):
+        loaded = load(tmp_path, f'[camera]\nuri = "{uri}"\n{task}')
+        assert loaded.model.task.labels == str(tmp_path / "l.csv")
+    with pytest.raises(ConfigError, match=r"frames with names, but camera.uri is rtsp://"):
+        load(tmp_path, f'[camera]\nuri = "rtsp://host/1"\n{task}')
+    with pytest.raises(ConfigError, match=r"labels is for"):
+        load(tmp_path, task.replace("classification", "segmentation"))
+
+
 def test_boxes_are_for_detection_and_its_agreement_limit_needs_them(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"decode is for"):
         decoded(tmp_path, 'kind = "yolo"\n', kind="classification")
