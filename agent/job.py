@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from agent.core.errors import QuantdError, RunnerError
 from agent.core.lineage import (
     CalibrationSet,
     CleanModel,
+    ConditionedModel,
     Digest,
     Engine,
     Platform,
@@ -32,11 +34,11 @@ from agent.core.lineage import (
 )
 from agent.core.report import Report
 from agent.ports import Progress
-from agent.wiring import heavy, places
+from agent.wiring import heavy, places, quantizing
 
 RecordT = TypeVar("RecordT")
 _PR_SET_PDEATHSIG = 1
-_NICE = {"intake": 10, "statistics": 10, "quantize": 10, "build": 10, "capture": 5}
+_NICE = {"intake": 10, "condition": 10, "statistics": 10, "quantize": 10, "build": 10, "capture": 5}
 
 
 class Job:
@@ -148,13 +150,26 @@ def _capture(job: Job) -> CalibrationSet:
     )
 
 
+def _condition(job: Job) -> ConditionedModel:
+    model, calibration = job.parent("model", CleanModel), job.parent("calibration", CalibrationSet)
+    blank = ConditionedModel(
+        digest=job.digest,
+        model=model[0].digest,
+        calibration=calibration[0].digest,
+        scheme=str(job.spec["scheme"]),
+    )
+    return quantizing.condition(
+        job.config, blank, model, calibration, work=job.work, progress=job.progress
+    )
+
+
 def _statistics(job: Job) -> Statistics:
-    model, model_dir = job.parent("model", CleanModel)
-    calibration, frames_dir = job.parent("calibration", CalibrationSet)
-    return heavy.statistics(
+    conditioned = job.parent("conditioned", ConditionedModel)
+    return quantizing.statistics(
         job.config,
-        (model, model_dir),
-        (calibration, frames_dir),
+        conditioned,
+        job.parent("model", CleanModel)[0],
+        job.parent("calibration", CalibrationSet),
         digest=job.digest,
         work=job.work,
         progress=job.progress,
@@ -162,14 +177,26 @@ def _statistics(job: Job) -> Statistics:
 
 
 def _quantize(job: Job) -> QuantizedModel:
-    statistics = job.parent("statistics", Statistics) if job.spec["statistics"] else None
-    return heavy.quantize(
-        job.config,
-        job.parent("model", CleanModel),
-        job.record("recipe", Recipe),
-        statistics,
+    model, calibration = job.parent("model", CleanModel), job.parent("calibration", CalibrationSet)
+    blank = QuantizedModel(
         digest=job.digest,
+        model=model[0].digest,
+        statistics=job.spec["statistics"],
+        recipe=job.record("recipe", Recipe),
+    )
+    if blank.statistics is None:
+        return quantizing.convert(job.config, blank, model, calibration, work=job.work)
+    _, statistics_dir = job.parent("statistics", Statistics)
+    conditioned, conditioned_dir = job.parent("conditioned", ConditionedModel)
+    return quantizing.quantize(
+        job.config,
+        replace(blank, steps=conditioned.steps),
+        conditioned_dir,
+        statistics_dir,
+        model[0],
+        calibration,
         work=job.work,
+        progress=job.progress,
     )
 
 
@@ -224,6 +251,7 @@ KINDS: dict[str, Callable[[Job], object]] = {
     "rates": _rates,
     "intake": _intake,
     "capture": _capture,
+    "condition": _condition,
     "statistics": _statistics,
     "quantize": _quantize,
     "build": _build,

@@ -7,7 +7,7 @@ open is a context manager, and every failure is an error of `core.errors`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
         Row,
         Run,
     )
-    from agent.core.lineage import CleanModel, Digest, Engine, Fidelity, QuantizedModel, Recipe
-    from agent.core.precision import Noise
+    from agent.core.lineage import CleanModel, Digest, Engine, Fidelity, QuantizedModel
+    from agent.core.precision import Noise, Placement
     from agent.core.preprocess import InputSpec
 
     Tensors = Mapping[str, NDArray[Any]]
@@ -95,35 +95,45 @@ class Intake(Protocol):
 
 
 class Quantizer(Protocol):
-    """Puts a precision into the graph."""
+    """Counts what tensors hold, and puts a float precision into the graph."""
 
     def collect(
         self, model: str, frames: Iterable[Tensors], count: int, progress: Progress
     ) -> Iterator[TensorHistogram]:
-        """Run the clean model once over the frames, yield a histogram per tensor to quantize.
+        """Run the model once over the frames, yield a histogram per tensor to quantize.
 
         Memory must not grow with the number of frames.
         """
         ...
 
-    def quantize(
-        self, model: str, recipe: Recipe, ranges: Mapping[str, tuple[float, float]], target: str
-    ) -> tuple[float, tuple[str, ...]]:
-        """Write target from the clean model; return (int8_macs_fraction, nodes kept float)."""
+    def convert(
+        self, model: str, precision: str, frames: Sequence[Tensors], target: str
+    ) -> tuple[str, ...]:
+        """Write target in fp32 or fp16; return the compute nodes that stay wider than asked."""
+        ...
+
+
+class Conditioner(Protocol):
+    """Makes a graph easier to quantize without changing what it computes."""
+
+    def equalize(self, model: str, frames: Sequence[Tensors], target: str) -> int:
+        """Write target with even channels; return at how many places, writing nothing at 0."""
         ...
 
 
 class Rehearsal(Protocol):
     """INT8 graphs of one model and scheme, tried on a few frames before anything is built."""
 
-    tensors: Mapping[str, frozenset[str]]
-    """Every activation that would be quantized, and the layers that ask for it."""
+    @property
+    def tensors(self) -> Mapping[str, frozenset[str]]:
+        """Return every activation that would be quantized, and the layers that ask for it."""
+        ...
 
     def layers(self) -> Mapping[str, tuple[str, int]]:
         """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
         ...
 
-    def weight_noise(self, layer: str) -> Noise:
+    def weight_noise(self, layer: str, *, corrected: bool) -> Noise:
         """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
         ...
 
@@ -131,18 +141,11 @@ class Rehearsal(Protocol):
         """Return the noise at the outputs if some activations alone are quantized."""
         ...
 
-    def fidelity(
-        self,
-        ranges: Mapping[str, tuple[float, float]],
-        kept: Collection[str],
-        comparison: Comparison,
-    ) -> Fidelity | None:
+    def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity | None:
         """Return how near the whole graph is to FP32, or None where it holds no number."""
         ...
 
-    def write(
-        self, ranges: Mapping[str, tuple[float, float]], kept: Collection[str], target: str
-    ) -> tuple[float, tuple[str, ...]]:
+    def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
         """Write the graph; return (int8_macs_fraction, nodes kept float)."""
         ...
 

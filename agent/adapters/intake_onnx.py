@@ -16,6 +16,7 @@ from agent.core.errors import ModelError
 from agent.core.lineage import CleanModel, Digest, TensorSpec
 from agent.core.preprocess import InputSpec
 from agent.disk import disk_errors
+from agent.graphs.affine import folded
 from agent.graphs.compute import node_macs
 from agent.runtime_errors import ONNXRUNTIME_ERRORS
 
@@ -227,6 +228,9 @@ def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.M
     if len(optimized.graph.node) != before:
         changes.append(f"folded {before} nodes to {len(optimized.graph.node)}")
     _name_nodes(optimized, [])
+    optimized, gone = folded(optimized)
+    if gone:
+        changes.append(f"took {gone} constant scales and shifts into the convolutions before them")
     del optimized.graph.value_info[:]
     return shape_inference.infer_shapes(optimized, data_prop=True)
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import helper, numpy_helper
+from onnx import numpy_helper
 
 from agent.core.errors import QuantizeError
-from agent.core.precision import Noise
-from agent.graphs.compute import WEIGHTED, int8_share, node_macs
+from agent.core.precision import Noise, Placement
+from agent.graphs.biases import correctable, corrected, shifts
+from agent.graphs.channels import channel_means
+from agent.graphs.compute import int8_share, node_macs
+from agent.graphs.edits import copied
 from agent.graphs.qdq import SCHEMES, inferred, nodes_touching, quantized_tensors, save, with_qdq
 from agent.graphs.regions import holders, left_out
+from agent.graphs.rounding import round_tensor, rounded_weights
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 if TYPE_CHECKING:
@@ -36,11 +41,14 @@ class OnnxRehearsal:
     Memory: the frames, the FP32 outputs on them, and one session at a time.
 
     Args:
-        model: Path of the clean model.
+        model: Path of the model in float.
         scheme: A key of SCHEMES.
         ranged: The tensors that have a range; layers at others stay in float.
         frames: Inputs of the model; all are kept.
         threads: Of the runtime; 0 takes all cores.
+
+    Raises:
+        QuantizeError: "not_offered" for a scheme that isn't made here.
     """
 
     def __init__(
@@ -51,20 +59,17 @@ class OnnxRehearsal:
         frames: Sequence[Tensors],
         threads: int,
     ) -> None:
+        if scheme not in SCHEMES:
+            raise QuantizeError(f"no scheme is called {scheme}", code="not_offered")
         self._clean = inferred(model)
         self._scheme = scheme
         self._frames = frames
         self._threads = threads
-        graph = self._clean.graph
-        self._tensors = tuple(t for t in quantized_tensors(self._clean, scheme) if t in ranged)
-        self._blocked = nodes_touching(
-            graph, set(quantized_tensors(self._clean, scheme)) - set(ranged)
-        )
-        held = holders(graph, scheme, self._tensors)
-        self.tensors = {name: layers - set(self._blocked) for name, layers in held.items()}
-        self._held = held
-        self._weights = _rounded_weights(self._clean, scheme)
-        self._expected = list(self._outputs(self._clean, frames))
+        wanted = quantized_tensors(self._clean, scheme)
+        self._missing = set(wanted) - set(ranged)
+        self._blocked = nodes_touching(self._clean.graph, self._missing)
+        self._held = holders(self._clean.graph, scheme, [t for t in wanted if t in ranged])
+        self.tensors = {name: held - set(self._blocked) for name, held in self._held.items()}
 
     def layers(self) -> dict[str, tuple[str, int]]:
         """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
@@ -75,57 +80,82 @@ class OnnxRehearsal:
             if node.op_type in operators and node.name not in self._blocked
         }
 
-    def weight_noise(self, layer: str) -> Noise:
+    def weight_noise(self, layer: str, *, corrected: bool) -> Noise:
         """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
-        (node,) = [n for n in self._clean.graph.node if n.name == layer]
-        trial = _copy(self._clean)
-        changed = False
+        if layer not in self._rounded:
+            return tuple(0.0 for _ in self._clean.graph.output)
+        trial = self._corrected([layer]) if corrected else copied(self._clean)
+        name, values = self._rounded[layer]
         for tensor in trial.graph.initializer:
-            if tensor.name in node.input and (layer, tensor.name) in self._weights:
-                rounded = numpy_helper.from_array(self._weights[layer, tensor.name], tensor.name)
-                tensor.CopyFrom(rounded)
-                changed = True
-        return self._noise(trial) if changed else tuple(0.0 for _ in self._clean.graph.output)
+            if tensor.name == name:
+                tensor.CopyFrom(numpy_helper.from_array(values, name))
+        return self._noise(trial)
 
     def activation_noise(self, ranges: Mapping[str, Range]) -> Noise:
         """Return the noise at the outputs if some activations alone are quantized."""
-        trial = _copy(self._clean)
+        trial = copied(self._clean)
         for tensor, span in ranges.items():
-            _quantize_tensor(trial.graph, tensor, span, symmetric=self._scheme == "S8S8")
+            round_tensor(trial.graph, tensor, span, symmetric=self._scheme == "S8S8")
         return self._noise(trial)
 
-    def fidelity(
-        self, ranges: Mapping[str, Range], kept: Collection[str], comparison: Comparison
-    ) -> Fidelity | None:
-        """Return how near the whole INT8 graph is to FP32, or None where it holds no number.
+    def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity | None:
+        """Return how near the whole graph is to FP32, or None where it holds no number.
 
         Args:
-            ranges: Of every tensor in `tensors`.
-            kept: The layers in float.
+            placement: With a range for every one of `tensors`.
             comparison: Fresh; it is filled.
         """
-        placed = self.placed(ranges, kept)
-        for expected, found in zip(
-            self._expected, self._outputs(placed, self._frames), strict=True
-        ):
+        outputs = self._outputs(self.placed(placement), self._frames)
+        for expected, found in zip(self._expected, outputs, strict=True):
             if not all(np.isfinite(value).all() for value in found.values()):
                 return None
             comparison.add(expected, found)
         return comparison.result()
 
-    def placed(self, ranges: Mapping[str, Range], kept: Collection[str]) -> onnx.ModelProto:
-        """Return the INT8 graph with some layers in float."""
-        out = {*left_out(self._clean.graph, self._scheme, self._held, kept), *self._blocked}
-        return with_qdq(self._clean, self._scheme, ranges, tuple(out))
+    def placed(self, placement: Placement) -> onnx.ModelProto:
+        """Return the INT8 graph."""
+        graph = self._clean.graph
+        kept = left_out(graph, self._scheme, self._held, placement.kept)
+        out = tuple({*kept, *self._blocked})
+        layers = self._rounded.keys() - {*out} if placement.corrected else ()
+        model = self._corrected(layers) if layers else self._clean
+        return with_qdq(model, self._scheme, placement.ranges, out)
 
-    def write(
-        self, ranges: Mapping[str, Range], kept: Collection[str], target: str
-    ) -> tuple[float, tuple[str, ...]]:
-        """Write the INT8 graph; return (int8_macs_fraction, nodes kept float)."""
-        placed = self.placed(ranges, kept)
+    def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
+        """Write the INT8 graph; return (int8_macs_fraction, nodes kept float).
+
+        Raises:
+            QuantizeError: "nothing_quantized" if no compute would run in INT8.
+        """
+        placed = self.placed(placement)
         share, floating = int8_share(placed, self._clean)
+        if share == 0:
+            raise QuantizeError(
+                f"no compute of this model can run in INT8: {len(self.tensors)} tensors have a "
+                f"range, {len(self._missing)} have none",
+                code="nothing_quantized",
+                hint="use fp32 or fp16 for this model",
+            )
         save(placed, target)
         return share, floating
+
+    @cached_property
+    def _rounded(self) -> dict[str, tuple[str, NDArray[np.float32]]]:
+        return rounded_weights(self._clean, self._scheme)
+
+    @cached_property
+    def _expected(self) -> list[dict[str, NDArray[Any]]]:
+        return list(self._outputs(self._clean, self._frames))
+
+    @cached_property
+    def _shifts(self) -> dict[str, NDArray[np.float32]]:
+        graph = self._clean.graph
+        inputs = tuple(dict.fromkeys(node.input[0] for node in correctable(graph)))
+        means = channel_means(self._clean, inputs, self._frames, self._threads)
+        return shifts(graph, {layer: w for layer, (_, w) in self._rounded.items()}, means)
+
+    def _corrected(self, layers: Collection[str]) -> onnx.ModelProto:
+        return corrected(self._clean, self._shifts, layers)
 
     def _noise(self, model: onnx.ModelProto) -> Noise:
         values = sum(value.size for value in self._expected[0].values())
@@ -141,7 +171,9 @@ class OnnxRehearsal:
                 signal[name] += float(np.square(wide).sum())
         return tuple(_ratio(noise[name], signal[name]) for name in noise)
 
-    def _outputs(self, model: onnx.ModelProto, frames: Sequence[Tensors]) -> Any:
+    def _outputs(
+        self, model: onnx.ModelProto, frames: Sequence[Tensors]
+    ) -> Iterator[dict[str, NDArray[Any]]]:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = self._threads
@@ -154,81 +186,6 @@ class OnnxRehearsal:
                 yield dict(zip(names, session.run(names, dict(frame)), strict=True))
         except ONNXRUNTIME_ERRORS as e:
             raise QuantizeError(f"ONNX Runtime on a quantized graph: {one_line(e)}") from e
-
-
-def _rounded_weights(
-    clean: onnx.ModelProto, scheme: str
-) -> dict[tuple[str, str], NDArray[np.float32]]:
-    """Return the weights as INT8 makes them, by (layer, initializer)."""
-    known = dict.fromkeys(quantized_tensors(clean, scheme), (-1.0, 1.0))
-    placed = with_qdq(clean, scheme, known).graph
-    constants = {t.name: t for t in placed.initializer}
-    dequantizers = {n.output[0]: n for n in placed.node if n.op_type == "DequantizeLinear"}
-    weights = {t.name for t in clean.graph.initializer}
-    before = {n.name: n for n in clean.graph.node}
-    found = {}
-    for node in placed.node:
-        if node.op_type not in WEIGHTED or node.name not in before:
-            continue
-        for original, now in zip(before[node.name].input, node.input, strict=False):
-            maker = dequantizers.get(now)
-            if original not in weights or maker is None or maker.input[0] not in constants:
-                continue
-            codes = numpy_helper.to_array(constants[maker.input[0]])
-            if codes.dtype != np.int8:  # a bias
-                continue
-            scale = numpy_helper.to_array(constants[maker.input[1]])
-            axis = next((a.i for a in maker.attribute if a.name == "axis"), 1)
-            if scale.ndim:
-                scale = scale.reshape(
-                    [-1 if i == axis % codes.ndim else 1 for i in range(codes.ndim)]
-                )
-            found[node.name, original] = (codes * scale).astype(np.float32)
-    return found
-
-
-def _quantize_tensor(graph: onnx.GraphProto, tensor: str, span: Range, *, symmetric: bool) -> None:
-    """Put one Q/DQ pair on a tensor, so that whoever reads it reads what INT8 left of it."""
-    low, high = span
-    if symmetric:
-        scale, zero = max(-low, high) / 127, np.int8(0)
-    else:
-        scale = (high - low) / 255
-        zero = np.uint8(round(-low / scale))
-    made = [i for i, node in enumerate(graph.node) if tensor in node.output]
-    if made:
-        _rename(graph.node[made[0]].output, tensor, f"{tensor}:float")
-    else:  # an input of the model
-        for node in graph.node:
-            _rename(node.input, tensor, f"{tensor}:int8")
-    source, target = (f"{tensor}:float", tensor) if made else (tensor, f"{tensor}:int8")
-    graph.initializer.append(numpy_helper.from_array(np.float32(scale), f"{tensor}:scale"))
-    graph.initializer.append(numpy_helper.from_array(np.array(zero), f"{tensor}:zero"))
-    pair = [
-        helper.make_node(
-            kind, [read, f"{tensor}:scale", f"{tensor}:zero"], [written], f"{tensor}:{kind}"
-        )
-        for kind, read, written in (
-            ("QuantizeLinear", source, f"{tensor}:codes"),
-            ("DequantizeLinear", f"{tensor}:codes", target),
-        )
-    ]
-    nodes = list(graph.node)
-    place = made[0] + 1 if made else 0
-    del graph.node[:]
-    graph.node.extend([*nodes[:place], *pair, *nodes[place:]])
-
-
-def _rename(names: Any, old: str, new: str) -> None:
-    for index, name in enumerate(names):
-        if name == old:
-            names[index] = new
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    return copy
 
 
 def _ratio(noise: float, signal: float) -> float:

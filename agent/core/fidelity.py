@@ -77,6 +77,11 @@ class Comparison:
         self._frames = 0
         self._parts = 0
 
+    @property
+    def has_metric(self) -> bool:
+        """Return True if the task says when an engine agrees, so that a limit can ask for it."""
+        return self._agreement is not None
+
     def add(self, baseline: Outputs, engine: Outputs, frames: int = 1) -> None:
         """Compare the outputs of one inference.
 

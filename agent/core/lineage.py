@@ -1,8 +1,9 @@
 """The records of the chain, frozen, each naming its parents by digest.
 
-    CleanModel ─┬───────────────┬─> QuantizedModel -> Engine -> Evaluation ─┐
-                │               │                       └────> Measurement ─┴─> Choice
-    CalibrationSet -> Statistics┘                                    -> Activation -> Report
+    CleanModel ─────┬─> ConditionedModel -> Statistics -> QuantizedModel -> Engine
+    CalibrationSet ─┘
+    Engine ─┬─> Evaluation  ─┬─> Choice -> Activation -> Report
+            └─> Measurement ─┘
 
 A digest identifies the inputs that made a record (parents, settings, format), so a stage
 whose inputs have been seen before finds its record instead of doing the work again.
@@ -120,8 +121,30 @@ class CalibrationSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionedModel:
+    """`model.onnx` made easier to quantize; in float it computes what the clean model does.
+
+    Attributes:
+        scheme: The scheme under which the steps were tried.
+        steps: Names of the steps that were kept.
+        tried: Every step in words: what it changed, and what INT8 gained or lost by it.
+    """
+
+    digest: Digest
+    model: Digest
+    calibration: Digest
+    scheme: str
+    steps: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Histograms of every tensor to be quantized, in `statistics.npz`: one pass, all calibrators."""
+    """Histograms of every tensor to be quantized, in `statistics.npz`: one pass, all calibrators.
+
+    Attributes:
+        model: The conditioned model.
+    """
 
     digest: Digest
     model: Digest
@@ -172,6 +195,7 @@ class QuantizedModel:
     Attributes:
         int8_macs_fraction: Share of the multiply-accumulates that run in INT8, 0..1.
         kept_float: Names of the compute nodes left in float on purpose.
+        steps: What was done for INT8 beside rounding, in order.
         sensitivity: The layers that cost most, worst first, where that was measured.
         evaluations: How often a whole graph was evaluated to find it.
     """
@@ -180,8 +204,9 @@ class QuantizedModel:
     model: Digest
     statistics: Digest | None
     recipe: Recipe
-    int8_macs_fraction: float
+    int8_macs_fraction: float = 0.0
     kept_float: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     sensitivity: tuple[LayerCost, ...] = ()
     evaluations: int = 0
 

@@ -11,9 +11,13 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.core.lineage import Fidelity
+
 Noise = tuple[float, ...]
 """Noise power over signal power, one for each output of the model."""
 
+BIAS_CORRECTION = "bias-correction"
+"""The step that makes up for the mean error of rounded weights."""
 _ISLAND = 0.001
 """Share of all multiply-accumulates that a change of precision costs whatever the layer's size."""
 
@@ -48,6 +52,21 @@ class TensorNoise:
     name: str
     noise: Noise
     holders: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """What of a model is quantized, and how.
+
+    Attributes:
+        ranges: Low and high of every activation that is quantized.
+        kept: Layers left in float.
+        corrected: True if biases make up for the mean error of rounded weights.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+    kept: frozenset[str] = frozenset()
+    corrected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +154,10 @@ class NoiseModel:
 
 
 def find_plan(
-    model: NoiseModel, holds: Callable[[frozenset[str]], bool], least_share: float
+    model: NoiseModel,
+    holds: Callable[[frozenset[str]], bool],
+    least_share: float,
+    spent: int = 0,
 ) -> Plan | None:
     """Return the smallest set of layers found whose float keeps the limit, or None.
 
@@ -147,9 +169,10 @@ def find_plan(
         model: What each layer costs.
         holds: Evaluates the whole graph with these layers in float.
         least_share: Share of the compute that must stay in INT8 for it to be worth it.
+        spent: Evaluations already made, out of the same budget.
     """
     order = model.order()
-    budget = 2 * math.log2(max(len(order), 2)) + 10
+    budget = int(2 * math.log2(max(len(order), 2)) + 10) - spent
     limit = max(k for k in range(len(order) + 1) if model.share(order[:k]) >= least_share)
     tried: dict[frozenset[str], bool] = {}
 
@@ -170,7 +193,7 @@ def find_plan(
         return None
     kept = frozenset(order[:high])
     for name in sorted(kept, key=lambda name: -model.layers[name].macs):
-        if len(tried) >= int(budget):
+        if len(tried) >= budget:
             break
         if model.excess(kept - {name}) <= _HOPELESS and good(kept - {name}):
             kept -= {name}
@@ -186,6 +209,13 @@ def best_range(options: Mapping[str, Noise], allowed: Noise) -> str:
     return min(
         options, key=lambda name: sum(n / a for n, a in zip(options[name], allowed, strict=True))
     )
+
+
+def worst_sqnr_db(found: Fidelity | None) -> float:
+    """Return the SQNR of the worst output, dB, for comparing; -inf where outputs are no numbers."""
+    if found is None:
+        return -math.inf
+    return math.inf if found.sqnr_db is None else found.sqnr_db
 
 
 def decibel(noise: Noise) -> float:

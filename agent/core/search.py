@@ -8,10 +8,6 @@ from itertools import product
 
 from agent.core.lineage import Candidate, Platform, Recipe
 
-_NO_MIXED = (
-    "int8-mixed is not offered: this version has no sensitivity analysis to say which layers "
-    "must stay in float"
-)
 _NO_MODES = "not measured: switching power modes is not available in this version"
 
 
@@ -27,7 +23,7 @@ def recipes(
                 for name in dict.fromkeys(calibrators)
             ]
         elif precision == "int8-mixed":
-            wanted.append(Recipe(precision="int8-mixed", scheme=scheme))
+            wanted.append(Recipe(precision="int8-mixed", calibrator="per-tensor", scheme=scheme))
         elif precision != "fp32":
             wanted.append(Recipe(precision=precision))
     return tuple(wanted)
@@ -68,8 +64,6 @@ def candidate_id(recipe: Recipe, batch: int, power_mode: str | None) -> str:
 def _obstacle(candidate: Candidate, platform: Platform) -> str:
     if candidate.recipe.precision == "fp16" and platform.fp16_reason:
         return platform.fp16_reason
-    if candidate.recipe.precision == "int8-mixed":
-        return _NO_MIXED
     if candidate.power_mode:
         return _NO_MODES
     return ""

@@ -39,13 +39,13 @@ def int8_share(quantized: onnx.ModelProto, clean: onnx.ModelProto) -> tuple[floa
 
 def node_macs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:
     """Yield every weighted node with its multiply-accumulates (He et al. count: no bias)."""
-    shapes = _shapes(model.graph)
+    known = shapes(model.graph)
     for node in model.graph.node:
         if node.op_type not in WEIGHTED:
             continue
         try:
-            first, second = shapes[node.input[0]], shapes[node.input[1]]
-            result = shapes[node.output[0]]
+            first, second = known[node.input[0]], known[node.input[1]]
+            result = known[node.output[0]]
         except KeyError as e:
             raise QuantizeError(
                 f"the shape of tensor {e.args[0]} at node {node.name} is unknown",
@@ -63,10 +63,11 @@ def node_macs(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, int]]:
             yield node, math.prod(result) * first[-1]
 
 
-def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+def shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that are known and fixed, weights among them."""
+    found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
         sides = value.type.tensor_type.shape.dim
         if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in sides):
-            shapes[value.name] = tuple(d.dim_value for d in sides)
-    return shapes
+            found[value.name] = tuple(d.dim_value for d in sides)
+    return found

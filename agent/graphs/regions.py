@@ -27,7 +27,7 @@ def holders(graph: onnx.GraphProto, scheme: str, tensors: Collection[str]) -> Ho
         tensors: The tensors that the scheme quantizes.
     """
     rules = SCHEMES[scheme]
-    region = _regions(graph) if rules.between else {}
+    region = regions(graph) if rules.between else {}
     beside: dict[str, set[str]] = {}
     for node in graph.node:
         if node.op_type in WEIGHTED and node.op_type in rules.operators:
@@ -53,7 +53,7 @@ def left_out(
     return tuple(found)
 
 
-def _regions(graph: onnx.GraphProto) -> dict[str, str]:
+def regions(graph: onnx.GraphProto) -> dict[str, str]:
     """Return the region of each tensor, named by one of its tensors (union-find)."""
     constants = {tensor.name for tensor in graph.initializer}
     parent: dict[str, str] = {}

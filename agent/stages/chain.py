@@ -11,7 +11,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,7 @@ from agent.core.lineage import (
     CalibrationSet,
     Candidate,
     CleanModel,
+    ConditionedModel,
     Digest,
     Engine,
     Evaluation,
@@ -43,6 +44,7 @@ Observe = Callable[[str, int, int, str], None]
 
 _HOURS_S = {"statistics": 7200.0, "quantize": 3600.0, "build": 7200.0}
 _QUICK_S = 900.0
+_COUNTED = frozenset({"quantize", "build", "evaluate"})  # progress counts candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,7 @@ class Chain:
     observe: Observe
     cancelled: threading.Event
     timings_s: dict[str, float] = field(default_factory=dict)
+    _counting: tuple[int, int, str] = (0, 0, "")
 
     def run(self) -> Outcome:
         """Capture, quantize, build, evaluate and measure every candidate.
@@ -111,7 +114,7 @@ class Chain:
         with self._timed("intake"):
             identity = self._job("identify", {}, str, _QUICK_S)
         model = configuration.dump(self.config)["model"]
-        digest = digest_of("intake-1", identity, model["name"], model["input"])
+        digest = digest_of("intake-2", identity, model["name"], model["input"])
         return self._artifact("intake", digest, {}, CleanModel)
 
     def capture(self) -> CalibrationSet:
@@ -122,27 +125,55 @@ class Chain:
             "capture", digest, {"seed": _seed(digest)}, CalibrationSet, patience_s
         )
 
-    def statistics(self, model: CleanModel, calibration: CalibrationSet) -> Statistics:
+    def condition(
+        self, model: CleanModel, calibration: CalibrationSet, scheme: str
+    ) -> ConditionedModel:
+        """Make the model easier to quantize, where that helps on these frames."""
+        digest = digest_of("condition-1", model.digest, calibration.digest, scheme)
+        spec = {"model": model.digest, "calibration": calibration.digest, "scheme": scheme}
+        return self._artifact("condition", digest, spec, ConditionedModel)
+
+    def statistics(
+        self, conditioned: ConditionedModel, model: CleanModel, calibration: CalibrationSet
+    ) -> Statistics:
         """Run the calibration frames once, for all calibrators."""
-        digest = digest_of("statistics-1", model.digest, calibration.digest)
-        spec = {"model": model.digest, "calibration": calibration.digest}
+        digest = digest_of("statistics-2", conditioned.digest, calibration.digest)
+        spec = {
+            "conditioned": conditioned.digest,
+            "model": model.digest,
+            "calibration": calibration.digest,
+        }
         return self._artifact("statistics", digest, spec, Statistics)
 
     def quantize(
         self, recipe: Recipe, model: CleanModel, calibration: CalibrationSet
     ) -> QuantizedModel:
         """Put the recipe's precision into the graph."""
-        statistics = self.statistics(model, calibration).digest if recipe.calibrator else None
+        spec: dict[str, object] = {
+            "model": model.digest,
+            "calibration": calibration.digest,
+            "recipe": recipe,
+            "statistics": None,
+        }
+        if recipe.calibrator and recipe.scheme:
+            conditioned = self.condition(model, calibration, recipe.scheme)
+            spec["conditioned"] = conditioned.digest
+            spec["statistics"] = self.statistics(conditioned, model, calibration).digest
         digest = digest_of(
-            "quantize-1",
+            "quantize-2",
             model.digest,
-            statistics,
-            recipe.precision,
-            recipe.calibrator,
-            recipe.scheme,
+            None if recipe.precision == "fp32" else calibration.digest,
+            spec["statistics"],
+            asdict(recipe),
+            self._goal() if recipe.precision == "int8-mixed" else None,
         )
-        spec = {"model": model.digest, "statistics": statistics, "recipe": recipe}
         return self._artifact("quantize", digest, spec, QuantizedModel)
+
+    def _goal(self) -> object:
+        """Return what int8-mixed looks for."""
+        dumped = configuration.dump(self.config)
+        limits = dumped["limits"]
+        return dumped["model"]["task"], limits["sqnr_db"], limits["agreement"]
 
     def build(self, quantized: QuantizedModel, batch: int, platform: Platform) -> Engine:
         """Build what the runtime executes; reused only on the very same platform."""
@@ -295,7 +326,8 @@ class Chain:
 
     def _counted(self, stage: str, found: Sequence[Candidate]) -> Iterator[Candidate]:
         for index, candidate in enumerate(found):
-            self.observe(stage, index, len(found), candidate.id)
+            self._counting = index, len(found), candidate.id
+            self.observe(stage, *self._counting)
             yield candidate
         self.observe(stage, len(found), len(found), "")
 
@@ -320,18 +352,19 @@ class Chain:
     def _job(
         self, kind: str, spec: Mapping[str, object], result: type[RecordT], timeout_s: float
     ) -> RecordT:
-        counted = kind in {
-            "quantize",
-            "build",
-            "evaluate",
-        }  # these count candidates, not their own steps
+        def progress(done: int, total: int, note: str) -> None:
+            if kind not in _COUNTED:
+                self.observe(kind, done, total, note)
+            elif note:
+                steps = f" ({done}/{total})" if total else ""
+                index, count, candidate = self._counting
+                self.observe(kind, index, count, f"{candidate}: {note}{steps}")
+
         return self.jobs.run(
             kind,
             {"config": configuration.dump(self.config), **spec},
             result,
-            progress=lambda done, total, note: (
-                None if counted else self.observe(kind, done, total, note)
-            ),
+            progress=progress,
             cancelled=self.cancelled,
             timeout_s=timeout_s,
         )

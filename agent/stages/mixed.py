@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.core.errors import QuantizeError
 from agent.core.fidelity import Comparison
 from agent.core.histogram import TensorHistogram, defect
-from agent.core.lineage import (
-    CleanModel,
-    Digest,
-    Fidelity,
-    LayerCost,
-    QuantizedModel,
-    Recipe,
-    Statistics,
-)
+from agent.core.lineage import Fidelity, LayerCost, QuantizedModel
 from agent.core.precision import (
+    BIAS_CORRECTION,
     LayerNoise,
     Noise,
     NoiseModel,
+    Placement,
     Plan,
     TensorNoise,
     best_range,
     decibel,
     find_plan,
+    worst_sqnr_db,
 )
 from agent.core.thresholds import range_of
 from agent.ports import Progress, Rehearsal
@@ -65,8 +60,10 @@ class Target:
             return cls(sqnr_db=0.0, agreement=_DEFAULT_AGREEMENT)
         return cls(sqnr_db=_DEFAULT_SQNR_DB, agreement=0.0)
 
-    def met(self, found: Fidelity) -> bool:
-        """Return True if the limits are kept with some margin."""
+    def met(self, found: Fidelity | None) -> bool:
+        """Return True if the limits are kept with some margin; None is no number at all."""
+        if found is None:
+            return False
         near = found.sqnr_db is None or found.sqnr_db >= self.sqnr_db + _MARGIN_DB
         agreed = self.agreement + _MARGIN * (1 - self.agreement)
         alike = found.agreement is None or found.agreement >= agreed
@@ -84,29 +81,23 @@ class Target:
 
 
 def mixed(
-    model: CleanModel,
-    recipe: Recipe,
-    statistics: Statistics,
+    blank: QuantizedModel,
     histograms: Sequence[TensorHistogram],
     target: Target,
     *,
-    digest: Digest,
     work: str,
-    rehearse: Callable[[Mapping[str, Range]], Rehearsal],
+    rehearse: Callable[[Collection[str]], Rehearsal],
     comparison: Callable[[], Comparison],
     progress: Progress,
 ) -> QuantizedModel:
     """Write work/model.onnx with as few layers in float as the target allows.
 
     Args:
-        model: The clean model.
-        recipe: int8-mixed in a scheme.
-        statistics: Behind the histograms.
+        blank: The record with its parents and recipe.
         histograms: Of every tensor to quantize.
         target: What must be kept.
-        digest: Identity of the result.
         work: Directory to write into.
-        rehearse: Opens the rehearsal of the model, given a range for each sound tensor.
+        rehearse: Opens the rehearsal of the model, given the tensors that have a range.
         comparison: Makes a fresh comparison with FP32.
         progress: Told after every trial.
 
@@ -114,39 +105,48 @@ def mixed(
         QuantizeError: "not_offered" if no set of layers meets the target with enough in INT8;
             "no_range" if no tensor has a range.
     """
-    options = _options(histograms, symmetric=recipe.scheme == "S8S8")
-    rehearsal = rehearse({name: spans["minmax"] for name, spans in options.items()})
-    noise_model, ranges = _measured(rehearsal, options, target, progress)
-    evaluated = 0
+    options = _options(histograms, symmetric=blank.recipe.scheme == "S8S8")
+    rehearsal = rehearse(options.keys())
+    model, ranges = _measured(rehearsal, options, target, progress)
+    all_int8 = Placement(ranges=ranges)
+    found = {
+        on: rehearsal.fidelity(replace(all_int8, corrected=on), comparison())
+        for on in (False, True)
+    }
+    corrected = worst_sqnr_db(found[True]) > worst_sqnr_db(found[False])
+    evaluated = len(found)
 
     def holds(kept: frozenset[str]) -> bool:
         nonlocal evaluated
+        if not kept:
+            return target.met(found[corrected])
         evaluated += 1
-        progress(0, 0, f"trial {evaluated}: {len(kept)} of {len(noise_model.layers)} in float")
-        found = rehearsal.fidelity(ranges, kept, comparison())
-        return found is not None and target.met(found)
+        progress(0, 0, f"trial {evaluated}: {len(kept)} of {len(model.layers)} in float")
+        placement = Placement(ranges=ranges, kept=kept, corrected=corrected)
+        return target.met(rehearsal.fidelity(placement, comparison()))
 
-    plan = find_plan(noise_model, holds, _LEAST_SHARE)
-    costs = _costs(noise_model, plan)
+    plan = find_plan(model, holds, _LEAST_SHARE, spent=len(found))
+    costs = _costs(model, plan)
     if plan is None:
-        worst = ", ".join(
-            f"{c.layer} ({c.sqnr_db:.1f} dB)" for c in costs[:3] if c.sqnr_db is not None
-        )
-        raise QuantizeError(
-            f"int8-mixed is not offered: with {_LEAST_SHARE:.0%} of the compute in INT8 the model "
-            f"still misses {target}; single layers cost most at {worst}",
-            code="not_offered",
-        )
-    share, kept = rehearsal.write(ranges, plan.kept, str(Path(work) / "model.onnx"))
-    return QuantizedModel(
-        digest=digest,
-        model=model.digest,
-        statistics=statistics.digest,
-        recipe=recipe,
+        raise _not_offered(target, costs)
+    placement = Placement(ranges=ranges, kept=plan.kept, corrected=corrected)
+    share, kept = rehearsal.write(placement, str(Path(work) / "model.onnx"))
+    return replace(
+        blank,
         int8_macs_fraction=share,
         kept_float=kept,
+        steps=(*blank.steps, *([BIAS_CORRECTION] if corrected else [])),
         sensitivity=costs,
-        evaluations=plan.evaluations,
+        evaluations=evaluated,
+    )
+
+
+def _not_offered(target: Target, costs: Sequence[LayerCost]) -> QuantizeError:
+    worst = ", ".join(f"{c.layer} ({c.sqnr_db:.1f} dB)" for c in costs[:3] if c.sqnr_db is not None)
+    return QuantizeError(
+        f"int8-mixed is not offered: with {_LEAST_SHARE:.0%} of the compute in INT8 the model "
+        f"still misses {target}; single layers cost most at {worst}",
+        code="not_offered",
     )
 
 
@@ -187,7 +187,7 @@ def _measured(
             name=name,
             operator=operator,
             macs=macs,
-            noise=told(rehearsal.weight_noise(name), name),
+            noise=told(rehearsal.weight_noise(name, corrected=False), name),
         )
         for name, (operator, macs) in layers.items()
     ]

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from agent.core.errors import CalibrationError, QuantizeError
+from agent.core.fidelity import Comparison
 from agent.core.histogram import TensorHistogram, defect, from_arrays, to_arrays
-from agent.core.lineage import CleanModel, Digest, QuantizedModel, Recipe, Statistics
+from agent.core.lineage import Digest, QuantizedModel, Recipe, Statistics
+from agent.core.precision import BIAS_CORRECTION, Placement, worst_sqnr_db
 from agent.core.thresholds import range_of
 from agent.disk import disk_errors
-from agent.ports import Progress, Quantizer
+from agent.ports import Progress, Quantizer, Rehearsal
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
@@ -24,7 +27,7 @@ _SYMMETRIC = "S8S8"
 
 
 def collect_statistics(
-    model: CleanModel,
+    model: Digest,
     model_path: str,
     frames: Iterable[Tensors],
     count: int,
@@ -38,7 +41,7 @@ def collect_statistics(
     """Run the model once over the frames and write work/statistics.npz.
 
     Args:
-        model: The clean model.
+        model: Digest of the conditioned model.
         model_path: Its file.
         frames: The model's inputs, one frame at a time; read once.
         count: How many frames are expected, for the progress.
@@ -65,45 +68,65 @@ def collect_statistics(
         np.savez_compressed(out, **arrays)  # type: ignore[arg-type]  # its allow_pickle is a bool
     return Statistics(
         digest=digest,
-        model=model.digest,
+        model=model,
         calibration=calibration,
         tensors=len(arrays["name"]),
         frames=used,
     )
 
 
-def quantize(
-    model: CleanModel,
+def convert(
+    blank: QuantizedModel,
     model_path: str,
-    recipe: Recipe,
-    statistics: Statistics | None,
-    statistics_path: str | None,
+    frames: Sequence[Tensors],
     *,
-    digest: Digest,
     work: str,
     quantizer: Quantizer,
 ) -> QuantizedModel:
-    """Write work/model.onnx in the recipe's precision.
+    """Write work/model.onnx in a float precision.
+
+    Args:
+        blank: The record with its parents and recipe.
+        model_path: The clean model's file.
+        frames: A few frames, on which float16 must not overflow.
+        work: Directory to write into.
+        quantizer: Makes the graph.
+    """
+    target = str(Path(work) / "model.onnx")
+    kept = quantizer.convert(model_path, blank.recipe.precision, frames, target)
+    return replace(blank, kept_float=kept)
+
+
+def quantize(
+    blank: QuantizedModel,
+    histograms: Sequence[TensorHistogram],
+    *,
+    work: str,
+    rehearse: Callable[[Collection[str]], Rehearsal],
+    comparison: Callable[[], Comparison],
+) -> QuantizedModel:
+    """Write work/model.onnx in INT8 by one calibrator, with the biases that serve it best.
+
+    Args:
+        blank: The record with its parents and recipe.
+        histograms: Of every tensor to quantize.
+        work: Directory to write into.
+        rehearse: Opens the rehearsal of the model, given the tensors that have a range.
+        comparison: Makes a fresh comparison with FP32.
 
     Raises:
-        QuantizeError: "no_statistics" or "no_range" if there is nothing to calibrate with;
-            whatever the quantizer refuses.
-        CalibrationError: "damaged" if the statistics can't be read.
+        QuantizeError: "no_range" if there is nothing to calibrate with; "nothing_quantized" if
+            no compute would run in INT8.
     """
-    ranges = {}
-    if recipe.calibrator:
-        if statistics_path is None:
-            raise QuantizeError(f"{recipe.precision} needs statistics", code="no_statistics")
-        ranges = _ranges(load_statistics(statistics_path), recipe)
-    fraction, kept = quantizer.quantize(model_path, recipe, ranges, str(Path(work) / "model.onnx"))
-    return QuantizedModel(
-        digest=digest,
-        model=model.digest,
-        statistics=statistics.digest if statistics else None,
-        recipe=recipe,
-        int8_macs_fraction=fraction,
-        kept_float=kept,
+    ranges = _ranges(histograms, blank.recipe)
+    rehearsal = rehearse(ranges.keys())
+    plain, corrected = (Placement(ranges=ranges, corrected=on) for on in (False, True))
+    gains = worst_sqnr_db(rehearsal.fidelity(corrected, comparison())) > worst_sqnr_db(
+        rehearsal.fidelity(plain, comparison())
     )
+    share, kept = rehearsal.write(corrected if gains else plain, str(Path(work) / "model.onnx"))
+    steps = (*blank.steps, BIAS_CORRECTION) if gains else blank.steps
+    return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=steps)
 
 
 def load_statistics(path: str) -> tuple[TensorHistogram, ...]:
@@ -120,7 +143,7 @@ def load_statistics(path: str) -> tuple[TensorHistogram, ...]:
 
 
 def _ranges(
-    histograms: tuple[TensorHistogram, ...], recipe: Recipe
+    histograms: Sequence[TensorHistogram], recipe: Recipe
 ) -> dict[str, tuple[float, float]]:
     """Return the range of every tensor that has one; the others are left in float."""
     reasons = {h.name: defect(h) for h in histograms}

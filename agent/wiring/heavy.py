@@ -19,8 +19,6 @@ from agent.core.lineage import (
     Measurements,
     Platform,
     QuantizedModel,
-    Recipe,
-    Statistics,
 )
 from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
@@ -146,58 +144,6 @@ def tensors(
         if len(group) == batch:
             yield {tensor.name: group[0] if batch == 1 else np.concatenate(group)}
             group = []
-
-
-def statistics(
-    config: Config,
-    model: tuple[CleanModel, Path],
-    calibration: tuple[CalibrationSet, Path],
-    *,
-    digest: Digest,
-    work: str,
-    progress: Progress,
-) -> Statistics:
-    """Run the calibration pass."""
-    from agent.adapters.quantizer_onnx import OnnxQuantizer
-    from agent.stages.quantize import collect_statistics
-
-    frames = calibration[0].frames
-    return collect_statistics(
-        model[0],
-        str(model[1] / "model.onnx"),
-        tensors(config, model[0], calibration[1], frames),
-        len(frames),
-        digest=digest,
-        calibration=calibration[0].digest,
-        work=work,
-        quantizer=OnnxQuantizer(config.runtime.threads),
-        progress=progress,
-    )
-
-
-def quantize(
-    config: Config,
-    model: tuple[CleanModel, Path],
-    recipe: Recipe,
-    found: tuple[Statistics, Path] | None,
-    *,
-    digest: Digest,
-    work: str,
-) -> QuantizedModel:
-    """Run the quantize stage."""
-    from agent.adapters.quantizer_onnx import OnnxQuantizer
-    from agent.stages.quantize import quantize as stage
-
-    return stage(
-        model[0],
-        str(model[1] / "model.onnx"),
-        recipe,
-        found[0] if found else None,
-        str(found[1] / "statistics.npz") if found else None,
-        digest=digest,
-        work=work,
-        quantizer=OnnxQuantizer(config.runtime.threads),
-    )
 
 
 def build(

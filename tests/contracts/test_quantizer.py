@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ import onnxruntime
 import pytest
 
 from agent.adapters.quantizer_onnx import OnnxQuantizer
+from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.errors import CalibrationError, QuantizeError
+from agent.core.fidelity import Comparison
 from agent.core.histogram import defect, merge
-from agent.core.lineage import CleanModel, Digest, Recipe, TensorSpec
+from agent.core.lineage import Digest, QuantizedModel, Recipe
+from agent.core.precision import Placement
 from agent.core.thresholds import range_of
 from agent.graphs.compute import int8_share
 from agent.graphs.qdq import inferred
@@ -56,7 +60,13 @@ def made(tmp_path, model, recipe, inputs):
         h.name: range_of(h, recipe.calibrator, symmetric) for h in histograms if not defect(h)
     }
     target = str(tmp_path / "out.onnx")
-    return target, *quantizer.quantize(model, recipe, ranges, target)
+    return target, *placed(model, recipe.scheme, ranges, target)
+
+
+def placed(model, scheme, ranges, target):
+    """Write the INT8 graph of some ranges; return what the rehearsal says of it."""
+    rehearsal = OnnxRehearsal(model, scheme, ranges.keys(), [], 1)
+    return rehearsal.write(Placement(ranges=ranges), target)
 
 
 def int8(scheme, calibrator="minmax"):
@@ -214,7 +224,7 @@ def test_nothing_quantized_is_an_error_not_a_perfect_score(tmp_path, scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_ranges_quantize_nothing(tmp_path, detector, scheme):
     with pytest.raises(QuantizeError) as caught:
-        OnnxQuantizer(1).quantize(detector, int8(scheme), {}, str(tmp_path / "out.onnx"))
+        placed(detector, scheme, {}, str(tmp_path / "out.onnx"))
     assert caught.value.code == "nothing_quantized"
 
 
@@ -224,7 +234,7 @@ def test_a_tensor_without_a_range_leaves_its_nodes_in_float(tmp_path, detector, 
     found = quantizer.collect(detector, frames(), FRAMES, silent)
     ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found if h.name != "u"}
     target = str(tmp_path / "out.onnx")
-    share, kept = quantizer.quantize(detector, int8(scheme), ranges, target)
+    share, kept = placed(detector, scheme, ranges, target)
     assert 0 < share < 1
     assert set(kept) == {"up", "head"}
     unseen = frames(count=1, seed=5)[0]
@@ -242,15 +252,13 @@ def test_dead_and_infinite_tensors_make_no_scale(tmp_path, factor, word):
 def test_infinite_weights_make_no_scale(tmp_path):
     model = quant_graphs.scaled(tmp_path / "model.onnx", float("inf"))
     with pytest.raises(QuantizeError, match="k") as caught:
-        OnnxQuantizer(1).quantize(
-            model, int8("U8S8"), {"x": (-1, 1), "m": (-1, 1), "y": (-1, 1)}, str(tmp_path / "o")
-        )
+        placed(model, "U8S8", {"x": (-1, 1), "m": (-1, 1), "y": (-1, 1)}, str(tmp_path / "o"))
     assert caught.value.code == "no_scale"
 
 
 def test_fp16_keeps_the_types_of_inputs_and_outputs(tmp_path, detector):
     target = str(tmp_path / "out.onnx")
-    assert OnnxQuantizer(1).quantize(detector, Recipe(precision="fp16"), {}, target) == (0.0, ())
+    assert OnnxQuantizer(1).convert(detector, "fp16", frames(count=2), target) == ()
     graph = onnx.load(target).graph
     assert {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)} == {1}
     assert any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer)
@@ -261,56 +269,58 @@ def test_fp16_keeps_the_types_of_inputs_and_outputs(tmp_path, detector):
 
 def test_fp32_is_the_same_file(tmp_path, detector):
     target = tmp_path / "out.onnx"
-    OnnxQuantizer(1).quantize(detector, Recipe(precision="fp32"), {}, str(target))
+    assert OnnxQuantizer(1).convert(detector, "fp32", [], str(target)) == ()
     assert target.read_bytes() == Path(detector).read_bytes()
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [
-        Recipe(precision="int8-mixed", calibrator="mse", scheme="U8S8"),
-        Recipe(precision="int8", calibrator="mse", scheme="S4"),
-        Recipe(precision="int4"),
-    ],
-)
-def test_what_is_not_offered_says_so(tmp_path, detector, recipe):
-    with pytest.raises(QuantizeError) as caught:
-        OnnxQuantizer(1).quantize(detector, recipe, {}, str(tmp_path / "out.onnx"))
-    assert caught.value.code == "not_offered"
+def test_what_is_not_offered_says_so(tmp_path, detector):
+    target = str(tmp_path / "out.onnx")
+    with pytest.raises(QuantizeError) as precision:
+        OnnxQuantizer(1).convert(detector, "int4", [], target)
+    with pytest.raises(QuantizeError) as scheme:
+        placed(detector, "S4", {}, target)
+    assert precision.value.code == scheme.value.code == "not_offered"
 
 
-def clean_record(shape):
-    tensor = TensorSpec(name="x", shape=shape, dtype="float32")
-    return CleanModel(
-        digest=Digest("m"), name="n", sha256="s", opset=17, inputs=(tensor,), outputs=(tensor,),
-        macs=1, weight_bytes=1, activation_bytes=1, changes=(),
-    )  # fmt: skip
+def stage_ports(model, scheme, inputs):
+    return {
+        "rehearse": lambda ranged: OnnxRehearsal(model, scheme, ranged, inputs, 1),
+        "comparison": lambda: Comparison("generic"),
+    }
+
+
+def blank(recipe):
+    return QuantizedModel(
+        digest=Digest("q"), model=Digest("m"), statistics=Digest("s"), recipe=recipe
+    )
 
 
 def test_stage_keeps_statistics_and_makes_every_calibrator_from_them(tmp_path, detector):
-    record = clean_record((1, 3, 32, 32))
     statistics = collect_statistics(
-        record, detector, iter(frames()), FRAMES, digest=Digest("s"), calibration=Digest("c"),
-        work=str(tmp_path), quantizer=OnnxQuantizer(1), progress=silent,
+        Digest("m"), detector, iter(frames()), FRAMES, digest=Digest("s"),
+        calibration=Digest("c"), work=str(tmp_path), quantizer=OnnxQuantizer(1), progress=silent,
     )  # fmt: skip
     assert (statistics.tensors, statistics.frames, statistics.model) == (7, FRAMES, "m")
-    path = str(tmp_path / "statistics.npz")
-    assert len(load_statistics(path)) == 7
+    histograms = load_statistics(str(tmp_path / "statistics.npz"))
+    assert len(histograms) == 7
     found = quantize(
-        record, detector, int8("U8S8", "entropy"), statistics, path, digest=Digest("q"),
-        work=str(tmp_path), quantizer=OnnxQuantizer(1),
+        blank(int8("U8S8", "entropy")), histograms, work=str(tmp_path),
+        **stage_ports(detector, "U8S8", frames()),
     )  # fmt: skip
     assert found.statistics == "s"
     assert found.int8_macs_fraction > 0.8
     assert found.kept_float == ("up",)
 
 
-def test_stage_refuses_int8_without_statistics_and_damaged_ones(tmp_path, detector):
-    record = clean_record((1, 3, 32, 32))
-    settings = {"digest": Digest("q"), "work": str(tmp_path), "quantizer": OnnxQuantizer(1)}
+def test_stage_refuses_int8_without_ranges_and_damaged_statistics(tmp_path, detector):
+    dead = [replace(h, minimum=0.0, maximum=0.0) for h in
+            OnnxQuantizer(1).collect(detector, frames(), FRAMES, silent)]  # fmt: skip
     with pytest.raises(QuantizeError) as missing:
-        quantize(record, detector, int8("U8S8"), None, None, **settings)
-    assert missing.value.code == "no_statistics"
+        quantize(
+            blank(int8("U8S8")), dead, work=str(tmp_path),
+            **stage_ports(detector, "U8S8", frames()),
+        )  # fmt: skip
+    assert missing.value.code == "no_range"
     (tmp_path / "statistics.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(CalibrationError) as damaged:
         load_statistics(str(tmp_path / "statistics.npz"))
@@ -344,7 +354,7 @@ def test_small_graphs_build_in_tensorrt(tmp_path, make):
     shape = session(model).get_inputs()[0].shape
     target, _, _ = made(tmp_path, model, int8("S8S8"), frames(tuple(shape)))
     assert parsed_by_tensorrt(target) > 0
-    OnnxQuantizer(1).quantize(model, Recipe(precision="fp16"), {}, target)
+    OnnxQuantizer(1).convert(model, "fp16", frames(tuple(shape), 2), target)
     assert parsed_by_tensorrt(target) > 0
 
 
@@ -387,7 +397,7 @@ def test_centerface_in_int8_runs_and_stays_recognizable(tmp_path, centerface, sc
 def test_centerface_in_fp16_builds_and_is_near(tmp_path, centerface):
     model, _, held_out = centerface
     target = str(tmp_path / "out.onnx")
-    OnnxQuantizer(1).quantize(model, Recipe(precision="fp16"), {}, target)
+    assert OnnxQuantizer(1).convert(model, "fp16", held_out[1:3], target) == ()
     assert parsed_by_tensorrt(target) > 1_000_000
     (reference, *_), (found, *_) = (
         session(path).run(None, held_out[0]) for path in (model, target)

@@ -1,0 +1,111 @@
+"""What a graph's tensors hold on a few frames, reduced inside the graph to a few numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from agent.core.errors import CalibrationError
+from agent.graphs.compute import shapes
+from agent.graphs.edits import copied
+from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
+
+_CHANNEL = 1
+_AXES_ARE_INPUTS = 18
+
+
+def channel_maxima(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    frames: Iterable[Mapping[str, NDArray[Any]]],
+    threads: int,
+) -> dict[str, NDArray[np.float32]]:
+    """Return the largest magnitude in each channel (axis 1) of some tensors, shape (channels,)."""
+    found = _reduced(model, tensors, frames, threads, ("Abs", "ReduceMax"))
+    return {name: np.max(rows, axis=0) for name, rows in found.items()}
+
+
+def channel_means(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    frames: Iterable[Mapping[str, NDArray[Any]]],
+    threads: int,
+) -> dict[str, NDArray[np.float32]]:
+    """Return the mean of each channel (axis 1) of some tensors over all frames."""
+    found = _reduced(model, tensors, frames, threads, ("ReduceMean",))
+    return {name: np.mean(rows, axis=0) for name, rows in found.items()}
+
+
+def maxima(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    frames: Iterable[Mapping[str, NDArray[Any]]],
+    threads: int,
+) -> dict[str, float]:
+    """Return the largest magnitude in some tensors over all frames."""
+    found = _reduced(model, tensors, frames, threads, ("Abs", "ReduceMax"), by_channel=False)
+    return {name: float(np.max(rows)) for name, rows in found.items()}
+
+
+def _reduced(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    frames: Iterable[Mapping[str, NDArray[Any]]],
+    threads: int,
+    operators: Sequence[str],
+    *,
+    by_channel: bool = True,
+) -> dict[str, list[NDArray[np.float32]]]:
+    """Return one row of channels for each tensor and frame."""
+    trial = copied(model)
+    ranks = {name: len(shape) for name, shape in shapes(model.graph).items()}
+    del trial.graph.output[:]
+    for name in tensors:
+        source = name
+        for operator in operators:
+            target = f"{name}:{operator}"
+            node = helper.make_node(operator, [source], [target])
+            if operator.startswith("Reduce"):
+                node.attribute.append(helper.make_attribute("keepdims", 0))
+                if by_channel:
+                    axes = [axis for axis in range(ranks[name]) if axis != _CHANNEL]
+                    _set_axes(trial, node, axes)
+            trial.graph.node.append(node)
+            source = target
+        value = helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, None)
+        trial.graph.output.append(value)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = threads
+    rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}
+    if not tensors:
+        return rows
+    try:
+        session = onnxruntime.InferenceSession(
+            trial.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        for frame in frames:
+            for name, row in zip(tensors, session.run(None, dict(frame)), strict=True):
+                rows[name].append(row)
+    except ONNXRUNTIME_ERRORS as e:
+        raise CalibrationError(
+            f"the model does not run on a calibration frame: {one_line(e)}", code="model_failed"
+        ) from e
+    return rows
+
+
+def _set_axes(model: onnx.ModelProto, node: onnx.NodeProto, axes: Sequence[int]) -> None:
+    """Set what to reduce over: an input since opset 18, an attribute before."""
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if opset < _AXES_ARE_INPUTS:
+        node.attribute.append(helper.make_attribute("axes", axes))
+        return
+    name = f"{node.output[0]}:axes"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), name))
+    node.input.append(name)

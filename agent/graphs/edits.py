@@ -1,0 +1,47 @@
+"""Small changes to ONNX graphs that several steps make."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+
+def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def group_of(node: onnx.NodeProto) -> int:
+    """Return the groups of a convolution."""
+    return next((int(a.i) for a in node.attribute if a.name == "group"), 1)
+
+
+def give(
+    graph: onnx.GraphProto, node: onnx.NodeProto, index: int, name: str, values: NDArray[Any]
+) -> None:
+    """Set one input of a node to float32 values of its own, named after the node."""
+    whole = f"{node.name}:{name}"
+    for old in [tensor for tensor in graph.initializer if tensor.name == whole]:
+        graph.initializer.remove(old)
+    graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), whole))
+    if index < len(node.input):
+        node.input[index] = whole
+    else:
+        node.input.append(whole)
+
+
+def drop_unused(graph: onnx.GraphProto) -> None:
+    """Remove initializers that nothing reads; none where bodies of If or Loop might."""
+    if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+        return
+    used = {name for node in graph.node for name in node.input}
+    used.update(value.name for value in graph.output)
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

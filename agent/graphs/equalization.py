@@ -1,0 +1,181 @@
+"""Channels brought to one size before quantization, without changing what the graph computes.
+
+An activation has one scale for all its channels, so a channel far smaller than the largest keeps
+few of the 256 levels. Dividing a channel in the layers that make it and multiplying it in the
+layers that read it changes nothing in between as long as everything there is homogeneous
+(f(a x) = a f(x) for a > 0). With one weight scale per channel the makers lose nothing by it, and
+neither does a depthwise reader; other readers get less even weights for it, so there the square
+root is taken.
+
+Every factor is a power of two: the float graph gives the same bits before and after.
+
+Sources: Nagel et al. 2019, arXiv:1906.04721, section 4.1 (cross-layer equalization); Xiao et al.
+2022, arXiv:2211.10438, equation 4 (activations weighed against the weights that read them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from agent.graphs.compute import WEIGHTED, shapes
+from agent.graphs.edits import copied, drop_unused, give, group_of
+from agent.graphs.regions import regions
+
+_HOMOGENEOUS = (
+    "Add", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "LeakyRelu", "Max",
+    "MaxPool", "Min", "PRelu", "Relu", "Sub", "Sum",
+)  # fmt: skip
+_JOINING = ("Add", "Max", "Min", "Sub", "Sum")
+_RANK = 4
+_LARGEST_EXPONENT = 12  # a channel 4096 times smaller than another is noise
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A place where channels can be scaled: the layers that make it and those that read it.
+
+    Attributes:
+        channels: Of all its tensors, axis 1.
+    """
+
+    channels: int
+    makers: tuple[onnx.NodeProto, ...] = field(repr=False)
+    readers: tuple[onnx.NodeProto, ...] = field(repr=False)
+
+
+def passages(model: onnx.ModelProto) -> Iterator[Passage]:
+    """Yield the places of an inferred model where equalization is exact."""
+    graph = model.graph
+    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
+        return  # the bodies of If and Loop read tensors that no input names
+    weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    region = regions(graph)
+    barred = {region.get(value.name) for value in (*graph.input, *graph.output)}
+    makers: dict[str, list[onnx.NodeProto]] = {}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        if node.op_type not in WEIGHTED:
+            if not _homogeneous(node, weights):
+                barred.update(region.get(name) for name in (*node.input, *node.output))
+            continue
+        if _scalable(node, weights):
+            makers.setdefault(region[node.output[0]], []).append(node)
+            readers.setdefault(region[node.input[0]], []).append(node)
+        else:
+            barred.update(region.get(name) for name in (*node.input, *node.output))
+    known = shapes(graph)
+    sizes: dict[str, set[int]] = {}
+    for name, root in region.items():
+        shape = known.get(name, ())
+        sizes.setdefault(root, set()).add(shape[1] if len(shape) == _RANK else 0)
+    for root, made_by in makers.items():
+        channels = max(sizes[root])
+        if root in readers and root not in barred and sizes[root] == {channels} and channels:
+            yield Passage(channels, tuple(made_by), tuple(readers[root]))
+
+
+def read(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the tensors whose channel maxima `equalized` needs."""
+    return tuple(dict.fromkeys(n.input[0] for p in passages(model) for n in p.readers))
+
+
+def equalized(
+    model: onnx.ModelProto, maxima: Mapping[str, NDArray[np.float32]]
+) -> tuple[onnx.ModelProto, int]:
+    """Return a copy of an inferred model with even channels, and how many passages changed.
+
+    Args:
+        model: From `qdq.inferred`.
+        maxima: Largest magnitude per channel of the tensors that `read` names.
+    """
+    whole = copied(model)
+    nodes = {node.name: node for node in whole.graph.node}
+    weights = {t.name: numpy_helper.to_array(t) for t in whole.graph.initializer}
+
+    def scale(node: onnx.NodeProto, index: int, factors: NDArray[Any]) -> None:
+        name = ("weight", "bias")[index - 1]
+        values = weights[nodes[node.name].input[index]] * factors
+        give(whole.graph, nodes[node.name], index, name, values)
+        weights[nodes[node.name].input[index]] = values
+
+    changed = 0
+    for passage in passages(model):
+        largest = [maxima[node.input[0]] for node in passage.readers]
+        factors = _factors(np.max(largest, axis=0), passage, weights)
+        changed += bool((factors != 1).any())
+        for node in passage.makers:
+            scale(node, 1, _along(1 / factors, node, maker=True))
+            if len(node.input) > 2 and node.input[2]:
+                scale(node, 2, 1 / factors)
+        for node in passage.readers:
+            scale(node, 1, _along(factors, node, maker=False))
+    drop_unused(whole.graph)
+    return whole, changed
+
+
+def _factors(
+    largest: NDArray[np.float32], passage: Passage, weights: Mapping[str, NDArray[Any]]
+) -> NDArray[np.float32]:
+    """Return what each channel is divided by, powers of two, shape (channels,)."""
+    activation = np.log2(np.maximum(largest.astype(np.float64), 1e-30))
+    needed = [
+        _strongest(node, weights[node.input[1]]) for node in passage.readers if group_of(node) == 1
+    ]
+    exponent = activation
+    alive = largest > 0
+    if needed:
+        strongest = np.max(needed, axis=0)
+        exponent = (activation - np.log2(np.maximum(strongest, 1e-30))) / 2
+        alive &= strongest > 0
+    if not alive.any():
+        return np.ones(passage.channels, np.float32)
+    exponent = np.where(alive, exponent - np.median(exponent[alive]), 0)
+    limited = np.clip(np.rint(exponent), -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+    factors: NDArray[np.float32] = np.exp2(limited).astype(np.float32)
+    return factors
+
+
+def _strongest(node: onnx.NodeProto, weight: NDArray[Any]) -> NDArray[np.float64]:
+    """Return for each input channel its largest weight over its output channel's largest."""
+    rows = np.abs(weight.astype(np.float64)).max(axis=(2, 3))
+    if node.op_type == "ConvTranspose":  # (in, out, kernel...)
+        rows = rows.T
+    strongest: NDArray[np.float64] = (
+        rows / np.maximum(rows.max(axis=1, keepdims=True), 1e-30)
+    ).max(axis=0)
+    return strongest
+
+
+def _along(factors: NDArray[Any], node: onnx.NodeProto, *, maker: bool) -> NDArray[Any]:
+    """Return factors per channel shaped to multiply a layer's weight of rank 4."""
+    if maker:  # out channels
+        return factors.reshape((-1, 1, 1, 1) if node.op_type == "Conv" else (1, -1, 1, 1))
+    if node.op_type == "ConvTranspose" or group_of(node) == 1:
+        return factors.reshape((1, -1, 1, 1) if node.op_type == "Conv" else (-1, 1, 1, 1))
+    return factors.reshape(-1, 1, 1, 1)  # depthwise
+
+
+def _scalable(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bool:
+    """Return True for dense and depthwise convolutions over pictures with constant weights."""
+    if any(name and name not in weights for name in node.input[1:]):
+        return False
+    if node.op_type not in ("Conv", "ConvTranspose") or len(weights[node.input[1]]) != _RANK:
+        return False
+    first, second = weights[node.input[1]][:2]
+    groups = group_of(node)
+    return groups == 1 or (node.op_type == "Conv" and second == 1 and groups == first)
+
+
+def _homogeneous(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bool:
+    if node.op_type not in _HOMOGENEOUS:
+        return False
+    if node.op_type in _JOINING:
+        return weights.keys().isdisjoint(node.input)
+    return True

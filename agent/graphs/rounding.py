@@ -1,0 +1,83 @@
+"""What INT8 leaves of single weights and activations, for trials of one place at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from agent.graphs.compute import WEIGHTED
+from agent.graphs.qdq import quantized_tensors, with_qdq
+
+Range = tuple[float, float]
+
+
+def rounded_weights(
+    clean: onnx.ModelProto, scheme: str
+) -> dict[str, tuple[str, NDArray[np.float32]]]:
+    """Return for each layer its weight initializer and the values that INT8 leaves of it."""
+    known = dict.fromkeys(quantized_tensors(clean, scheme), (-1.0, 1.0))
+    placed = with_qdq(clean, scheme, known).graph
+    constants = {t.name: t for t in placed.initializer}
+    dequantizers = {n.output[0]: n for n in placed.node if n.op_type == "DequantizeLinear"}
+    weights = {t.name for t in clean.graph.initializer}
+    before = {n.name: n for n in clean.graph.node}
+    found = {}
+    for node in placed.node:
+        if node.op_type not in WEIGHTED or node.name not in before:
+            continue
+        original, maker = before[node.name].input[1], dequantizers.get(node.input[1])
+        if original in weights and maker is not None and maker.input[0] in constants:
+            found[node.name] = original, _values(maker, constants)
+    return found
+
+
+def round_tensor(graph: onnx.GraphProto, tensor: str, span: Range, *, symmetric: bool) -> None:
+    """Put one Q/DQ pair on a tensor, so that whoever reads it reads what INT8 left of it."""
+    low, high = span
+    if symmetric:
+        scale, zero = max(-low, high) / 127, np.int8(0)
+    else:
+        scale = (high - low) / 255
+        zero = np.uint8(round(-low / scale))
+    made = [i for i, node in enumerate(graph.node) if tensor in node.output]
+    if made:
+        _rename(graph.node[made[0]].output, tensor, f"{tensor}:float")
+    else:  # an input of the model
+        for node in graph.node:
+            _rename(node.input, tensor, f"{tensor}:int8")
+    source, target = (f"{tensor}:float", tensor) if made else (tensor, f"{tensor}:int8")
+    graph.initializer.append(numpy_helper.from_array(np.float32(scale), f"{tensor}:scale"))
+    graph.initializer.append(numpy_helper.from_array(np.array(zero), f"{tensor}:zero"))
+    pair = [
+        helper.make_node(
+            kind, [read, f"{tensor}:scale", f"{tensor}:zero"], [written], f"{tensor}:{kind}"
+        )
+        for kind, read, written in (
+            ("QuantizeLinear", source, f"{tensor}:codes"),
+            ("DequantizeLinear", f"{tensor}:codes", target),
+        )
+    ]
+    nodes = list(graph.node)
+    place = made[0] + 1 if made else 0
+    del graph.node[:]
+    graph.node.extend([*nodes[:place], *pair, *nodes[place:]])
+
+
+def _values(maker: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> NDArray[np.float32]:
+    codes = numpy_helper.to_array(constants[maker.input[0]])
+    scale = numpy_helper.to_array(constants[maker.input[1]])
+    if scale.ndim:
+        axis = next((a.i for a in maker.attribute if a.name == "axis"), 1) % codes.ndim
+        scale = scale.reshape([-1 if i == axis else 1 for i in range(codes.ndim)])
+    values: NDArray[np.float32] = (codes * scale).astype(np.float32)
+    return values
+
+
+def _rename(names: Any, old: str, new: str) -> None:
+    for index, name in enumerate(names):
+        if name == old:
+            names[index] = new

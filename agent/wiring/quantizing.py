@@ -1,0 +1,156 @@
+"""Conditioning, statistics and quantization with their adapters; each runs in a job's process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.config import Config
+from agent.core.lineage import (
+    CalibrationSet,
+    CleanModel,
+    ConditionedModel,
+    Digest,
+    QuantizedModel,
+    Statistics,
+)
+from agent.wiring.comparison import comparison
+from agent.wiring.heavy import tensors
+
+if TYPE_CHECKING:
+    from agent.ports import Progress, Rehearsal, Tensors
+
+_FRAMES_BYTES = 96_000_000  # for inputs and FP32 outputs of the frames that try INT8 graphs
+_FEWEST_FRAMES = 4
+_MOST_FRAMES = 64
+_CONDITION_FRAMES = 8
+
+
+def condition(
+    config: Config,
+    blank: ConditionedModel,
+    model: tuple[CleanModel, Path],
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    work: str,
+    progress: Progress,
+) -> ConditionedModel:
+    """Run the condition stage."""
+    from agent.adapters.conditioner_onnx import OnnxConditioner
+    from agent.adapters.quantizer_onnx import OnnxQuantizer
+    from agent.adapters.rehearsal_onnx import OnnxRehearsal
+    from agent.stages.condition import condition as stage
+
+    threads = config.runtime.threads
+    few = some_frames(config, model[0], calibration, most=_CONDITION_FRAMES)
+    return stage(
+        blank,
+        str(model[1] / "model.onnx"),
+        few,
+        work=work,
+        quantizer=OnnxQuantizer(threads),
+        conditioner=OnnxConditioner(threads),
+        rehearse=lambda path, ranged: OnnxRehearsal(path, blank.scheme, ranged, few, threads),
+        comparison=lambda: comparison(config),
+        progress=progress,
+    )
+
+
+def statistics(
+    config: Config,
+    conditioned: tuple[ConditionedModel, Path],
+    model: CleanModel,
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    digest: Digest,
+    work: str,
+    progress: Progress,
+) -> Statistics:
+    """Run the calibration pass."""
+    from agent.adapters.quantizer_onnx import OnnxQuantizer
+    from agent.stages.quantize import collect_statistics
+
+    frames = calibration[0].frames
+    return collect_statistics(
+        conditioned[0].digest,
+        str(conditioned[1] / "model.onnx"),
+        tensors(config, model, calibration[1], frames),
+        len(frames),
+        digest=digest,
+        calibration=calibration[0].digest,
+        work=work,
+        quantizer=OnnxQuantizer(config.runtime.threads),
+        progress=progress,
+    )
+
+
+def convert(
+    config: Config,
+    blank: QuantizedModel,
+    model: tuple[CleanModel, Path],
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    work: str,
+) -> QuantizedModel:
+    """Make a float precision."""
+    from agent.adapters.quantizer_onnx import OnnxQuantizer
+    from agent.stages.quantize import convert as stage
+
+    return stage(
+        blank,
+        str(model[1] / "model.onnx"),
+        some_frames(config, model[0], calibration),
+        work=work,
+        quantizer=OnnxQuantizer(config.runtime.threads),
+    )
+
+
+def quantize(
+    config: Config,
+    blank: QuantizedModel,
+    conditioned: Path,
+    statistics: Path,
+    model: CleanModel,
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    work: str,
+    progress: Progress,
+) -> QuantizedModel:
+    """Make an INT8 precision, by one calibrator or with layers left in float."""
+    from agent.adapters.rehearsal_onnx import OnnxRehearsal
+    from agent.stages.mixed import Target, mixed
+    from agent.stages.quantize import load_statistics
+    from agent.stages.quantize import quantize as plain
+
+    histograms = load_statistics(str(statistics / "statistics.npz"))
+    few = some_frames(config, model, calibration)
+
+    def rehearse(ranged: Collection[str]) -> Rehearsal:
+        path, scheme = str(conditioned / "model.onnx"), blank.recipe.scheme or ""
+        return OnnxRehearsal(path, scheme, ranged, few, config.runtime.threads)
+
+    ports: dict[str, Any] = {
+        "work": work, "rehearse": rehearse, "comparison": lambda: comparison(config)
+    }  # fmt: skip
+    if blank.recipe.precision != "int8-mixed":
+        return plain(blank, histograms, **ports)
+    limits = config.limits
+    target = Target.of(limits.sqnr_db, limits.agreement, comparison(config).has_metric)
+    return mixed(blank, histograms, target, progress=progress, **ports)
+
+
+def some_frames(
+    config: Config,
+    model: CleanModel,
+    calibration: tuple[CalibrationSet, Path],
+    most: int = _MOST_FRAMES,
+) -> list[Tensors]:
+    """Return inputs spread over the calibration frames, as many as memory allows."""
+    outputs = 4 * sum(prod(tensor.shape) for tensor in model.outputs)
+    inputs = 4 * sum(prod(tensor.shape) for tensor in model.inputs)
+    count = max(_FEWEST_FRAMES, min(most, _FRAMES_BYTES // (inputs + outputs)))
+    names = calibration[0].frames
+    spread = names[:: max(len(names) // count, 1)][:count]
+    return list(tensors(config, model, calibration[1], spread))
