@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from agent.ports import Tensors
 
 Range = tuple[float, float]
-_QUICK = 2  # frames for the noise of one place: every value at the outputs is a sample of it
+_QUICK = 4  # frames for the noise of one place: every value at the outputs is a sample of it
 _MANY_VALUES = 10_000
 
 

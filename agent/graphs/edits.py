@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -45,3 +47,26 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def sort(graph: onnx.GraphProto) -> None:
+    """Bring the nodes into an order in which each comes after those that it reads from."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    order = TopologicalSorter(
+        {
+            i: [makers[name] for name in _read_by(node) if name in makers]
+            for i, node in enumerate(graph.node)
+        }
+    )
+    nodes = [graph.node[i] for i in order.static_order()]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+    """Yield what a node reads, the bodies of If and Loop included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            for inner in body.node:
+                yield from _read_by(inner)

@@ -17,6 +17,7 @@ from onnxruntime.quantization.quant_utils import QuantType, add_infer_metadata
 from agent.core.errors import QuantizeError
 from agent.disk import disk_errors
 from agent.graphs.compute import WEIGHTED
+from agent.graphs.edits import sort
 
 _MOVING = (
     "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze",
@@ -34,12 +35,14 @@ class Scheme:
         activation: Integer type of activations; weights are int8, one scale per channel.
         operators: What is surrounded by Q/DQ.
         between: True if what lies between weighted layers is quantized too.
+        guarded: True if layers left in float must be kept from being quantized after all.
         options: `extra_options` of ONNX Runtime's QDQQuantizer.
     """
 
     activation: Any
     operators: tuple[str, ...]
     between: bool
+    guarded: bool
     options: Mapping[str, object]
 
 
@@ -56,6 +59,7 @@ SCHEMES = {
             "Unsqueeze",
         ),
         between=True,
+        guarded=True,
         options={"WeightSymmetric": True},
     ),
     # TensorRT fuses Q/DQ on the inputs of weighted layers and moves it through the others by
@@ -65,6 +69,7 @@ SCHEMES = {
         activation=QuantType.QInt8,
         operators=WEIGHTED,
         between=False,
+        guarded=False,
         options={
             "ActivationSymmetric": True,
             "WeightSymmetric": True,
@@ -130,6 +135,8 @@ def with_qdq(
         logging.getLogger().removeFilter(_is_ours)
     placed: onnx.ModelProto = quantizer.model.model
     _check_scales(placed.graph)
+    if rules.guarded:
+        _guard(placed.graph)
     return placed
 
 
@@ -167,7 +174,8 @@ def nodes_touching(graph: onnx.GraphProto, tensors: set[str]) -> tuple[str, ...]
 
 
 def save(model: onnx.ModelProto, target: str) -> None:
-    """Write a graph that every supported runtime reads."""
+    """Write a graph that every supported runtime reads; its nodes are brought into order."""
+    sort(model.graph)
     model.ir_version = min(model.ir_version, _IR_VERSION)
     with disk_errors(Path(target).parent):
         onnx.save(model, target)
@@ -196,6 +204,32 @@ def _with_neighbours(
         if node.op_type in (*_MOVING, "Relu", "Clip") and node.output[0] in found:
             found.setdefault(node.input[0], found[node.output[0]])
     return found
+
+
+def _guard(graph: onnx.GraphProto) -> None:
+    """Put a LeakyRelu of slope 1, which changes nothing, behind layers left in float.
+
+    ONNX Runtime (seen in 1.23: WeightBiasQuantization) takes a float layer between a
+    DequantizeLinear and a QuantizeLinear for one that was forgotten and rounds its weights at
+    load, with one scale for all channels. An activation that it does not look through stops
+    that, and costs nothing, as it is fused into the layer.
+    """
+    integer = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    places = [
+        index
+        for index, node in enumerate(graph.node)
+        if node.op_type in ("Conv", "ConvTranspose", "Gemm")
+        and node.input[0] in integer
+        and node.input[1] not in integer
+    ]
+    ends = {value.name for value in graph.output}
+    for index in reversed(places):
+        node = graph.node[index]
+        if node.output[0] not in ends:
+            name, inner = node.output[0], f"{node.output[0]}:float"
+            node.output[0] = inner
+            guard = onnx.helper.make_node("LeakyRelu", [inner], [name], f"{inner}:kept", alpha=1.0)
+            graph.node.insert(index + 1, guard)
 
 
 def _check_scales(graph: onnx.GraphProto) -> None:

@@ -27,10 +27,11 @@ from agent.core.thresholds import range_of
 from agent.ports import Progress, Rehearsal
 
 _CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
-_DEFAULT_SQNR_DB = 20.0
-_DEFAULT_AGREEMENT = 0.97
+_USUAL_SQNR_DB = 20.0
+_USUAL_AGREEMENT = 0.97
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
 _MARGIN_DB = 0.5  # the frames that judge in the end are others than those that choose
+_MARGIN_SHARE = 0.75  # of the way from the value to the lower end of its interval, alike
 _MARGIN = 0.25  # of what may disagree
 _SHOWN = 10
 _NEGLIGIBLE = 0.2  # of the allowed noise, for all tensors together: no better range is looked for
@@ -46,36 +47,45 @@ class Target:
     Attributes:
         sqnr_db: Of the worst output.
         agreement: Of the task's metric.
+        either: True if one of the two is enough.
     """
 
     sqnr_db: float
     agreement: float
+    either: bool = False
 
     @classmethod
     def of(cls, sqnr_db: float, agreement: float, has_metric: bool) -> Target:
-        """Return the limits, or where none is set what is usually asked of INT8."""
+        """Return the limits, or where none is set what is usually asked of INT8.
+
+        Of a few frames a single one that is a toss-up in FP32 already costs a task's metric
+        more than is usually asked, so then the signal-to-noise ratio is asked instead.
+        """
         if sqnr_db or agreement:
             return cls(sqnr_db=sqnr_db, agreement=agreement)
-        if has_metric:
-            return cls(sqnr_db=0.0, agreement=_DEFAULT_AGREEMENT)
-        return cls(sqnr_db=_DEFAULT_SQNR_DB, agreement=0.0)
+        usual = _USUAL_AGREEMENT if has_metric else 0.0
+        return cls(sqnr_db=_USUAL_SQNR_DB, agreement=usual, either=True)
 
     def met(self, found: Fidelity | None) -> bool:
         """Return True if the limits are kept with some margin; None is no number at all."""
         if found is None:
             return False
-        near = found.sqnr_db is None or found.sqnr_db >= self.sqnr_db + _MARGIN_DB
         agreed = self.agreement + _MARGIN * (1 - self.agreement)
-        alike = found.agreement is None or found.agreement >= agreed
-        return (near or not self.sqnr_db) and (alike or not self.agreement)
+        asked = []
+        if self.sqnr_db:
+            near = found.sqnr_db is None or found.sqnr_db >= self.sqnr_db + _margin_db(found)
+            asked.append(near)
+        if self.agreement:
+            asked.append(found.agreement is not None and found.agreement >= agreed)
+        return any(asked) if self.either else all(asked)
 
     def allowed(self, outputs: int) -> Noise:
         """Return the noise per output that the limit allows, or a usual one."""
-        return (10 ** (-(self.sqnr_db or _DEFAULT_SQNR_DB) / 10),) * outputs
+        return (10 ** (-(self.sqnr_db or _USUAL_SQNR_DB) / 10),) * outputs
 
     def __str__(self) -> str:
         limits = [f"{self.sqnr_db:g} dB"] if self.sqnr_db else []
-        return " and ".join(
+        return (" or " if self.either else " and ").join(
             [*limits, *([f"agreement {self.agreement:g}"] if self.agreement else [])]
         )
 
@@ -148,6 +158,17 @@ def _not_offered(target: Target, costs: Sequence[LayerCost]) -> QuantizeError:
         f"still misses {target}; single layers cost most at {worst}",
         code="not_offered",
     )
+
+
+def _margin_db(found: Fidelity) -> float:
+    """Return by how much to exceed the limit, so that other frames like these probably hold it.
+
+    The difference of two means over as many frames each spreads by 1.4 standard errors; three
+    quarters of the way to the end of a 95 % interval are 1.5 of them.
+    """
+    if found.sqnr_db is None or found.sqnr_db_ci95 is None:
+        return _MARGIN_DB
+    return max(_MARGIN_DB, _MARGIN_SHARE * (found.sqnr_db - found.sqnr_db_ci95[0]))
 
 
 def _options(

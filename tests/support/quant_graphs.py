@@ -70,6 +70,70 @@ def classifier(path: Path) -> str:
     return _saved(path, nodes, initializers, ([1, 3, 16, 16], [1, 10]))
 
 
+def inverted(path: Path, spread: float = 6.0) -> str:
+    """Save an inverted residual block, (1,8,16,16) to (1,8,16,16), with uneven channels inside.
+
+    Args:
+        path: Where.
+        spread: The channels between expansion and projection differ by up to 2^spread.
+    """
+    rng = np.random.default_rng(7)
+    size = np.exp2(rng.uniform(-spread / 2, spread / 2, 24)).astype(np.float32)
+    expand = numpy_helper.to_array(weights("w", 24, 8, 1, 1)) * size.reshape(-1, 1, 1, 1)
+    project = numpy_helper.to_array(weights("w", 8, 24, 1, 1)) / size.reshape(1, -1, 1, 1)
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["c0"], "stem"),
+        helper.make_node("Conv", ["c0", "w1", "b1"], ["c1"], "expand"),
+        helper.make_node("Relu", ["c1"], ["r1"], "expand_relu"),
+        helper.make_node(
+            "Conv", ["r1", "w2", "b2"], ["c2"], "depthwise", group=24, pads=[1, 1, 1, 1]
+        ),
+        helper.make_node("Relu", ["c2"], ["r2"], "depthwise_relu"),
+        helper.make_node("Conv", ["r2", "w3", "b3"], ["c3"], "project"),
+        helper.make_node("Add", ["c0", "c3"], ["a"], "residual"),
+        helper.make_node("Conv", ["a", "w4"], ["y"], "head"),
+    ]
+    initializers = [
+        weights("w0", 8, 8, 1, 1),
+        numpy_helper.from_array(expand, "w1"),
+        numpy_helper.from_array(size * numpy_helper.to_array(weights("b", 24)), "b1"),
+        weights("w2", 24, 1, 3, 3, seed=2),
+        numpy_helper.from_array(size * numpy_helper.to_array(weights("b", 24, seed=3)), "b2"),
+        numpy_helper.from_array(project, "w3"),
+        weights("b3", 8),
+        weights("w4", 8, 8, 1, 1, seed=4),
+    ]
+    return _saved(path, nodes, initializers, ([1, 8, 16, 16], [1, 8, 16, 16]))
+
+
+def affine(path: Path) -> str:
+    """Save convolutions followed by scales and shifts of every kind that can be taken in."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["c0"], "conv"),
+        helper.make_node("Mul", ["k", "c0"], ["m"], "scale"),
+        helper.make_node("Sub", ["m", "t1"], ["s"], "shift"),
+        helper.make_node("Sub", ["k", "s"], ["n"], "mirror"),
+        helper.make_node("ConvTranspose", ["n", "w1", "b1"], ["c1"], "up"),
+        helper.make_node("BatchNormalization", ["c1", "g", "t", "mean", "v"], ["bn"], "norm"),
+        helper.make_node("Div", ["bn", "g4"], ["d"], "divide"),
+        helper.make_node("Add", ["d", "t3"], ["y"], "last"),
+    ]
+    channel = np.linspace(0.5, 2, 4).astype(np.float32)
+    initializers = [
+        weights("w0", 4, 3, 1, 1),
+        weights("w1", 4, 4, 1, 1),
+        weights("b1", 4),
+        numpy_helper.from_array(np.float32(-1.5), "k"),
+        *(numpy_helper.from_array(channel * k, name) for k, name in
+          ((1.0, "g"), (0.3, "mean"), (2.0, "v"))),
+        numpy_helper.from_array(np.float32([0.7]), "t1"),
+        numpy_helper.from_array(channel, "t"),
+        numpy_helper.from_array(channel.reshape(1, 4, 1, 1), "g4"),
+        numpy_helper.from_array(channel.reshape(4, 1, 1) - 1, "t3"),
+    ]  # fmt: skip
+    return _saved(path, nodes, initializers, ([1, 3, 5, 5], [1, 4, 5, 5]))
+
+
 def elementwise(path: Path) -> str:
     """Save a graph without anything to compute in INT8."""
     nodes = [

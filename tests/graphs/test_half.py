@@ -1,0 +1,66 @@
+"""float16 without overflow: what would not fit stays in float32, and its neighbours with it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from agent.graphs.half import halved
+from agent.graphs.qdq import inferred, save
+from tests.support import quant_graphs
+from tests.support.onnx_runs import random_inputs, run, sqnr_db
+
+
+def loud(path, factor):
+    """Make the value between two convolutions larger by a factor, and nothing else."""
+    model = onnx.load(quant_graphs.inverted(path))
+    nodes = list(model.graph.node)
+    index = next(i for i, node in enumerate(nodes) if node.name == "project")
+    nodes[index].input[0] = "quiet"
+    for name, value in (("up", factor), ("down", 1 / factor)):
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+    nodes[index:index] = [
+        helper.make_node("Mul", ["r2", "up"], ["loud"], "raise"),
+        helper.make_node("Abs", ["loud"], ["still"], "between"),
+        helper.make_node("Mul", ["still", "down"], ["quiet"], "lower"),
+    ]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)
+    return inferred(str(path))
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_what_overflows_stays_in_float32(tmp_path, factor):
+    model = loud(tmp_path / "m.onnx", factor)
+    inputs = random_inputs(model)
+    half, kept = halved(model, [inputs], 1)
+    assert kept == ((), ("raise", "between", "lower"))[factor > 1]
+    (expected,), (found,) = run(model, inputs), run(half, inputs)
+    assert found.dtype == np.float32
+    assert 40 < sqnr_db(expected, found) < 90
+    save(half, str(tmp_path / "half.onnx"))
+    onnx.checker.check_model(str(tmp_path / "half.onnx"), full_check=True)
+
+
+def test_the_way_between_two_wide_nodes_is_wide(tmp_path):
+    half, _ = halved(loud(tmp_path / "m.onnx", 1e6), [random_inputs(loud(tmp_path / "n", 1e6))], 1)
+    makers = {name: node for node in half.graph.node for name in node.output}
+    (between,) = [node for node in half.graph.node if node.name == "between"]
+    assert makers[between.input[0]].name == "raise"
+
+
+def test_a_large_weight_stays_in_float32(tmp_path):
+    model = onnx.load(quant_graphs.classifier(tmp_path / "m.onnx"))
+    weights = {t.name: t for t in model.graph.initializer}
+    weights["w1"].CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(weights["w1"]) * np.float32(1e6), "w1")
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    model = inferred(str(tmp_path / "m.onnx"))
+    inputs = random_inputs(model)
+    half, kept = halved(model, [inputs], 1)
+    assert kept == ("logits",)
+    assert sqnr_db(run(model, inputs)[0], run(half, inputs)[0]) > 40

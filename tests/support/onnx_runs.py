@@ -1,0 +1,44 @@
+"""Graphs run in plain ONNX Runtime."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+Inputs = dict[str, NDArray[Any]]
+
+
+def random_inputs(model: onnx.ModelProto, seed: int = 0) -> Inputs:
+    """Return standard normal values for every input."""
+    rng = np.random.default_rng(seed)
+    return {
+        value.name: rng.standard_normal(
+            [d.dim_value for d in value.type.tensor_type.shape.dim]
+        ).astype(np.float32)
+        for value in model.graph.input
+    }
+
+
+def run(model: onnx.ModelProto | str, inputs: Inputs, *, plain: bool = False) -> list[NDArray[Any]]:
+    """Return the outputs; `plain` runs the graph as it is written, without optimizations."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    if plain:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = model if isinstance(model, str) else model.SerializeToString()
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return list(session.run(None, inputs))
+
+
+def sqnr_db(reference: NDArray[Any], found: NDArray[Any]) -> float:
+    """Return signal over noise, dB."""
+    noise = np.sum(np.square(reference.astype(np.float64) - found))
+    if not noise:
+        return math.inf
+    return float(10 * np.log10(np.sum(np.square(reference.astype(np.float64))) / noise))
