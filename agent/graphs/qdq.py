@@ -18,13 +18,14 @@ from agent.core.errors import QuantizeError
 from agent.disk import disk_errors
 from agent.graphs.compute import WEIGHTED
 from agent.graphs.edits import sort
+from agent.graphs.guards import guard
+from agent.graphs.residuals import SCALE, quantize_residuals, residuals
 
 _MOVING = (
     "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze",
     "Transpose", "Unsqueeze",
 )  # fmt: skip
 _IR_VERSION = 10  # the newest that ONNX Runtime 1.23 and TensorRT 10.3 both read
-_SCALE = "_scale"  # QDQQuantizer names a tensor's scale TENSOR_scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,15 +35,14 @@ class Scheme:
     Attributes:
         activation: Integer type of activations; weights are int8, one scale per channel.
         operators: What is surrounded by Q/DQ.
-        between: True if what lies between weighted layers is quantized too.
-        guarded: True if layers left in float must be kept from being quantized after all.
+        between: True if what lies between weighted layers is quantized too; if not, the skip
+            input of a residual addition still is.
         options: `extra_options` of ONNX Runtime's QDQQuantizer.
     """
 
     activation: Any
     operators: tuple[str, ...]
     between: bool
-    guarded: bool
     options: Mapping[str, object]
 
 
@@ -59,7 +59,6 @@ SCHEMES = {
             "Unsqueeze",
         ),
         between=True,
-        guarded=True,
         options={"WeightSymmetric": True},
     ),
     # TensorRT fuses Q/DQ on the inputs of weighted layers and moves it through the others by
@@ -69,7 +68,6 @@ SCHEMES = {
         activation=QuantType.QInt8,
         operators=WEIGHTED,
         between=False,
-        guarded=False,
         options={
             "ActivationSymmetric": True,
             "WeightSymmetric": True,
@@ -135,8 +133,10 @@ def with_qdq(
         logging.getLogger().removeFilter(_is_ours)
     placed: onnx.ModelProto = quantizer.model.model
     _check_scales(placed.graph)
-    if rules.guarded:
-        _guard(placed.graph)
+    if rules.between:
+        guard(placed.graph)
+    else:
+        quantize_residuals(placed.graph, residuals(model.graph), ranges)
     return placed
 
 
@@ -145,7 +145,7 @@ def quantized_tensors(model: onnx.ModelProto, scheme: str) -> tuple[str, ...]:
     known = dict.fromkeys(_tensors(model.graph), (-1.0, 1.0))
     trial = with_qdq(model, scheme, known, per_channel=False)
     found = {
-        node.input[1].removesuffix(_SCALE): None
+        node.input[1].removesuffix(SCALE): None
         for node in trial.graph.node
         if node.op_type == "QuantizeLinear"
     }
@@ -206,32 +206,6 @@ def _with_neighbours(
     return found
 
 
-def _guard(graph: onnx.GraphProto) -> None:
-    """Put a LeakyRelu of slope 1, which changes nothing, behind layers left in float.
-
-    ONNX Runtime (seen in 1.23: WeightBiasQuantization) takes a float layer between a
-    DequantizeLinear and a QuantizeLinear for one that was forgotten and rounds its weights at
-    load, with one scale for all channels. An activation that it does not look through stops
-    that, and costs nothing, as it is fused into the layer.
-    """
-    integer = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
-    places = [
-        index
-        for index, node in enumerate(graph.node)
-        if node.op_type in ("Conv", "ConvTranspose", "Gemm")
-        and node.input[0] in integer
-        and node.input[1] not in integer
-    ]
-    ends = {value.name for value in graph.output}
-    for index in reversed(places):
-        node = graph.node[index]
-        if node.output[0] not in ends:
-            name, inner = node.output[0], f"{node.output[0]}:float"
-            node.output[0] = inner
-            guard = onnx.helper.make_node("LeakyRelu", [inner], [name], f"{inner}:kept", alpha=1.0)
-            graph.node.insert(index + 1, guard)
-
-
 def _check_scales(graph: onnx.GraphProto) -> None:
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
@@ -239,7 +213,7 @@ def _check_scales(graph: onnx.GraphProto) -> None:
             scale = onnx.numpy_helper.to_array(constants[node.input[1]])
             if not (np.isfinite(scale).all() and (scale > 0).all()):
                 raise QuantizeError(
-                    f"tensor {node.input[1].removesuffix(_SCALE)} has no finite positive scale",
+                    f"tensor {node.input[1].removesuffix(SCALE)} has no finite positive scale",
                     code="no_scale",
                     hint="look for NaN or infinite values in the model's weights",
                 )

@@ -14,6 +14,7 @@ import onnx
 
 from agent.graphs.compute import WEIGHTED
 from agent.graphs.qdq import SCHEMES
+from agent.graphs.residuals import residuals
 
 Holders = Mapping[str, frozenset[str]]
 
@@ -33,6 +34,9 @@ def holders(graph: onnx.GraphProto, scheme: str, tensors: Collection[str]) -> Ho
         if node.op_type in WEIGHTED and node.op_type in rules.operators:
             for name in (*node.input, *(node.output if rules.between else ())):
                 beside.setdefault(region.get(name, name), set()).add(node.name)
+    if not rules.between:
+        for skip, layer in residuals(graph).values():
+            beside.setdefault(skip, set()).add(layer)
     return {name: frozenset(beside.get(region.get(name, name), ())) for name in tensors}
 
 

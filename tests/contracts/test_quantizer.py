@@ -348,7 +348,9 @@ def parsed_by_tensorrt(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("make", [quant_graphs.detector, quant_graphs.classifier])
+@pytest.mark.parametrize(
+    "make", [quant_graphs.detector, quant_graphs.classifier, quant_graphs.inverted]
+)
 def test_small_graphs_build_in_tensorrt(tmp_path, make):
     model = make(tmp_path / "model.onnx")
     shape = session(model).get_inputs()[0].shape
