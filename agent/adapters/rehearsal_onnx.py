@@ -20,6 +20,7 @@ from agent.graphs.compute import int8_share, node_macs
 from agent.graphs.edits import copied
 from agent.graphs.qdq import SCHEMES, inferred, nodes_touching, quantized_tensors, save, with_qdq
 from agent.graphs.regions import holders, left_out
+from agent.graphs.residuals import residuals
 from agent.graphs.rounding import round_tensor, rounded_weights
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
@@ -95,7 +96,7 @@ class OnnxRehearsal:
         """Return the noise at the outputs if some activations alone are quantized."""
         trial = copied(self._clean)
         for tensor, span in ranges.items():
-            round_tensor(trial.graph, tensor, span, symmetric=self._scheme == "S8S8")
+            round_tensor(trial.graph, tensor, span, self._readers)
         return self._noise(trial)
 
     def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity | None:
@@ -138,6 +139,15 @@ class OnnxRehearsal:
             )
         save(placed, target)
         return share, floating
+
+    @cached_property
+    def _readers(self) -> frozenset[str] | None:
+        """Return the nodes that read integers, None if all do."""
+        if SCHEMES[self._scheme].between:
+            return None
+        graph = self._clean.graph
+        layers = {n.name for n in graph.node if n.op_type in SCHEMES[self._scheme].operators}
+        return frozenset(layers | residuals(graph).keys())
 
     @cached_property
     def _rounded(self) -> dict[str, tuple[str, NDArray[np.float32]]]:

@@ -59,11 +59,14 @@ def quantize_residuals(
 ) -> None:
     """Let additions read their skip tensor through Q/DQ where the fused layer is in INT8.
 
+    All others but layers in INT8 read what was there before Q/DQ.
+
     Args:
         placed: Graph with symmetric Q/DQ on the inputs of its layers; it is changed.
         found: From `residuals` of the clean graph.
         ranges: Low and high of every tensor that may be quantized; others stay in float.
     """
+    _let_others_read_floats(placed)
     nodes = {node.name: node for node in placed.node}
     integer = {n.output[0] for n in placed.node if n.op_type == "DequantizeLinear"}
     for addition, (skip, layer) in found.items():
@@ -72,6 +75,23 @@ def quantize_residuals(
             for index, name in enumerate(nodes[addition].input):
                 if name == skip:
                     nodes[addition].input[index] = through
+
+
+def _let_others_read_floats(graph: onnx.GraphProto) -> None:
+    """Undo that QDQQuantizer lets every reader of a tensor read what integers left of it."""
+    quantized = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
+    whole = {
+        n.output[0]: quantized[n.input[0]]
+        for n in graph.node
+        if n.op_type == "DequantizeLinear" and n.input[0] in quantized
+    }
+    integer = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    for node in graph.node:
+        if node.op_type in WEIGHTED and set(node.input[:2]) <= integer:
+            continue
+        for index, name in enumerate(node.input):
+            if name in whole:
+                node.input[index] = whole[name]
 
 
 def _dequantized(graph: onnx.GraphProto, tensor: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -35,21 +36,33 @@ def rounded_weights(
     return found
 
 
-def round_tensor(graph: onnx.GraphProto, tensor: str, span: Range, *, symmetric: bool) -> None:
-    """Put one Q/DQ pair on a tensor, so that whoever reads it reads what INT8 left of it."""
+def round_tensor(
+    graph: onnx.GraphProto, tensor: str, span: Range, readers: Collection[str] | None
+) -> None:
+    """Let the readers of a tensor read what INT8 leaves of it.
+
+    Args:
+        graph: It is changed.
+        tensor: The activation.
+        span: Its range.
+        readers: Names of the nodes that read integers, with symmetric ones; None for all that
+            read it and the outputs of the model, with asymmetric ones.
+    """
     low, high = span
-    if symmetric:
+    if readers is not None:
         scale, zero = max(-low, high) / 127, np.int8(0)
     else:
         scale = (high - low) / 255
         zero = np.uint8(round(-low / scale))
     made = [i for i, node in enumerate(graph.node) if tensor in node.output]
-    if made:
-        _rename(graph.node[made[0]].output, tensor, f"{tensor}:float")
-    else:  # an input of the model
+    source, target = tensor, f"{tensor}:rounded"
+    if readers is None and made:  # the new tensor takes the old one's name, also as an output
+        source, target = f"{tensor}:float", tensor
+        _rename(graph.node[made[0]].output, tensor, source)
+    else:
         for node in graph.node:
-            _rename(node.input, tensor, f"{tensor}:int8")
-    source, target = (f"{tensor}:float", tensor) if made else (tensor, f"{tensor}:int8")
+            if readers is None or node.name in readers:
+                _rename(node.input, tensor, target)
     graph.initializer.append(numpy_helper.from_array(np.float32(scale), f"{tensor}:scale"))
     graph.initializer.append(numpy_helper.from_array(np.array(zero), f"{tensor}:zero"))
     pair = [
