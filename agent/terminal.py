@@ -138,6 +138,7 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
         ("frames", f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
                    f"{calibration['seen']} seen; turned away: {turned}"
                    + (" (SYNTHETIC)" if calibration["synthetic"] else "")),
+        ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
         ("choice", choice["why"]),
         ("activation", _activation(report["activation"])),
     ):  # fmt: skip

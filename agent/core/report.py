@@ -17,6 +17,7 @@ from agent.core.lineage import (
     Choice,
     CleanModel,
     Fidelity,
+    LayerCost,
     Measurement,
     Rejected,
 )
@@ -140,6 +141,23 @@ class FidelityFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizationFacts:
+    """How the graph got its precision.
+
+    Attributes:
+        steps: What was done for INT8 beside rounding, in order.
+        kept_float: Compute nodes that stay wider than the precision says.
+        evaluations: How often a whole graph was tried to find them.
+        sensitivity: The layers that cost most in INT8, worst first, where that was measured.
+    """
+
+    steps: tuple[str, ...]
+    kept_float: tuple[str, ...]
+    evaluations: int
+    sensitivity: tuple[LayerCost, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateFacts:
     """One candidate, with its verdict and the reasons."""
 
@@ -150,6 +168,7 @@ class CandidateFacts:
     power_mode: str | None
     batch: int
     int8_macs_fraction: float | None
+    quantization: QuantizationFacts | None
     engine: EngineFacts | None
     predicted: Predicted
     measured: Measured | None
@@ -172,7 +191,11 @@ class ChoiceFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The whole document."""
+    """The whole document.
+
+    Attributes:
+        conditioning: What was tried to make the model easier to quantize, in words.
+    """
 
     schema: int
     run_id: str
@@ -183,6 +206,7 @@ class Report:
     finished: str
     environment: Mapping[str, str | int | float | None]
     calibration: CalibrationFacts
+    conditioning: tuple[str, ...]
     limits: Mapping[str, float]
     candidates: tuple[CandidateFacts, ...]
     choice: ChoiceFacts
@@ -230,6 +254,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     environment: Mapping[str, str | int | float | None],
     model: CleanModel,
     calibration: CalibrationSet,
+    conditioning: Sequence[str],
     limits: Mapping[str, float],
     candidates: Sequence[Candidate],
     choice: Choice,
@@ -258,6 +283,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
             lost=calibration.lost,
             rejected=calibration.rejected,
         ),
+        conditioning=tuple(conditioning),
         limits={name: value for name, value in limits.items() if value},
         candidates=tuple(_candidate(one, choice) for one in candidates),
         choice=ChoiceFacts(
@@ -284,6 +310,14 @@ def _candidate(one: Candidate, choice: Choice) -> CandidateFacts:
         power_mode=one.power_mode,
         batch=one.batch,
         int8_macs_fraction=one.quantized.int8_macs_fraction if one.quantized else None,
+        quantization=QuantizationFacts(
+            steps=one.quantized.steps,
+            kept_float=one.quantized.kept_float,
+            evaluations=one.quantized.evaluations,
+            sensitivity=one.quantized.sensitivity,
+        )
+        if one.quantized
+        else None,
         engine=EngineFacts(
             digest=one.engine.file_digest, bytes=one.engine.size_bytes, build_s=one.engine.build_s
         )

@@ -49,12 +49,17 @@ _COUNTED = frozenset({"quantize", "build", "evaluate"})  # progress counts candi
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Everything known after the measurements; choice, activation and report follow."""
+    """Everything known after the measurements; choice, activation and report follow.
+
+    Attributes:
+        conditioning: What was tried to make the model easier to quantize, in words.
+    """
 
     platform: Platform
     model: CleanModel
     calibration: CalibrationSet
     candidates: tuple[Candidate, ...]
+    conditioning: tuple[str, ...]
 
 
 @dataclass(kw_only=True)
@@ -80,6 +85,7 @@ class Chain:
     cancelled: threading.Event
     timings_s: dict[str, float] = field(default_factory=dict)
     _counting: tuple[int, int, str] = (0, 0, "")
+    _conditioning: tuple[str, ...] = ()
 
     def run(self) -> Outcome:
         """Capture, quantize, build, evaluate and measure every candidate.
@@ -95,7 +101,11 @@ class Chain:
         judged = self._judged(made, model, calibration)
         measured = self.measure(judged, model, calibration)
         return Outcome(
-            platform=platform, model=model, calibration=calibration, candidates=tuple(measured)
+            platform=platform,
+            model=model,
+            calibration=calibration,
+            candidates=tuple(measured),
+            conditioning=self._conditioning,
         )
 
     def candidates(self, platform: Platform) -> tuple[Candidate, ...]:
@@ -131,7 +141,9 @@ class Chain:
         """Make the model easier to quantize, where that helps on these frames."""
         digest = digest_of("condition-1", model.digest, calibration.digest, scheme)
         spec = {"model": model.digest, "calibration": calibration.digest, "scheme": scheme}
-        return self._artifact("condition", digest, spec, ConditionedModel)
+        found = self._artifact("condition", digest, spec, ConditionedModel)
+        self._conditioning = found.tried
+        return found
 
     def statistics(
         self, conditioned: ConditionedModel, model: CleanModel, calibration: CalibrationSet

@@ -93,6 +93,7 @@ def optimize(
         environment=outcome.platform.environment,
         model=outcome.model,
         calibration=outcome.calibration,
+        conditioning=outcome.conditioning,
         limits=configuration.dump(config)["limits"],
         candidates=outcome.candidates,
         choice=choice,

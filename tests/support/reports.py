@@ -66,6 +66,7 @@ def report_of(
             lost=0,
             rejected=Rejected(blur=1, exposure=0, duplicate=8),
         ),
+        conditioning=(f"equalization of {text}: INT8 from 4.0 to 8.0 dB",),
         limits=limits,
         candidates=candidates,
         choice=choice,
