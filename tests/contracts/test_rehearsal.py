@@ -1,0 +1,118 @@
+"""The Rehearsal port: what it says of single places and of whole graphs is what they are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+
+from agent.adapters.quantizer_onnx import OnnxQuantizer
+from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.core.fidelity import Comparison
+from agent.core.precision import Placement
+from agent.core.thresholds import range_of
+from agent.graphs.qdq import inferred
+from tests.support import quant_graphs
+from tests.support.onnx_runs import random_inputs, run, sqnr_db
+
+SCHEMES = ("U8S8", "S8S8")
+LAYERS = ("stem", "expand", "depthwise", "project", "head")
+
+
+@pytest.fixture(params=SCHEMES)
+def opened(request, tmp_path):
+    """Return a rehearsal of an inverted residual block, its ranges and its frames."""
+    path = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
+    inputs = [random_inputs(inferred(path), seed) for seed in range(6)]
+    histograms = OnnxQuantizer(1).collect(path, inputs, len(inputs), lambda *_: None)
+    ranges = {h.name: range_of(h, "minmax", request.param == "S8S8") for h in histograms}
+    rehearsal = OnnxRehearsal(path, request.param, ranges.keys(), inputs, 1)
+    return rehearsal, {name: ranges[name] for name in rehearsal.tensors}, inputs
+
+
+def total(noises):
+    return sum(noise[0] for noise in noises)
+
+
+def test_every_layer_is_counted_with_its_compute(opened):
+    rehearsal, _, _ = opened
+    pixels = 16 * 16
+    assert {name: macs for name, (_, macs) in rehearsal.layers().items()} == {
+        "stem": 64 * pixels, "expand": 192 * pixels, "depthwise": 216 * pixels,
+        "project": 192 * pixels, "head": 64 * pixels,
+    }  # fmt: skip
+
+
+def test_noise_of_single_places_adds_up_to_that_of_the_whole(opened):
+    rehearsal, ranges, _ = opened
+    weights = total(rehearsal.weight_noise(name, corrected=False) for name in rehearsal.layers())
+    activations = total(rehearsal.activation_noise({n: span}) for n, span in ranges.items())
+    whole = rehearsal.fidelity(Placement(ranges=ranges), Comparison("generic"))
+    predicted_db = -10 * math.log10(weights + activations)
+    assert whole.sqnr_db == pytest.approx(predicted_db, abs=3)
+
+
+def test_an_activation_without_an_effect_makes_no_noise(opened):
+    rehearsal, ranges, _ = opened
+    name, (low, high) = next(iter(ranges.items()))
+    fine, coarse = (rehearsal.activation_noise({name: (low * k, high * k)})[0] for k in (1.0, 50.0))
+    assert 0 < fine < coarse
+
+
+def test_all_in_float_is_exact(opened):
+    rehearsal, ranges, inputs = opened
+    placement = Placement(ranges=ranges, kept=frozenset(LAYERS), corrected=True)
+    found = rehearsal.fidelity(placement, Comparison("generic"))
+    assert found.identical
+    assert found.frames == len(inputs)
+
+
+@pytest.mark.parametrize("kept", [(), ("depthwise",), ("stem", "head")])
+def test_what_is_written_is_what_was_tried(opened, tmp_path, kept):
+    rehearsal, ranges, inputs = opened
+    placement = Placement(ranges=ranges, kept=frozenset(kept), corrected=True)
+    target = str(tmp_path / "out.onnx")
+    share, floating = rehearsal.write(placement, target)
+    macs = {name: m for name, (_, m) in rehearsal.layers().items()}
+    assert set(floating) == set(kept)
+    assert share == pytest.approx(1 - sum(macs[name] for name in kept) / sum(macs.values()))
+    onnx.checker.check_model(target, full_check=True)
+    tried = rehearsal.fidelity(placement, Comparison("generic"))
+    model = str(tmp_path / "m.onnx")
+    reference, found = (
+        np.concatenate([run(path, frame)[0] for frame in inputs]) for path in (model, target)
+    )
+    assert sqnr_db(reference, found) == pytest.approx(tried.sqnr_db, abs=0.01)
+
+
+def test_keeping_a_layer_in_float_helps(opened):
+    rehearsal, ranges, _ = opened
+    worst = max(LAYERS, key=lambda name: rehearsal.weight_noise(name, corrected=False)[0])
+    before, after = (
+        rehearsal.fidelity(Placement(ranges=ranges, kept=kept), Comparison("generic")).sqnr_db
+        for kept in (frozenset(), frozenset({worst}))
+    )
+    assert after > before
+
+
+def test_correction_is_of_the_mean_of_the_layers_left_in_int8_only(opened, tmp_path):
+    rehearsal, ranges, _ = opened
+    plain, corrected = (
+        rehearsal.placed(Placement(ranges=ranges, kept=frozenset({"expand"}), corrected=on))
+        for on in (False, True)
+    )
+    biases = [
+        {n.name: n.input[2] for n in graph.graph.node if n.op_type == "Conv" and len(n.input) > 2}
+        for graph in (plain, corrected)
+    ]
+    assert biases[0]["expand"] == biases[1]["expand"] == "b1"
+    assert biases[0]["project"] != biases[1]["project"]
+
+
+def test_numbers_that_are_none_are_no_fidelity(tmp_path):
+    path = quant_graphs.inverted(tmp_path / "m.onnx")
+    frames = [{"x": np.full((1, 8, 16, 16), np.nan, np.float32)}]
+    rehearsal = OnnxRehearsal(path, "S8S8", ["x"], frames, 1)
+    assert rehearsal.fidelity(Placement(ranges={"x": (-1, 1)}), Comparison("generic")) is None

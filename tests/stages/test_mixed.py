@@ -1,0 +1,160 @@
+"""int8-mixed on a rehearsal whose noise is known: which layers stay in float, and what is said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agent.core.errors import QuantizeError
+from agent.core.fidelity import Comparison
+from agent.core.histogram import BINS, TensorHistogram
+from agent.core.lineage import Digest, Fidelity, QuantizedModel, Recipe
+from agent.core.precision import Placement
+from agent.stages.mixed import Target, mixed
+
+MACS = 1000
+
+
+class KnownNoise:
+    """Layers l0, l1, ... with given noise; ranges wider than 1 make their tensor noisier."""
+
+    def __init__(self, noise: Mapping[str, float], gain_db: float = 0.0) -> None:
+        self.noise = noise
+        self.gain_db = gain_db
+        self.tried: list[Placement] = []
+        self.ranges: dict[str, tuple[float, float]] = {}
+        self.tensors = {f"t{name}": frozenset({name}) for name in noise}
+
+    def layers(self) -> dict[str, tuple[str, int]]:
+        return dict.fromkeys(self.noise, ("Conv", MACS))
+
+    def weight_noise(self, layer: str, *, corrected: bool) -> tuple[float, ...]:
+        return (self.noise[layer],)
+
+    def activation_noise(self, ranges: Mapping[str, tuple[float, float]]) -> tuple[float, ...]:
+        return (sum(1e-4 * high**2 for _, high in ranges.values()),)
+
+    def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity:
+        self.tried.append(placement)
+        left = [name for name in self.noise if name not in placement.kept]
+        noise = sum(self.noise[name] for name in left) + 1e-9
+        sqnr_db = -10 * math.log10(noise) + (self.gain_db if placement.corrected else 0.0)
+        return Fidelity(
+            sqnr_db=sqnr_db, identical=False, cosine=1.0, per_output_sqnr_db={}, task={},
+            agreement=None, frames=4,
+        )  # fmt: skip
+
+    def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
+        Path(target).write_bytes(b"graph")
+        self.ranges = dict(placement.ranges)
+        return 1 - len(placement.kept) / len(self.noise), tuple(sorted(placement.kept))
+
+
+def histogram(name: str, outlier: float = 1.0) -> TensorHistogram:
+    """Nearly all values lie within 1, a single one at the outlier."""
+    counts = np.zeros(2 * BINS, np.int64)
+    exponent = math.frexp(outlier)[1]
+    one = BINS + int(BINS / 2**exponent)
+    counts[BINS:one] = 100_000
+    counts[min(BINS + int(BINS * outlier / 2**exponent), 2 * BINS - 1)] += 1
+    return TensorHistogram(
+        name=name, minimum=0.0, maximum=outlier, exponent=exponent, counts=counts,
+        count=int(counts.sum()),
+    )  # fmt: skip
+
+
+BLANK = QuantizedModel(
+    digest=Digest("q"), model=Digest("m"), statistics=Digest("s"), steps=("equalization",),
+    recipe=Recipe(precision="int8-mixed", calibrator="per-tensor", scheme="S8S8"),
+)  # fmt: skip
+
+
+def search(known: KnownNoise, target: Target, work: Path, outlier: float = 1.0):
+    notes = []
+
+    def rehearse(ranged: Collection[str]) -> KnownNoise:
+        assert set(ranged) == set(known.tensors)
+        return known
+
+    found = mixed(
+        BLANK, [histogram(name, outlier) for name in known.tensors], target, work=str(work),
+        rehearse=rehearse, comparison=lambda: Comparison("generic"),
+        progress=lambda done, total, note: notes.append((done, total, note)),
+    )  # fmt: skip
+    return found, notes
+
+
+def test_only_the_noisy_layers_stay_in_float(tmp_path):
+    known = KnownNoise({"a": 1e-4, "b": 0.3, "c": 1e-4, "d": 0.1, "e": 1e-4})
+    found, notes = search(known, Target(sqnr_db=20, agreement=0), tmp_path)
+    assert found.kept_float == ("b", "d")
+    assert found.int8_macs_fraction == pytest.approx(0.6)
+    assert (found.digest, found.steps) == ("q", ("equalization",))
+    assert [c.layer for c in found.sensitivity[:2]] == ["b", "d"]
+    assert [c.kept_float for c in found.sensitivity[:3]] == [True, True, False]
+    assert found.sensitivity[0].sqnr_db == pytest.approx(-10 * math.log10(0.3), abs=0.1)
+    assert found.evaluations == len(known.tried) <= 2 * math.log2(5) + 10
+    assert notes[-1][1] == 0
+    assert any(total for _, total, _ in notes)
+
+
+def test_nothing_stays_in_float_where_nothing_must(tmp_path):
+    known = KnownNoise(dict.fromkeys("abcdef", 1e-6))
+    found, _ = search(known, Target(sqnr_db=20, agreement=0), tmp_path)
+    assert found.kept_float == ()
+    assert found.evaluations == 2  # without and with corrected biases
+
+
+def test_biases_are_corrected_where_that_gains(tmp_path):
+    noise = {"a": 1e-4, "b": 0.05}
+    gains, _ = search(KnownNoise(noise, gain_db=10), Target(sqnr_db=20, agreement=0), tmp_path)
+    loses, _ = search(KnownNoise(noise, gain_db=-1), Target(sqnr_db=20, agreement=0), tmp_path)
+    assert (gains.steps[-1], gains.kept_float) == ("bias-correction", ())
+    assert (loses.steps, loses.kept_float) == (("equalization",), ("b",))
+
+
+def test_a_model_that_is_noisy_everywhere_is_not_offered_and_the_layers_are_named(tmp_path):
+    known = KnownNoise({"a": 0.2, "b": 0.3, "c": 0.25})
+    with pytest.raises(QuantizeError, match=r"b \(5.2 dB\)") as caught:
+        search(known, Target(sqnr_db=20, agreement=0), tmp_path)
+    assert caught.value.code == "not_offered"
+    assert not (tmp_path / "model.onnx").exists()
+
+
+def test_each_tensor_gets_the_range_that_costs_least(tmp_path):
+    known = KnownNoise({"a": 1e-6, "b": 1e-6})
+    search(known, Target(sqnr_db=45, agreement=0), tmp_path, outlier=300.0)
+    assert all(high < 150 for _, high in known.ranges.values())
+
+
+@pytest.mark.parametrize(
+    ("target", "sqnr_db", "agreement", "met"),
+    [
+        (Target.of(0, 0, has_metric=True), 5.0, 0.99, True),  # either is enough if none is set
+        (Target.of(0, 0, has_metric=True), 25.0, 0.5, True),
+        (Target.of(0, 0, has_metric=True), 15.0, 0.95, False),
+        (Target.of(0, 0, has_metric=False), 25.0, None, True),
+        (Target.of(10, 0.9, has_metric=True), 25.0, 0.5, False),  # the user's limits hold both
+        (Target.of(10, 0.9, has_metric=True), 5.0, 0.99, False),
+        (Target.of(10, 0.9, has_metric=True), 11.0, 0.93, True),
+        (Target.of(0, 0.9, has_metric=False), 40.0, None, False),
+    ],
+)
+def test_a_target_is_met_with_some_margin(target, sqnr_db, agreement, met):
+    found = KnownNoise({"a": 0.1}).fidelity(Placement(ranges={}), Comparison("generic"))
+    assert target.met(replace(found, sqnr_db=sqnr_db, agreement=agreement)) is met
+    assert not target.met(None)
+
+
+def test_the_margin_grows_with_the_doubt():
+    found = KnownNoise({"a": 0.1}).fidelity(Placement(ranges={}), Comparison("generic"))
+    target = Target(sqnr_db=10, agreement=0)
+    sure = replace(found, sqnr_db=11.0, sqnr_db_ci95=(10.8, 11.2))
+    doubtful = replace(found, sqnr_db=11.0, sqnr_db_ci95=(9.0, 13.0))
+    assert target.met(sure)
+    assert not target.met(doubtful)
