@@ -30,12 +30,10 @@ class OnnxQuantizer:
 
     Args:
         threads: For the calibration pass; 0 takes all cores.
-        memory_mb: For one frame's tensors; more of them are taken in groups, at more time.
     """
 
-    def __init__(self, threads: int, memory_mb: int = 256) -> None:
+    def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._memory_mb = memory_mb
 
     def collect(
         self, model: str, frames: Iterable[Tensors], count: int, progress: Progress
@@ -51,7 +49,7 @@ class OnnxQuantizer:
         names = tuple(
             dict.fromkeys(name for scheme in SCHEMES for name in quantized_tensors(graph, scheme))
         )
-        collector = Collector(graph, names, self._threads, self._memory_mb)
+        collector = Collector(graph, names, self._threads)
         done = 0
         with collector.counting() as pool:
             for frame in frames:

@@ -102,16 +102,6 @@ def test_only_tensors_that_get_qdq_are_collected(detector):
     assert names == {"x", "r0", "c1", "r1", "u", "logits", "y"}
 
 
-def test_groups_of_tensors_give_the_same_histograms(detector):
-    whole = list(OnnxQuantizer(1).collect(detector, frames(), FRAMES, silent))
-    parts = list(OnnxQuantizer(1, memory_mb=0).collect(detector, frames(), FRAMES, silent))
-    for first, second in zip(whole, parts, strict=True):
-        assert first.name == second.name
-        assert first.minimum == pytest.approx(second.minimum, rel=1e-4)
-        assert first.maximum == pytest.approx(second.maximum, rel=1e-4)
-        assert first.count == second.count
-
-
 def test_collected_parts_merge_to_the_whole(detector):
     inputs = frames()
     collect = OnnxQuantizer(1).collect
@@ -127,20 +117,9 @@ def test_collected_parts_merge_to_the_whole(detector):
 def test_counting_by_opencv_is_counting_by_definition():
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.standard_normal(5000), [0.0, -2.0, 1.0, -1.0, 0.5]])
-    found = histogram_of("t", values.astype(np.float32), -64, 0)
+    found = histogram_of("t", values.astype(np.float32), (values.min(), values.max()), -64)
     index = np.floor(values.astype(np.float32) / np.float64(found.bin_width)).astype(int) + 4096
     np.testing.assert_array_equal(found.counts, np.bincount(index, minlength=8192))
-
-
-def test_large_tensors_are_sampled_evenly_but_their_extremes_are_exact():
-    values = np.zeros(1_000_003, np.float32)
-    values[-1], values[17] = 9.0, -4.0
-    seen = [histogram_of("t", values, -64, turn) for turn in range(15)]
-    assert all((h.minimum, h.maximum) == (-4.0, 9.0) for h in seen)
-    assert all(h.count >= 1 << 15 for h in seen)
-    # after as many frames as the stride every block was seen once, all but the last partial one
-    assert sum(h.count for h in seen) == 1_000_003 // 256 * 256
-    assert sum(h.counts[: 4096 - 100].sum() for h in seen) == 1
 
 
 def test_no_frames_is_an_error(detector):

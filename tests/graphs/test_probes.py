@@ -1,0 +1,93 @@
+"""Probes tell of a tensor what taking it out whole would: exact extremes, an even sample, NaN."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from agent.core.histogram import merge
+from agent.graphs.probes import BLOCK, PARTS, SAMPLE, STRIDE, TURN, probed, turns
+from agent.graphs.statistics import Collector
+
+
+def doubled(*shape: int) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"], "twice")],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def told(model: onnx.ModelProto, x: np.ndarray, turn: int) -> dict[str, np.ndarray]:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(probed(model, ["x", "y"]).SerializeToString(), options)
+    return dict(
+        zip(PARTS, session.run(None, {"x": x, TURN: turns(turn)})[len(PARTS) :], strict=True)
+    )
+
+
+@given(size=st.integers(1, 3000), seed=st.integers(0, 9))
+def test_small_tensors_are_told_whole(size, seed):
+    x = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+    found = told(doubled(size), x, seed)
+    np.testing.assert_array_equal(found["sample"], 2 * x)
+    assert (found["minimum"], found["maximum"]) == (2 * x.min(), 2 * x.max())
+
+
+@pytest.mark.parametrize("size", [2 * SAMPLE, 3 * SAMPLE + 77, 1_000_003])
+def test_large_tensors_are_sampled_evenly_but_their_extremes_are_exact(size):
+    stride = min(size // SAMPLE, STRIDE)
+    x = np.arange(size, dtype=np.float32)
+    x[-1] = -7.0
+    model = doubled(size)
+    seen = [told(model, x, turn) for turn in range(stride)]
+    assert all((f["minimum"], f["maximum"]) == (-14.0, 2 * x[-2]) for f in seen)
+    assert all(f["sample"].size >= SAMPLE * 0.9 for f in seen)
+    # after as many frames as the stride every block was seen once, all but the last partial one
+    whole = np.sort(np.concatenate([f["sample"].reshape(-1) for f in seen]))
+    np.testing.assert_array_equal(whole, np.sort(2 * x[: size // BLOCK * BLOCK]))
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, np.nan], (np.nan, np.nan)),
+        ([1.0, -np.inf], (-np.inf, 2.0)),
+        ([np.inf, -np.inf], (-np.inf, np.inf)),
+        ([3.0, -1.0], (-2.0, 6.0)),
+    ],
+)
+def test_what_is_no_number_is_told(values, expected):
+    x = np.zeros(SAMPLE * 3, np.float32)
+    x[-2:] = values  # outside the first blocks
+    collector = Collector(doubled(x.size), ["y"], 1)
+    with collector.counting() as pool:
+        collector.add({"x": x}, pool)
+    (found,) = collector.histograms(["y"], set())
+    np.testing.assert_array_equal((found.minimum, found.maximum), expected)
+
+
+def test_frames_are_merged_as_they_come():
+    rng = np.random.default_rng(0)
+    frames = [rng.standard_normal(500).astype(np.float32) * 3**i for i in range(4)]
+    model = doubled(500)
+
+    def collected(some):
+        collector = Collector(model, ["y"], 1)
+        with collector.counting() as pool:
+            for frame in some:
+                collector.add({"x": frame}, pool)
+        return next(collector.histograms(["y"], set()))
+
+    whole = collected(frames)
+    parts = merge(collected(frames[:3]), collected(frames[3:]))
+    np.testing.assert_array_equal(whole.counts, parts.counts)
+    assert (whole.minimum, whole.maximum) == (parts.minimum, parts.maximum)
