@@ -9,6 +9,7 @@ from pathlib import Path
 from agent import config as configuration
 from agent.core.lineage import Activation
 from agent.terminal import ProgressBars, show, summary
+from agent.verbs.interrupt import interruptible
 from agent.verbs.options import (
     CAMERA,
     CONFIG,
@@ -41,14 +42,10 @@ def _optimize(options: argparse.Namespace) -> int:
     config = load(options)
     configuration.require_source(config)
     cancelled = threading.Event()
-    with ProgressBars() as bars:
-        try:
-            finished = runs.optimize(
-                config, trigger="command line", observe=bars.update, cancelled=cancelled
-            )
-        except KeyboardInterrupt:
-            cancelled.set()
-            raise
+    with ProgressBars() as bars, interruptible(cancelled):
+        finished = runs.optimize(
+            config, trigger="command line", observe=bars.update, cancelled=cancelled
+        )
     if options.output:
         finished.export(Path(options.output))
     if options.json:

@@ -17,6 +17,7 @@ from agent.config import Config
 from agent.core.lineage import Candidate
 from agent.stages.chain import Chain
 from agent.terminal import ProgressBars
+from agent.verbs.interrupt import interruptible
 from agent.verbs.options import CAMERA, CONFIG, JSON, MODEL, RUNTIME, Verb, load, print_json
 from agent.wiring import runs
 
@@ -27,11 +28,8 @@ def _stage(run: Callable[[Chain], Any], *, new: bool = False) -> Callable[..., i
         configuration.require_source(config)
         with ProgressBars() as bars:
             chain = _chain(config, new=new, observe=bars.update)
-            try:
+            with interruptible(chain.cancelled):
                 result = run(chain)
-            except KeyboardInterrupt:
-                chain.cancelled.set()
-                raise
         if options.json:
             print_json(result)
         else:

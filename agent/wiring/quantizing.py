@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _FRAMES_BYTES = 96_000_000  # for inputs and FP32 outputs of the frames that try INT8 graphs
 _FEWEST_FRAMES = 4
 _MOST_FRAMES = 64
-_CONDITION_FRAMES = 8
+_FEW_FRAMES = 8  # where only one question is asked
 
 
 def condition(
@@ -44,7 +44,7 @@ def condition(
     from agent.stages.condition import condition as stage
 
     threads = config.runtime.threads
-    few = some_frames(config, model[0], calibration, most=_CONDITION_FRAMES)
+    few = some_frames(config, model[0], calibration, most=_FEW_FRAMES)
     return stage(
         blank,
         str(model[1] / "model.onnx"),
@@ -101,7 +101,7 @@ def convert(
     return stage(
         blank,
         str(model[1] / "model.onnx"),
-        some_frames(config, model[0], calibration),
+        some_frames(config, model[0], calibration, most=_FEW_FRAMES),
         work=work,
         quantizer=OnnxQuantizer(config.runtime.threads),
     )
@@ -125,7 +125,8 @@ def quantize(
     from agent.stages.quantize import quantize as plain
 
     histograms = load_statistics(str(statistics / "statistics.npz"))
-    few = some_frames(config, model, calibration)
+    searched = blank.recipe.precision == "int8-mixed"
+    few = some_frames(config, model, calibration, _MOST_FRAMES if searched else _FEW_FRAMES)
 
     def rehearse(ranged: Collection[str]) -> Rehearsal:
         path, scheme = str(conditioned / "model.onnx"), blank.recipe.scheme or ""
@@ -134,7 +135,7 @@ def quantize(
     ports: dict[str, Any] = {
         "work": work, "rehearse": rehearse, "comparison": lambda: comparison(config)
     }  # fmt: skip
-    if blank.recipe.precision != "int8-mixed":
+    if not searched:
         return plain(blank, histograms, **ports)
     limits = config.limits
     target = Target.of(limits.sqnr_db, limits.agreement, comparison(config).has_metric)
