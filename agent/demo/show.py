@@ -61,7 +61,7 @@ rounds = 5
 idle_s = 1
 
 [limits]
-sqnr_db = {sqnr_db}
+agreement = {agreement}
 
 [mqtt]
 host = "{host}"
@@ -76,14 +76,16 @@ dir = "{state}"
 """
 
 
-def demo(directory: Path, *, window_s: float, duration_s: float, sqnr_db: float) -> dict[str, Any]:
+def demo(
+    directory: Path, *, window_s: float, duration_s: float, agreement: float
+) -> dict[str, Any]:
     """Run the main job on real parts and return the report.
 
     Args:
         directory: Where everything lies afterwards; kept.
         window_s: Seconds of live camera to calibrate from.
         duration_s: Seconds of measuring per candidate.
-        sqnr_db: The fidelity limit.
+        agreement: The fidelity limit: average precision of the faces found, FP32's being the truth.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -100,7 +102,7 @@ def demo(directory: Path, *, window_s: float, duration_s: float, sqnr_db: float)
                 model=face_detector(),
                 window_s=window_s,
                 duration_s=duration_s,
-                sqnr_db=sqnr_db,
+                agreement=agreement,
                 host=broker.host,
                 port=broker.port,
                 keys=directory / "keys",

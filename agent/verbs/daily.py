@@ -31,7 +31,7 @@ def _demo(options: argparse.Namespace) -> int:
         Path(options.output).absolute(),
         window_s=options.window_s,
         duration_s=options.duration_s,
-        sqnr_db=options.sqnr_db,
+        agreement=options.agreement,
     )
     if options.json:
         print_json(report)
@@ -125,12 +125,12 @@ DAILY = (
                 },
             ),
             (
-                ("--sqnr-db",),
+                ("--agreement",),
                 {
                     "type": float,
-                    "default": 10.0,
-                    "help": "fidelity limit: lowest signal-to-quantization-noise ratio "
-                    "of any output, dB (default: 10)",
+                    "default": 0.95,
+                    "help": "fidelity limit: average precision of the faces that an engine finds, "
+                    "where those of FP32 are the truth, 0 to 1 (default: 0.95)",
                 },
             ),
             JSON,
