@@ -18,9 +18,7 @@ from matplotlib.figure import Figure
 from agent.core.legible import legible
 from agent.core.report import CandidateFacts, Report, unknowns
 
-# Okabe and Ito's palette, told apart by people with any colour vision
-_CHOSEN, _FEASIBLE, _REJECTED, _LIMIT = "#0072B2", "#56B4E9", "#999999", "#D55E00"
-_COLOR = {"chosen": _CHOSEN, "feasible": _FEASIBLE, "rejected": _REJECTED}
+_LINE, _LIMIT = "#999999", "#D55E00"
 _OUTPUTS = 8  # a plot shows no more, the worst ones
 _NAME = 24  # characters of an output's name
 _EXACT_DB = 60.0  # where a plot puts outputs identical to the baseline
@@ -49,7 +47,8 @@ def render(
             ("Latency", "Share of inferences that took at most this long; steep is steady.",
              _latency(measured, sketches_ms, report.limits)),
             ("Speed against fidelity",
-             "Up and to the left is better. Bars are the 95 % interval of p50.",
+             "Up and to the left is better; dots are on the Pareto front, the large one is chosen. "
+             "Bars are the 95 % interval of p50.",
              _pareto(measured, report)),
             ("Fidelity of every output", "Signal-to-quantization-noise ratio on held-out frames.",
              _fidelity(measured, report.limits)),
@@ -119,13 +118,14 @@ def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None
         p50 = one.measured.latency_ms.p50
         low, high = one.measured.latency_ms.ci95_p50
         y = _EXACT_DB if one.fidelity.sqnr_db is None else one.fidelity.sqnr_db
-        axes.errorbar(p50, y, xerr=[[p50 - low], [high - p50]], fmt="o" if one.id in
-                      report.choice.pareto else "x", color=_COLOR[one.verdict], capsize=2, ms=7)  # fmt: skip
-        axes.annotate(legible(one.id), (p50, y), textcoords="offset points", xytext=(6, 5))
+        on_front = one.id in report.choice.pareto
+        axes.errorbar(p50, y, xerr=[[p50 - low], [high - p50]], fmt="o" if on_front else "x",
+                      capsize=2, ms=10 if one.verdict == "chosen" else 6, label=legible(one.id))  # fmt: skip
     if report.limits.get("sqnr_db"):
         axes.axhline(report.limits["sqnr_db"], color=_LIMIT, ls="--", lw=1)
     axes.set_xlim(left=0)
     axes.margins(x=0.2, y=0.15)
+    figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
     axes.set(xlabel="p50 latency, ms", ylabel=f"worst output, dB ({_EXACT_DB:g} = exact)")
     return _svg(figure)
 
@@ -167,11 +167,11 @@ def _predicted(measured: Sequence[CandidateFacts]) -> Markup | None:
             continue
         x, y = one.predicted.latency_p50_ms, one.measured.latency_ms.p50
         largest = max(largest, x, y)
-        axes.plot(x, y, "o", color=_COLOR[one.verdict], ms=7)
-        axes.annotate(legible(one.id), (x, y), textcoords="offset points", xytext=(6, -3))
-    axes.plot([0, 1.2 * largest], [0, 1.2 * largest], color=_REJECTED, lw=1)
+        axes.plot(x, y, "o", ms=10 if one.verdict == "chosen" else 6, label=legible(one.id))
+    axes.plot([0, 1.2 * largest], [0, 1.2 * largest], color=_LINE, lw=1)
     axes.set(xlim=(0, 1.3 * largest), ylim=(0, 1.2 * largest))
     axes.set(xlabel="predicted p50, ms", ylabel="measured p50, ms")
+    figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
     return _svg(figure)
 
 
