@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast lint bench clean
+.PHONY: help demo test fast lint bench bench-quality clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 demo: $(READY)  ## Run the whole job on this machine: live camera, real model, real broker
 	@$(BIN)/quantd demo
@@ -25,8 +25,13 @@ lint: $(READY)  ## Format, lint and type-check
 bench: $(READY)  ## Measure quantd itself; prints figures and writes bench.json
 	@$(BIN)/python -m tests.benchmarks.run --output bench.json
 
-clean:  ## Remove the virtual environment and what the demo left
-	@rm -rf $(VENV) quantd-demo bench.json
+# PEERS=none|ort|modelopt|all, MODELS=dir, ONLY=centerface,..., FRAMES=n, MARKDOWN=1
+bench-quality: $(READY)  ## Measure INT8 fidelity and calibration cost beside other tools
+	@$(BIN)/python -m tests.benchmarks.bench_quality --peers '$(or $(PEERS),all)' \
+	  --models '$(MODELS)' --only '$(ONLY)' --frames '$(or $(FRAMES),16)' $(if $(MARKDOWN),--markdown)
+
+clean:  ## Remove the virtual environments and what the demo left
+	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json
 
 $(READY): pyproject.toml tests/setup_venv
 	@tests/setup_venv $(PYTHON) $(VENV)

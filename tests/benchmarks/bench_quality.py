@@ -1,0 +1,114 @@
+"""INT8 fidelity and what calibration costs, quantd beside its peers: `make bench-quality`.
+
+    python -m tests.benchmarks.bench_quality [--peers none|ort|modelopt|all] [--models DIR]
+        [--only NAME,...] [--frames N] [--markdown] [--output bench-quality.json]
+
+Nothing here passes or fails. Every quantization runs in a process of its own; every graph is
+judged by the same few lines in plain ONNX Runtime, against FP32, on the same held-out frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.quality.fidelity import Setting, compared
+from tests.benchmarks.quality.material import MODELS, REPOSITORY, SCENES, UnavailableError
+from tests.benchmarks.quality.peers import CACHE, PEERS, python_of, wanted
+from tests.benchmarks.quality.tables import render
+from tests.benchmarks.run import machine
+
+_SECTIONS = (*(model.name for model in MODELS), "cost", "representative")
+
+
+def main() -> None:
+    """Run what is asked for, print the tables and write the JSON."""
+    arguments = _arguments()
+    begin = time.monotonic()
+    _say("a full run with both peers takes 20 to 30 minutes on two cores")
+    missing: list[str] = []
+    pythons: dict[str, Path] = {}
+    CACHE.mkdir(exist_ok=True)
+    for name in wanted(arguments.peers):
+        try:
+            pythons[name] = python_of(name)
+        except UnavailableError as e:
+            missing.append(str(e))
+    setting = Setting(
+        models=arguments.models,
+        frames=arguments.frames,
+        holdout=arguments.holdout,
+        pythons=pythons,
+        say=_say,
+    )
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "agent": _revision(),
+        "scheme": "S8S8",
+        "frames": arguments.frames,
+        "holdout": arguments.holdout,
+        "fidelity": {},
+    }
+    for model in MODELS:
+        if model.name not in arguments.only:
+            continue
+        for scene in SCENES:
+            _say(f"{model.name}, {scene} ...")
+            try:
+                result["fidelity"][f"{model.name}, {scene}"] = compared(model, scene, setting)
+            except UnavailableError as e:
+                missing.append(f"{model.name} is left out: {e}")
+                break
+    result |= {"missing": missing, "took_s": round(time.monotonic() - begin, 1)}
+    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(render(result, markdown=arguments.markdown))
+    _say(f"all figures are in {arguments.output}")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", default="all", choices=("none", *PEERS, "all"))
+    parser.add_argument("--models", type=_folder, help="folder of further ONNX files")
+    parser.add_argument("--only", default=_SECTIONS, type=_sections, help=", ".join(_SECTIONS))
+    parser.add_argument("--frames", type=int, default=16, help="calibration frames")
+    parser.add_argument("--holdout", type=int, default=16, help="frames that judge")
+    parser.add_argument("--markdown", action="store_true")
+    parser.add_argument("--output", type=Path, default=Path("bench-quality.json"))
+    return parser.parse_args()
+
+
+def _folder(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _sections(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(",")) if text else _SECTIONS
+    unknown = set(names) - set(_SECTIONS)
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no section is called {', '.join(sorted(unknown))}")
+    return names
+
+
+def _revision() -> str:
+    """Return the last commit that changed agent/, marked if the tree has changes since."""
+    asked = ["git", "log", "-1", "--format=%h", "--", "agent"]
+    changed = ["git", "status", "--porcelain", "--", "agent"]
+    commit, dirty = (
+        subprocess.run(argv, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True).stdout.strip()
+        for argv in (asked, changed)
+    )
+    return f"{commit or 'unknown'}{' and uncommitted changes' if dirty else ''}"
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"{time.strftime('%H:%M:%S')} {line}\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    main()

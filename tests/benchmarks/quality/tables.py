@@ -1,0 +1,88 @@
+"""The figures as tables: aligned for a terminal, or as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+Row = Sequence[str]
+
+
+def render(result: Mapping[str, Any], *, markdown: bool) -> str:
+    """Return everything that a reader of the terminal or of the README wants."""
+    parts = []
+    for title, head, rows in _tables(result):
+        if rows:
+            parts.append(f"{'### ' if markdown else ''}{title}\n\n")
+            parts.append(_markdown(head, rows) if markdown else _aligned(head, rows))
+            parts.append("\n")
+    parts.extend(f"not measured: {reason}\n" for reason in result["missing"])
+    return "".join(parts)
+
+
+def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
+    fidelity = {name: one for name, one in result["fidelity"].items() if "rows" in one}
+    yield (
+        f"INT8 fidelity ({result['scheme']}; {result['frames']} frames calibrate, "
+        f"{result['holdout']} others judge; quantd {result['agent']})",
+        ("model, scene", "tool", "calibrator", "SQNR dB", "agreement", "INT8", "s", "peak MB"),
+        [
+            (name, row["tool"], row["calibrator"], *_figures(row))
+            for name, one in fidelity.items()
+            for row in one["rows"]
+        ],
+    )
+    yield (
+        "quantd against the better peer at no smaller INT8 share, and int8-mixed",
+        ("model, scene", "metric", "SQNR", "agreement", "int8-mixed", "trials", "costliest layers"),
+        [(name, one["metric"], *_verdict(one)) for name, one in fidelity.items()],
+    )
+
+
+def _figures(row: Mapping[str, Any]) -> Row:
+    if "failed" in row:
+        return (row["failed"][:60], "", "", "", "")
+    return (
+        f"{row['sqnr_db']:.1f}",
+        f"{row['agreement']:.3f}",
+        f"{row['int8_share']:.1%}",
+        f"{row['seconds']:.1f}",
+        f"{row['peak_rss_mb']:.0f}",
+    )
+
+
+def _verdict(one: Mapping[str, Any]) -> Row:
+    better, mixed = one["better"], one["mixed"]
+    told = [
+        f"{'yes' if better[f]['holds'] else 'NO'} ({better[f]['margin']:+.{digits}f})"
+        if f in better
+        else "-"
+        for f, digits in (("sqnr_db", 1), ("agreement", 3))
+    ]
+    if "reason" in mixed:
+        return (*told, "not offered", "-", mixed["reason"].rpartition("cost most at ")[2])
+    word = "yes" if mixed["holds"] else "NO"
+    layers = ", ".join(
+        f"{c['layer']} ({c['sqnr_db']:.1f} dB)" if c["sqnr_db"] is not None else c["layer"]
+        for c in mixed["costliest"]
+    )
+    return (
+        *told,
+        f"{word}: {mixed['agreement']:.3f} at {mixed['int8_share']:.0%}",
+        f"{mixed['evaluations']} of {mixed['bound']}",
+        layers,
+    )
+
+
+def _markdown(head: Row, rows: Sequence[Row]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _aligned(head: Row, rows: Sequence[Row]) -> str:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        + "\n"
+        for row in (head, *rows)
+    )
