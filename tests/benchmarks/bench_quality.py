@@ -17,13 +17,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.benchmarks.quality import cost
+from tests.benchmarks.quality.children import run
 from tests.benchmarks.quality.fidelity import Setting, compared
-from tests.benchmarks.quality.material import MODELS, REPOSITORY, SCENES, UnavailableError
+from tests.benchmarks.quality.material import (
+    MODELS,
+    REPOSITORY,
+    SCENES,
+    Model,
+    UnavailableError,
+)
 from tests.benchmarks.quality.peers import CACHE, PEERS, python_of, wanted
 from tests.benchmarks.quality.tables import render
 from tests.benchmarks.run import machine
 
 _SECTIONS = (*(model.name for model in MODELS), "cost", "representative")
+_SMALLER = ("selfie", "efflite0", "ppocr")  # beside CenterFace: the first that is there
 
 
 def main() -> None:
@@ -55,19 +64,54 @@ def main() -> None:
         "fidelity": {},
     }
     for model in MODELS:
-        if model.name not in arguments.only:
-            continue
-        for scene in SCENES:
-            _say(f"{model.name}, {scene} ...")
-            try:
-                result["fidelity"][f"{model.name}, {scene}"] = compared(model, scene, setting)
-            except UnavailableError as e:
-                missing.append(f"{model.name} is left out: {e}")
-                break
+        if model.name in arguments.only:
+            result["fidelity"] |= _scenes(model, setting, missing)
+    if "cost" in arguments.only:
+        _say("calibration cost ...")
+        result["cost"] = cost.measured(result["fidelity"], arguments.frames, _say)
+    if "representative" in arguments.only:
+        result["representative"] = _representative(setting, missing)
     result |= {"missing": missing, "took_s": round(time.monotonic() - begin, 1)}
     arguments.output.write_text(json.dumps(result, indent=2) + "\n")
     sys.stdout.write(render(result, markdown=arguments.markdown))
     _say(f"all figures are in {arguments.output}")
+
+
+def _scenes(model: Model, setting: Setting, missing: list[str]) -> dict[str, Any]:
+    found = {}
+    for scene in SCENES:
+        _say(f"{model.name}, {scene} ...")
+        try:
+            found[f"{model.name}, {scene}"] = compared(model, scene, setting)
+        except UnavailableError as e:
+            missing.append(f"{model.name} is left out: {e}")
+            break
+    return found
+
+
+def _representative(setting: Setting, missing: list[str]) -> dict[str, Any]:
+    """Return what choosing frames brings, for CenterFace and one smaller model."""
+    module = "tests.benchmarks.quality.representative"
+    found = {}
+    for name in ("centerface", _smaller(setting)):
+        _say(f"representative frames, {name} ...")
+        folder = [setting.models] if setting.models else []
+        result = run([sys.executable, "-m", module, name, *folder])
+        if "failed" in result:
+            missing.append(f"representative frames, {name}: {result['failed']}")
+        else:
+            found[name] = result
+    return found
+
+
+def _smaller(setting: Setting) -> str:
+    for model in (model for name in _SMALLER for model in MODELS if model.name == name):
+        try:
+            model.locate(setting.models, CACHE)
+        except UnavailableError:
+            continue
+        return model.name
+    return _SMALLER[-1]
 
 
 def _arguments() -> argparse.Namespace:

@@ -11,7 +11,9 @@ from typing import Any
 
 import onnx
 
+from agent.core.errors import QuantdError
 from agent.graphs.compute import node_macs
+from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 from tests.benchmarks.quality import metrics, peers
 from tests.benchmarks.quality.children import step
 from tests.benchmarks.quality.material import AGREEMENT, Model, split
@@ -49,9 +51,12 @@ def compared(model: Model, scene: str, setting: Setting) -> dict[str, Any]:
         reference = metrics.outputs(clean, held)
         rows = []
         for row in _attempts(folder, setting):
-            if "graph" in row:
-                graph = row.pop("graph")
-                row |= metrics.judged(graph, clean, reference, held, model.metric)
+            graph = row.pop("graph", None)
+            if graph is not None:
+                try:
+                    row |= metrics.judged(graph, clean, reference, held, model.metric)
+                except (QuantdError, *ONNXRUNTIME_ERRORS) as e:
+                    row["failed"] = f"the graph can't be judged: {one_line(e)}"
             rows.append(row)
             setting.say(f"  {model.name}, {scene}: {_told(row)}")
         layers = sum(1 for _ in node_macs(onnx.shape_inference.infer_shapes(onnx.load(clean))))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Row = Sequence[str]
+_WAYS = ("quantd", "random", "first")
 
 
 def render(result: Mapping[str, Any], *, markdown: bool) -> str:
@@ -37,6 +38,72 @@ def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
         ("model, scene", "metric", "SQNR", "agreement", "int8-mixed", "trials", "costliest layers"),
         [(name, one["metric"], *_verdict(one)) for name, one in fidelity.items()],
     )
+
+    if "cost" in result:
+        yield from _cost(result["cost"])
+    representative = result.get("representative", {})
+    yield (
+        "Which frames calibrate, on a scene that changes (both clips in a row): median (range)",
+        ("model, calibrator", "figure", "chosen by quantd", "at random", "the first"),
+        [
+            (f"{name}, {calibrator}", title, *(_span(spans[w], digits) for w in _WAYS))
+            for name, one in representative.items()
+            for calibrator, figures in one["told"].items()
+            for title, spans, digits in (
+                ("SQNR dB", figures["sqnr_db"], 1),
+                (one["metric"], figures["agreement"], 3),
+            )
+        ],
+    )
+
+
+def _cost(cost: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
+    through, peaks = cost["pass"], cost["peak_rss_mb"]
+    beside, ranges = cost["pass_beside"], cost["calibrators"]
+    yield (
+        "Calibration cost of CenterFace at 480x640",
+        ("what", "found", "goal"),
+        [
+            (
+                f"pass over {through['frames']} frames / their FP32 inference",
+                f"{through['seconds']:.1f} s / {through['plain_s']:.1f} s = {through['ratio']:.2f}",
+                "<= 3",
+            ),
+            (
+                "peak memory at " + ", ".join(str(count) for count in peaks) + " frames",
+                ", ".join(f"{peak:.0f}" for peak in peaks.values()) + " MB",
+                "< 600 MB at 128",
+            ),
+            ("growth from 32 to 512 frames", f"{cost['growth']:+.1%}", "< 10 %"),
+            (
+                "all four calibrators / the cheapest one, with the pass",
+                f"{ranges['four_over_one']:.2f}",
+                "<= 1.3",
+            ),
+        ],
+    )
+    yield (
+        f"Whole quantization of CenterFace over FP32 inference of its {beside['frames']} frames "
+        f"({beside['plain_s']:.1f} s)",
+        ("tool", "calibrator", "s", "ratio", "peak MB"),
+        [
+            (
+                row["tool"],
+                row["calibrator"],
+                f"{row['seconds']:.1f}",
+                f"{row['ratio']:.1f}",
+                f"{row['peak_rss_mb']:.0f}",
+            )
+            for row in cost["whole"]
+        ],
+    )
+
+
+def _span(found: Mapping[str, float], digits: int) -> str:
+    told = f"{found['median']:.{digits}f}"
+    if found["lowest"] == found["highest"]:
+        return told
+    return f"{told} ({found['lowest']:.{digits}f} to {found['highest']:.{digits}f})"
 
 
 def _figures(row: Mapping[str, Any]) -> Row:
