@@ -18,20 +18,20 @@ from agent.graphs.edits import copied
 
 SAMPLE = 1 << 15
 """Values of a tensor that are taken from a frame at least; smaller tensors are taken whole."""
-BLOCK = 256
-"""Values taken in a row: 1 KB, so that what is skipped costs no memory traffic."""
+ROW = 64
+"""Values in a row at least, 256 B, so that what is skipped costs little memory traffic."""
 STRIDE = 15
-"""At most one block in so many; odd, so that it does not beat with row lengths."""
-PARTS = ("minimum", "maximum", "sum", "sample")
-"""What is told of a tensor; the sum is NaN if any value is, which minimum and maximum hide."""
+"""At most one row in so many; odd, so that it does not beat with picture sizes."""
+PARTS = ("minimum", "maximum", "sample")
+"""What is told of a tensor."""
 TURN = "quantd:turn"
 
 
 def probed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """Return a copy whose outputs are PARTS of each tensor, one after the other.
 
-    The sample is of blocks spread evenly over the tensor, of which every `stride`-th is taken;
-    the input TURN, int64 of shape (STRIDE + 1,), holds the first block for each stride.
+    The sample is of rows along the tensor's last axes, of which every `stride`-th is taken; the
+    input TURN, int64 of shape (STRIDE + 1,), holds the first row for each stride.
 
     Args:
         model: Inferred.
@@ -40,61 +40,58 @@ def probed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     whole = copied(model)
     graph = whole.graph
     del graph.output[:]
+    graph.input.append(helper.make_tensor_value_info(TURN, TensorProto.INT64, [STRIDE + 1]))
     known = shapes(model.graph)
-    turn = helper.make_tensor_value_info(TURN, TensorProto.INT64, [STRIDE + 1])
-    graph.input.append(turn)
-    for name, values in (
-        ("flat", [-1]), ("rows", [-1, BLOCK]), ("zero", [0]), ("end", [2**62])
-    ):  # fmt: skip
-        constant = numpy_helper.from_array(np.array(values, np.int64), f"quantd:{name}")
+    strides = {name: stride_of(known.get(name, ())) for name in tensors}
+    for name, value in (
+        ("rows", 0),
+        ("end", 2**62),
+        *((f"step{n}", n) for n in {*strides.values()}),
+    ):
+        constant = numpy_helper.from_array(np.array([value], np.int64), f"quantd:{name}")
         graph.initializer.append(constant)
-    strides = {name: _stride(prod(known.get(name, (0,)))) for name in tensors}
     for stride in sorted({*strides.values()} - {1}):
-        _add_stride(graph, stride)
+        inputs = [TURN, f"quantd:step{stride}"]
+        graph.node.append(helper.make_node("Gather", inputs, [f"quantd:first{stride}"]))
     for name in tensors:
-        for operator, part in zip(("ReduceMin", "ReduceMax", "ReduceSum"), PARTS, strict=False):
+        for operator, part in (("ReduceMin", PARTS[0]), ("ReduceMax", PARTS[1])):
             graph.node.append(helper.make_node(operator, [name], [f"{name}:{part}"], keepdims=0))
-        _add_sample(graph, name, strides[name], prod(known.get(name, (0,))))
+        _add_sample(graph, name, strides[name], known.get(name, ()))
         for part in PARTS:
-            value = helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, None)
-            graph.output.append(value)
+            value_info = helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, None)
+            graph.output.append(value_info)
     return whole
 
 
 def turns(frame: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Return the input TURN for a frame, so that in `stride` frames every block is seen once."""
+    """Return the input TURN for a frame, so that in `stride` frames every row is seen once."""
     return np.array([frame % max(stride, 1) for stride in range(STRIDE + 1)], np.int64)
 
 
-def _stride(size: int) -> int:
-    return max(min(size // SAMPLE, STRIDE), 1)
+def stride_of(shape: Sequence[int]) -> int:
+    """Return of how many rows one is taken."""
+    rows = prod(shape) // _row(shape)
+    return max(min(prod(shape) // SAMPLE, STRIDE, rows), 1)
 
 
-def _add_stride(graph: onnx.GraphProto, stride: int) -> None:
-    """Add the step and the first block of a stride."""
-    for name, value in ((f"quantd:step{stride}", stride), (f"quantd:place{stride}", stride)):
-        graph.initializer.append(numpy_helper.from_array(np.array([value], np.int64), name))
-    inputs = [TURN, f"quantd:place{stride}"]
-    graph.node.append(helper.make_node("Gather", inputs, [f"quantd:first{stride}"]))
+def _row(shape: Sequence[int]) -> int:
+    """Return the length of a row: the last axes that together are long enough."""
+    length = 1
+    for side in reversed(shape):
+        length *= side
+        if length >= ROW:
+            break
+    return max(length, 1)
 
 
-def _add_sample(graph: onnx.GraphProto, name: str, stride: int, size: int) -> None:
+def _add_sample(graph: onnx.GraphProto, name: str, stride: int, shape: Sequence[int]) -> None:
     target = f"{name}:sample"
     if stride == 1:
-        graph.node.append(helper.make_node("Reshape", [name, "quantd:flat"], [target]))
+        graph.node.append(helper.make_node("Identity", [name], [target]))
         return
-    end = numpy_helper.from_array(np.array([size // BLOCK * BLOCK], np.int64), f"{name}:end")
-    graph.initializer.append(end)
-    steps = (
-        ("Reshape", [name, "quantd:flat"], f"{name}:flat"),
-        ("Slice", [f"{name}:flat", "quantd:zero", f"{name}:end", "quantd:zero"], f"{name}:cut"),
-        ("Reshape", [f"{name}:cut", "quantd:rows"], f"{name}:rows"),
-        (
-            "Slice",
-            [f"{name}:rows", f"quantd:first{stride}", "quantd:end", "quantd:zero",
-             f"quantd:step{stride}"],
-            target,
-        ),
-    )  # fmt: skip
-    for operator, inputs, output in steps:
-        graph.node.append(helper.make_node(operator, inputs, [output]))
+    row = numpy_helper.from_array(np.array([-1, _row(shape)], np.int64), f"{name}:shape")
+    graph.initializer.append(row)
+    graph.node.append(helper.make_node("Reshape", [name, row.name], [f"{name}:rows"]))
+    inputs = [f"{name}:rows", f"quantd:first{stride}", "quantd:end", "quantd:rows",
+              f"quantd:step{stride}"]  # fmt: skip
+    graph.node.append(helper.make_node("Slice", inputs, [target]))

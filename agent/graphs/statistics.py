@@ -75,12 +75,12 @@ class Collector:
             yield replace(self._found[name], clippable=name not in kept)
 
     def _counted(self, name: str, told: Sequence[NDArray[np.float32]]) -> TensorHistogram:
-        minimum, maximum, total, sample = told
+        minimum, maximum, sample = told
         before = self._found.get(name)
         found = histogram_of(
             name,
             sample,
-            (float(minimum), float(maximum)) if not np.isnan(total) else _extremes(told),
+            (float(minimum), float(maximum)),
             before.exponent if before else LOWEST_EXPONENT,
         )
         return merge(before, found) if before else found
@@ -94,10 +94,11 @@ def histogram_of(
     Args:
         name: The tensor's name.
         sample: float32, any shape, not empty; all or some of the values.
-        extremes: Smallest and largest of all values; NaN or infinite if such a value is there.
+        extremes: Smallest and largest of all values, infinities included; of NaN the runtime's
+            reductions may not tell, the sample does.
         lowest_exponent: Of the histogram to be merged into, so that nothing is coarsened twice.
     """
-    minimum, maximum = extremes
+    minimum, maximum = extremes if not np.isnan(sample).any() else (np.nan, np.nan)
     counts = np.zeros(2 * BINS, dtype=np.int64)
     exponent = lowest_exponent
     if np.isfinite(minimum) and np.isfinite(maximum):
@@ -117,17 +118,10 @@ def histogram_of(
     )
 
 
-def _extremes(told: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """Return what a sum that is not a number says: NaN, or the infinities that made it one."""
-    minimum, maximum = float(told[0]), float(told[1])
-    if np.isinf(minimum) or np.isinf(maximum):
-        return minimum, maximum
-    return float("nan"), float("nan")
-
-
 def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.enable_mem_pattern = False  # its plan takes twice the memory here
     if threads:
         options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
