@@ -30,24 +30,26 @@ class OnnxQuantizer:
 
     Args:
         threads: For the calibration pass; 0 takes all cores.
+        scheme: Whose tensors are counted; None for those of every scheme.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, scheme: str | None = None) -> None:
         self._threads = threads
+        self._schemes = (scheme,) if scheme else tuple(SCHEMES)
 
     def collect(
         self, model: str, frames: Iterable[Tensors], count: int, progress: Progress
     ) -> Iterator[TensorHistogram]:
         """Run the clean model once over the frames, yield a histogram per tensor to quantize.
 
-        The tensors are those that get Q/DQ under any scheme, so one pass serves all recipes.
-
         Raises:
             CalibrationError: "no_frames", or "model_failed" on a frame.
         """
         graph = inferred(model)
         names = tuple(
-            dict.fromkeys(name for scheme in SCHEMES for name in quantized_tensors(graph, scheme))
+            dict.fromkeys(
+                name for scheme in self._schemes for name in quantized_tensors(graph, scheme)
+            )
         )
         collector = Collector(graph, names, self._threads)
         done = 0

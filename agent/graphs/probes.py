@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agent.graphs.compute import shapes
 from agent.graphs.edits import copied
 
-SAMPLE = 1 << 15
+SAMPLE = 1 << 14
 """Values of a tensor that are taken from a frame at least; smaller tensors are taken whole."""
 ROW = 64
 """Values in a row at least, 256 B, so that what is skipped costs little memory traffic."""

@@ -50,7 +50,7 @@ def condition(
         str(model[1] / "model.onnx"),
         few,
         work=work,
-        quantizer=OnnxQuantizer(threads),
+        quantizer=OnnxQuantizer(threads, blank.scheme),
         conditioner=OnnxConditioner(threads),
         rehearse=lambda path, ranged: OnnxRehearsal(path, blank.scheme, ranged, few, threads),
         comparison=lambda: comparison(config),
@@ -81,7 +81,7 @@ def statistics(
         digest=digest,
         calibration=calibration[0].digest,
         work=work,
-        quantizer=OnnxQuantizer(config.runtime.threads),
+        quantizer=OnnxQuantizer(config.runtime.threads, conditioned[0].scheme),
         progress=progress,
     )
 

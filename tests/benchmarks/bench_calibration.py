@@ -79,7 +79,7 @@ def measured_time(model: str, video: str, count: int) -> dict[str, float]:
 
     plain.run(None, {name: next(frames(video, 1))})  # warm-up
     begin = time.perf_counter()
-    list(OnnxQuantizer(_THREADS).collect(model, feed(), count, lambda *_: None))
+    list(OnnxQuantizer(_THREADS, "S8S8").collect(model, feed(), count, lambda *_: None))
     seconds = time.perf_counter() - begin - spent["frames"]
     return {
         "plain_s": round(spent["plain"], 3),
@@ -96,7 +96,9 @@ def measured_memory(model: str, video: str, count: int) -> dict[str, float]:
 
     name = onnx.load(model).graph.input[0].name
     feed = ({name: frame} for frame in frames(video, count))
-    tensors = len(list(OnnxQuantizer(_THREADS).collect(model, feed, count, lambda *_: None)))
+    tensors = len(
+        list(OnnxQuantizer(_THREADS, "S8S8").collect(model, feed, count, lambda *_: None))
+    )
     return {"peak_rss_mb": peak_rss_mb(), "tensors": tensors}
 
 
@@ -111,7 +113,7 @@ def measured_calibrators(model: str, video: str, count: int) -> dict[str, float]
     name = onnx.load(model).graph.input[0].name
     feed = ({name: frame} for frame in frames(video, count))
     begin = time.perf_counter()
-    histograms = list(OnnxQuantizer(_THREADS).collect(model, feed, count, lambda *_: None))
+    histograms = list(OnnxQuantizer(_THREADS, "S8S8").collect(model, feed, count, lambda *_: None))
     found = {"pass_s": time.perf_counter() - begin}
     for calibrator in ("minmax", "entropy", "percentile", "mse"):
         begin = time.perf_counter()
