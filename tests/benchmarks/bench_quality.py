@@ -4,7 +4,8 @@
         [--only NAME,...] [--frames N] [--markdown] [--output bench-quality.json]
 
 Nothing here passes or fails. Every quantization runs in a process of its own; every graph is
-judged by the same few lines in plain ONNX Runtime, against FP32, on the same held-out frames.
+judged by the same few lines in plain ONNX Runtime, as it is written, against FP32, on the same
+held-out frames.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from tests.benchmarks.quality.material import (
     Model,
     UnavailableError,
 )
-from tests.benchmarks.quality.peers import CACHE, PEERS, python_of, wanted
+from tests.benchmarks.quality.peers import CACHE, PEERS, python_of, versions, wanted
 from tests.benchmarks.quality.tables import render
 from tests.benchmarks.run import machine
 
 _SECTIONS = (*(model.name for model in MODELS), "cost", "representative")
-_SMALLER = ("selfie", "efflite0", "ppocr")  # beside CenterFace: the first that is there
+_CHOOSING = ("centerface", "efflite0", "selfie")  # without the last two PP-OCR stands in
 
 
 def main() -> None:
     """Run what is asked for, print the tables and write the JSON."""
     arguments = _arguments()
     begin = time.monotonic()
-    _say("a full run with both peers takes 20 to 30 minutes on two cores")
+    _say("a full run with both peers takes half an hour on two cores")
     missing: list[str] = []
     pythons: dict[str, Path] = {}
     CACHE.mkdir(exist_ok=True)
@@ -58,21 +59,28 @@ def main() -> None:
     result: dict[str, Any] = {
         "machine": machine(),
         "agent": _revision(),
+        "peers": {name: versions(python) for name, python in pythons.items()},
         "scheme": "S8S8",
         "frames": arguments.frames,
         "holdout": arguments.holdout,
         "fidelity": {},
     }
+
+    def save() -> None:  # after every part, so that half an hour is not lost
+        result.update(missing=missing, took_s=round(time.monotonic() - begin, 1))
+        arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+
     for model in MODELS:
         if model.name in arguments.only:
             result["fidelity"] |= _scenes(model, setting, missing)
+            save()
+    if "representative" in arguments.only:
+        result["representative"] = _representative(setting, missing)
+        save()
     if "cost" in arguments.only:
         _say("calibration cost ...")
         result["cost"] = cost.measured(result["fidelity"], arguments.frames, _say)
-    if "representative" in arguments.only:
-        result["representative"] = _representative(setting, missing)
-    result |= {"missing": missing, "took_s": round(time.monotonic() - begin, 1)}
-    arguments.output.write_text(json.dumps(result, indent=2) + "\n")
+    save()
     sys.stdout.write(render(result, markdown=arguments.markdown))
     _say(f"all figures are in {arguments.output}")
 
@@ -90,10 +98,10 @@ def _scenes(model: Model, setting: Setting, missing: list[str]) -> dict[str, Any
 
 
 def _representative(setting: Setting, missing: list[str]) -> dict[str, Any]:
-    """Return what choosing frames brings, for CenterFace and one smaller model."""
+    """Return what choosing frames brings, for CenterFace and smaller models."""
     module = "tests.benchmarks.quality.representative"
     found = {}
-    for name in ("centerface", _smaller(setting)):
+    for name in _present(setting):
         _say(f"representative frames, {name} ...")
         folder = [setting.models] if setting.models else []
         result = run([sys.executable, "-m", module, name, *folder])
@@ -104,14 +112,16 @@ def _representative(setting: Setting, missing: list[str]) -> dict[str, Any]:
     return found
 
 
-def _smaller(setting: Setting) -> str:
-    for model in (model for name in _SMALLER for model in MODELS if model.name == name):
+def _present(setting: Setting) -> list[str]:
+    """Return the models for the choice of frames that this machine has, at least two."""
+    found = []
+    for model in (model for model in MODELS if model.name in _CHOOSING):
         try:
             model.locate(setting.models, CACHE)
         except UnavailableError:
             continue
-        return model.name
-    return _SMALLER[-1]
+        found.append(model.name)
+    return found if len(found) > 1 else [*found, "ppocr"]
 
 
 def _arguments() -> argparse.Namespace:
@@ -120,7 +130,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=_folder, help="folder of further ONNX files")
     parser.add_argument("--only", default=_SECTIONS, type=_sections, help=", ".join(_SECTIONS))
     parser.add_argument("--frames", type=int, default=16, help="calibration frames")
-    parser.add_argument("--holdout", type=int, default=16, help="frames that judge")
+    parser.add_argument("--holdout", type=int, default=32, help="frames that judge")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("bench-quality.json"))
     return parser.parse_args()

@@ -1,7 +1,8 @@
 """How near a quantized graph is to FP32: one evaluator for every tool's graphs.
 
 Nothing of quantd judges here: outputs come from plain ONNX Runtime on the CPU, the formulas are
-these few lines.
+these few lines. Its graph optimizations are off: they move and merge Q/DQ, which costs some
+graphs several dB that TensorRT, for which this scheme is made, would not take.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def outputs(model: str, frames: str) -> list[Outputs]:
     """Run a graph on every frame of an npz file."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     (feed,) = (value.name for value in session.get_inputs())
     names = [value.name for value in session.get_outputs()]

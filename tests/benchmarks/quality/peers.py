@@ -15,6 +15,7 @@ from tests.benchmarks.quality.material import REPOSITORY, UnavailableError
 CACHE = REPOSITORY / ".bench"
 _SCRIPTS = REPOSITORY / "tests" / "benchmarks" / "peers"
 _READY = ".ready"
+_TELLING = ("nvidia-modelopt", "onnxruntime", "onnx=", "numpy=")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +80,16 @@ def python_of(name: str) -> Path:
             raise UnavailableError(f"{PEERS[name].title} can't be set up: {last}")
     (home / _READY).touch()
     return python
+
+
+def versions(python: Path) -> list[str]:
+    """Return what of an environment decides the result."""
+    listed = subprocess.run(
+        [str(python), "-m", "pip", "list", "--format=freeze", "--disable-pip-version-check"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return [line for line in listed.stdout.split() if line.startswith(_TELLING)]
 
 
 def quantized(name: str, python: Path, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
