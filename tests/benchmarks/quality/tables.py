@@ -7,6 +7,15 @@ from typing import Any
 
 Row = Sequence[str]
 _WAYS = ("quantd", "random", "first")
+_MIXED = "int8-mixed"
+_NOTES = (
+    "Agreement and SQNR (of the worst output) are with FP32, on frames that calibrated nothing; "
+    "plain ONNX Runtime on the CPU judges every graph as it is written.",
+    "INT8 is the share of the clean model's multiply-accumulates in layers whose data and weight "
+    "both come out of a DequantizeLinear, counted in each tool's own graph.",
+    "Seconds are of the whole quantization without imports, quantd's with all its stages; peak MB "
+    "is the most that a process of it had resident, libraries included.",
+)
 
 
 def render(result: Mapping[str, Any], *, markdown: bool) -> str:
@@ -17,12 +26,23 @@ def render(result: Mapping[str, Any], *, markdown: bool) -> str:
             parts.append(f"{'### ' if markdown else ''}{title}\n\n")
             parts.append(_markdown(head, rows) if markdown else _aligned(head, rows))
             parts.append("\n")
+    if result["fidelity"]:
+        parts.extend(f"{'- ' if markdown else ''}{note}\n" for note in _NOTES)
     parts.extend(f"not measured: {reason}\n" for reason in result["missing"])
     return "".join(parts)
 
 
 def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
     fidelity = {name: one for name, one in result["fidelity"].items() if "rows" in one}
+    tools = list(dict.fromkeys(row["tool"] for one in fidelity.values() for row in one["rows"]))
+    yield (
+        "Best INT8 of each tool: agreement (SQNR, calibrator)",
+        ("model, scene", "metric", *tools, f"quantd {_MIXED}"),
+        [
+            (name, one["metric"], *(_best(one["rows"], tool) for tool in tools), _share(one))
+            for name, one in fidelity.items()
+        ],
+    )
     yield (
         f"INT8 fidelity ({result['scheme']}; {result['frames']} frames calibrate, "
         f"{result['holdout']} others judge; quantd {result['agent']})",
@@ -104,6 +124,26 @@ def _span(found: Mapping[str, float], digits: int) -> str:
     if found["lowest"] == found["highest"]:
         return told
     return f"{told} ({found['lowest']:.{digits}f} to {found['highest']:.{digits}f})"
+
+
+def _best(rows: Sequence[Mapping[str, Any]], tool: str) -> str:
+    """Return the calibrator of a tool that agrees most, of equals the one with less noise."""
+    own = [
+        row
+        for row in rows
+        if row["tool"] == tool and row["calibrator"] != _MIXED and "agreement" in row
+    ]
+    if not own:
+        return "-"
+    best = max(own, key=lambda row: (row["agreement"], row["sqnr_db"]))
+    return f"{best['agreement']:.3f} ({best['sqnr_db']:.1f} dB, {best['calibrator']})"
+
+
+def _share(one: Mapping[str, Any]) -> str:
+    row = one["rows"][-1]
+    if "agreement" not in row:
+        return "not offered"
+    return f"{row['agreement']:.3f} ({row['sqnr_db']:.1f} dB) with {row['int8_share']:.0%} in INT8"
 
 
 def _figures(row: Mapping[str, Any]) -> Row:
