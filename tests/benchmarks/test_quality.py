@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.benchmarks.quality.fidelity import _verdicts
+from tests.benchmarks.quality.fidelity import verdicts
 from tests.benchmarks.quality.material import spread
 from tests.benchmarks.quality.metrics import METRICS, heatmap_overlap, int8_share, sqnr_db
 
@@ -47,10 +47,10 @@ def test_a_verdict_needs_no_smaller_share_of_int8():
     peer = {"tool": "ONNX Runtime", "sqnr_db": 10.0, "agreement": 0.9, "int8_share": 1.0}
     mixed = {"tool": "quantd", "sqnr_db": 30.0, "agreement": 0.99, "int8_share": 0.5}
     whole = {"tool": "quantd", "sqnr_db": 9.0, "agreement": 0.95, "int8_share": 1.0}
-    found = _verdicts([peer, mixed, whole])
+    found = verdicts([peer, mixed, whole])
     assert found["sqnr_db"] == {"holds": False, "margin": -1.0}
     assert found["agreement"] == {"holds": True, "margin": pytest.approx(0.05)}
-    assert _verdicts([mixed, whole]) == {}
+    assert verdicts([mixed, whole]) == {}
 
 
 def test_frames_are_spread_over_all_there_are():

@@ -65,7 +65,7 @@ def compared(model: Model, scene: str, setting: Setting) -> dict[str, Any]:
             "frames": len(frames),
             "holdout": len(holdout),
             "rows": rows,
-            "better": _verdicts(rows),
+            "better": verdicts(rows),
             "mixed": _mixed(rows, layers),
         }
 
@@ -90,7 +90,7 @@ def _attempts(folder: Path, setting: Setting) -> Iterator[dict[str, Any]]:
         yield {**row, **found}
 
 
-def _verdicts(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def verdicts(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return for each figure whether some graph of quantd's is as good as every peer's.
 
     It must have at least as much of the compute in INT8 as the peer's graph it is held against.
