@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.errors import BuildError, JobError, QuantdError, QuantizeError, RunnerError
+from agent.core.errors import BuildError, ConfigError, JobError, QuantdError, RunnerError
 from agent.core.journal import PastMeasurement
 from agent.core.lineage import (
     CalibrationSet,
@@ -215,7 +215,9 @@ class Chain:
             try:
                 quantized = self.quantize(candidate.recipe, model, calibration)
                 made.append(replace(candidate, quantized=quantized))
-            except (QuantizeError, JobError) as error:
+            except ConfigError:
+                raise  # how the model is judged, say: it concerns all candidates, and the user
+            except QuantdError as error:
                 made.append(_failed(candidate, error))
         return made
 

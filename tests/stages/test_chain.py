@@ -1,0 +1,192 @@
+"""The chain: what is done once, what is found again, and how far one's own trouble goes."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent import config as configuration
+from agent.adapters.store_files import FileStore
+from agent.core.errors import (
+    CalibrationError,
+    ConfigError,
+    JobError,
+    QuantizeError,
+    RunnerError,
+)
+from agent.core.lineage import (
+    CalibrationSet,
+    CleanModel,
+    ConditionedModel,
+    Engine,
+    Measurements,
+    Platform,
+    QuantizedModel,
+    Rejected,
+    Statistics,
+)
+from agent.stages.chain import Chain
+from tests.fakes.jobs import FakeJobs
+from tests.fakes.runners import FakeClock
+from tests.support.candidates import evaluation, measurement
+
+PLATFORM = Platform(
+    runtime="onnxruntime", runtime_version="1", scheme="U8S8", fp16_reason="not here",
+    device="cpu", environment={},
+)  # fmt: skip
+
+
+def model(spec: Any) -> CleanModel:
+    return CleanModel(
+        digest=spec["digest"], name="m", sha256="s", opset=17, inputs=(), outputs=(), macs=1,
+        weight_bytes=1, activation_bytes=1, changes=(),
+    )  # fmt: skip
+
+
+def captured(spec: Any) -> CalibrationSet:
+    return CalibrationSet(
+        digest=spec["digest"], source="file:///x", synthetic=False, width=1, height=1,
+        frames=("a",), holdout=("b",), seen=2, lost=0, rejected=Rejected(),
+    )  # fmt: skip
+
+
+def quantized(spec: Any) -> QuantizedModel:
+    return QuantizedModel(
+        digest=spec["digest"], model=spec["model"], statistics=spec["statistics"],
+        recipe=spec["recipe"],
+    )  # fmt: skip
+
+
+def engine(spec: Any) -> Engine:
+    return Engine(
+        digest=spec["digest"], quantized=spec["quantized"], runtime="onnxruntime",
+        runtime_version="1", device="cpu", file="model.onnx", file_digest="f", size_bytes=1,
+        build_s=1.0, batch=spec["batch"],
+    )  # fmt: skip
+
+
+ANSWERS = {
+    "platform": lambda _: PLATFORM,
+    "identify": lambda _: "identity",
+    "rates": lambda _: RunnerError("none here"),
+    "intake": model,
+    "capture": captured,
+    "condition": lambda spec: ConditionedModel(
+        digest=spec["digest"], model=spec["model"], calibration=spec["calibration"],
+        scheme=spec["scheme"], steps=("equalization",), tried=("equalization: better",),
+    ),
+    "statistics": lambda spec: Statistics(
+        digest=spec["digest"], model=spec["conditioned"], calibration=spec["calibration"],
+        tensors=1, frames=1,
+    ),
+    "quantize": quantized,
+    "build": engine,
+    "evaluate": lambda spec: replace(evaluation(), digest=spec["digest"]),
+    "measure": lambda spec: Measurements(
+        measured={name: measurement() for name in spec["engines"]}, failed={}
+    ),
+}  # fmt: skip
+
+
+class Run:
+    """A chain over a real store, its jobs scripted."""
+
+    def __init__(self, tmp_path: Path, run_id: str = "r1", **tables: Any) -> None:
+        self.jobs = FakeJobs(dict(ANSWERS))
+        self.seen: list[tuple[str, int, int, str]] = []
+        config = configuration.from_dump(
+            {"camera": {"uri": "file:///x"}, "model": {"name": "m", "path": "m.onnx"}, **tables}
+        )
+        self.chain = Chain(
+            config=config, run_id=run_id, store=FileStore(str(tmp_path)), jobs=self.jobs,
+            clock=FakeClock(), history=(), observe=lambda *step: self.seen.append(step),
+            cancelled=threading.Event(),
+        )  # fmt: skip
+
+    def failing(self, kind: str, error: Exception, calibrator: str | None = None) -> Run:
+        before = self.jobs.answers[kind]
+
+        def answer(spec: Any) -> object:
+            mine = calibrator is None or spec["recipe"].calibrator == calibrator
+            return error if mine else before(spec)
+
+        self.jobs.answers[kind] = answer
+        return self
+
+
+def test_conditioning_and_statistics_are_made_once_for_all_calibrators(tmp_path):
+    run = Run(tmp_path)
+    outcome = run.chain.run()
+    assert [c.id for c in outcome.candidates] == [
+        "fp32", "fp16", "int8-minmax", "int8-entropy", "int8-percentile", "int8-mse", "int8-mixed",
+    ]  # fmt: skip
+    assert run.jobs.counts["condition"] == run.jobs.counts["statistics"] == 1
+    assert run.jobs.counts["quantize"] == 6  # FP16 is not offered here
+    assert outcome.conditioning == ("equalization: better",)
+    assert all(c.measurement for c in outcome.candidates if not c.failure)
+    statistics = next(spec for kind, spec in run.jobs.asked if kind == "statistics")
+    conditioned = next(spec for kind, spec in run.jobs.asked if kind == "condition")
+    assert statistics["conditioned"] == conditioned["digest"]
+
+
+def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
+    first = Run(tmp_path).failing("build", JobError("died", code="died"))
+    assert all(c.failure for c in first.chain.run().candidates)
+    again = Run(tmp_path)
+    assert not [c for c in again.chain.run().candidates if c.failure and c.id != "fp16"]
+    assert not again.jobs.counts.keys() & {"capture", "condition", "statistics", "quantize"}
+
+
+def test_what_int8_mixed_looks_for_is_part_of_what_it_is(tmp_path):
+    Run(tmp_path).chain.run()
+    other = Run(tmp_path, limits={"sqnr_db": 15.0})
+    other.chain.run()
+    asked = [spec["recipe"].precision for kind, spec in other.jobs.asked if kind == "quantize"]
+    assert asked == ["int8-mixed"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        QuantizeError("no range", code="no_range"),
+        JobError("died", code="died"),
+        RunnerError("not finite", code="baseline_not_finite"),
+        CalibrationError("model failed", code="model_failed"),
+    ],
+)
+def test_trouble_of_one_recipe_ends_only_that(tmp_path, error):
+    outcome = Run(tmp_path).failing("quantize", error, "entropy").chain.run()
+    failed = {c.id: c.failure for c in outcome.candidates if c.failure}
+    assert failed == {"fp16": "not here", "int8-entropy": error.message}
+
+
+def test_trouble_of_the_statistics_leaves_what_needs_none(tmp_path):
+    outcome = Run(tmp_path).failing("statistics", CalibrationError("no")).chain.run()
+    assert [c.id for c in outcome.candidates if not c.failure] == ["fp32"]
+
+
+@pytest.mark.parametrize("kind", ["quantize", "evaluate"])
+def test_a_wrong_configuration_ends_the_run(tmp_path, kind):
+    run = Run(tmp_path).failing(kind, ConfigError("model.task.decode: no output 7"))
+    with pytest.raises(ConfigError):
+        run.chain.run()
+
+
+@pytest.mark.parametrize("kind", ["condition", "quantize", "build", "evaluate", "measure"])
+def test_a_cancelled_run_ends_wherever_it_is(tmp_path, kind):
+    run = Run(tmp_path).failing(kind, JobError("canceled", code="canceled"))
+    with pytest.raises(JobError):
+        run.chain.run()
+
+
+def test_progress_inside_a_candidate_is_told_beside_its_count(tmp_path):
+    run = Run(tmp_path)
+    run.chain.run()
+    notes = [note for stage, _, _, note in run.seen if stage == "quantize"]
+    assert "int8-mixed: half-way (1/2)" in notes
+    counts = {total for stage, _, total, _ in run.seen if stage == "quantize"}
+    assert counts == {7}
