@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import numpy_helper
 
 from agent.core.errors import QuantizeError
@@ -22,6 +21,7 @@ from agent.graphs.qdq import SCHEMES, inferred, nodes_touching, quantized_tensor
 from agent.graphs.regions import holders, left_out
 from agent.graphs.residuals import residuals
 from agent.graphs.rounding import round_tensor, rounded_weights
+from agent.graphs.sessions import session
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 if TYPE_CHECKING:
@@ -184,16 +184,11 @@ class OnnxRehearsal:
     def _outputs(
         self, model: onnx.ModelProto, frames: Sequence[Tensors]
     ) -> Iterator[dict[str, NDArray[Any]]]:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = self._threads
         names = [value.name for value in self._clean.graph.output]
         try:
-            session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
+            opened = session(model, self._threads)
             for frame in frames:
-                yield dict(zip(names, session.run(names, dict(frame)), strict=True))
+                yield dict(zip(names, opened.run(names, dict(frame)), strict=True))
         except ONNXRUNTIME_ERRORS as e:
             raise QuantizeError(f"ONNX Runtime on a quantized graph: {one_line(e)}") from e
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from agent.core.errors import CalibrationError
 from agent.graphs.compute import shapes
 from agent.graphs.edits import copied
+from agent.graphs.sessions import session
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 _CHANNEL = 1
@@ -80,18 +80,13 @@ def _reduced(
             source = target
         value = helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, None)
         trial.graph.output.append(value)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = threads
     rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in tensors}
     if not tensors:
         return rows
     try:
-        session = onnxruntime.InferenceSession(
-            trial.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        opened = session(trial, threads)
         for frame in frames:
-            for name, row in zip(tensors, session.run(None, dict(frame)), strict=True):
+            for name, row in zip(tensors, opened.run(None, dict(frame)), strict=True):
                 rows[name].append(row)
     except ONNXRUNTIME_ERRORS as e:
         raise CalibrationError(

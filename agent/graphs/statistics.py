@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from agent.core.errors import CalibrationError, ModelError
@@ -24,6 +23,7 @@ from agent.core.histogram import (
     merge,
 )
 from agent.graphs.probes import PARTS, TURN, probed, turns
+from agent.graphs.sessions import session
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 
@@ -41,7 +41,10 @@ class Collector:
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
         self._threads = threads
         self._tensors = tuple(tensors)
-        self._session = _session(probed(model, tensors), threads)
+        try:
+            self._session = session(probed(model, tensors), threads, lean=True)
+        except ONNXRUNTIME_ERRORS as e:
+            raise ModelError(f"ONNX Runtime does not load the model: {one_line(e)}") from e
         self._found: dict[str, TensorHistogram] = {}
         self._frames = 0
 
@@ -116,18 +119,3 @@ def histogram_of(
         counts=counts,
         count=int(counts.sum()),
     )
-
-
-def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False  # its plan takes twice the memory here
-    if threads:
-        options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except ONNXRUNTIME_ERRORS as e:
-        raise ModelError(f"ONNX Runtime does not load the model: {one_line(e)}") from e
