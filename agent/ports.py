@@ -133,7 +133,7 @@ class Rehearsal(Protocol):
         """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
         ...
 
-    def weight_noise(self, layer: str, *, corrected: bool) -> Noise:
+    def weight_noise(self, layer: str) -> Noise:
         """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
         ...
 

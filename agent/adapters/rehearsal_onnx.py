@@ -81,11 +81,11 @@ class OnnxRehearsal:
             if node.op_type in operators and node.name not in self._blocked
         }
 
-    def weight_noise(self, layer: str, *, corrected: bool) -> Noise:
+    def weight_noise(self, layer: str) -> Noise:
         """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
         if layer not in self._rounded:
             return tuple(0.0 for _ in self._clean.graph.output)
-        trial = self._corrected([layer]) if corrected else copied(self._clean)
+        trial = copied(self._clean)
         name, values = self._rounded[layer]
         for tensor in trial.graph.initializer:
             if tensor.name == name:
@@ -119,7 +119,7 @@ class OnnxRehearsal:
         kept = left_out(graph, self._scheme, self._held, placement.kept)
         out = tuple({*kept, *self._blocked})
         layers = self._rounded.keys() - {*out} if placement.corrected else ()
-        model = self._corrected(layers) if layers else self._clean
+        model = corrected(self._clean, self._shifts, layers) if layers else self._clean
         return with_qdq(model, self._scheme, placement.ranges, out)
 
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
@@ -163,9 +163,6 @@ class OnnxRehearsal:
         inputs = tuple(dict.fromkeys(node.input[0] for node in correctable(graph)))
         means = channel_means(self._clean, inputs, self._frames, self._threads)
         return shifts(graph, {layer: w for layer, (_, w) in self._rounded.items()}, means)
-
-    def _corrected(self, layers: Collection[str]) -> onnx.ModelProto:
-        return corrected(self._clean, self._shifts, layers)
 
     def _noise(self, model: onnx.ModelProto) -> Noise:
         values = sum(value.size for value in self._expected[0].values())

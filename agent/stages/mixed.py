@@ -208,7 +208,7 @@ def _measured(
             name=name,
             operator=operator,
             macs=macs,
-            noise=told(rehearsal.weight_noise(name, corrected=False), name),
+            noise=told(rehearsal.weight_noise(name), name),
         )
         for name, (operator, macs) in layers.items()
     ]

@@ -33,7 +33,7 @@ class KnownNoise:
     def layers(self) -> dict[str, tuple[str, int]]:
         return dict.fromkeys(self.noise, ("Conv", MACS))
 
-    def weight_noise(self, layer: str, *, corrected: bool) -> tuple[float, ...]:
+    def weight_noise(self, layer: str) -> tuple[float, ...]:
         return (self.noise[layer],)
 
     def activation_noise(self, ranges: Mapping[str, tuple[float, float]]) -> tuple[float, ...]:
