@@ -84,7 +84,7 @@ def _reduced(
     if not tensors:
         return rows
     try:
-        opened = session(trial, threads)
+        opened = session(trial, threads, tapped=True)
         for frame in frames:
             for name, row in zip(tensors, opened.run(None, dict(frame)), strict=True):
                 rows[name].append(row)

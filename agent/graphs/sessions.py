@@ -9,20 +9,22 @@ _FATAL = 4  # what fails is told by the error raised
 
 
 def session(
-    model: onnx.ModelProto, threads: int, *, lean: bool = False
+    model: onnx.ModelProto, threads: int, *, tapped: bool = False
 ) -> onnxruntime.InferenceSession:
     """Open a graph.
 
     Args:
         model: The graph.
         threads: 0 takes all cores.
-        lean: True to plan no memory ahead, which with many outputs takes twice as much, and to
-            let idle threads sleep, for others to use the cores between two runs.
+        tapped: True for one with many outputs inside, run over many frames: it plans no memory
+            ahead, which would take twice as much, keeps what it has between frames, and lets
+            idle threads sleep. Others are for a few runs, and give back all that they take.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
-    if lean:
+    options.enable_cpu_mem_arena = tapped
+    if tapped:
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(

@@ -42,7 +42,7 @@ class Collector:
         self._threads = threads
         self._tensors = tuple(tensors)
         try:
-            self._session = session(probed(model, tensors), threads, lean=True)
+            self._session = session(probed(model, tensors), threads, tapped=True)
         except ONNXRUNTIME_ERRORS as e:
             raise ModelError(f"ONNX Runtime does not load the model: {one_line(e)}") from e
         self._found: dict[str, TensorHistogram] = {}
