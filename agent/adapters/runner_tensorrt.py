@@ -46,8 +46,12 @@ class TensorrtRunner:
                 hint="it needs python3-libnvinfer, pycuda and a GPU; see `quantd doctor`",
             ) from e
         self._context.push()
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-        self._engine = runtime.deserialize_cuda_engine(Path(self._path).read_bytes())
+        try:
+            plan = Path(self._path).read_bytes()
+        except OSError as e:
+            self.__exit__()
+            raise RunnerError(f"{self._path}: {e.strerror}") from e
+        self._engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan)
         if self._engine is None:
             self.__exit__()
             raise RunnerError(

@@ -1,0 +1,168 @@
+"""The EngineRunner port: one suite for every runtime; TensorRT's part needs a GPU (`-m gpu`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
+from agent.core.errors import RunnerError
+from agent.ports import EngineRunner
+from tests.support import quant_graphs
+from tests.support.onnx_runs import random_inputs, run
+
+Make = Callable[[str], EngineRunner]
+
+
+def by_onnxruntime(model: str) -> EngineRunner:
+    return OnnxruntimeRunner(model, 1)
+
+
+def by_tensorrt(model: str) -> EngineRunner:
+    from agent.adapters.builder_tensorrt import FILE, TensorrtBuilder
+    from agent.adapters.runner_tensorrt import TensorrtRunner
+
+    folder = Path(model).parent
+    TensorrtBuilder(256).build(model, 1, str(folder), lambda *_: None)
+    return TensorrtRunner(str(folder / FILE))
+
+
+@pytest.fixture(params=[by_onnxruntime, pytest.param(by_tensorrt, marks=pytest.mark.gpu)])
+def make(request: pytest.FixtureRequest) -> Make:
+    chosen: Make = request.param
+    return chosen
+
+
+def many_kinds(path: Path) -> str:
+    """Save uint8 NHWC in; float scores, int64 classes and bool flags out."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["f"], "cast", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["f"], ["t"], "layout", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["scores"], "conv", pads=[1, 1, 1, 1]),
+        helper.make_node("ArgMax", ["scores"], ["classes"], "best", axis=1, keepdims=0),
+        helper.make_node("Greater", ["scores", "cut"], ["flags"], "above"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 12, 10, 3])],
+        [
+            helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 4, 12, 10]),
+            helper.make_tensor_value_info("classes", TensorProto.INT64, [1, 12, 10]),
+            helper.make_tensor_value_info("flags", TensorProto.BOOL, [1, 4, 12, 10]),
+        ],
+        [quant_graphs.weights("w", 4, 3, 3, 3), numpy_helper.from_array(np.float32(50), "cut")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return str(path)
+
+
+def inferred(path: str, seed: int = 0) -> dict[str, np.ndarray]:
+    return random_inputs(onnx.load(path), seed)
+
+
+@pytest.mark.parametrize("graph", [quant_graphs.detector, quant_graphs.classifier])
+def test_outputs_are_the_models(make, tmp_path, graph):
+    model = graph(tmp_path / "m.onnx")
+    with make(model) as runner:
+        for seed in range(3):
+            inputs = inferred(model, seed)
+            runner.bind(inputs)
+            runner.run()
+            for expected, found in zip(run(model, inputs), runner.outputs().values(), strict=True):
+                assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+                np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3)
+
+
+def test_any_dtype_and_several_outputs(make, tmp_path):
+    model = many_kinds(tmp_path / "m.onnx")
+    image = np.random.default_rng(0).integers(0, 256, (1, 12, 10, 3), np.uint8)
+    with make(model) as runner:
+        runner.bind({"image": image})
+        runner.run()
+        found = runner.outputs()
+    expected = dict(zip(("scores", "classes", "flags"), run(model, {"image": image}), strict=True))
+    assert found.keys() == expected.keys()
+    assert {name: value.dtype for name, value in found.items()} == {
+        "scores": np.float32, "classes": np.int64, "flags": np.bool_,
+    }  # fmt: skip
+    np.testing.assert_allclose(found["scores"], expected["scores"], rtol=1e-2, atol=0.5)
+    assert (found["classes"] == expected["classes"]).mean() > 0.98
+
+
+def test_buffers_are_the_callers_own(make, tmp_path):
+    """What a caller holds does not change under it, neither inputs nor outputs."""
+    model = quant_graphs.classifier(tmp_path / "m.onnx")
+    inputs = inferred(model)
+    with make(model) as runner:
+        runner.bind(inputs)
+        inputs["x"][:] = 0  # after binding: the run must not see it
+        runner.run()
+        first = runner.outputs()
+        kept = {name: value.copy() for name, value in first.items()}
+        runner.bind(inferred(model, 1))
+        runner.run()
+        second = runner.outputs()
+    np.testing.assert_allclose(first["y"], run(model, inferred(model))[0], rtol=1e-2, atol=1e-3)
+    np.testing.assert_array_equal(first["y"], kept["y"])
+    assert not np.array_equal(first["y"], second["y"])
+
+
+def test_the_same_input_gives_the_same_output(make, tmp_path):
+    model = quant_graphs.detector(tmp_path / "m.onnx")
+    with make(model) as runner:
+        runner.bind(inferred(model))
+        runs = []
+        for _ in range(3):
+            runner.run()
+            runs.append(runner.outputs()["y"])
+    assert all(np.array_equal(runs[0], one) for one in runs)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"z": np.zeros((1, 3, 16, 16), np.float32)},
+        {"x": np.zeros((1, 3, 16, 17), np.float32)},
+        {"x": np.zeros((3, 16, 16), np.float32)},
+        {"x": np.zeros((1, 3, 16, 16), np.float64)},
+    ],
+    ids=["none", "another name", "another size", "another rank", "another dtype"],
+)
+def test_wrong_inputs_are_refused_and_nothing_is_lost(make, tmp_path, wrong):
+    model = quant_graphs.classifier(tmp_path / "m.onnx")
+    with make(model) as runner:
+        with pytest.raises(RunnerError) as caught:
+            runner.bind(wrong)
+        assert caught.value.code == "wrong_input"
+        runner.bind(inferred(model))
+        runner.run()
+        assert runner.outputs()["y"].shape == (1, 10)
+
+
+@pytest.mark.parametrize("body", [b"", b"not an engine", None], ids=["empty", "text", "absent"])
+def test_what_is_no_engine_is_an_error(tmp_path, body):
+    path = tmp_path / "engine"
+    if body is not None:
+        path.write_bytes(body)
+    with pytest.raises(RunnerError), OnnxruntimeRunner(str(path), 1):
+        pass
+
+
+def test_it_can_be_entered_again(make, tmp_path):
+    model = quant_graphs.classifier(tmp_path / "m.onnx")
+    runner = make(model)
+    found = []
+    for _ in range(2):
+        with runner:
+            runner.bind(inferred(model))
+            runner.run()
+            found.append(runner.outputs()["y"])
+    np.testing.assert_array_equal(*found)
