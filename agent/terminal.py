@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.core.legible import legible
-from agent.core.report import unknowns
+from agent.core.unknowns import unknowns
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -16,7 +16,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from agent.core.legible import legible
-from agent.core.report import CandidateFacts, Report, unknowns
+from agent.core.report import CandidateFacts, Report
+from agent.core.unknowns import unknowns
 
 _LINE, _LIMIT = "#999999", "#D55E00"
 _OUTPUTS = 8  # a plot shows no more, the worst ones
