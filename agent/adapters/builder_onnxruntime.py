@@ -11,6 +11,7 @@ from onnx import helper
 
 from agent.core.errors import BuildError
 from agent.disk import disk_errors
+from agent.graphs.batches import batched, odd_output
 from agent.ports import Progress
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
@@ -46,7 +47,7 @@ class OnnxruntimeBuilder:
         target = str(Path(directory, FILE))
         model = onnx.load(quantized)
         if batch > 1:
-            _set_batch(model, batch)
+            model = batched(model, batch)
         with disk_errors(Path(directory)):
             onnx.save(model, target)
         options = onnxruntime.SessionOptions()
@@ -59,7 +60,7 @@ class OnnxruntimeBuilder:
             (image,) = model.graph.input
             shape = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
             dtype = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
-            session.run(None, {image.name: np.zeros(shape, dtype)})
+            made = session.run(None, {image.name: np.zeros(shape, dtype)})
         except ONNXRUNTIME_ERRORS as e:
             what = f"batch {batch}: " if batch > 1 else ""
             raise BuildError(
@@ -68,12 +69,14 @@ class OnnxruntimeBuilder:
                 if batch > 1
                 else "",
             ) from e
+        names = (output.name for output in model.graph.output)
+        shapes = {name: value.shape for name, value in zip(names, made, strict=True)}
+        odd = odd_output(shapes, quantized, batch)
+        if odd:
+            raise BuildError(
+                f"batch {batch}: {odd}",
+                code="batch_built_in",
+                hint="the graph has batch 1 built in; leave search.batch at [1]",
+            )
         progress(1, 1, "")
         return FILE
-
-
-def _set_batch(model: onnx.ModelProto, batch: int) -> None:
-    del model.graph.value_info[:]
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
-    for output in model.graph.output:
-        output.type.tensor_type.ClearField("shape")

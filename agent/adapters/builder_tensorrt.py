@@ -2,16 +2,54 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from agent.core.errors import BuildError
 from agent.disk import write_atomically
+from agent.engines.layers import engine_layers, layers_json, network_layers
+from agent.engines.tensorrt import (
+    capability,
+    find_tensorrt,
+    is_rtx,
+    make_logger,
+    parser_errors,
+    version,
+)
+from agent.engines.timings import TimingCache
+from agent.graphs.batches import batched, odd_output
 from agent.ports import Progress
 
 FILE = "engine.plan"
-_MODULES = ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings")
+LAYERS = "layers.json"
+_TELL_EVERY_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuilderSettings:
+    """How engines are built.
+
+    Attributes:
+        workspace_mb: Limit of the builder's scratch memory; 0 leaves it to TensorRT.
+        level: Optimization level, 0 (fastest build) to 5 (fastest engine); -1 leaves it to
+            TensorRT.
+        compute_capability: Build for this one, such as "8.6", instead of the GPU here.
+            Only TensorRT-RTX can; the engine is then not runnable on this machine.
+        timings: The folder of timing caches; empty for none.
+        device: What the engine is for, as the platform found it.
+        driver: Of the GPU, and the release of Jetson Linux: timings hold for these only.
+    """
+
+    workspace_mb: int = 0
+    level: int = -1
+    compute_capability: str = ""
+    timings: str = ""
+    device: str = "GPU"
+    driver: str = ""
 
 
 class TensorrtBuilder:
@@ -19,141 +57,131 @@ class TensorrtBuilder:
 
     Networks are always strongly typed, the one kind that all of them know: there are no
     INT8 or FP16 builder flags here.
-
-    Args:
-        workspace_mb: Limit of the builder's scratch memory; 0 leaves it to TensorRT.
-        compute_capability: Build for this one, such as "8.6", instead of the GPU here.
-            Only TensorRT-RTX can; the engine is then not runnable on this machine.
     """
 
     runtime = "tensorrt"
 
-    def __init__(self, workspace_mb: int, compute_capability: str = "") -> None:
-        self._trt = find_tensorrt()
-        self._workspace_mb = workspace_mb
-        self._capability = compute_capability
-        self.version = str(self._trt.__version__)
-        self.runnable = not compute_capability
-        self.device = f"compute capability {compute_capability}" if compute_capability else "GPU"
+    def __init__(self, settings: BuilderSettings) -> None:
+        self._trt = find_tensorrt(cross=bool(settings.compute_capability))
+        self._settings = settings
+        self.version = version(self._trt)
+        self.runnable = not settings.compute_capability
+        self.device = settings.device
 
     def build(self, quantized: str, batch: int, directory: str, progress: Progress) -> str:
-        """Write directory/engine.plan.
+        """Write directory/engine.plan, and layers.json beside it.
 
         Raises:
             BuildError: with every parser error: node, operator and reason.
         """
         trt = self._trt
-        logger = _Logger(trt)
+        logger = make_logger(trt)
         builder = trt.Builder(logger)
-        flags = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-        network = builder.create_network(flags)
-        parser = trt.OnnxParser(network, logger)
-        if not parser.parse_from_file(quantized):
-            raise BuildError(
-                f"TensorRT {self.version} can't parse the graph: {_parser_errors(parser)}",
-                code="not_parsed",
-                hint="replace the operator named, or use runtime.kind = onnxruntime",
-            )
-        if batch > 1:
-            _set_batch(network, batch)
-        config = builder.create_builder_config()
-        if self._workspace_mb:
-            pool = trt.MemoryPoolType.WORKSPACE
-            config.set_memory_pool_limit(pool, self._workspace_mb << 20)
-        if self._capability:
-            self._target(config)
+        network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+        self._parse(network, logger, quantized, batch)
+        layers = network_layers(network)
+        config = self._config(builder)
         config.progress_monitor = _monitor(trt, progress)
+        timings = self._timings()
+        if timings:
+            timings.attach(config)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise BuildError(
-                f"TensorRT {self.version} built nothing: {logger.told()}",
-                code="not_built",
-                hint="lower runtime.workspace_mb if memory is short; doctor checks the rest",
-            )
-        write_atomically(Path(directory, FILE), bytes(plan))
+            raise self._not_built(logger.told())
+        if timings:
+            timings.save(config)
+        del builder, network, config  # before the engine is loaded: memory is short on a board
+        write_atomically(Path(directory, FILE), plan)
+        engine, reason = None, f"built for {self.device}, which is not here to load it"
+        if self.runnable:
+            engine, reason = engine_layers(trt, plan, logger)
+        write_atomically(Path(directory, LAYERS), layers_json(layers, engine, reason))
         return FILE
 
-    def _target(self, config: Any) -> None:
-        name = "SM" + self._capability.replace(".", "")
-        kinds = getattr(self._trt, "ComputeCapability", None)
-        if kinds is None or not hasattr(kinds, name):
-            known = ", ".join(k for k in dir(kinds) if k.startswith("SM")) if kinds else "none"
+    def _parse(self, network: Any, logger: Any, quantized: str, batch: int) -> None:
+        parser = self._trt.OnnxParser(network, logger)
+        if batch > 1:
+            parsed = parser.parse(batched(onnx.load(quantized), batch).SerializeToString())
+        else:
+            parsed = parser.parse_from_file(quantized)
+        what = f"batch {batch}: " if batch > 1 else ""
+        if not parsed:
             raise BuildError(
-                f"TensorRT {self.version} can't build for compute capability {self._capability}",
-                code="no_capability",
-                hint=f"it knows: {known}",
+                f"{what}TensorRT {self.version} can't parse the graph: {parser_errors(parser)}",
+                code="not_parsed",
+                hint="replace the operator named, or use runtime.kind = onnxruntime"
+                if batch == 1
+                else "the graph may have batch 1 built in; leave search.batch at [1]",
             )
-        config.num_compute_capabilities = 1
-        config.set_compute_capability(getattr(kinds, name), 0)
+        outputs = [network.get_output(index) for index in range(network.num_outputs)]
+        reason = odd_output({o.name: tuple(o.shape) for o in outputs}, quantized, batch)
+        if reason:
+            raise BuildError(
+                f"{what}{reason}",
+                code="batch_built_in",
+                hint="the graph has batch 1 built in; leave search.batch at [1]",
+            )
 
+    def _config(self, builder: Any) -> Any:
+        trt, settings = self._trt, self._settings
+        config = builder.create_builder_config()
+        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        if settings.workspace_mb:
+            config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
+        if settings.level >= 0:
+            config.builder_optimization_level = settings.level
+        if settings.compute_capability:
+            wanted = capability(trt, settings.compute_capability)
+            config.num_compute_capabilities = 1
+            config.set_compute_capability(wanted, 0)
+        return config
 
-def find_tensorrt() -> Any:
-    """Return the TensorRT module of this Python, the full one before TensorRT-RTX.
+    def _timings(self) -> TimingCache | None:
+        """Return the cache; TensorRT-RTX times nothing while it builds and has none."""
+        settings = self._settings
+        if not settings.timings or is_rtx(self._trt):
+            return None
+        return TimingCache(settings.timings, self.version, self.device, settings.driver)
 
-    Raises:
-        BuildError: "no_runtime" if there is none.
-    """
-    for name in _MODULES:
-        try:
-            return import_module(name)
-        except ImportError:
-            continue  # the next one may be there
-    raise BuildError(
-        "no TensorRT in this Python",
-        code="no_runtime",
-        hint="on a Jetson: apt install python3-libnvinfer, and a venv made with "
-        "--system-site-packages; elsewhere: pip install tensorrt-rtx",
-    )
-
-
-def _Logger(trt: Any) -> Any:  # noqa: N802 - makes a class, whose base is known only now
-    class Logger(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self._errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= trt.ILogger.Severity.ERROR:
-                self._errors.append(message)
-
-        def told(self) -> str:
-            return "; ".join(self._errors[-3:])[:600] or "no reason given"
-
-    return Logger()
+    def _not_built(self, told: str) -> BuildError:
+        limit_mb = self._settings.workspace_mb
+        if limit_mb and "OutOfMemory" in told:
+            hint = f"runtime.workspace_mb = {limit_mb} may be too little: raise it, or set 0"
+        else:
+            hint = "lower runtime.workspace_mb if memory is short; doctor checks the rest"
+        return BuildError(
+            f"TensorRT {self.version} built nothing: {told}", code="not_built", hint=hint
+        )
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    """Return an IProgressMonitor that reports the outermost phase."""
+    """Return an IProgressMonitor that reports phases, and ends a build nobody listens to."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._steps: dict[str, int] = {}
+            self._told_s = 0.0
+            self._heard = True
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             self._steps[name] = steps
             if parent is None:
-                progress(0, steps, name)
+                self._tell(0, name)
 
         def step_complete(self, name: str, step: int) -> bool:
-            progress(step + 1, self._steps.get(name, 0), name)
-            return True
+            if time.monotonic() - self._told_s >= _TELL_EVERY_S:
+                self._tell(step + 1, name)
+            return self._heard
 
         def phase_finish(self, name: str) -> None:
             self._steps.pop(name, None)
 
+        def _tell(self, done: int, name: str) -> None:
+            self._told_s = time.monotonic()
+            try:
+                progress(done, self._steps.get(name, 0), name)
+            except OSError:  # must not pass through TensorRT, which would go on building
+                self._heard = False
+
     return Monitor()
-
-
-def _parser_errors(parser: Any) -> str:
-    told = []
-    for index in range(parser.num_errors):
-        error = parser.get_error(index)
-        node = error.node_name() or f"node {error.node()}"
-        told.append(f"{node} ({error.node_operator()}): {error.desc()}")
-    return "; ".join(told)[:600] or "no reason given"
-
-
-def _set_batch(network: Any, batch: int) -> None:
-    image = network.get_input(0)
-    image.shape = (batch, *tuple(image.shape)[1:])

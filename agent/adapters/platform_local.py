@@ -13,6 +13,8 @@ import psutil
 import agent
 from agent.core.errors import BuildError
 from agent.core.lineage import Platform
+from agent.engines.tensorrt import capability, find_tensorrt
+from agent.engines.tensorrt import version as version_of
 
 _NO_FP16 = (
     "fp16 is not offered on ONNX Runtime's CPU provider: it has few FP16 kernels and converts "
@@ -20,16 +22,22 @@ _NO_FP16 = (
 )
 
 
-def find_platform(kind: str, board: Mapping[str, str | int | float | None]) -> Platform:
+def find_platform(
+    kind: str, board: Mapping[str, str | int | float | None], compute_capability: str = ""
+) -> Platform:
     """Return the platform that `runtime.kind` names, or the best one for "auto".
 
     Args:
         kind: auto, tensorrt or onnxruntime.
         board: Facts of the board, for the report.
+        compute_capability: With kind tensorrt, the one to build for instead of the GPU here.
 
     Raises:
-        BuildError: "no_runtime" if what was named can't be used here.
+        BuildError: "no_runtime" if what was named can't be used here, "no_capability" if
+            there is no building for what was named.
     """
+    if kind == "tensorrt" and compute_capability:
+        return _elsewhere(board, compute_capability)
     if kind in {"auto", "tensorrt"}:
         found = _tensorrt(board)
         if found is not None:
@@ -39,7 +47,8 @@ def find_platform(kind: str, board: Mapping[str, str | int | float | None]) -> P
                 "runtime.kind is tensorrt, but TensorRT with a GPU is not usable from this Python",
                 code="no_runtime",
                 hint="on a Jetson: apt install python3-libnvinfer and a venv made with "
-                '--system-site-packages; elsewhere: runtime.kind = "onnxruntime"',
+                '--system-site-packages; elsewhere: runtime.kind = "onnxruntime", or '
+                "runtime.compute_capability to build, unmeasured, for a GPU that is not here",
             )
     return _onnxruntime(board)
 
@@ -49,7 +58,9 @@ def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform | None:
         tensorrt = import_module("tensorrt")
         cuda = import_module("pycuda.driver")
         cuda.init()
-        device = cuda.Device(0).name()
+        gpu = cuda.Device(0)
+        device = gpu.name()
+        its_capability = ".".join(map(str, gpu.compute_capability()))
     except ImportError:
         return None
     except RuntimeError:  # pycuda's errors: no driver, no device
@@ -60,7 +71,27 @@ def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform | None:
         scheme="S8S8",
         fp16_reason="",
         device=device,
-        environment=_environment(board) | {"tensorrt": str(tensorrt.__version__), "gpu": device},
+        environment=_environment(board)
+        | {
+            "tensorrt": str(tensorrt.__version__),
+            "gpu": device,
+            "compute_capability": its_capability,
+        },
+    )
+
+
+def _elsewhere(board: Mapping[str, str | int | float | None], name: str) -> Platform:
+    """Return a GPU that is not here, for which TensorRT-RTX builds."""
+    module = find_tensorrt(cross=True)
+    capability(module, name)
+    return Platform(
+        runtime="tensorrt",
+        runtime_version=version_of(module),
+        scheme="S8S8",
+        fp16_reason="",
+        device=f"compute capability {name}",
+        environment=_environment(board)
+        | {"tensorrt": version_of(module), "compute_capability": name},
     )
 
 

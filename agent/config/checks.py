@@ -56,6 +56,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "measure.idle_s": (0, 3600),
     "runtime.threads": (0, 1024),
     "runtime.workspace_mb": (0, 1e6),
+    "runtime.builder_level": (-1, 5),
     "runtime.dla_core": (-1, 7),
     "activation.health_timeout_s": (0.1, 3600),
     "activation.keep": (1, 100),
@@ -78,6 +79,7 @@ _DECODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # kind: the keys it needs, the other ones it reads
 _NAMED_FRAMES = ("", "images", "profile")  # "" is told by who needs a camera
 _TASKS = ("generic", "classification", "segmentation", "detection")
+_CAPABILITY = re.compile(r"[1-9]\d?\.\d")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -91,6 +93,12 @@ def check(config: Config) -> None:
     _check_model(config)
     _check_names(config)
     _check_schedule(config)
+    capability = config.runtime.compute_capability
+    if capability and not _CAPABILITY.fullmatch(capability):
+        raise ConfigError(
+            f'runtime.compute_capability = "{capability}" is no compute capability',
+            hint='major.minor, e.g. "8.6" for GeForce RTX 30',
+        )
     if config.objective.minimize and config.objective.maximize:
         raise ConfigError("[objective] has both minimize and maximize", hint="keep one of them")
     if not config.search.precisions or not config.search.batch:
@@ -98,12 +106,16 @@ def check(config: Config) -> None:
 
 
 def without_effect(config: Config) -> tuple[str, ...]:
-    """Return the keys that are set but that this version does nothing with."""
+    """Return the keys that are set but that nothing is done with, by this version or this file."""
     return tuple(
         key
         for key, idle in (
             ("device.board", config.device.board != "auto"),
             ("drift.agreement_below", config.drift.agreement_below > 0),
+            (
+                "runtime.compute_capability",
+                bool(config.runtime.compute_capability) and config.runtime.kind != "tensorrt",
+            ),
             ("runtime.dla_core", config.runtime.dla_core >= 0),
         )
         if idle

@@ -140,6 +140,8 @@ class Runtime(_Table, frozen=True):
     kind: str = "auto"
     threads: int = 0
     workspace_mb: int = 0
+    builder_level: int = -1
+    compute_capability: str = ""
     dla_core: int = -1
 
 

@@ -61,6 +61,18 @@ def candidate_id(recipe: Recipe, batch: int, power_mode: str | None) -> str:
     return f"{name}@{power_mode}" if power_mode else name
 
 
+def executable(candidate: Candidate) -> Candidate:
+    """Return the candidate, failed if its engine is for another device than this one."""
+    engine = candidate.engine
+    if engine is None or engine.runnable or candidate.failure:
+        return candidate
+    return replace(
+        candidate,
+        failure=f"cross-built for {engine.device}: it can't be executed here, so it was not "
+        "measured and is not offered",
+    )
+
+
 def _obstacle(candidate: Candidate, platform: Platform) -> str:
     if candidate.recipe.precision == "fp16" and platform.fp16_reason:
         return platform.fp16_reason

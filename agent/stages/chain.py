@@ -35,7 +35,7 @@ from agent.core.lineage import (
     digest_of,
 )
 from agent.core.prediction import DeviceRates, predict
-from agent.core.search import candidates, recipes
+from agent.core.search import candidates, executable, recipes
 from agent.ports import Clock, Jobs, Store
 
 RecordT = TypeVar("RecordT")
@@ -44,6 +44,9 @@ Observe = Callable[[str, int, int, str], None]
 
 _HOURS_S = {"statistics": 7200.0, "quantize": 3600.0, "build": 7200.0}
 _QUICK_S = 900.0
+_ENGINE_HOLDS_FOR = ("compute_capability", "driver", "l4t", "power_mode")
+"""Facts of the platform, beside its runtime and device, without which an engine is not reused:
+an engine may not load under another driver, and its kernels were timed in one power mode."""
 _COUNTED = frozenset({"quantize", "build", "evaluate"})  # progress counts candidates
 
 
@@ -189,15 +192,15 @@ class Chain:
 
     def build(self, quantized: QuantizedModel, batch: int, platform: Platform) -> Engine:
         """Build what the runtime executes; reused only on the very same platform."""
-        runtime = configuration.dump(self.config)["runtime"]
         digest = digest_of(
-            "build-1",
+            "build-2",
             quantized.digest,
             batch,
             platform.runtime,
             platform.runtime_version,
             platform.device,
-            runtime,
+            {fact: platform.environment.get(fact) for fact in _ENGINE_HOLDS_FOR},
+            {k: v for k, v in configuration.dump(self.config)["runtime"].items() if k != "kind"},
         )
         spec = {"quantized": quantized.digest, "batch": batch, "platform": platform}
         return self._artifact("build", digest, spec, Engine)
@@ -325,6 +328,7 @@ class Chain:
     def _judged(
         self, made: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
     ) -> list[Candidate]:
+        made = [executable(candidate) for candidate in made]
         baselines = {
             c.batch: c.engine for c in made if c.recipe.precision == "fp32" and not c.failure
         }

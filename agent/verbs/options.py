@@ -35,6 +35,10 @@ RUNTIME: Option = (
     ("--runtime",),
     {"choices": ("auto", "tensorrt", "onnxruntime"), "help": "instead of runtime.kind"},
 )
+CAPABILITY: Option = (
+    ("--compute-capability",),
+    {"metavar": "X.Y", "help": "instead of runtime.compute_capability, with --runtime tensorrt"},
+)
 JSON: Option = (
     ("--json",),
     {"action": "store_true", "help": "print one JSON document on stdout"},
@@ -65,6 +69,8 @@ def load(options: argparse.Namespace) -> Config:
         overrides["camera.uri"] = options.camera
     if getattr(options, "runtime", None):
         overrides["runtime.kind"] = options.runtime
+    if getattr(options, "compute_capability", None):
+        overrides["runtime.compute_capability"] = options.compute_capability
     config, origin = configuration.load_with_origin(options.config, overrides=overrides)
     output = getattr(options, "output", None)
     if output and "storage.dir" not in origin:

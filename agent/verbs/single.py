@@ -18,7 +18,17 @@ from agent.core.lineage import Candidate
 from agent.stages.chain import Chain
 from agent.terminal import ProgressBars
 from agent.verbs.interrupt import interruptible
-from agent.verbs.options import CAMERA, CONFIG, JSON, MODEL, RUNTIME, Verb, load, print_json
+from agent.verbs.options import (
+    CAMERA,
+    CAPABILITY,
+    CONFIG,
+    JSON,
+    MODEL,
+    RUNTIME,
+    Verb,
+    load,
+    print_json,
+)
 from agent.wiring import runs
 
 
@@ -46,14 +56,22 @@ def _chain(config: Config, *, new: bool, observe: Callable[..., None]) -> Chain:
 
 def _describe(result: Any, chain: Chain) -> None:
     """Say where the result lies, one line a record."""
+    elsewhere: dict[str, str] = {}
     records = result if isinstance(result, (list, tuple)) else [result]
     for record in records:
         if isinstance(record, Candidate):
             made = record.engine or record.quantized
             where = record.failure or (made and chain.store.directory(made.digest))
             sys.stdout.write(f"{record.id}: {where}\n")
+            if record.engine and not record.engine.runnable:
+                elsewhere[record.engine.device] = record.engine.runtime_version
         else:
             sys.stdout.write(f"{chain.store.directory(record.digest)}\n")
+    for device, version in elsewhere.items():
+        sys.stdout.write(
+            f"cross-built for {device} by TensorRT {version}: not executed here, so neither "
+            "fidelity nor latency was measured\n"
+        )
 
 
 def _quantize(chain: Chain) -> list[Candidate]:
@@ -103,7 +121,8 @@ SINGLE = (
         name="build",
         summary="build every candidate's engine",
         run=_stage(_build),
-        options=_COMMON,
+        options=(*_COMMON, CAPABILITY),
+        example="quantd build -c quantd.toml --runtime tensorrt --compute-capability 8.6",
     ),
     Verb(
         name="measure",

@@ -85,7 +85,9 @@ def platform(config: Config) -> Platform:
     from agent.adapters.board_sysfs import read_board
     from agent.adapters.platform_local import find_platform
 
-    return find_platform(config.runtime.kind, read_board().facts())
+    return find_platform(
+        config.runtime.kind, read_board().facts(), config.runtime.compute_capability
+    )
 
 
 def rates(config: Config, found: Platform) -> DeviceRates:
@@ -162,9 +164,17 @@ def build(
 
     builder: Any
     if found.runtime == _BUILDS_ON_TENSORRT:
-        from agent.adapters.builder_tensorrt import TensorrtBuilder
+        from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
 
-        builder = TensorrtBuilder(config.runtime.workspace_mb)
+        settings = BuilderSettings(
+            workspace_mb=config.runtime.workspace_mb,
+            level=config.runtime.builder_level,
+            compute_capability=config.runtime.compute_capability,
+            timings=str(Path(config.storage.dir, "timings")),
+            device=found.device,
+            driver=" ".join(str(found.environment.get(key)) for key in ("driver", "l4t")),
+        )
+        builder = TensorrtBuilder(settings)
     else:
         from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
 

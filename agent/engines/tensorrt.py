@@ -1,0 +1,112 @@
+"""The TensorRT module of this Python: full TensorRT, or TensorRT-RTX for a GPU that is elsewhere.
+
+TensorRT-RTX builds engines on a machine without a GPU, for a compute capability that is named.
+Only TensorRT-RTX itself loads them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from importlib import import_module
+from typing import Any
+
+from agent.core.errors import BuildError
+
+_RTX = ("tensorrt_rtx", "tensorrt_rtx_bindings")
+_SM = re.compile(r"SM(\d+)(\d)")  # SM86, SM120
+
+
+def find_tensorrt(*, cross: bool = False) -> Any:
+    """Return the TensorRT module of this Python.
+
+    Args:
+        cross: Return TensorRT-RTX, which can build for a GPU that is not here.
+
+    Raises:
+        BuildError: "no_runtime" if there is none.
+    """
+    for name in _RTX if cross else ("tensorrt", *_RTX):
+        try:
+            return import_module(name)
+        except ImportError:
+            continue  # the next one may be there
+    if cross:
+        raise BuildError(
+            "no TensorRT-RTX in this Python, which building for another GPU needs",
+            code="no_runtime",
+            hint="pip install tensorrt-rtx, or build on the device and leave "
+            "runtime.compute_capability empty",
+        )
+    raise BuildError(
+        "no TensorRT in this Python",
+        code="no_runtime",
+        hint="on a Jetson: apt install python3-libnvinfer, and a venv made with "
+        "--system-site-packages; elsewhere: pip install tensorrt-rtx",
+    )
+
+
+def is_rtx(trt: Any) -> bool:
+    """Return True for TensorRT-RTX, whose engines TensorRT does not load, nor it TensorRT's."""
+    return str(trt.__name__).split(".")[0] in _RTX
+
+
+def version(trt: Any) -> str:
+    """Return the version as reports name it: 10.3.0, or RTX 1.7.1.116."""
+    return f"RTX {trt.__version__}" if is_rtx(trt) else str(trt.__version__)
+
+
+def capabilities(trt: Any) -> dict[str, Any]:
+    """Return the compute capabilities that can be named to the builder, as "8.6", in order."""
+    kinds = getattr(trt, "ComputeCapability", None)
+    found = {
+        f"{match[1]}.{match[2]}": getattr(kinds, name)
+        for name in dir(kinds)
+        if (match := _SM.fullmatch(name))
+    }
+    return dict(sorted(found.items(), key=lambda item: float(item[0])))
+
+
+def capability(trt: Any, name: str) -> Any:
+    """Return TensorRT's own word for a compute capability such as "8.6".
+
+    Raises:
+        BuildError: "no_capability", naming those it can build for.
+    """
+    known = capabilities(trt)
+    if name not in known:
+        raise BuildError(
+            f"TensorRT {version(trt)} can't build for compute capability {name}",
+            code="no_capability",
+            hint=f"it knows: {', '.join(known) or 'none but that of the GPU here'}; an engine for "
+            "a Jetson is built on that Jetson",
+        )
+    return known[name]
+
+
+def make_logger(trt: Any) -> Any:
+    """Return an ILogger that keeps the last errors for `told()`."""
+
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self._errors: deque[str] = deque(maxlen=3)
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity <= trt.ILogger.Severity.ERROR:
+                self._errors.append(message)
+
+        def told(self) -> str:
+            return "; ".join(self._errors)[:600] or "no reason given"
+
+    return Logger()
+
+
+def parser_errors(parser: Any) -> str:
+    """Return what an OnnxParser refused: node, operator and reason of each."""
+    told = []
+    for index in range(parser.num_errors):
+        error = parser.get_error(index)
+        node = error.node_name() or f"node {error.node()}"
+        told.append(f"{node} ({error.node_operator()}): {error.desc()}")
+    return "; ".join(told)[:600] or "no reason given"

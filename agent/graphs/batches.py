@@ -1,0 +1,95 @@
+"""Graphs of batch 1 made graphs of another batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+
+_BATCH = 1
+"""The intake fixes it; a leading 1 in a shape is therefore the batch."""
+
+
+def batched(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+    """Return the graph, changed in place, for another batch.
+
+    Shapes that are constants of the graph have batch 1 built in: the leading 1 of a Reshape
+    becomes 0 ("as it was"), that of a Resize's sizes becomes the batch. What can't be seen to
+    be the batch stays, so the outputs have to be looked at (`odd_output`).
+
+    Args:
+        model: With fixed shapes, batch 1 and one input.
+        batch: At least 1.
+    """
+    graph = model.graph
+    if batch > 1:
+        leading = _leading(model)
+        constants = {tensor.name: tensor for tensor in graph.initializer}
+        for node in graph.node:
+            _open(graph, node, constants, leading, batch)
+    del graph.value_info[:]
+    graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
+    return model
+
+
+def odd_output(found: Mapping[str, tuple[int, ...]], path: str, batch: int) -> str:
+    """Return which output doesn't grow with the batch, in words; empty if all do.
+
+    Args:
+        found: Shapes of the outputs by name, of the graph with this batch; dimensions that
+            depend on the values (below 0) are not judged.
+        path: The graph of batch 1.
+        batch: The batch.
+    """
+    if batch == 1:
+        return ""
+    for output in onnx.load(path, load_external_data=False).graph.output:
+        dims = output.type.tensor_type.shape.dim
+        before = tuple(d.dim_value for d in dims)
+        after = found.get(output.name, ())
+        if not before or not after or 0 in before or min(after) < 0:
+            continue
+        if after != (before[0] * batch, *before[1:]):
+            return f"output {output.name} becomes {list(after)}, at batch 1 it is {list(before)}"
+    return ""
+
+
+def _leading(model: onnx.ModelProto) -> dict[str, int]:
+    """Return the first dimension of every tensor whose shape is known."""
+    inferred = shape_inference.infer_shapes(model, data_prop=True).graph
+    return {
+        value.name: value.type.tensor_type.shape.dim[0].dim_value
+        for value in (*inferred.input, *inferred.value_info, *inferred.output)
+        if value.type.tensor_type.shape.dim
+    }
+
+
+def _open(
+    graph: onnx.GraphProto,
+    node: onnx.NodeProto,
+    constants: Mapping[str, onnx.TensorProto],
+    leading: Mapping[str, int],
+    batch: int,
+) -> None:
+    """Take batch 1 out of the constant shape of one node."""
+    if leading.get(node.input[0] if node.input else "") != _BATCH:
+        return
+    if node.op_type == "Reshape":
+        place, first = 1, 0
+        if any(a.name == "allowzero" and a.i for a in node.attribute):
+            first = batch
+    elif node.op_type == "Resize" and len(node.input) == 4:
+        place, first = 3, batch
+    else:
+        return
+    shape = constants.get(node.input[place])
+    values = numpy_helper.to_array(shape).copy() if shape is not None else np.zeros(0, np.int64)
+    if values.size and values[0] == _BATCH:
+        values[0] = first
+        name = f"{node.name or node.output[0]}_batch_shape"
+        graph.initializer.append(numpy_helper.from_array(values, name))
+        node.input[place] = name
