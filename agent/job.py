@@ -39,6 +39,9 @@ from agent.wiring import heavy, places, quantizing
 RecordT = TypeVar("RecordT")
 _PR_SET_PDEATHSIG = 1
 _NICE = {"intake": 10, "condition": 10, "statistics": 10, "quantize": 10, "build": 10, "capture": 5}
+_ENDED_BY_THE_KERNEL = {"build"}
+"""Kinds that SIGTERM ends at once: TensorRT calls back into Python from its own code, swallows
+the SystemExit of a handler there and builds on. They leave nothing behind but their folder."""
 
 
 class Job:
@@ -94,6 +97,8 @@ def main(path: str) -> int:
         spec = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
         with contextlib.suppress(OSError):
             os.nice(_NICE.get(spec["kind"], 0))
+        if spec["kind"] in _ENDED_BY_THE_KERNEL:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         say(result=KINDS[spec["kind"]](Job(spec, progress)))
     except QuantdError as error:
         say(

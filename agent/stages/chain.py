@@ -412,4 +412,5 @@ def _seed(digest: Digest) -> int:
 def _failed(candidate: Candidate, error: QuantdError) -> Candidate:
     if error.code == "canceled":
         raise error
-    return replace(candidate, failure=error.message)
+    told = f"{error.message}; {error.hint}" if error.hint else error.message
+    return replace(candidate, failure=told)
