@@ -164,6 +164,65 @@ def test_trouble_of_one_recipe_ends_only_that(tmp_path, error):
     assert failed == {"fp16": "not here", "int8-entropy": error.message}
 
 
+def test_a_build_that_was_killed_ends_only_its_candidate_and_keeps_the_advice(tmp_path):
+    run = Run(tmp_path)
+    killed = JobError("build: killed by SIGKILL", code="died", hint="lower runtime.workspace_mb")
+    turns = iter([None, killed])
+    run.jobs.answers["build"] = lambda spec: next(turns, None) or engine(spec)
+    failed = {c.id: c.failure for c in run.chain.run().candidates if c.failure}
+    assert failed == {
+        "fp16": "not here",
+        "int8-minmax": "build: killed by SIGKILL; lower runtime.workspace_mb",
+    }
+
+
+def test_an_engine_for_another_device_is_kept_and_never_offered(tmp_path):
+    run = Run(tmp_path)
+    run.jobs.answers["build"] = lambda spec: replace(
+        engine(spec), runnable=False, device="compute capability 8.6"
+    )
+    found = {c.id: c for c in run.chain.run().candidates if c.id != "fp16"}
+    assert all(c.engine and c.measurement is None for c in found.values())
+    assert all("cross-built for compute capability 8.6" in c.failure for c in found.values())
+    assert not run.jobs.counts.keys() & {"evaluate", "measure"}
+
+
+HERE = {"compute_capability": "8.7", "driver": "540.4.0", "l4t": "36.4.3", "power_mode": "15W"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "again"),
+    [
+        ({}, False),
+        ({"environment": {**HERE, "kernel": "6.8", "quantd": "9"}}, False),
+        ({"environment": {**HERE, "driver": "560.1"}}, True),
+        ({"environment": {**HERE, "l4t": "36.5.0"}}, True),
+        ({"environment": {**HERE, "power_mode": "MAXN"}}, True),
+        ({"environment": {**HERE, "compute_capability": "11.0"}}, True),
+        ({"runtime_version": "10.4"}, True),
+        ({"device": "another GPU"}, True),
+    ],
+)
+def test_an_engine_is_reused_only_where_it_was_built(tmp_path, changed, again):
+    here = replace(PLATFORM, environment=HERE)
+    builds = []
+    for platform in (here, replace(here, **changed)):
+        run = Run(tmp_path)
+        run.jobs.answers["platform"] = lambda _, found=platform: found
+        run.chain.run()
+        builds.append(run.jobs.counts["build"])
+    assert builds == [6, 6 if again else 0]
+
+
+def test_builder_settings_are_part_of_an_engine_and_the_way_to_name_its_runtime_is_not(tmp_path):
+    counts = []
+    for runtime in ({}, {"kind": "onnxruntime"}, {"builder_level": 5}):
+        run = Run(tmp_path, runtime=runtime)
+        run.chain.run()
+        counts.append(run.jobs.counts["build"])
+    assert counts == [6, 0, 6]
+
+
 def test_trouble_of_the_statistics_leaves_what_needs_none(tmp_path):
     outcome = Run(tmp_path).failing("statistics", CalibrationError("no")).chain.run()
     assert [c.id for c in outcome.candidates if not c.failure] == ["fp32"]

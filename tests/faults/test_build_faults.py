@@ -1,0 +1,116 @@
+"""A build that is cancelled, hangs, starves or is killed: a result, within its time."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from agent.adapters.jobs_subprocess import SubprocessJobs
+from agent.core.errors import BuildError, JobError, QuantdError
+from agent.core.lineage import Engine
+from tests.support.engine_builds import build_job, require_tensorrt, slow_to_build
+
+pytestmark = pytest.mark.slow
+_LAYERS = 1200  # about 3 s of building, nearly all of it in one step of TensorRT's
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    require_tensorrt()
+    return slow_to_build(tmp_path_factory.mktemp("slow") / "model.onnx", _LAYERS)
+
+
+def built(spec, cruelty=lambda child: None, *, cancelled=None, timeout_s=60.0):
+    """Build, and do something to the child when TensorRT says that it has begun."""
+    begun = []
+
+    def progress(*_):
+        if not begun:
+            begun.append(True)
+            (child,) = psutil.Process().children()
+            cruelty(child)
+
+    return SubprocessJobs().run(
+        "build",
+        spec,
+        Engine,
+        progress=progress,
+        cancelled=cancelled or threading.Event(),
+        timeout_s=timeout_s,
+    )
+
+
+def starve(mebibytes):
+    def limit(child):
+        most = child.memory_info().vms + (mebibytes << 20)
+        resource.prlimit(child.pid, resource.RLIMIT_AS, (most, most))
+
+    return limit
+
+
+def test_cancelling_takes_less_than_two_seconds(tmp_path, graph):
+    cancelled = threading.Event()
+    asked = []
+
+    def cancel():
+        asked.append(time.monotonic())
+        cancelled.set()
+
+    def later(_):
+        threading.Timer(0.5, cancel).start()  # deep inside TensorRT by then
+
+    with pytest.raises(JobError) as caught:
+        built(build_job(tmp_path, graph), later, cancelled=cancelled)
+    assert time.monotonic() - asked[0] < 1.0
+    assert caught.value.code == "canceled"
+    assert psutil.Process().children() == []
+    assert not list((tmp_path / "work").glob("engine.plan"))
+
+
+def test_a_build_that_hangs_is_ended_at_its_time_limit(tmp_path, graph):
+    begin = time.monotonic()
+    with pytest.raises(JobError, match="not finished within 3 s") as caught:
+        built(
+            build_job(tmp_path, graph),
+            lambda child: child.send_signal(signal.SIGSTOP),
+            timeout_s=3,
+        )
+    assert caught.value.code == "timed_out"
+    assert 3 <= time.monotonic() - begin < 8
+    assert psutil.Process().children() == []
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(signal.SIGKILL, "lower runtime.workspace_mb"), (signal.SIGSEGV, "stderr")],
+)
+def test_a_killed_build_says_how_it_died(tmp_path, graph, number, advice):
+    with pytest.raises(JobError, match=f"build: killed by {number.name}") as caught:
+        built(build_job(tmp_path, graph), lambda child: child.send_signal(number))
+    assert caught.value.code == "died"
+    assert advice in caught.value.hint
+
+
+@pytest.mark.parametrize("mebibytes", [1, 40, 100])
+def test_a_build_without_memory_is_a_failure_in_words(tmp_path, graph, mebibytes):
+    with pytest.raises(QuantdError) as caught:
+        built(build_job(tmp_path, graph), starve(mebibytes))
+    assert isinstance(caught.value, (BuildError, JobError))
+    assert caught.value.message
+    assert "memory" in caught.value.hint or caught.value.code == "died"
+    assert psutil.Process().children() == []
+
+
+def test_a_damaged_graph_is_a_failure_in_words(tmp_path, graph):
+    spec = build_job(tmp_path, graph)
+    stored = tmp_path / "state" / "artifacts" / spec["quantized"] / "model.onnx"
+    body = bytearray(stored.read_bytes())
+    body[len(body) // 2 :] = b"\xff" * (len(body) - len(body) // 2)  # same size: seen as whole
+    stored.write_bytes(body)
+    with pytest.raises(BuildError, match="can't parse the graph"):
+        built(spec)
