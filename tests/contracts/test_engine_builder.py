@@ -1,0 +1,178 @@
+"""The EngineBuilder port on ONNX Runtime and on the real TensorRT-RTX, for a GPU elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
+from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.adapters.quantizer_onnx import OnnxQuantizer
+from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.core.errors import BuildError
+from agent.core.precision import Placement
+from agent.core.thresholds import range_of
+from agent.graphs.qdq import inferred
+from tests.support import batch_graphs, quant_graphs
+from tests.support.engine_builds import CAPABILITY, require_tensorrt
+from tests.support.onnx_runs import random_inputs, run
+
+pytestmark = pytest.mark.slow
+
+
+def tensorrt(**settings):
+    require_tensorrt()
+    where = {"compute_capability": CAPABILITY, "device": f"compute capability {CAPABILITY}"}
+    return TensorrtBuilder(BuilderSettings(**{**where, **settings}))
+
+
+def onnxruntime_builder():
+    return OnnxruntimeBuilder(1, "CPU")
+
+
+BUILDERS = [onnxruntime_builder, tensorrt]
+
+
+def silent(*_):
+    """Take progress and forget it."""
+
+
+def built(builder, model, folder, batch=1, progress=silent):
+    folder.mkdir(exist_ok=True)
+    name = builder.build(model, batch, str(folder), progress)
+    assert (folder / name).stat().st_size > 0
+    return folder / name
+
+
+def int8(model, target, kept=()):
+    inputs = [random_inputs(inferred(model), seed) for seed in range(4)]
+    found = OnnxQuantizer(1).collect(model, inputs, len(inputs), silent)
+    ranges = {h.name: range_of(h, "minmax", True) for h in found}
+    rehearsal = OnnxRehearsal(model, "S8S8", ranges.keys(), inputs, 1)
+    rehearsal.write(Placement(ranges=ranges, kept=frozenset(kept)), str(target))
+    return str(target)
+
+
+@pytest.fixture
+def detector(tmp_path):
+    return quant_graphs.detector(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize("make", BUILDERS)
+def test_a_graph_becomes_a_file_and_progress_is_told(tmp_path, detector, make):
+    told = []
+    builder = make()
+    built(builder, detector, tmp_path / "out", progress=lambda *step: told.append(step))
+    assert told
+    assert all(0 <= done <= total for done, total, _ in told)
+    assert builder.runnable == (builder.runtime == "onnxruntime")
+
+
+@pytest.mark.parametrize("make", BUILDERS)
+@pytest.mark.parametrize("batch", [2, 5])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_batch_that_is_built_in_is_taken_out(tmp_path, make, batch, precision):
+    model = batch_graphs.heads(tmp_path / "model.onnx")
+    if precision == "int8":
+        model = int8(model, tmp_path / "int8.onnx")
+    built(make(), model, tmp_path / "out", batch)
+
+
+def test_images_of_a_batch_are_what_they_are_alone(tmp_path):
+    model = batch_graphs.heads(tmp_path / "model.onnx")
+    together = built(onnxruntime_builder(), model, tmp_path / "out", batch=3)
+    images = np.random.default_rng(0).standard_normal((3, 3, 8, 8)).astype(np.float32)
+    found = run(str(together), {"x": images})
+    alone = [run(model, {"x": image[None]}) for image in images]
+    for index, value in enumerate(found):
+        wanted = np.concatenate([one[index] for one in alone])
+        np.testing.assert_allclose(value, wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("make", BUILDERS)
+@pytest.mark.parametrize("graph", [batch_graphs.rows, batch_graphs.frozen])
+def test_a_batch_that_can_not_be_taken_out_is_refused(tmp_path, make, graph):
+    model = graph(tmp_path / "model.onnx")
+    built(make(), model, tmp_path / "one")
+    with pytest.raises(BuildError, match="batch 2: ") as caught:
+        built(make(), model, tmp_path / "two", batch=2)
+    assert "search.batch" in caught.value.hint
+
+
+def test_layers_say_what_is_int8(tmp_path, detector):
+    quantized = int8(detector, tmp_path / "int8.onnx", kept=("block",))
+    built(tensorrt(), quantized, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "layers.json").read_bytes())
+    precision = {layer["name"]: layer["precision"] for layer in told["network"]}
+    assert {n: precision[n] for n in ("stem", "block", "up", "head")} == {
+        "stem": "INT8", "block": "FLOAT", "up": "INT8", "head": "INT8",
+    }  # fmt: skip
+    types = {layer["name"]: layer["type"] for layer in told["network"]}
+    assert (types["stem"], types["up"]) == ("CONVOLUTION", "DECONVOLUTION")
+    assert told["engine"] is None
+    assert "not here" in told["engine_reason"]
+
+
+def test_layers_of_a_float_graph_are_what_they_compute_in(tmp_path, detector):
+    half = str(tmp_path / "half.onnx")
+    OnnxQuantizer(1).convert(detector, "fp16", [random_inputs(inferred(detector))], half)
+    for model, wanted in ((detector, "FLOAT"), (half, "HALF")):
+        built(tensorrt(), model, tmp_path / wanted)
+        told = json.loads((tmp_path / wanted / "layers.json").read_bytes())
+        found = {layer["precision"] for layer in told["network"] if layer["type"] == "CONVOLUTION"}
+        assert found == {wanted}
+
+
+def test_matrix_products_are_told_too(tmp_path):
+    model = quant_graphs.classifier(tmp_path / "model.onnx")
+    built(tensorrt(), int8(model, tmp_path / "int8.onnx"), tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "layers.json").read_bytes())
+    found = {layer["name"]: layer["precision"] for layer in told["network"]}
+    assert found["logits"] == found["conv"] == "INT8"
+
+
+def test_an_operator_that_tensorrt_refuses_is_named(tmp_path):
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"], "relu"),
+        helper.make_node("Det", ["r"], ["y"], "determinant"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path = str(tmp_path / "model.onnx")
+    onnx.save(model, path)
+    with pytest.raises(BuildError, match=r"determinant \(Det\): ") as caught:
+        built(tensorrt(), path, tmp_path / "out")
+    assert caught.value.code == "not_parsed"
+    assert "onnxruntime" in caught.value.hint
+    assert len(caught.value.message) < 800
+
+
+@pytest.mark.parametrize("level", range(6))
+def test_every_builder_level_builds(tmp_path, detector, level):
+    built(tensorrt(level=level, workspace_mb=64), detector, tmp_path / "out")
+
+
+def test_a_capability_that_is_not_known_is_named_with_those_that_are(tmp_path, detector):
+    with pytest.raises(BuildError, match=r"compute capability 8\.7") as caught:
+        built(tensorrt(compute_capability="8.7"), detector, tmp_path / "out")
+    assert caught.value.code == "no_capability"
+    assert "8.6, 8.9, 12.0" in caught.value.hint
+
+
+def test_nobody_listening_ends_the_build(tmp_path, detector):
+    def gone(*_):
+        raise BrokenPipeError
+
+    with pytest.raises(BuildError, match=r"[Cc]ancel"):
+        built(tensorrt(), detector, tmp_path / "out", progress=gone)
+    assert not Path(tmp_path, "out", "engine.plan").exists()
