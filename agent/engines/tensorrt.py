@@ -108,5 +108,11 @@ def parser_errors(parser: Any) -> str:
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         node = error.node_name() or f"node {error.node()}"
-        told.append(f"{node} ({error.node_operator()}): {error.desc()}")
+        told.append(f"{node} ({error.node_operator()}): {_reason(error.desc())}")
     return "; ".join(told)[:600] or "no reason given"
+
+
+def _reason(described: str) -> str:
+    """Return a description on one line, without TensorRT's complaints that there is no GPU."""
+    lines = [line for line in described.splitlines() if "catchCudaError" not in line]
+    return " ".join(" ".join(lines or [described]).split())
