@@ -8,16 +8,15 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from agent.core.errors import CalibrationError
 from agent.graphs.compute import shapes
-from agent.graphs.edits import copied
+from agent.graphs.edits import add_reduction, copied
 from agent.graphs.sessions import session
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 _CHANNEL = 1
-_AXES_ARE_INPUTS = 18
 
 
 def channel_maxima(
@@ -70,13 +69,11 @@ def _reduced(
         source = name
         for operator in operators:
             target = f"{name}:{operator}"
-            node = helper.make_node(operator, [source], [target])
             if operator.startswith("Reduce"):
-                node.attribute.append(helper.make_attribute("keepdims", 0))
-                if by_channel:
-                    axes = [axis for axis in range(ranks[name]) if axis != _CHANNEL]
-                    _set_axes(trial, node, axes)
-            trial.graph.node.append(node)
+                axes = [axis for axis in range(ranks[name]) if axis != _CHANNEL]
+                add_reduction(trial, operator, source, target, axes if by_channel else ())
+            else:
+                trial.graph.node.append(helper.make_node(operator, [source], [target]))
             source = target
         value = helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, None)
         trial.graph.output.append(value)
@@ -93,14 +90,3 @@ def _reduced(
             f"the model does not run on a calibration frame: {one_line(e)}", code="model_failed"
         ) from e
     return rows
-
-
-def _set_axes(model: onnx.ModelProto, node: onnx.NodeProto, axes: Sequence[int]) -> None:
-    """Set what to reduce over: an input since opset 18, an attribute before."""
-    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    if opset < _AXES_ARE_INPUTS:
-        node.attribute.append(helper.make_attribute("axes", axes))
-        return
-    name = f"{node.output[0]}:axes"
-    model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), name))
-    node.input.append(name)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
+
+_AXES_ARE_INPUTS = 18  # the opset since which the axes of a reduction are an input
 
 
 def copied(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -36,6 +38,21 @@ def give(
         node.input[index] = whole
     else:
         node.input.append(whole)
+
+
+def add_reduction(
+    model: onnx.ModelProto, operator: str, source: str, target: str, axes: Sequence[int]
+) -> None:
+    """Append ReduceMax or the like over some axes, all of them where none is named."""
+    node = helper.make_node(operator, [source], [target], keepdims=0)
+    opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    if axes and opset < _AXES_ARE_INPUTS:
+        node.attribute.append(helper.make_attribute("axes", axes))
+    elif axes:
+        values = np.array(axes, np.int64)
+        model.graph.initializer.append(numpy_helper.from_array(values, f"{target}:axes"))
+        node.input.append(f"{target}:axes")
+    model.graph.node.append(node)
 
 
 def drop_unused(graph: onnx.GraphProto) -> None:

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.graphs.compute import shapes
-from agent.graphs.edits import copied
+from agent.graphs.edits import add_reduction, copied
 
 SAMPLE = 1 << 14
 """Values of a tensor that are taken from a frame at least; smaller tensors are taken whole."""
@@ -23,7 +23,8 @@ ROW = 64
 STRIDE = 15
 """At most one row in so many; odd, so that it does not beat with picture sizes."""
 PARTS = ("minimum", "maximum", "sample")
-"""What is told of a tensor."""
+"""What is told of a tensor; the first two for each of its channels where it has more axes."""
+_OUTER = 2  # batch and channels
 TURN = "quantd:turn"
 
 
@@ -54,8 +55,9 @@ def probed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
         inputs = [TURN, f"quantd:step{stride}"]
         graph.node.append(helper.make_node("Gather", inputs, [f"quantd:first{stride}"]))
     for name in tensors:
+        inner = range(_OUTER, len(known.get(name, ())))  # by channel: the channels run in parallel
         for operator, part in (("ReduceMin", PARTS[0]), ("ReduceMax", PARTS[1])):
-            graph.node.append(helper.make_node(operator, [name], [f"{name}:{part}"], keepdims=0))
+            add_reduction(whole, operator, name, f"{name}:{part}", inner)
         _add_sample(graph, name, strides[name], known.get(name, ()))
         for part in PARTS:
             value_info = helper.make_tensor_value_info(f"{name}:{part}", TensorProto.FLOAT, None)

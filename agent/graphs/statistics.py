@@ -83,7 +83,7 @@ class Collector:
         found = histogram_of(
             name,
             sample,
-            (float(minimum), float(maximum)),
+            (float(minimum.min()), float(maximum.max())),
             before.exponent if before else LOWEST_EXPONENT,
         )
         return merge(before, found) if before else found
