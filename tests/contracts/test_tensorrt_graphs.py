@@ -1,0 +1,160 @@
+"""Every graph that quantd makes for TensorRT parses and builds there, by NVIDIA's own builder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
+from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.adapters.conditioner_onnx import OnnxConditioner
+from agent.adapters.intake_onnx import OnnxIntake
+from agent.adapters.quantizer_onnx import OnnxQuantizer
+from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.core.errors import ConfigError
+from agent.core.precision import Placement
+from agent.core.preprocess import InputSpec
+from agent.core.thresholds import range_of
+from agent.demo.material import face_detector
+from agent.graphs.qdq import inferred
+from tests.support import exported_graphs, quant_graphs
+from tests.support.engine_builds import CAPABILITY, require_tensorrt
+from tests.support.onnx_runs import run
+from tests.support.parts import missing_part
+
+pytestmark = pytest.mark.slow
+RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "equalized")
+_COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
+
+
+def centerface(path: Path) -> str:
+    """Return the real detector, as it is published."""
+    try:
+        return str(face_detector())
+    except ConfigError as e:
+        missing_part("the demo's material", e.message)
+
+
+CLEAN = [
+    quant_graphs.detector,
+    quant_graphs.classifier,
+    quant_graphs.inverted,
+    quant_graphs.affine,
+]
+RAW: list[tuple[Callable[[Path], str], InputSpec]] = [
+    (exported_graphs.camera_bytes, InputSpec(width=32, height=32, layout="NHWC", dtype="uint8")),
+    (exported_graphs.mobile, InputSpec(width=0, height=0)),
+    (exported_graphs.pyramid, InputSpec(width=64, height=32)),
+    (exported_graphs.attention, InputSpec(width=0, height=0)),
+    (centerface, InputSpec(width=320, height=256)),
+]
+NAMES = [make.__name__ for make in CLEAN] + [make.__name__ for make, _ in RAW]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Return a function that makes a model ordinary, once."""
+    require_tensorrt()
+    folder = tmp_path_factory.mktemp("models")
+    made = {make.__name__: make for make in CLEAN} | {make.__name__: make for make, _ in RAW}
+    specs = {make.__name__: spec for make, spec in RAW}
+
+    def model(name: str) -> str:
+        work = folder / name
+        if not work.exists():
+            work.mkdir()
+            if name not in specs:
+                return made[name](work / "model.onnx")
+            OnnxIntake().clean(made[name](work / "raw.onnx"), name, specs[name], str(work))
+        return str(work / "model.onnx")
+
+    return model
+
+
+def frames(model: str, count: int = 4):
+    (value,) = onnx.load(model).graph.input
+    shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    rng = np.random.default_rng(0)
+    return [
+        {
+            value.name: rng.integers(0, 256, shape, np.uint8)
+            if dtype == np.uint8
+            else rng.standard_normal(shape).astype(dtype)
+        }
+        for _ in range(count)
+    ]
+
+
+def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set[str]]:
+    """Make a recipe's graph; return it, the layers that compute, and those left in float."""
+    target = str(folder / "out.onnx")
+    inputs = frames(model)
+    quantizer = OnnxQuantizer(1)
+    if recipe == "equalized":
+        even = str(folder / "even.onnx")
+        if OnnxConditioner(1).equalize(model, inputs, even):
+            model = even
+    if recipe in {"fp32", "fp16"}:
+        quantizer.convert(model, recipe, inputs, target)
+        return target, set(), set()
+    found = quantizer.collect(model, inputs, len(inputs), lambda *_: None)
+    ranges = {h.name: range_of(h, "percentile", True) for h in found}
+    rehearsal = OnnxRehearsal(model, "S8S8", ranges.keys(), inputs, 1)
+    layers = set(rehearsal.layers())
+    kept = frozenset(sorted(layers)[::2]) if recipe == "int8-mixed" else frozenset()
+    _, floating = rehearsal.write(Placement(ranges=ranges, kept=kept, corrected=True), target)
+    return target, layers, set(floating)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_graph_builds_with_the_precision_it_says(tmp_path, models, name, recipe):
+    target, layers, floating = quantized(recipe, models(name), tmp_path)
+    settings = BuilderSettings(compute_capability=CAPABILITY, device="elsewhere")
+    TensorrtBuilder(settings).build(target, 1, str(tmp_path), lambda *_: None)
+    assert (tmp_path / "engine.plan").stat().st_size > 0
+    network = json.loads((tmp_path / "layers.json").read_bytes())["network"]
+    told = {x["name"]: x["precision"] for x in network if x["type"] in _COMPUTE}
+    assert told
+    if recipe == "fp32":
+        assert set(told.values()) == {"FLOAT"}
+    elif recipe == "fp16":
+        assert "HALF" in told.values()
+    else:
+        assert {n for n, precision in told.items() if precision == "INT8"} == layers - floating
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_graph_builds_in_a_batch(tmp_path, models, name, recipe):
+    target, _, _ = quantized(recipe, models(name), tmp_path)
+    settings = BuilderSettings(compute_capability=CAPABILITY, device="elsewhere")
+    TensorrtBuilder(settings).build(target, 3, str(tmp_path), lambda *_: None)
+    assert (tmp_path / "engine.plan").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_images_of_a_batch_are_what_they_are_alone(tmp_path, models, name):
+    """The graph of a batch is the same for both runtimes; ONNX Runtime can execute it here."""
+    model = models(name)
+    images = frames(model, 3)
+    (key,) = images[0]
+    OnnxruntimeBuilder(1, "CPU").build(model, 3, str(tmp_path), lambda *_: None)
+    together = {key: np.concatenate([image[key] for image in images])}
+    alone = [run(model, image) for image in images]
+    for index, found in enumerate(run(str(tmp_path / "model.onnx"), together)):
+        wanted = np.concatenate([one[index] for one in alone])
+        np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
+def test_the_inputs_are_what_they_should_be(models):
+    """The byte input and several outputs got through the intake."""
+    graph = inferred(models("camera_bytes")).graph
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert len(graph.output) == len(inferred(models("pyramid")).graph.output) == 2
