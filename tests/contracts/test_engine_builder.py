@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,6 +18,8 @@ from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.errors import BuildError
 from agent.core.precision import Placement
 from agent.core.thresholds import range_of
+from agent.engines.layers import engine_layers
+from agent.engines.tensorrt import capabilities, find_tensorrt, make_logger
 from agent.graphs.qdq import inferred
 from tests.support import batch_graphs, quant_graphs
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
@@ -162,6 +165,15 @@ def test_every_builder_level_builds(tmp_path, detector, level):
     built(tensorrt(level=level, workspace_mb=64), detector, tmp_path / "out")
 
 
+def test_every_capability_that_is_told_as_known_builds(tmp_path, detector):
+    require_tensorrt()
+    quantized = int8(detector, tmp_path / "int8.onnx")
+    known = capabilities(find_tensorrt(cross=True))
+    assert list(known)[:3] == ["7.5", "8.0", "8.6"]
+    for name in known:
+        built(tensorrt(compute_capability=name), quantized, tmp_path / name)
+
+
 def test_a_capability_that_is_not_known_is_named_with_those_that_are(tmp_path, detector):
     with pytest.raises(BuildError, match=r"compute capability 8\.7") as caught:
         built(tensorrt(compute_capability="8.7"), detector, tmp_path / "out")
@@ -176,3 +188,69 @@ def test_nobody_listening_ends_the_build(tmp_path, detector):
     with pytest.raises(BuildError, match=r"[Cc]ancel"):
         built(tensorrt(), detector, tmp_path / "out", progress=gone)
     assert not Path(tmp_path, "out", "engine.plan").exists()
+
+
+class OnDevice:
+    """TensorRT-RTX taken for the full TensorRT, with a runtime that loads or refuses engines."""
+
+    __name__ = "tensorrt"
+
+    def __init__(self, told: str | None) -> None:
+        self._trt = find_tensorrt(cross=True)
+        self._told = told
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trt, name)
+
+    def Runtime(self, _logger: object) -> OnDevice:
+        return self
+
+    def deserialize_cuda_engine(self, plan: Any) -> OnDevice | None:
+        assert memoryview(plan).nbytes > 0
+        return None if self._told is None else self
+
+    def create_engine_inspector(self) -> OnDevice:
+        return self
+
+    def get_engine_information(self, _format: object) -> str:
+        assert self._told is not None
+        return self._told
+
+
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("told", "engine", "reason"),
+    [
+        ('{"Layers": [{"Name": "stem"}]}', {"Layers": [{"Name": "stem"}]}, ""),
+        ("no json", None, "told no JSON"),
+        (None, None, "doesn't load here"),
+    ],
+)
+def test_on_the_device_the_engine_tells_its_layers_and_timings_stay(
+    tmp_path, detector, told, engine, reason
+):
+    builder = tensorrt(timings=str(tmp_path / "timings"), driver="540.4.0 36.4.3")
+    builder.runnable = True
+    builder._trt = OnDevice(told)  # what a machine with a GPU has
+    for _ in range(2):
+        built(builder, detector, tmp_path / "out")
+    found = json.loads((tmp_path / "out" / "layers.json").read_bytes())
+    assert found["engine"] == engine
+    assert reason in found["engine_reason"]
+    assert bool(found["engine_reason"]) == bool(reason)
+    assert [path.suffix for path in (tmp_path / "timings").iterdir()] == [".timings"]
+
+
+def test_tensorrt_rtx_leaves_no_timings(tmp_path, detector):
+    built(tensorrt(timings=str(tmp_path / "timings")), detector, tmp_path / "out")
+    assert not (tmp_path / "timings").exists()
+
+
+def test_the_real_runtime_says_why_an_engine_does_not_load(tmp_path, detector):
+    require_tensorrt()
+    trt = find_tensorrt(cross=True)
+    plan = built(tensorrt(), detector, tmp_path / "out")
+    for body in (plan.read_bytes()[:100], b"no engine"):
+        engine, reason = engine_layers(trt, body, make_logger(trt))
+        assert engine is None
+        assert reason.startswith("the engine doesn't load here: ")

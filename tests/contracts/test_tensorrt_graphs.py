@@ -16,7 +16,7 @@ from agent.adapters.conditioner_onnx import OnnxConditioner
 from agent.adapters.intake_onnx import OnnxIntake
 from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
-from agent.core.errors import ConfigError
+from agent.core.errors import BuildError, ConfigError
 from agent.core.precision import Placement
 from agent.core.preprocess import InputSpec
 from agent.core.thresholds import range_of
@@ -137,6 +137,13 @@ def test_every_graph_builds_in_a_batch(tmp_path, models, name, recipe):
     settings = BuilderSettings(compute_capability=CAPABILITY, device="elsewhere")
     TensorrtBuilder(settings).build(target, 3, str(tmp_path), lambda *_: None)
     assert (tmp_path / "engine.plan").stat().st_size > 0
+
+
+def test_a_workspace_that_is_too_small_is_named(tmp_path, models):
+    settings = BuilderSettings(workspace_mb=1, compute_capability=CAPABILITY)
+    with pytest.raises(BuildError, match="OutOfMemory") as caught:
+        TensorrtBuilder(settings).build(models("centerface"), 1, str(tmp_path), lambda *_: None)
+    assert "runtime.workspace_mb = 1" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", NAMES)
