@@ -11,6 +11,7 @@ from tests.benchmarks.bench_calibration import centerface, child
 _VIDEO = "bikes.mp4"
 _FRAMES = 128
 _GROWTH = (32, 512)
+_REPEATS = 3  # of the pass, whose ratio a busy machine moves by a tenth
 _BESIDE = "centerface, street"
 _CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
 
@@ -33,13 +34,15 @@ def measured(
             say(f"  {kind}, {count} frames: {found}")
             return found
 
-        few, many = (told("time", count) for count in (frames, _FRAMES))
+        few = told("time", frames)
+        passes = sorted((told("time", _FRAMES) for _ in range(_REPEATS)), key=lambda p: p["ratio"])
         peaks = {n: told("memory", n)["peak_rss_mb"] for n in sorted({_FRAMES, *_GROWTH})}
         ranges = told("calibrators", _FRAMES)
     each = [ranges[f"{name}_s"] for name in _CALIBRATORS]
     return {
         "video": _VIDEO,
-        "pass": {"frames": _FRAMES, **many},
+        "pass": {"frames": _FRAMES, **passes[_REPEATS // 2]},
+        "pass_ratios": [one["ratio"] for one in passes],
         "pass_beside": {"frames": frames, **few},
         "peak_rss_mb": peaks,
         "growth": round(peaks[_GROWTH[1]] / peaks[_GROWTH[0]] - 1, 4),

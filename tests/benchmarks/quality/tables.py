@@ -86,7 +86,8 @@ def _cost(cost: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
         [
             (
                 f"pass over {through['frames']} frames / their FP32 inference",
-                f"{through['seconds']:.1f} s / {through['plain_s']:.1f} s = {through['ratio']:.2f}",
+                f"{through['seconds']:.1f} s / {through['plain_s']:.1f} s = {through['ratio']:.2f} "
+                f"(of {', '.join(f'{ratio:.2f}' for ratio in cost['pass_ratios'])})",
                 "<= 3",
             ),
             (
