@@ -10,10 +10,13 @@ import time
 import psutil
 import pytest
 
+from agent import config as configuration
 from agent.adapters.jobs_subprocess import SubprocessJobs
 from agent.core.errors import BuildError, JobError, QuantdError
 from agent.core.lineage import Engine
-from tests.support.engine_builds import build_job, require_tensorrt, slow_to_build
+from agent.wiring import runs
+from tests.support.engine_builds import CAPABILITY, build_job, require_tensorrt, slow_to_build
+from tests.support.scene import write_config
 
 pytestmark = pytest.mark.slow
 _LAYERS = 1200  # about 3 s of building, nearly all of it in one step of TensorRT's
@@ -114,3 +117,32 @@ def test_a_damaged_graph_is_a_failure_in_words(tmp_path, graph):
     stored.write_bytes(body)
     with pytest.raises(BuildError, match="can't parse the graph"):
         built(spec)
+
+
+def test_a_run_goes_on_with_the_other_candidates(tmp_path):
+    require_tensorrt()
+    config = configuration.load(
+        write_config(
+            tmp_path,
+            search={"precisions": ["fp32", "fp16", "int8"], "calibrators": ["minmax"]},
+            runtime={"kind": "tensorrt", "compute_capability": CAPABILITY},
+        )
+    )
+    killed = []
+
+    def observe(stage, _done, _total, note):
+        if stage == "build" and note.startswith("fp16: ") and not killed:
+            (child,) = psutil.Process().children()
+            child.kill()
+            killed.append(child.pid)
+
+    chain = runs.chain(config, "run", observe, threading.Event())
+    found = {c.id: c for c in chain.run().candidates}
+    assert killed
+    assert "build: killed by SIGKILL" in found["fp16"].failure
+    assert "lower runtime.workspace_mb" in found["fp16"].failure
+    assert found["fp16"].engine is None
+    for name in ("fp32", "int8-minmax"):
+        assert found[name].engine is not None
+        assert "cross-built" in found[name].failure
+    assert psutil.Process().children() == []
