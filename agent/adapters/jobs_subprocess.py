@@ -27,6 +27,7 @@ from agent.ports import Progress
 
 RecordT = TypeVar("RecordT")
 _TERM_GRACE_S = 2.0
+_SLOW_HINT = {"build": "lower runtime.builder_level, or give the machine more idle cores"}
 
 
 class _Error(msgspec.Struct):
@@ -94,7 +95,11 @@ def _follow(
         if cancelled.is_set():
             raise JobError(f"{kind}: canceled", code="canceled")
         if time.monotonic() > deadline:
-            raise JobError(f"{kind}: not finished within {timeout_s:g} s, ended", code="timed_out")
+            raise JobError(
+                f"{kind}: not finished within {timeout_s:g} s, ended",
+                code="timed_out",
+                hint=_SLOW_HINT.get(kind, ""),
+            )
         try:
             line = lines.get(timeout=0.1)
         except queue.Empty:

@@ -79,7 +79,7 @@ _DECODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # kind: the keys it needs, the other ones it reads
 _NAMED_FRAMES = ("", "images", "profile")  # "" is told by who needs a camera
 _TASKS = ("generic", "classification", "segmentation", "detection")
-_CAPABILITY = re.compile(r"[1-9]\d?\.\d")
+_CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 

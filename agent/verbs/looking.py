@@ -90,7 +90,7 @@ def _check_config(options: argparse.Namespace) -> int:
     if not (config.model.path and config.camera.uri):
         show("note: model.path and camera.uri have no default; a run needs both")
     for key in configuration.without_effect(config):
-        show(f"note: {key} is set, but this version does nothing with it")
+        show(f"note: {key} is set, but nothing is done with it")
     return 0
 
 

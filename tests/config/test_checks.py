@@ -31,6 +31,19 @@ def test_a_key_that_nothing_listens_to_is_named(tmp_path: Path) -> None:
     assert configuration.without_effect(load(tmp_path, "")) == ()
 
 
+def test_a_capability_is_for_tensorrt_by_name_only(tmp_path: Path) -> None:
+    table = '[runtime]\ncompute_capability = "8.6"\n'
+    key = "runtime.compute_capability"
+    assert configuration.without_effect(load(tmp_path, table)) == (key,)
+    assert configuration.without_effect(load(tmp_path, table + 'kind = "tensorrt"\n')) == ()
+
+
+@pytest.mark.parametrize("value", ["86", "SM86", "8.", ".6", "8.66", "0.1", "8.6 ", "8.٦"])
+def test_what_is_no_compute_capability_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises(ConfigError, match=r"runtime\.compute_capability"):
+        load(tmp_path, f'[runtime]\nkind = "tensorrt"\ncompute_capability = "{value}"\n')
+
+
 def decoded(tmp_path: Path, table: str, kind: str = "detection") -> configuration.Config:
     return load(tmp_path, f'[model.task]\nkind = "{kind}"\n[model.task.decode]\n{table}')
 

@@ -99,8 +99,11 @@ def test_images_of_a_batch_are_what_they_are_alone(tmp_path):
 
 @pytest.mark.parametrize("make", BUILDERS)
 @pytest.mark.parametrize("graph", [batch_graphs.rows, batch_graphs.frozen])
-def test_a_batch_that_can_not_be_taken_out_is_refused(tmp_path, make, graph):
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_batch_that_can_not_be_taken_out_is_refused(tmp_path, make, graph, precision):
     model = graph(tmp_path / "model.onnx")
+    if precision == "int8":
+        model = int8(model, tmp_path / "int8.onnx")
     built(make(), model, tmp_path / "one")
     with pytest.raises(BuildError, match="batch 2: ") as caught:
         built(make(), model, tmp_path / "two", batch=2)

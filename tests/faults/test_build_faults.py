@@ -84,6 +84,7 @@ def test_a_build_that_hangs_is_ended_at_its_time_limit(tmp_path, graph):
             timeout_s=3,
         )
     assert caught.value.code == "timed_out"
+    assert "runtime.builder_level" in caught.value.hint
     assert 3 <= time.monotonic() - begin < 8
     assert psutil.Process().children() == []
 
