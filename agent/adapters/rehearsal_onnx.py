@@ -183,7 +183,8 @@ class OnnxRehearsal:
     ) -> Iterator[dict[str, NDArray[Any]]]:
         names = [value.name for value in self._clean.graph.output]
         try:
-            opened = session(model, self._threads)
+            as_written = not SCHEMES[self._scheme].between  # else ONNX Runtime will execute it
+            opened = session(model, self._threads, as_written=as_written)
             for frame in frames:
                 yield dict(zip(names, opened.run(names, dict(frame)), strict=True))
         except ONNXRUNTIME_ERRORS as e:

@@ -80,9 +80,12 @@ def test_what_is_written_is_what_was_tried(opened, tmp_path, kept):
     assert share == pytest.approx(1 - sum(macs[name] for name in kept) / sum(macs.values()))
     onnx.checker.check_model(target, full_check=True)
     tried = rehearsal.fidelity(placement, Comparison("generic"))
+    # TensorRT's scheme is judged as it is written, ONNX Runtime's as ONNX Runtime optimizes it
+    plain = "S8S8" in str(rehearsal._scheme)
     model = str(tmp_path / "m.onnx")
     reference, found = (
-        np.concatenate([run(path, frame)[0] for frame in inputs]) for path in (model, target)
+        np.concatenate([run(path, frame, plain=plain)[0] for frame in inputs])
+        for path in (model, target)
     )
     assert sqnr_db(reference, found) == pytest.approx(tried.sqnr_db, abs=0.01)
 
