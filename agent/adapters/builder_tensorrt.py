@@ -41,7 +41,7 @@ class BuilderSettings:
             Only TensorRT-RTX can; the engine is then not runnable on this machine.
         timings: The folder of timing caches; empty for none.
         device: What the engine is for, as the platform found it.
-        driver: Of the GPU, and the release of Jetson Linux: timings hold for these only.
+        conditions: Driver, release of Jetson Linux, power mode: timings hold for these only.
     """
 
     workspace_mb: int = 0
@@ -49,7 +49,7 @@ class BuilderSettings:
     compute_capability: str = ""
     timings: str = ""
     device: str = "GPU"
-    driver: str = ""
+    conditions: str = ""
 
 
 class TensorrtBuilder:
@@ -141,7 +141,7 @@ class TensorrtBuilder:
         settings = self._settings
         if not settings.timings or is_rtx(self._trt):
             return None
-        return TimingCache(settings.timings, self.version, self.device, settings.driver)
+        return TimingCache(settings.timings, self.version, self.device, settings.conditions)
 
     def _not_built(self, told: str) -> BuildError:
         limit_mb = self._settings.workspace_mb

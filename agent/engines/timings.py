@@ -1,6 +1,6 @@
 """The timing cache: what TensorRT measured of kernels, kept so that the next build is short.
 
-It belongs to one version, one GPU and one driver. The file carries that and a digest of its
+It belongs to one version, one GPU, one driver and one power mode. The file carries that and a digest of its
 contents, because TensorRT itself is not to be trusted with bytes that a power cut left behind.
 """
 
@@ -24,7 +24,7 @@ class TimingCache:
 
     Args:
         directory: Where such files lie; made if it is not there.
-        key: What the timings hold for: TensorRT's version, the GPU, the driver.
+        key: What the timings hold for: TensorRT's version, the GPU, driver and power mode.
     """
 
     def __init__(self, directory: str, *key: str) -> None:

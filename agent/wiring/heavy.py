@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.ports import Camera, EngineRunner, PowerMeter, Progress, Tensors
 
 _BUILDS_ON_TENSORRT = "tensorrt"
+_TIMED_UNDER = ("driver", "l4t", "power_mode")
 _BIND_FRAMES = 4  # held-out frames that measuring cycles through
 
 
@@ -172,7 +173,7 @@ def build(
             compute_capability=config.runtime.compute_capability,
             timings=str(Path(config.storage.dir, "timings")),
             device=found.device,
-            driver=" ".join(str(found.environment.get(key)) for key in ("driver", "l4t")),
+            conditions=" ".join(str(found.environment.get(fact)) for fact in _TIMED_UNDER),
         )
         builder = TensorrtBuilder(settings)
     else:

@@ -232,7 +232,7 @@ class OnDevice:
 def test_on_the_device_the_engine_tells_its_layers_and_timings_stay(
     tmp_path, detector, told, engine, reason
 ):
-    builder = tensorrt(timings=str(tmp_path / "timings"), driver="540.4.0 36.4.3")
+    builder = tensorrt(timings=str(tmp_path / "timings"), conditions="540.4.0 36.4.3 15W")
     builder.runnable = True
     builder._trt = OnDevice(told)  # what a machine with a GPU has
     for _ in range(2):
