@@ -10,7 +10,7 @@ from agent.core.command import Stage
 from agent.core.errors import QuantdError
 from agent.core.supervision import Ended, Event, Progressed, Work
 from agent.ports import Clock
-from agent.stages.chain import Observe
+from agent.stages.artifacts import Observe
 
 _LOG = logging.getLogger(__name__)
 _OUTCOME = {"canceled": Stage.CANCELED, "timed_out": Stage.TIMED_OUT}

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 from agent import config as configuration
 from agent.config import Config
@@ -37,17 +35,11 @@ from agent.core.lineage import (
 from agent.core.prediction import DeviceRates, predict
 from agent.core.search import candidates, executable, recipes
 from agent.ports import Clock, Jobs, Store
+from agent.stages.artifacts import Artifacts, Observe
 
-RecordT = TypeVar("RecordT")
-Observe = Callable[[str, int, int, str], None]
-"""Called as observe(stage, done, total, note); total 0 means unknown."""
-
-_HOURS_S = {"statistics": 7200.0, "quantize": 3600.0, "build": 7200.0}
-_QUICK_S = 900.0
 _ENGINE_HOLDS_FOR = ("compute_capability", "driver", "l4t", "power_mode")
 """Facts of the platform, beside its runtime and device, without which an engine is not reused:
 an engine may not load under another driver, and its kernels were timed in one power mode."""
-_COUNTED = frozenset({"quantize", "build", "evaluate"})  # progress counts candidates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +79,19 @@ class Chain:
     observe: Observe
     cancelled: threading.Event
     timings_s: dict[str, float] = field(default_factory=dict)
-    _counting: tuple[int, int, str] = (0, 0, "")
     _conditioning: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Bind what finds and makes the records."""
+        self._artifacts = Artifacts(
+            config=self.config,
+            store=self.store,
+            jobs=self.jobs,
+            clock=self.clock,
+            observe=self.observe,
+            cancelled=self.cancelled,
+            timings_s=self.timings_s,
+        )
 
     def run(self) -> Outcome:
         """Capture, quantize, build, evaluate and measure every candidate.
@@ -119,22 +122,22 @@ class Chain:
 
     def platform(self) -> Platform:
         """Find out what will execute; in a child, since looking loads the runtime."""
-        with self._timed("platform"):
-            return self._job("platform", {}, Platform, _QUICK_S)
+        with self._artifacts.timed("platform"):
+            return self._artifacts.job("platform", {}, Platform)
 
     def intake(self) -> CleanModel:
         """Make the user's file an ordinary graph."""
-        with self._timed("intake"):
-            identity = self._job("identify", {}, str, _QUICK_S)
+        with self._artifacts.timed("intake"):
+            identity = self._artifacts.job("identify", {}, str)
         model = configuration.dump(self.config)["model"]
         digest = digest_of("intake-2", identity, model["name"], model["input"])
-        return self._artifact("intake", digest, {}, CleanModel)
+        return self._artifacts.get("intake", digest, {}, CleanModel)
 
     def capture(self) -> CalibrationSet:
         """Take frames from the camera; once per run, so a resumed run keeps its frames."""
         digest = digest_of("capture-1", self.run_id)
         patience_s = 3 * self.config.calibration.window_s + 300
-        return self._artifact(
+        return self._artifacts.get(
             "capture", digest, {"seed": _seed(digest)}, CalibrationSet, patience_s
         )
 
@@ -144,7 +147,7 @@ class Chain:
         """Make the model easier to quantize, where that helps on these frames."""
         digest = digest_of("condition-1", model.digest, calibration.digest, scheme)
         spec = {"model": model.digest, "calibration": calibration.digest, "scheme": scheme}
-        found = self._artifact("condition", digest, spec, ConditionedModel)
+        found = self._artifacts.get("condition", digest, spec, ConditionedModel)
         self._conditioning = found.tried
         return found
 
@@ -158,7 +161,7 @@ class Chain:
             "model": model.digest,
             "calibration": calibration.digest,
         }
-        return self._artifact("statistics", digest, spec, Statistics)
+        return self._artifacts.get("statistics", digest, spec, Statistics)
 
     def quantize(
         self, recipe: Recipe, model: CleanModel, calibration: CalibrationSet
@@ -182,7 +185,7 @@ class Chain:
             asdict(recipe),
             self._goal() if recipe.precision == "int8-mixed" else None,
         )
-        return self._artifact("quantize", digest, spec, QuantizedModel)
+        return self._artifacts.get("quantize", digest, spec, QuantizedModel)
 
     def _goal(self) -> object:
         """Return what int8-mixed looks for."""
@@ -203,7 +206,7 @@ class Chain:
             {k: v for k, v in configuration.dump(self.config)["runtime"].items() if k != "kind"},
         )
         spec = {"quantized": quantized.digest, "batch": batch, "platform": platform}
-        return self._artifact("build", digest, spec, Engine)
+        return self._artifacts.get("build", digest, spec, Engine)
 
     def quantized(
         self, platform: Platform, model: CleanModel, calibration: CalibrationSet
@@ -211,7 +214,7 @@ class Chain:
         """Return every candidate with its graph; one's own trouble ends only itself."""
         found = self._predicted(self.candidates(platform), model, platform)
         made = []
-        for candidate in self._counted("quantize", found):
+        for candidate in self._artifacts.counted("quantize", found):
             if candidate.failure:
                 made.append(candidate)
                 continue
@@ -229,7 +232,9 @@ class Chain:
     ) -> list[Candidate]:
         """Return every candidate with its engine; one's own trouble ends only itself."""
         made = []
-        for candidate in self._counted("build", self.quantized(platform, model, calibration)):
+        for candidate in self._artifacts.counted(
+            "build", self.quantized(platform, model, calibration)
+        ):
             if candidate.quantized is None:
                 made.append(candidate)
                 continue
@@ -262,7 +267,7 @@ class Chain:
             "calibration": calibration.digest,
         }
         try:
-            evaluation = self._artifact("evaluate", digest, spec, Evaluation)
+            evaluation = self._artifacts.get("evaluate", digest, spec, Evaluation)
         except (RunnerError, JobError) as error:
             return _failed(candidate, error)
         return replace(candidate, evaluation=evaluation)
@@ -284,7 +289,7 @@ class Chain:
         }
         times = self.config.measure
         planned_s = times.idle_s + len(engines) * (times.duration_s + times.warmup_s)
-        found = self._artifact("measure", digest, spec, Measurements, 3 * planned_s + 300)
+        found = self._artifacts.get("measure", digest, spec, Measurements, 3 * planned_s + 300)
         return [
             replace(
                 c,
@@ -319,7 +324,7 @@ class Chain:
             runtime,
         )
         try:
-            return self._artifact("rates", digest, {"platform": platform}, DeviceRates)
+            return self._artifacts.get("rates", digest, {"platform": platform}, DeviceRates)
         except (JobError, RunnerError, BuildError) as error:
             if error.code == "canceled":
                 raise
@@ -333,7 +338,7 @@ class Chain:
             c.batch: c.engine for c in made if c.recipe.precision == "fp32" and not c.failure
         }
         judged = []
-        for candidate in self._counted("evaluate", made):
+        for candidate in self._artifacts.counted("evaluate", made):
             baseline = baselines.get(candidate.batch)
             if baseline:
                 judged.append(self.evaluate(candidate, baseline, model, calibration))
@@ -341,60 +346,6 @@ class Chain:
                 reason = candidate.failure or "the FP32 baseline of this batch could not be built"
                 judged.append(replace(candidate, failure=reason))
         return judged
-
-    def _counted(self, stage: str, found: Sequence[Candidate]) -> Iterator[Candidate]:
-        for index, candidate in enumerate(found):
-            self._counting = index, len(found), candidate.id
-            self.observe(stage, *self._counting)
-            yield candidate
-        self.observe(stage, len(found), len(found), "")
-
-    def _artifact(
-        self,
-        kind: str,
-        digest: Digest,
-        spec: Mapping[str, object],
-        result: type[RecordT],
-        timeout_s: float = 0.0,
-    ) -> RecordT:
-        """Return the stored record, or run the job and store what it made."""
-        found = self.store.get(digest, result)
-        if found is not None:
-            return found
-        with self._timed(kind), self.store.stage(digest) as work:
-            whole = {**spec, "digest": digest, "work": work}
-            record = self._job(kind, whole, result, timeout_s or _HOURS_S.get(kind, _QUICK_S))
-            self.store.keep(digest, work, record)
-        return record
-
-    def _job(
-        self, kind: str, spec: Mapping[str, object], result: type[RecordT], timeout_s: float
-    ) -> RecordT:
-        def progress(done: int, total: int, note: str) -> None:
-            if kind not in _COUNTED:
-                self.observe(kind, done, total, note)
-            elif note:
-                steps = f" ({done}/{total})" if total else ""
-                index, count, candidate = self._counting
-                self.observe(kind, index, count, f"{candidate}: {note}{steps}")
-
-        return self.jobs.run(
-            kind,
-            {"config": configuration.dump(self.config), **spec},
-            result,
-            progress=progress,
-            cancelled=self.cancelled,
-            timeout_s=timeout_s,
-        )
-
-    @contextmanager
-    def _timed(self, kind: str) -> Iterator[None]:
-        begin = self.clock.monotonic_ns()
-        try:
-            yield
-        finally:
-            spent_s = (self.clock.monotonic_ns() - begin) / 1e9
-            self.timings_s[kind] = round(self.timings_s.get(kind, 0.0) + spent_s, 3)
 
 
 def _labels_digest(file: str) -> str:

@@ -18,7 +18,8 @@ from agent.core.lineage import Activation, Candidate, Choice, digest_of
 from agent.core.report import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.stages.activate import RunCommand, activate
-from agent.stages.chain import Chain, Observe, Outcome
+from agent.stages.artifacts import Observe
+from agent.stages.chain import Chain, Outcome
 from agent.stages.choose import choose
 from agent.stages.report import encode
 

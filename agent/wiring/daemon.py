@@ -35,7 +35,7 @@ from agent.daemon.outward import Broker, Facts, Silence
 from agent.daemon.worker import Worker
 from agent.ports import Journal
 from agent.stages.activate import recover
-from agent.stages.chain import Observe
+from agent.stages.artifacts import Observe
 from agent.wiring import places, runs
 
 _LOG = logging.getLogger(__name__)

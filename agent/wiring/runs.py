@@ -19,7 +19,8 @@ from agent.core.errors import ActivationError, StoreError
 from agent.core.lineage import Activation, Digest
 from agent.disk import write_atomically
 from agent.stages import activate as activation
-from agent.stages.chain import Chain, Observe
+from agent.stages.artifacts import Observe
+from agent.stages.chain import Chain
 from agent.stages.pipeline import Ports, Request
 from agent.stages.pipeline import optimize as run_pipeline
 from agent.wiring import places
