@@ -316,11 +316,12 @@ class Chain:
     def _rates(self, platform: Platform) -> DeviceRates | None:
         runtime = configuration.dump(self.config)["runtime"]
         digest = digest_of(
-            "rates-1",
+            "rates-2",
             platform.runtime,
             platform.runtime_version,
             platform.device,
             platform.scheme,
+            platform.environment.get("power_mode"),
             runtime,
         )
         try:

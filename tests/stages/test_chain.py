@@ -29,6 +29,7 @@ from agent.core.lineage import (
     Rejected,
     Statistics,
 )
+from agent.core.prediction import DeviceRates
 from agent.stages.chain import Chain
 from tests.fakes.jobs import FakeJobs
 from tests.fakes.runners import FakeClock
@@ -249,3 +250,20 @@ def test_progress_inside_a_candidate_is_told_beside_its_count(tmp_path):
     assert "int8-mixed: half-way (1/2)" in notes
     counts = {total for stage, _, total, _ in run.seen if stage == "quantize"}
     assert counts == {7}
+
+
+def test_what_a_device_computes_is_measured_in_each_power_mode(tmp_path):
+    rates = DeviceRates(
+        runtime="onnxruntime", runtime_version="1", fp32_macs_per_s=1e9, int8_macs_per_s=2e9,
+        bytes_per_s=1e9, overhead_s=1e-5,
+    )  # fmt: skip
+    asked = []
+    for mode in ("15W", "MAXN", "15W"):
+        run = Run(tmp_path)
+        run.jobs.answers["platform"] = lambda _, mode=mode: replace(
+            PLATFORM, environment={"power_mode": mode}
+        )
+        run.jobs.answers["rates"] = lambda _: rates
+        run.chain.run()
+        asked.append(run.jobs.counts["rates"])
+    assert asked == [1, 1, 0]
