@@ -11,6 +11,7 @@ held-out frames.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -40,6 +41,7 @@ def main() -> None:
     """Run what is asked for, print the tables and write the JSON."""
     arguments = _arguments()
     begin = time.monotonic()
+    revision, digest = _revision(), _digest()
     _say("a full run with both peers takes half an hour on two cores")
     missing: list[str] = []
     pythons: dict[str, Path] = {}
@@ -58,7 +60,7 @@ def main() -> None:
     )
     result: dict[str, Any] = {
         "machine": machine(),
-        "agent": _revision(),
+        "agent": revision,
         "peers": {name: versions(python) for name, python in pythons.items()},
         "scheme": "S8S8",
         "frames": arguments.frames,
@@ -67,6 +69,8 @@ def main() -> None:
     }
 
     def save() -> None:  # after every part, so that half an hour is not lost
+        if _digest() != digest:  # each step is a process that imports agent/ anew
+            result["agent"] = f"{revision}, changed while this ran"
         result.update(missing=missing, took_s=round(time.monotonic() - begin, 1))
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -157,6 +161,14 @@ def _revision() -> str:
         for argv in (asked, changed)
     )
     return f"{commit or 'unknown'}{' and uncommitted changes' if dirty else ''}"
+
+
+def _digest() -> str:
+    """Return a digest of agent/ as it lies there now."""
+    found = hashlib.sha256()
+    for path in sorted((REPOSITORY / "agent").rglob("*.py")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def _say(line: str) -> None:

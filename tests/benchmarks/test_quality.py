@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.benchmarks.quality.fidelity import verdicts
 from tests.benchmarks.quality.material import spread
 from tests.benchmarks.quality.metrics import METRICS, heatmap_overlap, int8_share, sqnr_db
+from tests.benchmarks.quality.tables import optimized_note
 
 
 def test_sqnr_is_the_ratio_of_powers_in_decibel():
@@ -51,6 +52,18 @@ def test_a_verdict_needs_no_smaller_share_of_int8():
     assert found["sqnr_db"] == {"holds": False, "margin": -1.0}
     assert found["agreement"] == {"holds": True, "margin": pytest.approx(0.05)}
     assert verdicts([mixed, whole]) == {}
+
+
+def test_a_note_tells_what_the_evaluators_own_choice_decides():
+    won, lost = {"sqnr_db": {"holds": True}}, {"sqnr_db": {"holds": False}}
+    found = [
+        {"better": won, "better_optimized": won},
+        {"better": won, "better_optimized": lost},
+        {"better": {}, "better_optimized": {}},  # no peer, no verdict
+    ]
+    (note,) = optimized_note(found)
+    assert "in 2 of 2 as" in note
+    assert "in 1 after" in note
 
 
 def test_frames_are_spread_over_all_there_are():

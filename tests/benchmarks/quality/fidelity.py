@@ -66,6 +66,7 @@ def compared(model: Model, scene: str, setting: Setting) -> dict[str, Any]:
             "holdout": len(holdout),
             "rows": rows,
             "better": verdicts(rows),
+            "better_optimized": verdicts([{**row, **row.get("optimized", {})} for row in rows]),
             "mixed": _mixed(rows, layers),
         }
 

@@ -33,27 +33,24 @@ from tests.benchmarks.quality.children import step
 from tests.benchmarks.quality.material import MODELS, SCENES, images, spread
 from tests.benchmarks.quality.steps import lay_out
 
-FRAMES = 16
+FRAMES = (16, 32)
 CALIBRATORS = ("minmax", "percentile")
 _HELD_OUT = 32
 _SEEDS = range(5)
 _EQUALIZED_ON = 8  # frames, as in the product
 
 
-def chosen(pool: Sequence[np.ndarray]) -> dict[str, list[int]]:
-    """Return the indices that each way of choosing takes from the pool."""
-    signatures = np.stack([look(image).signature for image in pool])
-    ways = {
-        f"quantd, seed {seed}": list(choose_frames(signatures, FRAMES, seed)) for seed in _SEEDS
-    }
+def chosen(signatures: np.ndarray, count: int) -> dict[str, list[int]]:
+    """Return the `count` indices that each way of choosing takes, given [frames, features]."""
+    ways = {f"quantd, seed {seed}": list(choose_frames(signatures, count, seed)) for seed in _SEEDS}
     for seed in _SEEDS:
-        drawn = np.random.default_rng(seed).choice(len(pool), FRAMES, replace=False)
+        drawn = np.random.default_rng(seed).choice(len(signatures), count, replace=False)
         ways[f"random, seed {seed}"] = sorted(drawn.tolist())
-    return ways | {"first": list(range(FRAMES))}
+    return ways | {"first": list(range(count))}
 
 
 def measured(name: str, models: Path | None) -> dict[str, Any]:
-    """Return fidelity on the held-out frames for each way of choosing."""
+    """Return fidelity on the held-out frames for each number of frames and way of choosing."""
     (model,) = (one for one in MODELS if one.name == name)
     everything = [image for scene in SCENES for image in images(scene)]
     held = set(spread(len(everything), _HELD_OUT))
@@ -62,29 +59,32 @@ def measured(name: str, models: Path | None) -> dict[str, Any]:
         folder = Path(directory) / "work"
         path = model.locate(models, peers.CACHE)
         settings = {**model.settings, "model.name": model.name, "model.path": str(path)}
-        ways = chosen(pool)
-        used = sorted(set().union(*ways.values()))
+        signatures = np.stack([look(image).signature for image in pool])
+        ways = {count: chosen(signatures, count) for count in FRAMES}
+        used = sorted({i for taken in ways.values() for indices in taken.values() for i in indices})
         lay_out(folder, settings, [pool[i] for i in used], [everything[i] for i in sorted(held)])
         made = step("intake", folder)
         if "failed" in made:
             return made
         clean, judges = str(folder / "model.onnx"), str(folder / "holdout.npz")
         reference = metrics.outputs(clean, judges)
-        found = {}
-        for way, indices in ways.items():
-            stored = [used.index(index) for index in indices]
-            found[way] = {
+        found: dict[int, dict[str, Any]] = {}
+        for count, way in ((count, way) for count, taken in ways.items() for way in taken):
+            stored = [used.index(index) for index in ways[count][way]]
+            one = {
                 calibrator: metrics.judged(graph, clean, reference, judges, model.metric)
                 for calibrator, graph in _quantized(folder, clean, stored)
             }
-            sys.stderr.write(f"  {name}, frames by {way}: {_told(found[way])}\n")
+            found.setdefault(count, {})[way] = one
+            sys.stderr.write(f"  {name}, {count} frames by {way}: {_told(one)}\n")
     return {
         "metric": metrics.TITLES[model.metric],
-        "frames": FRAMES,
         "pool": len(pool),
         "holdout": _HELD_OUT,
         "ways": found,
-        "told": {c: _summary(found, c) for c in CALIBRATORS},
+        "told": {
+            count: {c: _summary(taken, c) for c in CALIBRATORS} for count, taken in found.items()
+        },
     }
 
 

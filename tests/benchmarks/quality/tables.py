@@ -27,9 +27,24 @@ def render(result: Mapping[str, Any], *, markdown: bool) -> str:
             parts.append(_markdown(head, rows) if markdown else _aligned(head, rows))
             parts.append("\n")
     if result["fidelity"]:
-        parts.extend(f"{'- ' if markdown else ''}{note}\n" for note in _NOTES)
+        notes = (*_NOTES, *optimized_note(result["fidelity"].values()))
+        parts.extend(f"{'- ' if markdown else ''}{note}\n" for note in notes)
     parts.extend(f"not measured: {reason}\n" for reason in result["missing"])
     return "".join(parts)
+
+
+def optimized_note(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """Yield what the evaluator's own choice, graph optimizations off, decides."""
+    both = [(one["better"], one["better_optimized"]) for one in found if one.get("better")]
+    if both:
+        held = [
+            sum(all(verdict["holds"] for verdict in way.values()) for way in ways)
+            for ways in zip(*both, strict=True)
+        ]
+        yield (
+            f"quantd is at least the better peer in both figures in {held[0]} of {len(both)} "
+            f"as the graphs are written, in {held[1]} after ONNX Runtime's optimizations."
+        )
 
 
 def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
@@ -64,11 +79,12 @@ def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
     representative = result.get("representative", {})
     yield (
         "Which frames calibrate, on a scene that changes (both clips in a row): median (range)",
-        ("model, calibrator", "figure", "chosen by quantd", "at random", "the first"),
+        ("model, calibrator, frames", "figure", "chosen by quantd", "at random", "the first"),
         [
-            (f"{name}, {calibrator}", title, *(_span(spans[w], digits) for w in _WAYS))
+            (f"{name}, {calibrator}, {count}", title, *(_span(spans[w], digits) for w in _WAYS))
             for name, one in representative.items()
-            for calibrator, figures in one["told"].items()
+            for count, told in one["told"].items()
+            for calibrator, figures in told.items()
             for title, spans, digits in (
                 ("SQNR dB", figures["sqnr_db"], 1),
                 (one["metric"], figures["agreement"], 3),
