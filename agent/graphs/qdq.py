@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,14 @@ from agent.graphs.compute import WEIGHTED
 from agent.graphs.edits import sort
 from agent.graphs.guards import guard
 from agent.graphs.residuals import SCALE, quantize_residuals, residuals
+from agent.runtime_errors import one_line
 
 _MOVING = (
-    "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Split", "Squeeze",
-    "Transpose", "Unsqueeze",
-)  # fmt: skip
+    "AveragePool", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice",
+    "Split", "Squeeze", "Transpose", "Unsqueeze",
+)  # fmt: skip  # both sides have one scale
+_REMOVED = ("Clip", "Relu")  # into the range of their output, under U8S8
+_REFUSALS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 _IR_VERSION = 10  # the newest that ONNX Runtime 1.23 and TensorRT 10.3 both read
 
 
@@ -103,7 +106,8 @@ def with_qdq(
         per_channel: False for one scale per weight: quicker, where only the places matter.
 
     Raises:
-        QuantizeError: "no_scale" if a weight has NaN or infinite values.
+        QuantizeError: "no_scale" if a weight has NaN or infinite values; "not_placed" if ONNX
+            Runtime's quantizer does not take the graph or lacks a range.
     """
     rules = SCHEMES[scheme]
     whole = onnx.ModelProto()
@@ -129,6 +133,10 @@ def with_qdq(
         )
         with np.errstate(all="ignore"):  # what comes of infinite weights is looked at below
             quantizer.quantize_model()
+    except _REFUSALS as e:
+        raise QuantizeError(
+            f"ONNX Runtime's quantizer refuses the graph: {one_line(e)}", code="not_placed"
+        ) from e
     finally:
         logging.getLogger().removeFilter(_is_ours)
     placed: onnx.ModelProto = quantizer.model.model
@@ -164,12 +172,23 @@ def last_tensors(graph: onnx.GraphProto) -> set[str]:
     return found
 
 
-def nodes_touching(graph: onnx.GraphProto, tensors: set[str]) -> tuple[str, ...]:
-    """Return the names of the nodes that read or write one of the tensors."""
+def nodes_touching(graph: onnx.GraphProto, tensors: Collection[str]) -> tuple[str, ...]:
+    """Return the names of the nodes that read or write one of the tensors.
+
+    Tensors that take their values from one of them, and so its scale, count as well, and what
+    would have disappeared into the range of one by its Relu or Clip.
+    """
+    touched = set(tensors)
+    for node in graph.node:  # in order
+        if node.op_type in (*_MOVING, *_REMOVED) and node.input[0] in touched:
+            touched.update(node.output)
+    for node in reversed(graph.node):
+        if node.op_type in _REMOVED and node.output[0] in touched:
+            touched.add(node.input[0])
     return tuple(
         node.name
         for node in graph.node
-        if not tensors.isdisjoint(node.input) or not tensors.isdisjoint(node.output)
+        if not touched.isdisjoint(node.input) or not touched.isdisjoint(node.output)
     )
 
 
@@ -201,7 +220,7 @@ def _with_neighbours(
             for name in node.output:
                 found.setdefault(name, found[node.input[0]])
     for node in reversed(graph.node):
-        if node.op_type in (*_MOVING, "Relu", "Clip") and node.output[0] in found:
+        if node.op_type in (*_MOVING, *_REMOVED) and node.output[0] in found:
             found.setdefault(node.input[0], found[node.output[0]])
     return found
 
