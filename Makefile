@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast lint bench bench-quality clean
+.PHONY: help demo test fast lint bench bench-quality bench-measure clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -30,8 +30,12 @@ bench-quality: $(READY)  ## Measure INT8 fidelity and calibration cost beside ot
 	@$(BIN)/python -m tests.benchmarks.bench_quality --peers '$(or $(PEERS),all)' \
 	  --models '$(MODELS)' --only '$(ONLY)' --frames '$(or $(FRAMES),16)' $(if $(MARKDOWN),--markdown)
 
+# ONLY=power,harness,intervals,prediction,search, MARKDOWN=1
+bench-measure: $(READY)  ## Measure whether latency, power, prediction and choice can be trusted
+	@$(BIN)/python -m tests.benchmarks.bench_measure --only '$(ONLY)' $(if $(MARKDOWN),--markdown)
+
 clean:  ## Remove the virtual environments and what the demo left
-	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json
+	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json
 
 $(READY): pyproject.toml tests/setup_venv
 	@tests/setup_venv $(PYTHON) $(VENV)
