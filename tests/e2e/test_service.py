@@ -1,0 +1,112 @@
+"""The installed unit under a systemd that was booted for it: the whole job, hardening and all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.booted import Booted, installed
+from tests.support.broker import Mosquitto
+from tests.support.fleet import Console
+from tests.support.scene import write_config
+
+pytestmark = pytest.mark.slow
+DEVICE = "cam-1"
+DROP_IN = "/etc/systemd/system/quantd.service.d/quick.conf"
+CONFIG = "/etc/quantd/quantd.toml"
+SCENE = Path("/srv/scene")
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    with Mosquitto(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def console(broker: Mosquitto) -> Iterator[Console]:
+    with Console(broker.host, broker.port, DEVICE) as found:
+        yield found
+
+
+@pytest.fixture
+def machine(tmp_path: Path, broker: Mosquitto) -> Iterator[Booted]:
+    """A booted machine with quantd installed, configured and not yet started."""
+    scene, prefix = tmp_path / "scene", tmp_path / "prefix"
+    scene.mkdir()
+    prefix.mkdir()
+    config = write_config(
+        scene,
+        camera={"uri": f"images://{SCENE}/pictures"},
+        model={"path": f"{SCENE}/small.onnx"},
+        mqtt={"host": broker.host, "port": broker.port},
+        commands={"require_signature": False},
+        search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"]},
+        storage={"dir": "/var/lib/quantd"},
+    )
+    with Booted(tmp_path, {**installed(prefix), scene: SCENE}) as found:
+        found.write(
+            "/etc/ld.so.conf.d/00-python.conf", "/opt/python/lib\n"
+        )  # if it is not Debian's
+        found.run("ldconfig")
+        done = found.run("sh", "/opt/quantd/share/quantd/systemd/install.sh")
+        assert done.returncode == 0, done.stderr
+        found.write(CONFIG, config.read_text())
+        yield found
+
+
+def properties(machine: Booted) -> dict[str, str]:
+    lines = machine.run("systemctl", "show", "quantd").stdout.splitlines()
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def wait(machine: Booted, wanted: Callable[[dict[str, str]], bool], timeout_s: float = 30) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not wanted(properties(machine)):
+        assert time.monotonic() < deadline, machine.run("journalctl", "-u", "quantd").stdout
+        time.sleep(0.2)
+
+
+def test_a_remote_command_is_carried_out_by_the_hardened_service(
+    machine: Booted, console: Console
+) -> None:
+    started = machine.run("systemctl", "enable", "--now", "quantd")
+    assert started.returncode == 0, machine.run("journalctl", "-u", "quantd").stdout
+    found = properties(machine)
+    assert (found["ActiveState"], found["User"]) == ("active", "quantd")
+    console.wait("state", lambda m: m["status"] == "online")
+    console.command("c1", {"v": 1, "id": "c1", "type": "reoptimize", "dev": DEVICE})
+    result = console.result("c1")
+    assert result["stage"] == "SUCCEEDED", machine.run("journalctl", "-u", "quantd").stdout
+    as_another = machine.run(
+        "setpriv", "--reuid=nobody", "cat", "/var/lib/quantd/current/model.json"
+    )
+    assert '"small"' in as_another.stdout, "applications could not read the release"
+    assert machine.run("stat", "-c", "%U", "/var/lib/quantd/state.db").stdout == "quantd\n"
+    assert machine.run("systemctl", "stop", "quantd").returncode == 0
+    assert properties(machine)["Result"] == "success"
+    console.wait("state", lambda m: m["status"] == "shutdown")
+
+
+def test_a_daemon_that_dies_or_hangs_is_started_again_and_a_bad_configuration_is_not(
+    machine: Booted, console: Console
+) -> None:
+    machine.write(DROP_IN, "[Service]\nWatchdogSec=3\nRestartSec=1\n")
+    machine.run("systemctl", "daemon-reload")
+    assert machine.run("systemctl", "start", "quantd").returncode == 0
+    console.wait("state", lambda m: m["status"] == "online")
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "quantd")
+    wait(machine, lambda p: (p["NRestarts"], p["ActiveState"]) == ("1", "active"))
+    machine.run("systemctl", "kill", "--kill-whom=main", "--signal=STOP", "quantd")
+    wait(machine, lambda p: (p["NRestarts"], p["ActiveState"]) == ("2", "active"))
+    machine.run("systemctl", "stop", "quantd")
+    machine.write(CONFIG, "[camera]\nurl = 'x'\n")
+    assert machine.run("systemctl", "start", "quantd").returncode != 0
+    time.sleep(3)  # three times RestartSec
+    found = properties(machine)
+    assert (found["ActiveState"], found["ExecMainStatus"]) == ("failed", "2")
+    told = machine.run("journalctl", "-u", "quantd", "--no-pager").stdout
+    assert "camera.url" in told or "`url`" in told
