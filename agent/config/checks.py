@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from cronsim import CronSim, CronSimError
 
+from agent.config.boards import board
 from agent.config.tables import CALIBRATORS, PRECISIONS, Config, Decode
 from agent.core.errors import ConfigError
 
@@ -93,6 +94,7 @@ def check(config: Config) -> None:
     _check_model(config)
     _check_names(config)
     _check_schedule(config)
+    _check_board(config)
     capability = config.runtime.compute_capability
     if capability and not _CAPABILITY.fullmatch(capability):
         raise ConfigError(
@@ -105,12 +107,29 @@ def check(config: Config) -> None:
         raise ConfigError("search.precisions and search.batch must not be empty")
 
 
+def _check_board(config: Config) -> None:
+    """Check that a named board is known and has the power modes asked for.
+
+    A board found by its device tree has nvpmodel, which knows better than a file.
+    """
+    if config.device.board == "auto":
+        return
+    found = board(config.device.board)
+    missing = [
+        mode for mode in config.search.power_modes if found and mode not in found.power_modes
+    ]
+    if found and missing:
+        raise ConfigError(
+            f"search.power_modes has {missing[0]}, which {found.name} does not have",
+            hint=f"it has {', '.join(found.power_modes)}",
+        )
+
+
 def without_effect(config: Config) -> tuple[str, ...]:
     """Return the keys that are set but that nothing is done with, by this version or this file."""
     return tuple(
         key
         for key, idle in (
-            ("device.board", config.device.board != "auto"),
             ("drift.agreement_below", config.drift.agreement_below > 0),
             (
                 "runtime.compute_capability",

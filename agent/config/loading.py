@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 import socket
-import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +12,8 @@ import msgspec
 
 from agent.config.checks import check, flatten
 from agent.config.tables import Config
+from agent.config.toml import read_toml
 from agent.core.errors import ConfigError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 def load(path: str | Path, *, overrides: dict[str, Any] | None = None) -> Config:
@@ -40,12 +35,12 @@ def load_with_origin(
 ) -> tuple[Config, dict[str, str]]:
     """As `load`, and where each dotted key that is not a default came from."""
     file = Path(path)
-    layers = [(str(file), _absolute_paths(_read_toml(file), file.resolve().parent))]
+    layers = [(str(file), _absolute_paths(read_toml(file), file.resolve().parent))]
     card = layers[0][1].get("model", {})
     card_path = card.get("card") if isinstance(card, dict) else None
     if card_path:
         card_file = Path(str(card_path))
-        model = _absolute_paths({"model": _read_toml(card_file)}, card_file.resolve().parent)
+        model = _absolute_paths({"model": read_toml(card_file)}, card_file.resolve().parent)
         layers.insert(0, (str(card_file), model))
     layers.append(("command line", _nest(overrides or {})))
     merged: dict[str, Any] = {}
@@ -85,23 +80,10 @@ def require_source(config: Config) -> None:
         )
 
 
-def _read_toml(file: Path) -> dict[str, Any]:
-    try:
-        text = file.read_bytes().decode("utf-8")
-    except OSError as e:
-        raise ConfigError(
-            f"{file}: cannot be read: {e.strerror}", hint="check the path and its permissions"
-        ) from e
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{file}: is not UTF-8 text (byte {e.start})") from e
-    try:
-        tables: dict[str, Any] = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as e:
-        raise ConfigError(f"{file}: is not valid TOML: {e}") from e
-    return tables
-
-
 def _absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
+    device = tables.get("device")
+    if isinstance(device, dict) and str(device.get("board")).endswith(".toml"):
+        device["board"] = str(folder / device["board"])
     model = tables.get("model")
     if isinstance(model, dict):
         for key in ("path", "card"):

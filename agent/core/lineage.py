@@ -279,7 +279,11 @@ class Evaluation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """Mean power of a window; meaningless without its rail and source."""
+    """Mean power of a window; meaningless without its rail and source.
+
+    Attributes:
+        excludes: What the rail leaves out on this board, in words; empty where nobody knows.
+    """
 
     mean: float
     idle: float | None
@@ -288,6 +292,7 @@ class Power:
     samples: int
     coverage: float
     period_s: float
+    excludes: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,6 +83,7 @@ class PowerFacts:
     mean: float
     idle: float | None
     rail: str
+    excludes: str
     source: str
     samples: int
     coverage: float
@@ -312,6 +313,7 @@ def _measured(one: Measurement, memory_mb: float | None) -> Measured:
             mean=power.mean,
             idle=power.idle,
             rail=power.rail,
+            excludes=power.excludes,
             source=power.source,
             samples=power.samples,
             coverage=power.coverage,

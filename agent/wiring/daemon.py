@@ -16,7 +16,7 @@ import msgspec
 import psutil
 
 from agent import wire
-from agent.adapters.board_sysfs import read_board, temperature_c
+from agent.adapters.board_sysfs import temperature_c
 from agent.adapters.clock_system import SystemClock, boot_id
 from agent.adapters.commands_subprocess import run_command
 from agent.adapters.link_mqtt import MqttLink
@@ -37,6 +37,7 @@ from agent.ports import Journal
 from agent.stages.activate import recover
 from agent.stages.artifacts import Observe
 from agent.wiring import places, runs
+from agent.wiring.boards import facts
 
 _LOG = logging.getLogger(__name__)
 
@@ -105,7 +106,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             model=config.model.name,
             active=lambda: _active(config),
             telemetry=_figures(config),
-            environment=lambda: read_board().facts(),
+            environment=lambda: facts(config),
             report=lambda run_id: _report(config, run_id),
         ),
         clock=clock,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ from agent.core.lineage import (
     Platform,
     QuantizedModel,
 )
+from agent.wiring.boards import excluded, facts
 from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
 
@@ -83,12 +85,9 @@ def identify(config: Config) -> str:
 
 def platform(config: Config) -> Platform:
     """Return the machine and the runtime that will execute."""
-    from agent.adapters.board_sysfs import read_board
     from agent.adapters.platform_local import find_platform
 
-    return find_platform(
-        config.runtime.kind, read_board().facts(), config.runtime.compute_capability
-    )
+    return find_platform(config.runtime.kind, facts(config), config.runtime.compute_capability)
 
 
 def rates(config: Config, found: Platform) -> DeviceRates:
@@ -262,7 +261,7 @@ def measure(
     wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
     with ExitStack() as stack:
         meter, reason = _power_meter(config, stack)
-        return stage(
+        found = stage(
             engines,
             config.measure,
             make_runner=lambda engine: runner(
@@ -278,6 +277,20 @@ def measure(
             seed=seed,
             progress=progress,
         )
+    return _with_scope(found, config)
+
+
+def _with_scope(found: Measurements, config: Config) -> Measurements:
+    """Say with each power what is not in it."""
+    return replace(
+        found,
+        measured={
+            name: replace(one, power=replace(one.power, excludes=excluded(config, one.power.rail)))
+            if one.power
+            else one
+            for name, one in found.measured.items()
+        },
+    )
 
 
 def check_release(config: Config, release: str) -> None:
@@ -308,7 +321,11 @@ def power_source(config: Config) -> tuple[str, str]:
     """Return the name of the power sensor that would be used, or "" and why there is none."""
     with ExitStack() as stack:
         meter, reason = _power_meter(config, stack)
-        return (f"{meter.source}, rail {meter.rail}" if meter else ""), reason
+        if meter is None:
+            return "", reason
+        left_out = excluded(config, meter.rail)
+        seen = f"{meter.source}, rail {meter.rail}"
+        return seen + (f" (not in it: {left_out})" if left_out else ""), ""
 
 
 def _power_meter(config: Config, stack: ExitStack) -> tuple[PowerMeter | None, str]:

@@ -1,0 +1,135 @@
+"""What is known of a board beyond what the board itself tells: configs/boards/*.toml."""
+
+from __future__ import annotations
+
+import difflib
+import sysconfig
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from agent.config.toml import read_toml
+from agent.core.errors import ConfigError
+
+_COMPATIBLE = Path("proc/device-tree/compatible")
+_HERE = Path("/")
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class BoardPower(_Table, frozen=True):
+    """What the board's sensors stand for.
+
+    Attributes:
+        total_rail: The rail that carries everything; empty where rails are summed.
+        not_in_it: What that figure leaves out or may count twice, in words.
+    """
+
+    total_rail: str
+    not_in_it: str
+
+
+class Peak(_Table, frozen=True, kw_only=True):
+    """What NVIDIA quotes: tera-operations per second with sparsity, and 1e9 bytes per second."""
+
+    memory_gb_per_s: float
+    int8_sparse_tops: float | None = None
+    fp4_sparse_tflops: float | None = None
+
+
+class Board(_Table, frozen=True, kw_only=True):
+    """One board file.
+
+    Attributes:
+        id: Stem of its file, e.g. "orin-nano".
+        compatible: Endings of strings in the device tree by which it is known.
+        compute_capability: As CUDA counts, "8.7".
+        dla_cores: Deep-learning accelerators.
+        power_modes: As nvpmodel names them.
+        sources: Where each fact is from.
+    """
+
+    id: str = ""
+    name: str
+    compatible: tuple[str, ...]
+    compute_capability: str
+    memory_mb: int
+    dla_cores: int
+    power_modes: tuple[str, ...]
+    power: BoardPower
+    peak: Peak
+    sources: dict[str, str]
+
+
+def boards() -> dict[str, Board]:
+    """Return every board that quantd ships with, by id."""
+    return {file.stem: read_board_file(file) for file in sorted(folder().glob("*.toml"))}
+
+
+def board(wanted: str, compatible: Sequence[str] | None = None) -> Board | None:
+    """Return the board that `device.board` means, or None where "auto" recognizes none.
+
+    Args:
+        wanted: "auto", the id of a shipped board, or the path of a board file.
+        compatible: Strings of the device tree; those of this machine if not given.
+
+    Raises:
+        ConfigError: if there is no such board, or its file is not right.
+    """
+    if wanted.endswith(".toml"):
+        return read_board_file(Path(wanted))
+    known = boards()
+    if wanted == "auto":
+        return recognized(known.values(), device_tree() if compatible is None else compatible)
+    if wanted not in known:
+        near = difflib.get_close_matches(wanted, known, n=1)
+        raise ConfigError(
+            f'device.board = "{wanted}" is not known',
+            hint=(f"did you mean {near[0]}? " if near else "")
+            + f"known are auto, {', '.join(known)}, or the path of a board file (.toml)",
+        )
+    return known[wanted]
+
+
+def recognized(known: Iterable[Board], compatible: Sequence[str]) -> Board | None:
+    """Return the board whose string is found in the device tree; the longest if several are."""
+    found = [
+        (len(ending), candidate.id, candidate)
+        for candidate in known
+        for ending in candidate.compatible
+        if any(text.endswith(ending) for text in compatible)
+    ]
+    return max(found)[2] if found else None
+
+
+def device_tree(root: Path = _HERE) -> tuple[str, ...]:
+    """Return the strings that name this machine in its device tree, none where there is none."""
+    try:
+        text = (root / _COMPATIBLE).read_bytes().decode(errors="replace")
+    except OSError:
+        return ()
+    return tuple(part for part in text.split("\0") if part)
+
+
+def read_board_file(file: Path) -> Board:
+    """Read one board file.
+
+    Raises:
+        ConfigError: if it can't be read, or a key is missing, unknown or of another type.
+    """
+    try:
+        return msgspec.convert({**read_toml(file), "id": file.stem}, Board)
+    except msgspec.ValidationError as e:
+        raise ConfigError(
+            f"{file}: {e}", hint="the files of configs/boards show every key of a board"
+        ) from e
+
+
+def folder() -> Path:
+    """Return the folder of the shipped files: configs/boards of the checkout, or of the installed wheel."""
+    checkout = Path(__file__).parents[2] / "configs/boards"
+    installed = Path(sysconfig.get_path("data")) / "share/quantd/configs/boards"
+    return checkout if checkout.is_dir() else installed

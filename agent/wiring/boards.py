@@ -1,0 +1,31 @@
+"""What is known of the board under quantd: what it tells itself, and its board file."""
+
+from __future__ import annotations
+
+from agent.config import Config
+from agent.config.boards import Board, board
+
+
+def board_of(config: Config) -> Board | None:
+    """Return the board file of `device.board`, None where the board is not known."""
+    return board(config.device.board)
+
+
+def facts(config: Config) -> dict[str, str | int | float | None]:
+    """Return the facts of the board for reports; a known board is called by its own name."""
+    from agent.adapters.board_sysfs import read_board
+
+    found = read_board().facts()
+    known = board_of(config)
+    return found | ({"board": known.name, "board_file": known.id} if known else {})
+
+
+def excluded(config: Config, rail: str) -> str:
+    """Return what the power of a rail leaves out, in words; empty where nobody knows."""
+    known = board_of(config)
+    if known is None:
+        return ""
+    total = known.power.total_rail
+    if total and rail != total:
+        return f"{total}, which carries everything on this board, could not be read"
+    return known.power.not_in_it
