@@ -234,6 +234,14 @@ class Releases(Protocol):
         """Return the directory of a release."""
         ...
 
+    def ids(self) -> list[str]:
+        """Return all releases, oldest first (ids begin with the time they were made)."""
+        ...
+
+    def facts(self, release: str) -> dict[str, Any]:
+        """Return model.json, empty if it can't be read."""
+        ...
+
     def identity(self, release: str) -> str | None:
         """Return what identifies the release's content (`identity` in model.json), or None."""
         ...

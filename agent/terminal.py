@@ -137,7 +137,9 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
     for label, text in (
         ("frames", f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
                    f"{calibration['seen']} seen; turned away: {turned}"
-                   + (" (SYNTHETIC)" if calibration["synthetic"] else "")),
+                   + (" (SYNTHETIC)" if calibration["synthetic"] else "")
+                   + (f"; of an earlier run{_since(calibration)}" if calibration.get("reused")
+                      else "")),
         ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
         ("choice", choice["why"]),
         ("activation", _activation(report["activation"])),
@@ -231,6 +233,10 @@ def _fidelity(fidelity: Mapping[str, Any] | None) -> str:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _since(calibration: Mapping[str, Any]) -> str:
+    return f", captured {calibration['captured']}" if calibration["captured"] else ""
 
 
 def _activation(activation: Mapping[str, Any]) -> str:

@@ -48,17 +48,21 @@ class FileReleases:
 
     def identity(self, release: str) -> str | None:
         """Return what identifies the release's content (`identity` in model.json), or None."""
-        found = self._facts(release).get("identity")
+        found = self.facts(release).get("identity")
         return None if found is None else str(found)
 
     def lineage(self) -> frozenset[str]:
         """Return the digests of all records that the releases were made from."""
-        stated = [self._facts(release).get("lineage") for release in self.ids()]
+        stated = [self.facts(release).get("lineage") for release in self.ids()]
         return frozenset(
-            str(digest) for one in stated if isinstance(one, dict) for digest in one.values()
+            str(digest)
+            for one in stated
+            if isinstance(one, dict)
+            for digest in one.values()
+            if digest
         )
 
-    def _facts(self, release: str) -> dict[str, Any]:
+    def facts(self, release: str) -> dict[str, Any]:
         """Return model.json, empty if it can't be read."""
         try:
             stated = json.loads((self._releases / release / "model.json").read_bytes())

@@ -105,6 +105,7 @@ class CalibrationSet:
         seen: Frames looked at in the window.
         lost: Times the stream was lost and came back during the window.
         origins: What the camera calls the frames, by file name, where it has names for them.
+        captured: When the window began, RFC 3339 in UTC; "" if an earlier version didn't say.
     """
 
     digest: Digest
@@ -118,6 +119,7 @@ class CalibrationSet:
     lost: int
     rejected: Rejected
     origins: Mapping[str, str] = field(default_factory=dict)
+    captured: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,7 +36,12 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationFacts:
-    """Where the frames came from and how many were kept and turned away."""
+    """Where the frames came from and how many were kept and turned away.
+
+    Attributes:
+        captured: When, RFC 3339 in UTC; "" if an earlier version stored them and didn't say.
+        reused: True if they are those of an earlier run.
+    """
 
     source: str
     synthetic: bool
@@ -46,6 +51,8 @@ class CalibrationFacts:
     seen: int
     lost: int
     rejected: Rejected
+    captured: str = ""
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +223,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     environment: Mapping[str, str | int | float | None],
     model: CleanModel,
     calibration: CalibrationSet,
+    reused: bool = False,
     conditioning: Sequence[str],
     limits: Mapping[str, float],
     candidates: Sequence[Candidate],
@@ -244,6 +252,8 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
             seen=calibration.seen,
             lost=calibration.lost,
             rejected=calibration.rejected,
+            captured=calibration.captured,
+            reused=reused,
         ),
         conditioning=tuple(conditioning),
         limits={name: value for name, value in limits.items() if value},

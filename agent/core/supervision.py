@@ -7,103 +7,28 @@ same thing is told "busy". Nothing here does I/O: the loop performs the effects 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from agent.core.command import Command, Stage
+from agent.core.events import (
+    Asked,
+    Due,
+    Ended,
+    Event,
+    Offline,
+    Online,
+    Outdated,
+    Progressed,
+    Resume,
+    Severity,
+    Stop,
+    Tick,
+    Work,
+)
 
-Severity = Literal["info", "warning", "error"]
 QUEUE_LIMIT = 4
 PROGRESS_EVERY_NS = 5_000_000_000  # at most one progress message in 5 s per command
 TELEMETRY_EVERY_NS = 60_000_000_000
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
-    """One thing the worker does: optimize, activate or rollback."""
-
-    kind: str
-    run_id: str
-    trigger: str
-    command_id: str | None = None
-    args: Mapping[str, object] = field(default_factory=dict)
-    attempt: int = 1
-
-
-# Events -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Online:
-    """The broker accepted the connection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """The connection was lost or refused."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A command was judged acceptable and is safely stored."""
-
-    command: Command
-    run_id: str
-    now_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """Work that a restart found unfinished."""
-
-    work: Work
-
-
-@dataclass(frozen=True, slots=True)
-class Progressed:
-    """The worker got on."""
-
-    run_id: str
-    stage: str
-    done: int
-    total: int
-    note: str
-    now_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The worker is free again."""
-
-    run_id: str
-    stage: Stage
-    code: str = ""
-    detail: str = ""
-    result: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The calendar says that a run should begin."""
-
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time passed."""
-
-    now_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """The service manager or a person wants the daemon to end."""
-
-
-Event = Online | Offline | Asked | Resume | Due | Progressed | Ended | Tick | Stop
 
 
 # Effects ------------------------------------------------------------------------------------
@@ -224,16 +149,16 @@ def step(state: State, event: Event) -> tuple[State, Effects]:
     """Return the next state and what is to be done, in order."""
     result: tuple[State, Effects]
     match event:
-        case Online():
-            result = replace(state, online=True), (PublishState(with_meta=True),)
-        case Offline():
-            result = replace(state, online=False), ()
+        case Online() | Offline():
+            result = _link(state, event)
         case Asked():
             result = _asked(state, event)
         case Resume(work=work):
             result = _accept(state, work)
         case Due(run_id=run_id):
             result = _due(state, run_id)
+        case Outdated():
+            result = _outdated(state, event)
         case Progressed():
             result = _progressed(state, event)
         case Ended():
@@ -243,6 +168,12 @@ def step(state: State, event: Event) -> tuple[State, Effects]:
         case Stop():
             result = _stop(state)
     return result
+
+
+def _link(state: State, event: Online | Offline) -> tuple[State, Effects]:
+    if isinstance(event, Offline):
+        return replace(state, online=False), ()
+    return replace(state, online=True), (PublishState(with_meta=True),)
 
 
 def _tick(state: State, event: Tick) -> tuple[State, Effects]:
@@ -286,6 +217,16 @@ def _due(state: State, run_id: str) -> tuple[State, Effects]:
     if state.stopping or state.running is not None:
         return state, ()
     return _begin(state, Work(kind="optimize", run_id=run_id, trigger="schedule"))
+
+
+def _outdated(state: State, event: Outdated) -> tuple[State, Effects]:
+    """Tell it, and mend it behind what already runs and waits."""
+    effects: Effects = (PublishEvent(event.kind, event.severity, event.facts),)
+    if not state.stopping:
+        for work in event.works:
+            state, more = _accept(state, work)
+            effects += more
+    return state, effects
 
 
 def _accept(state: State, work: Work) -> tuple[State, Effects]:

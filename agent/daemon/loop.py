@@ -18,28 +18,11 @@ from typing import Any, Protocol
 
 from agent.core.command import Command, CommandId, Stage
 from agent.core.errors import StoreError
+from agent.core.events import Asked, Due, Ended, Event, Offline, Online, Resume, Stop, Tick, Work
 from agent.core.journal import Run
 from agent.core.link import Acked, CommandArrived, Connected, Disconnected, LinkEvent, Refused
-from agent.core.supervision import (
-    Answer,
-    Asked,
-    Begin,
-    Cancel,
-    Close,
-    Due,
-    Effect,
-    Ended,
-    Event,
-    Exit,
-    Offline,
-    Online,
-    Resume,
-    State,
-    Stop,
-    Tick,
-    Work,
-    step,
-)
+from agent.core.supervision import Answer, Begin, Cancel, Close, Effect, Exit, State, step
+from agent.daemon.inspector import Inspector
 from agent.daemon.worker import Worker
 from agent.ports import Clock, Journal, Notifier
 
@@ -76,6 +59,7 @@ class Daemon:
 
     Attributes:
         due: Returns True once for each run that a schedule asks for.
+        inspector: Looks at the active release at the start.
         recover: Undoes what an interrupted activation left; returns a line to log or "".
         new_id: Makes run ids.
     """
@@ -84,6 +68,7 @@ class Daemon:
     journal: Journal
     outward: Outward
     worker: Worker
+    inspector: Inspector
     notifier: Notifier
     clock: Clock
     due: Callable[[], bool]
@@ -101,11 +86,13 @@ class Daemon:
         self._resume()
         self.outward.start()
         self.notifier.ready(self.state.status)
+        self.inspector.begin()
         leaving = False
         while not leaving:
             leaving = self._turn()
         self.notifier.stopping()
         self.worker.cancel()
+        self.inspector.stop(_JOIN_S)
         self.worker.join(_JOIN_S)
         self.outward.stop()
         return 0

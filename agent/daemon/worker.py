@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from agent.core.command import Stage
 from agent.core.errors import QuantdError
-from agent.core.supervision import Ended, Event, Progressed, Work
+from agent.core.events import Ended, Event, Progressed, Work
 from agent.ports import Clock
 from agent.stages.artifacts import Observe
 

@@ -71,6 +71,7 @@ def capture(
         CameraError: if no frame comes for a minute.
         StoreError: if the disk is full.
     """
+    captured = clock.utc()
     watch = _Watch(settings, str(Path(work, "frames")), camera, frames, clock)
     watch.run(progress)
     chosen, held_out = watch.chosen(settings, seed)
@@ -89,6 +90,7 @@ def capture(
         lost=camera.lost,
         rejected=Rejected(**watch.turned_away),
         origins={name: watch.origins[name] for name in (*chosen, *held_out) if watch.origins[name]},
+        captured=captured,
     )
 
 

@@ -15,7 +15,14 @@ from pathlib import Path
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.errors import BuildError, ConfigError, JobError, QuantdError, RunnerError
+from agent.core.errors import (
+    BuildError,
+    CalibrationError,
+    ConfigError,
+    JobError,
+    QuantdError,
+    RunnerError,
+)
 from agent.core.journal import PastMeasurement
 from agent.core.lineage import (
     CalibrationSet,
@@ -34,12 +41,14 @@ from agent.core.lineage import (
 )
 from agent.core.prediction import DeviceRates, predict
 from agent.core.search import candidates, executable, recipes
+from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
 from agent.stages.artifacts import Artifacts, Observe
 
-_ENGINE_HOLDS_FOR = ("compute_capability", "driver", "l4t", "power_mode")
+_ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
 """Facts of the platform, beside its runtime and device, without which an engine is not reused:
-an engine may not load under another driver, and its kernels were timed in one power mode."""
+an engine may not load under another driver, GPUs of one name differ between boards, and its
+kernels were timed in one power mode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +57,7 @@ class Outcome:
 
     Attributes:
         conditioning: What was tried to make the model easier to quantize, in words.
+        reused: True if the frames are those of an earlier run.
     """
 
     platform: Platform
@@ -55,6 +65,7 @@ class Outcome:
     calibration: CalibrationSet
     candidates: tuple[Candidate, ...]
     conditioning: tuple[str, ...]
+    reused: bool = False
 
 
 @dataclass(kw_only=True)
@@ -67,6 +78,7 @@ class Chain:
         history: What this device measured before, for prediction.
         observe: Told of progress, from the calling thread.
         cancelled: Set from outside to end the run within seconds.
+        calibration: Frames of an earlier run to work with; None captures anew.
         timings_s: Seconds spent by stage so far.
     """
 
@@ -78,6 +90,7 @@ class Chain:
     history: tuple[PastMeasurement, ...]
     observe: Observe
     cancelled: threading.Event
+    calibration: Digest | None = None
     timings_s: dict[str, float] = field(default_factory=dict)
     _conditioning: tuple[str, ...] = ()
 
@@ -112,6 +125,7 @@ class Chain:
             calibration=calibration,
             candidates=tuple(measured),
             conditioning=self._conditioning,
+            reused=self.calibration is not None,
         )
 
     def candidates(self, platform: Platform) -> tuple[Candidate, ...]:
@@ -134,7 +148,14 @@ class Chain:
         return self._artifacts.get("intake", digest, {}, CleanModel)
 
     def capture(self) -> CalibrationSet:
-        """Take frames from the camera; once per run, so a resumed run keeps its frames."""
+        """Take frames from the camera; once per run, so a resumed run keeps its frames.
+
+        Raises:
+            CalibrationError: "calibration_gone" if those of an earlier run were asked for and
+                are no longer stored.
+        """
+        if self.calibration is not None:
+            return self._earlier(self.calibration)
         digest = digest_of("capture-1", self.run_id)
         patience_s = 3 * self.config.calibration.window_s + 300
         return self._artifacts.get(
@@ -196,7 +217,7 @@ class Chain:
     def build(self, quantized: QuantizedModel, batch: int, platform: Platform) -> Engine:
         """Build what the runtime executes; reused only on the very same platform."""
         digest = digest_of(
-            "build-2",
+            "build-3",
             quantized.digest,
             batch,
             platform.runtime,
@@ -298,6 +319,16 @@ class Chain:
             )
             for c in judged
         ]
+
+    def _earlier(self, digest: Digest) -> CalibrationSet:
+        found = self.store.get(digest, CalibrationSet)
+        if found is None:
+            raise CalibrationError(
+                f"the calibration frames {digest[:12]} are no longer stored",
+                code="calibration_gone",
+                hint="capture anew: run without --reuse-calibration (reuse_calibration)",
+            )
+        return found
 
     def _predicted(
         self, found: Sequence[Candidate], model: CleanModel, platform: Platform

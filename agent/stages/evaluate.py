@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,21 +83,29 @@ def infer(runner: EngineRunner, inputs: Tensors) -> dict[str, Any]:
     return runner.outputs()
 
 
-def check_release(folder: Path, make: Callable[[str, Path], EngineRunner]) -> None:
+def check_release(
+    folder: Path,
+    make: Callable[[str, Path], EngineRunner],
+    refusal: Callable[[Mapping[str, object]], str],
+) -> None:
     """Load a release as an application would and run it once on a black frame.
 
     Args:
         folder: The release's directory.
         make: Makes a runner from the runtime's name and the engine's path.
+        refusal: Returns why an engine that was made for `runtime` of model.json must not be
+            loaded here; empty if it may be tried.
 
     Raises:
-        RunnerError: if a file is missing or not what model.json says, or it doesn't run.
+        RunnerError: if a file is missing or not what model.json says, if it was made for
+            another device, or if it doesn't run.
     """
     try:
         facts = json.loads((folder / "model.json").read_bytes())
         engine = folder / Path(facts["engine"]["file"]).name
         seen = hashlib.sha256(engine.read_bytes()).hexdigest()
-        runtime = facts["runtime"]["kind"]
+        made_for = dict(facts["runtime"])
+        runtime = made_for["kind"]
         inputs = {
             one["name"]: np.zeros([facts["batch"], *one["shape"][1:]], one["dtype"])
             for one in facts["inputs"]
@@ -108,6 +116,14 @@ def check_release(folder: Path, make: Callable[[str, Path], EngineRunner]) -> No
         raise RunnerError(
             f"release {folder.name}: {engine.name} is not the file that was measured",
             code="bad_release",
+        )
+    refused = refusal(made_for)
+    if refused:
+        raise RunnerError(
+            f"release {folder.name} was made on another device: {refused}",
+            code="other_device",
+            hint="an engine holds for the GPU it was built on: `quantd optimize -c ...` builds "
+            "one for this device",
         )
     with make(runtime, engine) as runner:
         infer(runner, inputs)

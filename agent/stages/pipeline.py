@@ -12,10 +12,11 @@ from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.errors import ActivationError, JobError
+from agent.core.errors import ActivationError, JobError, QuantdError
 from agent.core.journal import PastMeasurement
-from agent.core.lineage import Activation, Candidate, Choice, digest_of
+from agent.core.lineage import Activation, Candidate, Choice, Digest, Statistics, digest_of
 from agent.core.report import Report, compose
+from agent.core.upgrade import conditions
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.stages.activate import RunCommand, activate
 from agent.stages.artifacts import Observe
@@ -25,6 +26,7 @@ from agent.stages.report import encode
 
 _LOG = logging.getLogger(__name__)
 _CHECK_TIMEOUT_S = 120.0
+_UNTOUCHED = "already active and good, not touched"
 _NOT_ATTEMPTED = "no feasible candidate, so nothing on the device was changed"
 
 
@@ -50,11 +52,16 @@ class Ports:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which run, and why."""
+    """Which run, and why.
+
+    Attributes:
+        calibration: Frames of an earlier run to work with; None captures anew.
+    """
 
     run_id: str
     trigger: str
     started: str
+    calibration: Digest | None = None
 
 
 def optimize(
@@ -77,6 +84,7 @@ def optimize(
         history=ports.history(),
         observe=observe,
         cancelled=cancelled,
+        calibration=request.calibration,
     )
     outcome = chain.run()
     observe("choose", 0, 1, "")
@@ -94,6 +102,7 @@ def optimize(
         environment=outcome.platform.environment,
         model=outcome.model,
         calibration=outcome.calibration,
+        reused=outcome.reused,
         conditioning=outcome.conditioning,
         limits=configuration.dump(config)["limits"],
         candidates=outcome.candidates,
@@ -126,15 +135,7 @@ def _activate(
     if current == request.run_id:  # switched to before the run was interrupted
         return Activation(state="active", release=current, previous=None, detail="resumed")
     facts = release_facts(config, outcome, chosen)
-    if current is not None and ports.releases.identity(current) == facts["identity"]:
-        return Activation(
-            state="unchanged", release=current, previous=None, detail="already active, not touched"
-        )
-    engine = chosen.engine
-    files: dict[str, bytes | str] = {
-        engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
-        "model.json": json.dumps({"release": request.run_id, **facts}, indent=2).encode(),
-    }
+    facts["lineage"]["conditioned"] = _conditioned(ports.store, chosen)
 
     def check(release: str) -> None:
         ports.jobs.run(
@@ -146,6 +147,20 @@ def _activate(
             timeout_s=_CHECK_TIMEOUT_S,
         )
 
+    if current is not None and ports.releases.identity(current) == facts["identity"]:
+        try:
+            check(current)
+        except QuantdError as error:
+            if error.code == "canceled":
+                raise
+            _LOG.warning("release_damaged release=%s %s", current, error.message)
+        else:
+            return Activation(state="unchanged", release=current, previous=None, detail=_UNTOUCHED)
+    engine = chosen.engine
+    files: dict[str, bytes | str] = {
+        engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
+        "model.json": json.dumps({"release": request.run_id, **facts}, indent=2).encode(),
+    }
     return activate(
         request.run_id,
         files,
@@ -154,6 +169,13 @@ def _activate(
         run=ports.run_command,
         check=check,
     )
+
+
+def _conditioned(store: Store, chosen: Candidate) -> Digest | None:
+    """Return the graph that the chosen one was quantized from; to build again it must stay."""
+    digest = chosen.quantized.statistics if chosen.quantized else None
+    found = store.get(digest, Statistics) if digest else None
+    return found.model if found else None
 
 
 def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
@@ -166,9 +188,10 @@ def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[s
         model.inputs[0].shape[1:3] if preprocess["layout"] == "NHWC" else model.inputs[0].shape[2:4]
     )
     preprocess |= {"width": width, "height": height}
+    holds_for = conditions(outcome.platform)
     return {
         "schema": 1,
-        "identity": digest_of("release-1", engine.file_digest, preprocess, chosen.batch),
+        "identity": digest_of("release-2", engine.file_digest, preprocess, chosen.batch, holds_for),
         "name": model.name,
         "candidate": chosen.id,
         "precision": chosen.recipe.precision,
@@ -176,11 +199,7 @@ def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[s
         "inputs": [asdict(t) for t in model.inputs],
         "outputs": [asdict(t) for t in model.outputs],
         "preprocess": preprocess,
-        "runtime": {
-            "kind": engine.runtime,
-            "version": engine.runtime_version,
-            "device": engine.device,
-        },
+        "runtime": holds_for,
         "engine": {
             "file": engine.file,
             "sha256": engine.file_digest,

@@ -16,6 +16,7 @@ from agent.verbs.options import (
     JSON,
     MODEL,
     OUTPUT,
+    REUSE,
     RUNTIME,
     Verb,
     load,
@@ -44,7 +45,11 @@ def _optimize(options: argparse.Namespace) -> int:
     cancelled = threading.Event()
     with ProgressBars() as bars, interruptible(cancelled):
         finished = runs.optimize(
-            config, trigger="command line", observe=bars.update, cancelled=cancelled
+            config,
+            trigger="command line",
+            observe=bars.update,
+            cancelled=cancelled,
+            reuse_calibration=options.reuse_calibration,
         )
     if options.output:
         finished.export(Path(options.output))
@@ -141,7 +146,7 @@ DAILY = (
         name="optimize",
         summary="find the best engine in one run in the foreground, and activate it",
         run=_optimize,
-        options=(CONFIG, MODEL, CAMERA, RUNTIME, OUTPUT, JSON),
+        options=(CONFIG, MODEL, CAMERA, RUNTIME, REUSE, OUTPUT, JSON),
         example="quantd optimize -c quantd.toml --model faces.onnx --output result",
     ),
     Verb(

@@ -39,6 +39,13 @@ CAPABILITY: Option = (
     ("--compute-capability",),
     {"metavar": "X.Y", "help": "instead of runtime.compute_capability, with --runtime tensorrt"},
 )
+REUSE: Option = (
+    ("--reuse-calibration",),
+    {
+        "action": "store_true",
+        "help": "work with the frames that the active release was made from; no camera is opened",
+    },
+)
 JSON: Option = (
     ("--json",),
     {"action": "store_true", "help": "print one JSON document on stdout"},

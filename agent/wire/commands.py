@@ -32,9 +32,14 @@ class LimitArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 
 
 class ReoptimizeArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Run the whole chain again, for the configured model (which `model`, if given, must name)."""
+    """Run the whole chain again, for the configured model (which `model`, if given, must name).
+
+    With reuse_calibration the frames of the active release serve again and the camera is not
+    opened.
+    """
 
     model: _NAME | None = None
+    reuse_calibration: bool = False
     limits: LimitArgs | None = None
     reason: _TEXT | None = None
 

@@ -25,9 +25,10 @@ from agent.adapters.signature_jws import JwsSignatures
 from agent.config import Config, without_effect
 from agent.core.command import Stage
 from agent.core.errors import ConfigError
-from agent.core.supervision import Work
+from agent.core.events import Outdated, Work
 from agent.daemon.calendar import Calendar
 from agent.daemon.inbox import Inbox
+from agent.daemon.inspector import Inspect, Inspector
 from agent.daemon.loop import Daemon, Mailbox, Outward
 from agent.daemon.messages import Messages
 from agent.daemon.outbox import Outbox
@@ -36,6 +37,7 @@ from agent.daemon.worker import Worker
 from agent.ports import Journal
 from agent.stages.activate import recover
 from agent.stages.artifacts import Observe
+from agent.stages.upgrade import Finding
 from agent.wiring import places, runs
 from agent.wiring.boards import facts
 
@@ -56,6 +58,7 @@ def daemon(config: Config) -> Daemon:
         journal=journal,
         outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Silence(),
         worker=Worker(_performer(config), mailbox.put, clock),
+        inspector=Inspector(_inspector(config), mailbox.put),
         notifier=SystemdNotifier(),
         clock=clock,
         due=Calendar(config.schedule.reoptimize, config.schedule.window, datetime.now).due,
@@ -113,6 +116,40 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
     )
 
 
+def _inspector(config: Config) -> Inspect:
+    def inspect(cancelled: threading.Event) -> Outdated | None:
+        found = runs.inspect(config, cancelled)
+        return _outdated(found) if found else None
+
+    return inspect
+
+
+def _outdated(found: Finding) -> Outdated:
+    """Return what the daemon is to tell and to do about an active release that is not right."""
+    works = []
+    trigger = "upgrade" if found.changes else "repair"
+    if found.roll_back:
+        works.append(Work(kind="rollback", run_id=places.new_id(), trigger=trigger))
+    if found.plan == "rebuild":
+        args = {"reuse_calibration": found.reuse, "replaces": found.release}
+        works.append(Work(kind="optimize", run_id=places.new_id(), trigger=trigger, args=args))
+    facts = {
+        "release": found.release,
+        "changes": found.changes,
+        "loads": not found.trouble,
+        "trouble": found.trouble,
+        "plan": found.plan,
+        "attempt": found.attempt,
+        "frames": found.frames,
+    }
+    kind = "release_outdated" if found.changes else "release_damaged"
+    _LOG.warning("%s %s", kind, " ".join(f"{name}={value}" for name, value in facts.items()))
+    lost = bool(found.trouble) or found.plan == "give_up"
+    return Outdated(
+        kind=kind, severity="error" if lost else "warning", facts=facts, works=tuple(works)
+    )
+
+
 def _performer(
     config: Config,
 ) -> Callable[[Work, Observe, threading.Event], tuple[Stage, str, str, str]]:
@@ -122,12 +159,16 @@ def _performer(
         work: Work, observe: Observe, cancelled: threading.Event
     ) -> tuple[Stage, str, str, str]:
         if work.kind == "optimize":
+            newer = _newer_release(config, work)
+            if newer:
+                return Stage.SUCCEEDED, "", f"release {newer} took its place meanwhile", ""
             finished = runs.optimize(
                 _adjusted(config, work.args),
                 trigger=work.trigger,
                 observe=observe,
                 cancelled=cancelled,
                 run_id=work.run_id,
+                reuse_calibration=bool(work.args.get("reuse_calibration")),
             )
             where = str(finished.directory)
             state = finished.report["activation"]["state"]
@@ -162,6 +203,15 @@ def _adjusted(config: Config, args: Mapping[str, object]) -> Config:
         return config
     known = {name: value for name, value in wanted.items() if value is not None}
     return msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, **known))
+
+
+def _newer_release(config: Config, work: Work) -> str | None:
+    """Return the release that has done what a rebuild was begun for; ids sort by time."""
+    replaces = work.args.get("replaces")
+    current = places.releases(config).current()
+    if not isinstance(replaces, str) or current in {None, work.run_id}:
+        return None
+    return current if current and current > replaces else None
 
 
 def _recover(config: Config) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from agent.config import Config
 from agent.core.errors import ConfigError, PowerError, RunnerError
 from agent.core.lineage import (
@@ -21,6 +23,7 @@ from agent.core.lineage import (
     Platform,
     QuantizedModel,
 )
+from agent.core.upgrade import conditions, foreign
 from agent.wiring.boards import excluded, facts
 from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
@@ -88,6 +91,12 @@ def platform(config: Config) -> Platform:
     from agent.adapters.platform_local import find_platform
 
     return find_platform(config.runtime.kind, facts(config), config.runtime.compute_capability)
+
+
+def with_runtime(config: Config, kind: str) -> Config:
+    """Return the configuration with another runtime, for the machine it runs on."""
+    table = msgspec.structs.replace(config.runtime, kind=kind, compute_capability="")
+    return msgspec.structs.replace(config, runtime=table)
 
 
 def rates(config: Config, found: Platform) -> DeviceRates:
@@ -302,7 +311,19 @@ def check_release(config: Config, release: str) -> None:
     from agent.stages.evaluate import check_release as stage
 
     folder = Path(releases(config).path(release))
-    stage(folder, lambda runtime, path: runner(config, runtime, path))
+    stage(
+        folder,
+        lambda runtime, path: runner(config, runtime, path),
+        lambda made_for: _refusal(config, made_for),
+    )
+
+
+def _refusal(config: Config, made_for: Mapping[str, object]) -> str:
+    """A TensorRT plan holds for the GPU it was built on; an ONNX file is portable."""
+    if made_for.get("kind") != _BUILDS_ON_TENSORRT:
+        return ""
+    here = platform(with_runtime(config, _BUILDS_ON_TENSORRT))
+    return ", ".join(foreign(made_for, conditions(here)))
 
 
 def render(report: Report, frames: Path | None, sketches_ms: Mapping[str, Sequence[float]]) -> str:

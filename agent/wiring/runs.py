@@ -10,15 +10,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+from msgspec.structs import replace
+
 from agent import config as configuration
 from agent.adapters.clock_system import SystemClock
 from agent.adapters.commands_subprocess import run_command
 from agent.adapters.jobs_subprocess import SubprocessJobs
 from agent.config import Config
-from agent.core.errors import ActivationError, StoreError
-from agent.core.lineage import Activation, Digest
+from agent.core.errors import ActivationError, CalibrationError, StoreError
+from agent.core.lineage import Activation, CalibrationSet, Digest, Platform
 from agent.disk import write_atomically
 from agent.stages import activate as activation
+from agent.stages import upgrade
 from agent.stages.artifacts import Observe
 from agent.stages.chain import Chain
 from agent.stages.pipeline import Ports, Request
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
 _CHECK_TIMEOUT_S = 120.0
 _HISTORY = 1000
 _MANUAL = "manual-run"
+_REBUILDS = "rebuilds.json"
+_REBUILDS_KEPT = 32
 _AGAIN = "the file is damaged; `quantd optimize -c ...` makes a new one"
 
 
@@ -56,6 +62,45 @@ class Finished:
             sources += [p for p in self.release.iterdir() if not p.name.startswith("report.")]
         for source in sources:
             write_atomically(target / source.name, source.read_bytes())
+
+
+def inspect(config: Config, cancelled: threading.Event) -> upgrade.Finding | None:
+    """Look at the active release; see `stages.upgrade.inspect`."""
+    jobs, store = SubprocessJobs(), places.store(config)
+
+    def platform(kind: str) -> Platform:
+        runtime = replace(config.runtime, kind=kind or config.runtime.kind, compute_capability="")
+        return jobs.run(
+            "platform",
+            {"config": configuration.dump(replace(config, runtime=runtime))},
+            Platform,
+            progress=lambda *_: None,
+            cancelled=cancelled,
+            timeout_s=_CHECK_TIMEOUT_S,
+        )
+
+    return upgrade.inspect(
+        upgrade.Ports(
+            releases=places.releases(config),
+            platform=platform,
+            check=_checker(config, cancelled),
+            stored=lambda digest: store.get(digest, CalibrationSet) is not None,
+            count=lambda key: _count_rebuild(config, key),
+        )
+    )
+
+
+def _count_rebuild(config: Config, key: str) -> int:
+    """Count up and return how often a rebuild was begun, before it is."""
+    file = Path(config.storage.dir, _REBUILDS)
+    try:
+        known = msgspec.json.decode(file.read_bytes(), type=dict[str, int])
+    except (OSError, msgspec.MsgspecError):
+        known = {}
+    number = known.pop(key, 0) + 1
+    newest = [*known.items(), (key, number)][-_REBUILDS_KEPT:]
+    write_atomically(file, msgspec.json.encode(dict(newest)))
+    return number
 
 
 def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Event) -> Chain:
@@ -95,14 +140,25 @@ def optimize(
     observe: Observe,
     cancelled: threading.Event,
     run_id: str = "",
+    reuse_calibration: bool = False,
 ) -> Finished:
-    """Run everything once; see `stages.pipeline.optimize`."""
+    """Run everything once; see `stages.pipeline.optimize`.
+
+    Raises:
+        CalibrationError: "nothing_to_reuse" if the frames of the active release are asked for
+            and there is none.
+    """
     clock = SystemClock()
     run_id = run_id or places.new_id()
     directory = _run_folder(config, run_id)
     store = places.store(config)
     store.sweep()
-    request = Request(run_id=run_id, trigger=trigger, started=clock.utc())
+    request = Request(
+        run_id=run_id,
+        trigger=trigger,
+        started=clock.utc(),
+        calibration=_frames_of_release(config) if reuse_calibration else None,
+    )
     ports = Ports(
         store=store,
         jobs=SubprocessJobs(),
@@ -124,6 +180,21 @@ def optimize(
         if release and release == current
         else None,
     )
+
+
+def _frames_of_release(config: Config) -> Digest:
+    releases = places.releases(config)
+    current = releases.current()
+    lineage = releases.facts(current).get("lineage") if current else None
+    digest = lineage.get("calibration") if isinstance(lineage, dict) else None
+    if not isinstance(digest, str):
+        raise CalibrationError(
+            "no calibration frames to work with again: "
+            + (f"release {current} does not say which it has" if current else "nothing is active"),
+            code="nothing_to_reuse",
+            hint="capture: run once without --reuse-calibration (reuse_calibration)",
+        )
+    return Digest(digest)
 
 
 def activate_release(config: Config, release: str) -> Activation:
@@ -214,14 +285,14 @@ def _run_folder(config: Config, run_id: str) -> Path:
     return Path(config.storage.dir, "runs", run_id)
 
 
-def _checker(config: Config) -> Callable[[str], None]:
+def _checker(config: Config, cancelled: threading.Event | None = None) -> Callable[[str], None]:
     def check(release: str) -> None:
         SubprocessJobs().run(
             "check",
             {"config": configuration.dump(config), "release": release},
             str,
             progress=lambda *_: None,
-            cancelled=threading.Event(),
+            cancelled=cancelled or threading.Event(),
             timeout_s=_CHECK_TIMEOUT_S,
         )
 

@@ -20,13 +20,16 @@ from agent.core.supervision import (
     Exit,
     Offline,
     Online,
+    Outdated,
     Progressed,
+    PublishEvent,
     PublishReport,
     PublishState,
     PublishTelemetry,
     State,
     Stop,
     Tick,
+    Work,
     step,
 )
 
@@ -196,3 +199,28 @@ def test_any_order_of_events_keeps_the_promises(happened: list) -> None:
     waiting |= {state.running.command_id} if state.running else set()
     for command, last in stage.items():
         assert last.final or command in waiting, f"{command} is never answered"
+
+
+def outdated(*works: Work) -> Outdated:
+    return Outdated(kind="release_outdated", severity="warning", facts={"a": 1}, works=works)
+
+
+def test_an_outdated_release_is_told_and_mended_behind_what_runs() -> None:
+    back = Work(kind="rollback", run_id="b", trigger="upgrade")
+    again = Work(kind="optimize", run_id="o", trigger="upgrade")
+    state, effects = step(State(), outdated(back, again))
+    assert effects[0] == PublishEvent("release_outdated", "warning", {"a": 1})
+    assert [e.work for e in effects if isinstance(e, Begin)] == [back]
+    assert (state.running, state.queue) == (back, (again,))
+    busy, _ = step(State(), ask(1))
+    state, effects = step(busy, outdated(again))
+    assert not [e for e in effects if isinstance(e, Begin)]
+    state, effects = step(state, Ended("r1", Stage.SUCCEEDED))
+    assert state.running == again
+
+
+def test_what_is_found_while_stopping_is_left_to_the_next_start() -> None:
+    work = Work(kind="optimize", run_id="o", trigger="upgrade")
+    state, effects = step(State(stopping=True), outdated(work))
+    assert (state.running, state.queue) == (None, ())
+    assert len(effects) == 1

@@ -96,7 +96,9 @@ ANSWERS = {
 class Run:
     """A chain over a real store, its jobs scripted."""
 
-    def __init__(self, tmp_path: Path, run_id: str = "r1", **tables: Any) -> None:
+    def __init__(
+        self, tmp_path: Path, run_id: str = "r1", calibration: Any = None, **tables: Any
+    ) -> None:
         self.jobs = FakeJobs(dict(ANSWERS))
         self.seen: list[tuple[str, int, int, str]] = []
         config = configuration.from_dump(
@@ -105,7 +107,7 @@ class Run:
         self.chain = Chain(
             config=config, run_id=run_id, store=FileStore(str(tmp_path)), jobs=self.jobs,
             clock=FakeClock(), history=(), observe=lambda *step: self.seen.append(step),
-            cancelled=threading.Event(),
+            cancelled=threading.Event(), calibration=calibration,
         )  # fmt: skip
 
     def failing(self, kind: str, error: Exception, calibrator: str | None = None) -> Run:
@@ -140,6 +142,23 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
     again = Run(tmp_path)
     assert not [c for c in again.chain.run().candidates if c.failure and c.id != "fp16"]
     assert not again.jobs.counts.keys() & {"capture", "condition", "statistics", "quantize"}
+
+
+def test_a_run_on_the_frames_of_an_earlier_one_builds_and_quantizes_nothing_twice(tmp_path):
+    first = Run(tmp_path).chain.run()
+    run = Run(tmp_path, "r2", calibration=first.calibration.digest)
+    again = run.chain.run()
+    assert (first.reused, again.reused) == (False, True)
+    assert again.calibration == first.calibration
+    assert run.jobs.counts.keys() <= {"platform", "identify", "rates", "measure"}
+
+
+def test_frames_that_are_gone_are_an_error_and_not_captured_in_silence(tmp_path):
+    run = Run(tmp_path, calibration="0" * 64)
+    with pytest.raises(CalibrationError, match="no longer stored") as caught:
+        run.chain.run()
+    assert caught.value.code == "calibration_gone"
+    assert not run.jobs.counts["capture"]
 
 
 def test_what_int8_mixed_looks_for_is_part_of_what_it_is(tmp_path):

@@ -178,7 +178,7 @@ def release(tmp_path):
 
 def test_a_release_is_run_once_on_a_black_batch(release):
     runner = FakeRunner(FakeClock())
-    check_release(release, lambda kind, path: runner)
+    check_release(release, lambda kind, path: runner, lambda made_for: "")
     (bound,) = runner.bound
     assert (bound["x"].shape, bound["x"].dtype, bound["x"].max()) == ((2, 3, 4, 4), np.uint8, 0)
     assert runner.count == 1
@@ -196,5 +196,19 @@ def test_a_release_is_run_once_on_a_black_batch(release):
 def test_a_damaged_release_is_told(release, file, content):
     (release / file).write_bytes(content)
     with pytest.raises(RunnerError) as caught:
-        check_release(release, lambda *_: FakeRunner(FakeClock()))
+        check_release(release, lambda *_: FakeRunner(FakeClock()), lambda made_for: "")
     assert caught.value.code == "bad_release"
+
+
+def test_an_engine_of_another_device_is_refused_before_it_is_loaded(release):
+    asked = []
+
+    def refusal(made_for):
+        asked.append(made_for)
+        return "compute capability 8.7, now 11.0"
+
+    runner = FakeRunner(FakeClock())
+    with pytest.raises(RunnerError, match=r"another device: compute capability 8.7, now") as caught:
+        check_release(release, lambda *_: runner, refusal)
+    assert (caught.value.code, runner.count) == ("other_device", 0)
+    assert asked == [{"kind": "onnxruntime"}]
