@@ -32,7 +32,14 @@ if TYPE_CHECKING:
         Row,
         Run,
     )
-    from agent.core.lineage import CleanModel, Digest, Engine, Fidelity, QuantizedModel
+    from agent.core.lineage import (
+        CleanModel,
+        Digest,
+        Engine,
+        Fidelity,
+        Layers,
+        QuantizedModel,
+    )
     from agent.core.precision import Noise, Placement
     from agent.core.preprocess import InputSpec
 
@@ -159,8 +166,10 @@ class EngineBuilder(Protocol):
     runnable: bool
     """False where this machine builds for another device and can't execute."""
 
-    def build(self, quantized: str, batch: int, directory: str, progress: Progress) -> str:
-        """Write the engine under directory and return its file name.
+    def build(
+        self, quantized: str, batch: int, directory: str, progress: Progress
+    ) -> tuple[str, Layers]:
+        """Write the engine under directory; return its file name and what it is made of.
 
         Raises:
             BuildError: naming node, operator, reason and what to try.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,10 @@ import onnxruntime
 from onnx import helper
 
 from agent.core.errors import BuildError
+from agent.core.lineage import Layers
 from agent.disk import disk_errors
+from agent.engines.profile import executed
+from agent.engines.providers import make_session, named
 from agent.graphs.batches import batched, odd_output
 from agent.ports import Progress
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
@@ -27,17 +31,21 @@ class OnnxruntimeBuilder:
     Args:
         threads: For the proof run; 0 takes all cores.
         device: What the engine will run on, as the platform found it.
+        providers: As configured; empty for the best.
     """
 
     runtime = "onnxruntime"
     runnable = True
 
-    def __init__(self, threads: int, device: str) -> None:
+    def __init__(self, threads: int, device: str, providers: Sequence[str] = ()) -> None:
         self._threads = threads
+        self._providers = providers
         self.version = onnxruntime.__version__
         self.device = device
 
-    def build(self, quantized: str, batch: int, directory: str, progress: Progress) -> str:
+    def build(
+        self, quantized: str, batch: int, directory: str, progress: Progress
+    ) -> tuple[str, Layers]:
         """Write directory/model.onnx for this batch and run it once.
 
         Raises:
@@ -50,13 +58,9 @@ class OnnxruntimeBuilder:
             model = batched(model, batch)
         with disk_errors(Path(directory)):
             onnx.save(model, target)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 4
+        profile = str(Path(directory, "profile"))
         try:
-            session = onnxruntime.InferenceSession(
-                target, options, providers=onnxruntime.get_available_providers()
-            )
+            session = make_session(target, self._threads, named(self._providers), profile=profile)
             (image,) = model.graph.input
             shape = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
             dtype = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
@@ -69,6 +73,9 @@ class OnnxruntimeBuilder:
                 if batch > 1
                 else "",
             ) from e
+        told = Path(session.end_profiling())
+        layers = executed(told)
+        told.unlink()
         names = (output.name for output in model.graph.output)
         shapes = {name: value.shape for name, value in zip(names, made, strict=True)}
         odd = odd_output(shapes, quantized, batch)
@@ -79,4 +86,4 @@ class OnnxruntimeBuilder:
                 hint="the graph has batch 1 built in; leave search.batch at [1]",
             )
         progress(1, 1, "")
-        return FILE
+        return FILE, layers

@@ -10,8 +10,9 @@ from typing import Any
 import onnx
 
 from agent.core.errors import BuildError
+from agent.core.lineage import Layers
 from agent.disk import write_atomically
-from agent.engines.layers import engine_layers, layers_json, network_layers
+from agent.engines.layers import count, engine_layers, layers_json, network_layers
 from agent.engines.tensorrt import (
     capability,
     find_tensorrt,
@@ -68,7 +69,9 @@ class TensorrtBuilder:
         self.runnable = not settings.compute_capability
         self.device = settings.device
 
-    def build(self, quantized: str, batch: int, directory: str, progress: Progress) -> str:
+    def build(
+        self, quantized: str, batch: int, directory: str, progress: Progress
+    ) -> tuple[str, Layers]:
         """Write directory/engine.plan, and layers.json beside it.
 
         Raises:
@@ -96,7 +99,7 @@ class TensorrtBuilder:
         if self.runnable:
             engine, reason = engine_layers(trt, plan, logger)
         write_atomically(Path(directory, LAYERS), layers_json(layers, engine, reason))
-        return FILE
+        return FILE, count(layers, engine)
 
     def _parse(self, network: Any, logger: Any, quantized: str, batch: int) -> None:
         parser = self._trt.OnnxParser(network, logger)

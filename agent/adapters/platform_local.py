@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform as machine
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,7 +23,10 @@ _NO_FP16 = (
 
 
 def find_platform(
-    kind: str, board: Mapping[str, str | int | float | None], compute_capability: str = ""
+    kind: str,
+    board: Mapping[str, str | int | float | None],
+    compute_capability: str = "",
+    providers: Sequence[str] = (),
 ) -> Platform:
     """Return the platform that `runtime.kind` names, or the best one for "auto".
 
@@ -31,10 +34,11 @@ def find_platform(
         kind: auto, tensorrt or onnxruntime.
         board: Facts of the board, for the report.
         compute_capability: With kind tensorrt, the one to build for instead of the GPU here.
+        providers: Execution providers for ONNX Runtime; empty for the best.
 
     Raises:
         BuildError: "no_runtime" if what was named can't be used here, "no_capability" if
-            there is no building for what was named.
+            there is no building for what was named, "no_provider" if a provider is not usable.
     """
     if kind == "tensorrt" and compute_capability:
         return _elsewhere(board, compute_capability)
@@ -50,7 +54,7 @@ def find_platform(
                 '--system-site-packages; elsewhere: runtime.kind = "onnxruntime", or '
                 "runtime.compute_capability to build, unmeasured, for a GPU that is not here",
             )
-    return _onnxruntime(board)
+    return _onnxruntime(board, providers)
 
 
 def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform | None:
@@ -95,23 +99,25 @@ def _elsewhere(board: Mapping[str, str | int | float | None], name: str) -> Plat
     )
 
 
-def _onnxruntime(board: Mapping[str, str | int | float | None]) -> Platform:
+def _onnxruntime(board: Mapping[str, str | int | float | None], wanted: Sequence[str]) -> Platform:
     try:
         import onnxruntime
+
+        from agent.engines.providers import on_gpu, usable
     except ImportError as e:
         raise BuildError(
             f"neither TensorRT nor ONNX Runtime is usable from this Python: {e}",
             code="no_runtime",
             hint="`pip install 'quantd[cpu]'`; on a Jetson `pip install 'quantd[jetson]'`",
         ) from e
-    providers = onnxruntime.get_available_providers()
-    on_gpu = "CUDAExecutionProvider" in providers
+    providers = usable(wanted)
+    gpu = on_gpu(providers)
     return Platform(
         runtime="onnxruntime",
         runtime_version=onnxruntime.__version__,
-        scheme="S8S8" if on_gpu else "U8S8",
-        fp16_reason="" if on_gpu else _NO_FP16,
-        device="CUDA" if on_gpu else _cpu_name(),
+        scheme="S8S8" if gpu else "U8S8",
+        fp16_reason="" if gpu else _NO_FP16,
+        device=providers[0].removesuffix("ExecutionProvider") if gpu else _cpu_name(),
         environment=_environment(board) | {"tensorrt": None, "providers": ", ".join(providers)},
     )
 

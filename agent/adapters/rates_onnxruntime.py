@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agent.core.errors import RunnerError
 from agent.core.prediction import DeviceRates
+from agent.engines.providers import make_session, named
 from agent.graphs.compute import node_macs
 from agent.graphs.qdq import inferred, quantized_tensors, with_qdq
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
@@ -25,7 +27,9 @@ _INPUT = [1, 32, 96, 96]
 _LEAST_COMPUTE = 0.2  # of a graph's time is compute at least, however slow its traffic
 
 
-def measure_rates(threads: int, *, scheme: str, seconds: float = 0.6) -> DeviceRates:
+def measure_rates(
+    threads: int, *, scheme: str, seconds: float = 0.6, providers: Sequence[str] = ()
+) -> DeviceRates:
     """Measure multiply-accumulates and bytes per second of a network like mobile ones.
 
     A graph of element-wise layers gives the traffic; inverted residual blocks (Sandler et
@@ -35,10 +39,12 @@ def measure_rates(threads: int, *, scheme: str, seconds: float = 0.6) -> DeviceR
         threads: Of one inference; 0 takes all cores.
         scheme: Where Q/DQ goes: U8S8 or S8S8.
         seconds: For each of the four timings.
+        providers: As configured; empty for the best.
 
     Raises:
         RunnerError: if the runtime refuses the graphs.
     """
+    chosen = named(providers)
     with tempfile.TemporaryDirectory(prefix="quantd-rates-") as folder:
         blocks = _saved(_blocks(), Path(folder, "blocks.onnx"))
         elements = _saved(_elementwise(), Path(folder, "elementwise.onnx"))
@@ -46,10 +52,10 @@ def measure_rates(threads: int, *, scheme: str, seconds: float = 0.6) -> DeviceR
         graph = inferred(blocks)
         ranges = dict.fromkeys(quantized_tensors(graph, scheme), (-4.0, 4.0))
         integers = _saved(with_qdq(graph, scheme, ranges), Path(folder, "int8.onnx"))
-        overhead_s = _time_s(nothing, threads, seconds)
-        fp32_s = _time_s(blocks, threads, seconds) - overhead_s
-        int8_s = _time_s(integers, threads, seconds) - overhead_s
-        traffic_s = max(_time_s(elements, threads, seconds) - overhead_s, 1e-6)
+        overhead_s = _time_s(nothing, threads, seconds, chosen)
+        fp32_s = _time_s(blocks, threads, seconds, chosen) - overhead_s
+        int8_s = _time_s(integers, threads, seconds, chosen) - overhead_s
+        traffic_s = max(_time_s(elements, threads, seconds, chosen) - overhead_s, 1e-6)
         macs = sum(count for _, count in node_macs(graph))
         bytes_per_s = _written(inferred(elements)) / traffic_s
         written_s = _written(graph) / bytes_per_s
@@ -63,14 +69,9 @@ def measure_rates(threads: int, *, scheme: str, seconds: float = 0.6) -> DeviceR
     )
 
 
-def _time_s(path: str, threads: int, seconds: float) -> float:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 4
+def _time_s(path: str, threads: int, seconds: float, providers: Sequence[str]) -> float:
     try:
-        session = onnxruntime.InferenceSession(
-            path, options, providers=onnxruntime.get_available_providers()
-        )
+        session = make_session(path, threads, providers)
         image = {"x": np.full(_INPUT, 0.5, np.float32)}
         for _ in range(_WARM_UP):
             session.run(None, image)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
+from agent.engines.providers import make_session, named
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 if TYPE_CHECKING:
@@ -21,24 +22,21 @@ class OnnxruntimeRunner:
     Args:
         path: The model file.
         threads: Threads of one inference; 0 takes all cores.
+        providers: As configured; empty for the best.
     """
 
-    def __init__(self, path: str, threads: int) -> None:
+    def __init__(self, path: str, threads: int, providers: Sequence[str] = ()) -> None:
         self._path = path
         self._threads = threads
+        self._providers = providers
         self._session: Any = None
         self._binding: Any = None
         self._inputs: dict[str, NDArray[Any]] = {}
         self._outputs: dict[str, NDArray[Any]] = {}
 
     def __enter__(self) -> OnnxruntimeRunner:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self._threads
-        options.log_severity_level = 4
         try:
-            self._session = onnxruntime.InferenceSession(
-                self._path, options, providers=onnxruntime.get_available_providers()
-            )
+            self._session = make_session(self._path, self._threads, named(self._providers))
         except ONNXRUNTIME_ERRORS as e:
             raise RunnerError(f"{self._path}: {one_line(e)}") from e
         self._binding = self._session.io_binding()

@@ -139,6 +139,7 @@ class Runtime(_Table, frozen=True):
 
     kind: str = "auto"
     threads: int = 0
+    providers: tuple[str, ...] = ()
     workspace_mb: int = 0
     builder_level: int = -1
     compute_capability: str = ""

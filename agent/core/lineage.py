@@ -214,6 +214,27 @@ class QuantizedModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """What a runtime made of a graph, counted.
+
+    Attributes:
+        int8: Convolutions and matrix products that compute on integers; fp16 and fp32 alike.
+        conversions: Nodes that only change precision or layout.
+        others: Everything else: activations, pooling, reshapes that were not fused.
+        providers: Nodes by ONNX Runtime's execution provider; empty for TensorRT.
+        told_by: Who says so.
+    """
+
+    int8: int
+    fp16: int
+    fp32: int
+    conversions: int
+    others: int
+    providers: Mapping[str, int]
+    told_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """What a runtime executes: `engine.plan` or `model.onnx` (`file`) beside the record.
 
@@ -233,6 +254,7 @@ class Engine:
     size_bytes: int
     build_s: float
     batch: int
+    layers: Layers
     runnable: bool = True
 
 

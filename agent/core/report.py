@@ -17,6 +17,7 @@ from agent.core.lineage import (
     CleanModel,
     Fidelity,
     LayerCost,
+    Layers,
     Measurement,
     Rejected,
 )
@@ -57,11 +58,12 @@ class CalibrationFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineFacts:
-    """The engine's file: sha256, size, seconds to build."""
+    """The engine's file: sha256, size, seconds to build; and what the runtime made of the graph."""
 
     digest: str
     bytes: int
     build_s: float
+    layers: Layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,7 +293,10 @@ def _candidate(one: Candidate, choice: Choice) -> CandidateFacts:
         if one.quantized
         else None,
         engine=EngineFacts(
-            digest=one.engine.file_digest, bytes=one.engine.size_bytes, build_s=one.engine.build_s
+            digest=one.engine.file_digest,
+            bytes=one.engine.size_bytes,
+            build_s=one.engine.build_s,
+            layers=one.engine.layers,
         )
         if one.engine
         else None,

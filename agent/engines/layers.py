@@ -7,7 +7,12 @@ them (fusions, kernels) takes a device that loads the engine.
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from agent.core.lineage import Layers
 
 _COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _REORDERING = ("SHUFFLE", "IDENTITY")  # between a DequantizeLinear and the layer it belongs to
@@ -54,6 +59,66 @@ def layers_json(network: list[dict[str, str]], engine: object, reason: str) -> b
     """Return the contents of layers.json; `engine` is null where there is a reason."""
     told = {"schema": 1, "network": network, "engine": engine, "engine_reason": reason}
     return json.dumps(told, indent=1).encode()
+
+
+def count(network: Sequence[Mapping[str, str]], engine: object) -> Layers:
+    """Return how many layers compute in what.
+
+    Args:
+        network: What `network_layers` returned.
+        engine: What `engine_layers` returned; None where the engine was not loaded, so that
+            only what the graph asks for can be told.
+    """
+    listed = engine.get("Layers") if isinstance(engine, dict) else None
+    if isinstance(listed, list) and all(isinstance(one, dict) for one in listed):
+        kinds: Iterable[str] = (_of_engine(one) for one in listed)
+        told_by = "TensorRT's engine inspector"
+    else:
+        kinds = (_of_network(one) for one in network)
+        told_by = "the network, before TensorRT fused it: the engine was not loaded here"
+    found = Counter(kinds)
+    return Layers(
+        int8=found["int8"],
+        fp16=found["fp16"],
+        fp32=found["fp32"],
+        conversions=found["conversion"],
+        others=found["other"],
+        providers={},
+        told_by=told_by,
+    )
+
+
+_PRECISIONS = (("int8", "int8"), ("half", "fp16"), ("fp16", "fp16"), ("bf16", "fp16"),
+               ("float", "fp32"), ("fp32", "fp32"))  # fmt: skip
+_INSPECTED = re.compile(r"conv|gemm|matmul|matrix", re.IGNORECASE)
+
+
+def _of_engine(layer: Mapping[str, Any]) -> str:
+    """Return what one layer of the inspector's JSON does.
+
+    Source: TensorRT developer guide, "Engine Inspector": LayerType, Inputs[].Format/Datatype and
+        Weights.Type; a kernel's weights have the type that it computes in.
+    """
+    kind = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}"
+    if re.search(r"reformat", kind, re.IGNORECASE):
+        return "conversion"
+    if not _INSPECTED.search(kind):
+        return "other"
+    weights, inputs = layer.get("Weights"), layer.get("Inputs")
+    told = str(weights.get("Type", "")) if isinstance(weights, dict) else ""
+    if not told and isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        told = str(inputs[0].get("Format/Datatype", ""))
+    return _precision_of(told)
+
+
+def _of_network(layer: Mapping[str, str]) -> str:
+    if layer["type"] in {"QUANTIZE", "DEQUANTIZE", "CAST"}:
+        return "conversion"
+    return _precision_of(layer["precision"]) if layer["type"] in _COMPUTE else "other"
+
+
+def _precision_of(told: str) -> str:
+    return next((name for word, name in _PRECISIONS if word in told.lower()), "other")
 
 
 def _kind(layer: Any) -> str:

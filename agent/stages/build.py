@@ -26,7 +26,7 @@ def build(
         BuildError: naming node, operator, reason and what to try.
     """
     begin = clock.monotonic_ns()
-    name = builder.build(model_path, batch, work, progress)
+    name, layers = builder.build(model_path, batch, work, progress)
     seconds = (clock.monotonic_ns() - begin) / 1e9
     body = Path(work, name).read_bytes()
     return Engine(
@@ -40,5 +40,6 @@ def build(
         size_bytes=len(body),
         build_s=round(seconds, 3),
         batch=batch,
+        layers=layers,
         runnable=builder.runnable,
     )

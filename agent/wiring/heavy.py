@@ -90,7 +90,8 @@ def platform(config: Config) -> Platform:
     """Return the machine and the runtime that will execute."""
     from agent.adapters.platform_local import find_platform
 
-    return find_platform(config.runtime.kind, facts(config), config.runtime.compute_capability)
+    runtime = config.runtime
+    return find_platform(runtime.kind, facts(config), runtime.compute_capability, runtime.providers)
 
 
 def with_runtime(config: Config, kind: str) -> Config:
@@ -105,7 +106,9 @@ def rates(config: Config, found: Platform) -> DeviceRates:
         raise RunnerError("no micro-benchmark for TensorRT in this version")
     from agent.adapters.rates_onnxruntime import measure_rates
 
-    return measure_rates(config.runtime.threads, scheme=found.scheme)
+    return measure_rates(
+        config.runtime.threads, scheme=found.scheme, providers=config.runtime.providers
+    )
 
 
 def intake(config: Config, digest: Digest, work: str) -> CleanModel:
@@ -187,7 +190,7 @@ def build(
     else:
         from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
 
-        builder = OnnxruntimeBuilder(config.runtime.threads, found.device)
+        builder = OnnxruntimeBuilder(config.runtime.threads, found.device, config.runtime.providers)
     return stage(
         quantized[0],
         str(quantized[1] / "model.onnx"),
@@ -208,7 +211,7 @@ def runner(config: Config, runtime: str, path: Path) -> EngineRunner:
         return TensorrtRunner(str(path))
     from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 
-    return OnnxruntimeRunner(str(path), config.runtime.threads)
+    return OnnxruntimeRunner(str(path), config.runtime.threads, config.runtime.providers)
 
 
 def evaluate(

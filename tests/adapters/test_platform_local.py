@@ -51,6 +51,13 @@ def jetson(monkeypatch):
     return give
 
 
+def test_a_provider_that_this_onnxruntime_lacks_is_named_with_those_it_has():
+    with pytest.raises(BuildError, match="CUDAExecutionProvider") as told:
+        find_platform("onnxruntime", BOARD, "", ["CUDAExecutionProvider"])
+    assert told.value.code == "no_provider"
+    assert "CPUExecutionProvider" in told.value.hint
+
+
 @pytest.mark.parametrize("kind", ["auto", "tensorrt"])
 def test_tensorrt_with_a_gpu_is_taken_and_what_its_engines_hold_for_is_told(jetson, kind):
     jetson()

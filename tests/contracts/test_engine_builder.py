@@ -47,16 +47,16 @@ def silent(*_):
 
 def built(builder, model, folder, batch=1, progress=silent):
     folder.mkdir(exist_ok=True)
-    name = builder.build(model, batch, str(folder), progress)
+    name, _ = builder.build(model, batch, str(folder), progress)
     assert (folder / name).stat().st_size > 0
     return folder / name
 
 
-def int8(model, target, kept=()):
+def int8(model, target, kept=(), scheme="S8S8"):
     inputs = [random_inputs(inferred(model), seed) for seed in range(4)]
     found = OnnxQuantizer(1).collect(model, inputs, len(inputs), silent)
-    ranges = {h.name: range_of(h, "minmax", True) for h in found}
-    rehearsal = OnnxRehearsal(model, "S8S8", ranges.keys(), inputs, 1)
+    ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found}
+    rehearsal = OnnxRehearsal(model, scheme, ranges.keys(), inputs, 1)
     rehearsal.write(Placement(ranges=ranges, kept=frozenset(kept)), str(target))
     return str(target)
 
@@ -122,6 +122,22 @@ def test_layers_say_what_is_int8(tmp_path, detector):
     assert (types["stem"], types["up"]) == ("CONVOLUTION", "DECONVOLUTION")
     assert told["engine"] is None
     assert "not here" in told["engine_reason"]
+
+
+@pytest.mark.parametrize(
+    ("make", "scheme", "expected"),
+    [(tensorrt, "S8S8", (3, 0, 1)), (onnxruntime_builder, "U8S8", (2, 0, 2))],
+    ids=["tensorrt", "onnxruntime, which has no integer kernel for ConvTranspose"],
+)
+def test_what_the_runtime_made_of_the_graph_is_counted(tmp_path, detector, make, scheme, expected):
+    quantized = int8(detector, tmp_path / "int8.onnx", kept=("block",), scheme=scheme)
+    (tmp_path / "out").mkdir()
+    for model, wanted in ((detector, (0, 0, 4)), (quantized, expected)):
+        _, found = make().build(model, 1, str(tmp_path / "out"), silent)
+        assert (found.int8, found.fp16, found.fp32) == wanted
+        assert found.told_by
+    assert found.conversions
+    assert not list((tmp_path / "out").glob("profile*"))
 
 
 def test_layers_of_a_float_graph_are_what_they_compute_in(tmp_path, detector):

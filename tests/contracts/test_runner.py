@@ -24,11 +24,11 @@ def by_onnxruntime(model: str) -> EngineRunner:
 
 
 def by_tensorrt(model: str) -> EngineRunner:
-    from agent.adapters.builder_tensorrt import FILE, TensorrtBuilder
+    from agent.adapters.builder_tensorrt import FILE, BuilderSettings, TensorrtBuilder
     from agent.adapters.runner_tensorrt import TensorrtRunner
 
     folder = Path(model).parent
-    TensorrtBuilder(256).build(model, 1, str(folder), lambda *_: None)
+    TensorrtBuilder(BuilderSettings()).build(model, 1, str(folder), lambda *_: None)
     return TensorrtRunner(str(folder / FILE))
 
 

@@ -94,7 +94,13 @@ def test_the_numbers_are_those_of_the_records():
     assert facts["measured"]["energy_j"] == pytest.approx(0.02)
     assert facts["measured"]["memory_mb"] == 100.0
     assert facts["predicted"] == {"latency_p50_ms": 6.0, "energy_j": None, "basis": "a roofline"}
-    assert facts["engine"] == {"digest": "f", "bytes": 1000, "build_s": 1.0}
+    assert facts["engine"] == {
+        "digest": "f", "bytes": 1000, "build_s": 1.0,
+        "layers": {
+            "int8": 0, "fp16": 0, "fp32": 0, "conversions": 0, "others": 0, "providers": {},
+            "told_by": "a test",
+        },
+    }  # fmt: skip
     fidelity = facts["fidelity"]
     assert (fidelity["agreement"], fidelity["task"]) == (0.97, {"top1": 0.97})
     assert (facts["batch"], facts["verdict"]) == (4, "chosen")

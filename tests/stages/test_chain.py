@@ -33,7 +33,7 @@ from agent.core.prediction import DeviceRates
 from agent.stages.chain import Chain
 from tests.fakes.jobs import FakeJobs
 from tests.fakes.runners import FakeClock
-from tests.support.candidates import evaluation, measurement
+from tests.support.candidates import evaluation, layers, measurement
 
 PLATFORM = Platform(
     runtime="onnxruntime", runtime_version="1", scheme="U8S8", fp16_reason="not here",
@@ -66,7 +66,7 @@ def engine(spec: Any) -> Engine:
     return Engine(
         digest=spec["digest"], quantized=spec["quantized"], runtime="onnxruntime",
         runtime_version="1", device="cpu", file="model.onnx", file_digest="f", size_bytes=1,
-        build_s=1.0, batch=spec["batch"],
+        build_s=1.0, batch=spec["batch"], layers=layers(),
     )  # fmt: skip
 
 

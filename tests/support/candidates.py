@@ -9,6 +9,7 @@ from agent.core.lineage import (
     Evaluation,
     Fidelity,
     Latency,
+    Layers,
     Measurement,
     Power,
     Recipe,
@@ -79,6 +80,12 @@ def evaluation(
     )
 
 
+def layers(**counts: int) -> Layers:
+    """Return what a runtime made of a graph: nothing, but for what is told."""
+    none = dict.fromkeys(("int8", "fp16", "fp32", "conversions", "others"), 0)
+    return Layers(**{**none, **counts}, providers={}, told_by="a test")
+
+
 def engine(size_bytes: int = 1000, *, name: str = "e", batch: int = 1) -> Engine:
     """Return an engine's record."""
     return Engine(
@@ -92,6 +99,7 @@ def engine(size_bytes: int = 1000, *, name: str = "e", batch: int = 1) -> Engine
         size_bytes=size_bytes,
         build_s=1.0,
         batch=batch,
+        layers=layers(),
     )
 
 
