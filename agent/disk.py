@@ -54,13 +54,37 @@ def disk_errors(where: Path) -> Iterator[None]:
     try:
         yield
     except OSError as e:
-        place = where
-        while not place.exists():
-            place = place.parent
-        free_mb = shutil.disk_usage(place).free / 1e6
-        full = e.errno in _FULL
-        raise StoreError(
-            f"{where}: {e.strerror or e} ({free_mb:.0f} MB free)",
-            code="disk_full" if full else "store",
-            hint="free some space, or lower storage.max_mb" if full else "",
-        ) from e
+        if e.errno in _FULL:
+            raise _full(where) from e
+        raise StoreError(f"{where}: {e.strerror or e} ({_free_mb(where):.1f} MB free)") from e
+
+
+@contextlib.contextmanager
+def full_disk(where: Path) -> Iterator[None]:
+    """Turn the OSError of a full disk, and no other, into a StoreError."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in _FULL:
+            raise
+        raise _full(where) from e
+
+
+def size_bytes(folder: Path) -> int:
+    """Return what the files below a folder take."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _full(where: Path) -> StoreError:
+    return StoreError(
+        f"{where}: the disk is full ({_free_mb(where):.1f} MB free)",
+        code="disk_full",
+        hint="free some space on this file system, or lower storage.max_mb",
+    )
+
+
+def _free_mb(where: Path) -> float:
+    place = where
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free / 1e6

@@ -33,6 +33,7 @@ from agent.core.lineage import (
     Statistics,
 )
 from agent.core.report import Report
+from agent.disk import full_disk
 from agent.ports import Progress
 from agent.wiring import heavy, places, quantizing
 
@@ -99,7 +100,10 @@ def main(path: str) -> int:
             os.nice(_NICE.get(spec["kind"], 0))
         if spec["kind"] in _ENDED_BY_THE_KERNEL:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        say(result=KINDS[spec["kind"]](Job(spec, progress)))
+        where = spec.get("work") or spec["config"]["storage"]["dir"]
+        with full_disk(Path(where)):
+            result = KINDS[spec["kind"]](Job(spec, progress))
+        say(result=result)
     except QuantdError as error:
         say(
             error={

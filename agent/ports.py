@@ -7,7 +7,7 @@ open is a context manager, and every failure is an error of `core.errors`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -231,6 +231,10 @@ class Store(Protocol):
         """Make the work directory the artifact of this digest: fsync and one rename."""
         ...
 
+    def prune(self, max_bytes: int, used: Collection[str]) -> int:
+        """Remove artifacts, longest unused first and none in use; return the bytes freed."""
+        ...
+
 
 class Releases(Protocol):
     """What applications load: release directories and the link `current` to one of them."""
@@ -253,6 +257,10 @@ class Releases(Protocol):
 
     def identity(self, release: str) -> str | None:
         """Return what identifies the release's content (`identity` in model.json), or None."""
+        ...
+
+    def lineage(self) -> frozenset[str]:
+        """Return the digests of all records that the releases were made from."""
         ...
 
     def create(self, release: str, files: Mapping[str, bytes | str]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +22,8 @@ from typing import IO, TypeVar
 import msgspec
 
 from agent.core.errors import JobError, QuantdError, error_kinds
+from agent.disk import disk_errors
+from agent.live.memory import JobMemory, default_reserve, memory_hint
 from agent.ports import Progress
 
 RecordT = TypeVar("RecordT")
@@ -46,7 +47,16 @@ class _Line(msgspec.Struct):
 
 
 class SubprocessJobs:
-    """The Jobs port: one child process per job."""
+    """The Jobs port: one child process per job.
+
+    Args:
+        reserve_bytes: Memory (swap included) that stays free for the application; a job that
+            leaves less is ended before the kernel ends something. None: 2 % of all, at least
+            64 MB.
+    """
+
+    def __init__(self, reserve_bytes: int | None = None) -> None:
+        self._reserve_bytes = default_reserve() if reserve_bytes is None else reserve_bytes
 
     def run(
         self,
@@ -61,7 +71,8 @@ class SubprocessJobs:
         """Run the job and return its result record; see `ports.Jobs`."""
         with tempfile.TemporaryDirectory(prefix="quantd-job-") as folder:
             path = Path(folder, "spec.json")
-            path.write_bytes(msgspec.json.encode({"kind": kind, **spec}))
+            with disk_errors(path.parent):
+                path.write_bytes(msgspec.json.encode({"kind": kind, **spec}))
             child = subprocess.Popen(
                 [sys.executable, "-m", "agent", "job", str(path)],
                 stdin=subprocess.DEVNULL,
@@ -69,7 +80,7 @@ class SubprocessJobs:
                 start_new_session=True,
             )
             try:
-                raw = _follow(child, kind, progress, cancelled, timeout_s)
+                raw = _follow(child, kind, progress, cancelled, timeout_s, self._reserve_bytes)
             finally:
                 _end(child)
         return msgspec.json.decode(raw, type=result)
@@ -81,6 +92,7 @@ def _follow(
     progress: Progress,
     cancelled: threading.Event,
     timeout_s: float,
+    reserve_bytes: int,
 ) -> msgspec.Raw:
     """Pass progress on until the child delivers its result, fails, or has to be ended."""
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -89,6 +101,7 @@ def _follow(
         target=_read, args=(child.stdout, lines), name=f"job-{kind}", daemon=True
     )
     reader.start()
+    memory = JobMemory(child.pid, kind, reserve_bytes)
     deadline = time.monotonic() + timeout_s
     outcome: _Line | None = None
     while True:
@@ -100,6 +113,7 @@ def _follow(
                 code="timed_out",
                 hint=_SLOW_HINT.get(kind, ""),
             )
+        memory.watch()
         try:
             line = lines.get(timeout=0.1)
         except queue.Empty:
@@ -119,7 +133,9 @@ def _follow(
         raise error_kinds().get(error.kind, QuantdError)(
             error.message, code=error.code, hint=error.hint
         )
-    raise JobError(f"{kind}: {_death(status)}", code="died", hint=_death_hint(status))
+    raise JobError(
+        f"{kind}: {_death(status, memory.peak_mb)}", code="died", hint=_death_hint(kind, status)
+    )
 
 
 def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
@@ -142,15 +158,13 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.stdout.close()
 
 
-def _death(status: int) -> str:
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e3
+def _death(status: int, peak_mb: float) -> str:
     if status < 0:
-        name = signal.Signals(-status).name
-        return f"killed by {name} (largest child so far {peak_mb:.0f} MB resident)"
+        return f"killed by {signal.Signals(-status).name} at {peak_mb:.0f} MB resident"
     return f"ended with status {status} and no result"
 
 
-def _death_hint(status: int) -> str:
+def _death_hint(kind: str, status: int) -> str:
     if status == -signal.SIGKILL:
-        return "most likely out of memory: free memory, or lower runtime.workspace_mb"
+        return f"most likely out of memory: {memory_hint(kind)}"
     return "its messages on stderr say more"

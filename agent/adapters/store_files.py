@@ -1,12 +1,14 @@
 """Artifacts as directories named by digest: complete or absent, never half-written.
 
-`artifacts/<digest>/record.json` holds the record and the size of every file beside it, so a
-truncated file is noticed when the record is read.
+`artifacts/<digest>/record.json` holds the record, the size of every file and the sha256 of those
+right beside it (graphs, engines, statistics; pictures carry checksums of their own), so what was
+truncated or has decayed is noticed when the record is read, and made again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import os
 import shutil
@@ -19,17 +21,19 @@ import msgspec
 
 from agent.core.errors import StoreError
 from agent.core.lineage import Digest
-from agent.disk import disk_errors, fsync
+from agent.disk import disk_errors, fsync, size_bytes
 
 RecordT = TypeVar("RecordT")
 _LOG = logging.getLogger(__name__)
 _RECORD = "record.json"
 _WORK = ".work-"
+_BLOCK_BYTES = 1 << 20
 
 
 class _Kept(msgspec.Struct):
     record: msgspec.Raw
     files: dict[str, int]
+    sha256: dict[str, str] = {}
 
 
 class FileStore:
@@ -58,6 +62,9 @@ class FileStore:
             for name, size in kept.files.items():
                 if (folder / name).stat().st_size != size:
                     raise StoreError(f"{name} is not {size} bytes long")
+            for name, sha256 in kept.sha256.items():
+                if _sha256(folder / name) != sha256:
+                    raise StoreError(f"{name} has changed since it was stored")
             record = msgspec.json.decode(kept.record, type=kind)
         except FileNotFoundError:
             if folder.exists():
@@ -92,7 +99,8 @@ class FileStore:
         with disk_errors(self.root):
             files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
             sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
-            body = msgspec.json.encode({"record": record, "files": sizes})
+            digests = {p.name: _sha256(p) for p in files if p.parent == folder}
+            body = msgspec.json.encode({"record": record, "files": sizes, "sha256": digests})
             (folder / _RECORD).write_bytes(body)
             for path in (*files, folder / _RECORD, folder):
                 fsync(path)
@@ -125,7 +133,7 @@ class FileStore:
             Bytes freed.
         """
         folders = [p for p in self._artifacts.iterdir() if not p.name.startswith(".")]
-        sizes = {p: sum(f.stat().st_size for f in p.rglob("*") if f.is_file()) for p in folders}
+        sizes = {p: size_bytes(p) for p in folders}
         excess = sum(sizes.values()) - max_bytes
         freed = 0
         for path in sorted(folders, key=lambda p: p.stat().st_mtime):
@@ -142,3 +150,11 @@ class FileStore:
         shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.rename(aside)
+
+
+def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            found.update(block)
+    return found.hexdigest()

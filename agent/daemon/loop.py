@@ -21,7 +21,17 @@ from agent.core.errors import StoreError
 from agent.core.events import Asked, Due, Ended, Event, Offline, Online, Resume, Stop, Tick, Work
 from agent.core.journal import Run
 from agent.core.link import Acked, CommandArrived, Connected, Disconnected, LinkEvent, Refused
-from agent.core.supervision import Answer, Begin, Cancel, Close, Effect, Exit, State, step
+from agent.core.supervision import (
+    Answer,
+    Begin,
+    Cancel,
+    Close,
+    Effect,
+    Exit,
+    PublishTelemetry,
+    State,
+    step,
+)
 from agent.daemon.inspector import Inspector
 from agent.daemon.worker import Worker
 from agent.ports import Clock, Journal, Notifier
@@ -30,6 +40,8 @@ _LOG = logging.getLogger(__name__)
 _WAKE_S = 1.0
 _ATTEMPTS = 3  # a run that took the daemon down this often is not tried again
 _JOIN_S = 20.0
+_PASSING = frozenset({"disk_full", "busy"})
+_OWED_LIMIT = 1000
 
 Mailbox = queue.SimpleQueue["Event | LinkEvent"]
 
@@ -75,6 +87,7 @@ class Daemon:
     recover: Callable[[], str]
     new_id: Callable[[], str]
     state: State = field(default_factory=State)
+    _owed: tuple[Effect, ...] = ()
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status."""
@@ -111,6 +124,8 @@ class Daemon:
                 event = self.mailbox.get_nowait()
         except queue.Empty:
             pass
+        if self._owed:
+            self._settle()
         leaving |= self._step(Tick(self.clock.monotonic_ns()))
         if self.due():
             leaving |= self._step(Due(self.new_id()))
@@ -144,24 +159,32 @@ class Daemon:
         self.state, effects = step(self.state, event)
         if not effects:
             return False
-        begun: list[Work] = []
-        try:
-            with self.journal.atomic():
-                for effect in effects:
-                    self._record(effect, begun)
-                    self.outward.say(effect, self.state)
-        except StoreError as error:
-            _LOG.error("journal_failed code=%s %s", error.code, error.message)
-        for work in begun:
-            self.worker.begin(work)
+        self._owed = (*self._owed, *effects)
+        self._settle()
+        for effect in effects:
+            if isinstance(effect, Begin):
+                self.worker.begin(effect.work)
         if any(isinstance(effect, Cancel) for effect in effects):
             self.worker.cancel()
         return any(isinstance(effect, Exit) for effect in effects)
 
-    def _record(self, effect: Effect, begun: list[Work]) -> None:
-        """Write into the journal what must survive a crash; note what the worker is to begin."""
+    def _settle(self) -> None:
+        """Write and say what is owed, all of it or nothing; a full disk only puts it off."""
+        try:
+            with self.journal.atomic():
+                for effect in self._owed:
+                    self._record(effect)
+                    self.outward.say(effect, self.state)
+        except StoreError as error:
+            _LOG.error("journal_failed code=%s %s", error.code, error.message)
+            kept = [one for one in self._owed if not isinstance(one, PublishTelemetry)]
+            self._owed = tuple(kept[-_OWED_LIMIT:]) if error.code in _PASSING else ()
+        else:
+            self._owed = ()
+
+    def _record(self, effect: Effect) -> None:
+        """Write into the journal what must survive a crash."""
         if isinstance(effect, Begin):
-            begun.append(effect.work)
             spec = json.dumps({"kind": effect.work.kind, "args": dict(effect.work.args)})
             work = effect.work
             self.journal.begin_run(work.run_id, work.trigger, work.command_id, spec)

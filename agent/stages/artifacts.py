@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from agent import config as configuration
 from agent.config import Config
+from agent.core.errors import StoreError
 from agent.core.lineage import Candidate, Digest
+from agent.disk import size_bytes
 from agent.ports import Clock, Jobs, Store
 
+_LOG = logging.getLogger(__name__)
 RecordT = TypeVar("RecordT")
 Observe = Callable[[str, int, int, str], None]
 """Called as observe(stage, done, total, note); total 0 means unknown."""
@@ -31,6 +36,7 @@ class Artifacts:
         observe: Told of progress, from the calling thread.
         cancelled: Set from outside to end a job within seconds.
         timings_s: Seconds spent by stage so far; it is filled.
+        protected: Digests that stay even where the disk is full.
     """
 
     config: Config
@@ -40,6 +46,8 @@ class Artifacts:
     observe: Observe
     cancelled: threading.Event
     timings_s: dict[str, float]
+    protected: frozenset[str] = frozenset()
+    _used: set[str] = field(default_factory=set)
     _counting: tuple[int, int, str] = (0, 0, "")
 
     def get(
@@ -64,11 +72,40 @@ class Artifacts:
         """
         found = self.store.get(digest, result)
         if found is not None:
+            self._used.add(digest)
             return found
-        with self.timed(kind), self.store.stage(digest) as work:
-            record = self.job(kind, {**spec, "digest": digest, "work": work}, result, timeout_s)
-            self.store.keep(digest, work, record)
+        try:
+            record = self._make(kind, digest, spec, result, timeout_s)
+        except StoreError as error:
+            if error.code != "disk_full" or not self._make_room(kind):
+                raise
+            record = self._make(kind, digest, spec, result, timeout_s)
+        self._used.add(digest)
         return record
+
+    def _make(
+        self,
+        kind: str,
+        digest: Digest,
+        spec: Mapping[str, object],
+        result: type[RecordT],
+        timeout_s: float,
+    ) -> RecordT:
+        with self.timed(kind), self.store.stage(digest) as work:
+            try:
+                record = self.job(kind, {**spec, "digest": digest, "work": work}, result, timeout_s)
+                self.store.keep(digest, work, record)
+            except StoreError as error:
+                if error.code == "disk_full":
+                    raise _told(kind, Path(work), error) from error
+                raise
+        return record
+
+    def _make_room(self, kind: str) -> bool:
+        """Remove everything stored that neither this run nor a release needs."""
+        freed = self.store.prune(0, used=self._used | self.protected)
+        _LOG.warning("disk_full stage=%s freed_mb=%.1f", kind, freed / 1e6)
+        return freed > 0
 
     def job(
         self,
@@ -113,3 +150,14 @@ class Artifacts:
         finally:
             spent_s = (self.clock.monotonic_ns() - begin) / 1e9
             self.timings_s[kind] = round(self.timings_s.get(kind, 0.0) + spent_s, 3)
+
+
+def _told(kind: str, work: Path, error: StoreError) -> StoreError:
+    """Return the error of a full disk with what is known of the need."""
+    return StoreError(
+        f"{kind}: {error.message}; it needs more than the {size_bytes(work) / 1e6:.1f} MB that it "
+        "had written",
+        code=error.code,
+        hint="free some space on this file system; what earlier runs stored and no release needs "
+        "is removed when that happens, and kept below storage.max_mb otherwise",
+    )

@@ -51,6 +51,9 @@ an engine may not load under another driver, GPUs of one name differ between boa
 kernels were timed in one power mode."""
 
 
+_ENDS_THE_RUN = frozenset({"canceled", "disk_full"})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
     """Everything known after the measurements; choice, activation and report follow.
@@ -79,6 +82,7 @@ class Chain:
         observe: Told of progress, from the calling thread.
         cancelled: Set from outside to end the run within seconds.
         calibration: Frames of an earlier run to work with; None captures anew.
+        protected: Digests of what the releases were made from: they are never removed.
         timings_s: Seconds spent by stage so far.
     """
 
@@ -91,6 +95,7 @@ class Chain:
     observe: Observe
     cancelled: threading.Event
     calibration: Digest | None = None
+    protected: frozenset[str] = frozenset()
     timings_s: dict[str, float] = field(default_factory=dict)
     _conditioning: tuple[str, ...] = ()
 
@@ -104,6 +109,7 @@ class Chain:
             observe=self.observe,
             cancelled=self.cancelled,
             timings_s=self.timings_s,
+            protected=self.protected | ({self.calibration} if self.calibration else set()),
         )
 
     def run(self) -> Outcome:
@@ -393,7 +399,7 @@ def _seed(digest: Digest) -> int:
 
 
 def _failed(candidate: Candidate, error: QuantdError) -> Candidate:
-    if error.code == "canceled":
+    if error.code in _ENDS_THE_RUN:
         raise error
     told = f"{error.message}; {error.hint}" if error.hint else error.message
     return replace(candidate, failure=told)

@@ -85,6 +85,7 @@ def optimize(
         observe=observe,
         cancelled=cancelled,
         calibration=request.calibration,
+        protected=ports.releases.lineage(),
     )
     outcome = chain.run()
     observe("choose", 0, 1, "")

@@ -153,6 +153,7 @@ def optimize(
     directory = _run_folder(config, run_id)
     store = places.store(config)
     store.sweep()
+    _prune(config)  # what runs that failed have left
     request = Request(
         run_id=run_id,
         trigger=trigger,
@@ -314,10 +315,14 @@ def _tidy(config: Config, calibration: Digest) -> None:
     What the releases were made from stays: after an upgrade of the runtime their engines are
     built again from it.
     """
-    store = places.store(config)
     if config.calibration.keep == "stats":
-        store.remove(calibration)
-    store.prune(config.storage.max_mb * 1_000_000, used=places.releases(config).lineage())
+        places.store(config).remove(calibration)
+    _prune(config)
     runs = sorted(Path(config.storage.dir, "runs").iterdir())
     for old in runs[:-50]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _prune(config: Config) -> None:
+    used = places.releases(config).lineage()
+    places.store(config).prune(config.storage.max_mb * 1_000_000, used=used)

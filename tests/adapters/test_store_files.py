@@ -53,12 +53,20 @@ def test_work_that_fails_leaves_nothing(tmp_path: Path) -> None:
     "damage",
     [
         lambda folder: (folder / "file.bin").write_bytes(b"eng"),
+        lambda folder: (folder / "file.bin").write_bytes(b"engime"),
         lambda folder: (folder / "file.bin").unlink(),
         lambda folder: (folder / "record.json").write_bytes(b'{"record": {"na'),
         lambda folder: (folder / "record.json").unlink(),
         lambda folder: (folder / "record.json").write_bytes(b'{"record": {"x": 1}, "files": {}}'),
     ],
-    ids=["truncated file", "missing file", "torn record", "no record", "other shape"],
+    ids=[
+        "truncated file",
+        "decayed file",
+        "missing file",
+        "torn record",
+        "no record",
+        "other shape",
+    ],
 )
 def test_a_damaged_artifact_is_set_aside_and_made_again(tmp_path: Path, damage: object) -> None:
     store = FileStore(str(tmp_path))

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import signal
 import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from agent import config as configuration
 from agent.adapters.jobs_subprocess import SubprocessJobs
-from agent.core.errors import BuildError, JobError, QuantdError
+from agent.core.errors import BuildError, JobError, QuantdError, RunnerError
 from agent.core.lineage import Engine
 from agent.wiring import runs
 from tests.support.engine_builds import CAPABILITY, build_job, require_tensorrt, slow_to_build
@@ -111,13 +113,49 @@ def test_a_build_without_memory_is_a_failure_in_words(tmp_path, graph, mebibytes
 
 
 def test_a_damaged_graph_is_a_failure_in_words(tmp_path, graph):
+    body = bytearray(Path(graph).read_bytes())
+    body[len(body) // 2 :] = b"\xff" * (len(body) - len(body) // 2)
+    damaged = tmp_path / "damaged.onnx"
+    damaged.write_bytes(body)
+    with pytest.raises(BuildError, match="can't parse the graph"):
+        built(build_job(tmp_path, str(damaged)))
+
+
+def test_a_graph_that_decayed_in_the_store_is_not_built(tmp_path, graph):
     spec = build_job(tmp_path, graph)
     stored = tmp_path / "state" / "artifacts" / spec["quantized"] / "model.onnx"
     body = bytearray(stored.read_bytes())
-    body[len(body) // 2 :] = b"\xff" * (len(body) - len(body) // 2)  # same size: seen as whole
+    body[len(body) // 2] ^= 1  # same size, another weight: TensorRT would take it
     stored.write_bytes(body)
-    with pytest.raises(BuildError, match="can't parse the graph"):
+    with pytest.raises(RunnerError, match="is gone from the store"):
         built(spec)
+    assert not stored.exists()  # set aside, to be made again by the next run
+
+
+def test_a_job_that_leaves_too_little_memory_is_ended_before_the_kernel_does_it(tmp_path, graph):
+    """Real memory, with a reserve that the machine can't keep free."""
+    begin = time.monotonic()
+    with pytest.raises(JobError, match=r"build: ended at \d+ MB") as caught:
+        SubprocessJobs(reserve_bytes=1 << 60).run(
+            "build",
+            build_job(tmp_path, graph),
+            Engine,
+            progress=lambda *_: None,
+            cancelled=threading.Event(),
+            timeout_s=60,
+        )
+    assert caught.value.code == "no_memory"
+    assert re.search(r"\d+ MB of memory were left", caught.value.message)
+    assert "runtime.workspace_mb" in caught.value.hint
+    assert time.monotonic() - begin < 10
+    assert psutil.Process().children() == []
+
+
+def test_a_killed_build_tells_its_own_peak(tmp_path, graph):
+    with pytest.raises(JobError, match=r"killed by SIGKILL at (\d+) MB") as caught:
+        built(build_job(tmp_path, graph), lambda child: (time.sleep(0.6), child.kill()))
+    seen_mb = int(re.search(r"at (\d+) MB", caught.value.message)[1])
+    assert 50 < seen_mb < 8000
 
 
 def test_a_run_goes_on_with_the_other_candidates(tmp_path):

@@ -1,0 +1,77 @@
+"""The memory of a child process while it works, and what it leaves to everybody else.
+
+On a Jetson the GPU's allocations come out of the same memory and are in no process's resident
+size, so the limit is on what is left free; the peak that is told is the child's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import psutil
+
+from agent.core.errors import JobError
+
+_SHARE = 0.02
+_LEAST_BYTES = 64_000_000
+_EVERY_S = 0.25
+_CURES = {
+    "build": "free memory, lower runtime.workspace_mb or runtime.builder_level, or add swap",
+    "quantize": "free memory, add swap, or make the model's input smaller",
+}
+_CURE = "free memory, or add swap"
+
+
+def default_reserve() -> int:
+    """Return how much memory jobs leave free, bytes."""
+    return max(_LEAST_BYTES, int(_SHARE * psutil.virtual_memory().total))
+
+
+def memory_hint(kind: str) -> str:
+    """Return what to do where a kind of job needs too much."""
+    return _CURES.get(kind, _CURE)
+
+
+class JobMemory:
+    """Watches one child.
+
+    Args:
+        pid: The child.
+        kind: Of its job, for the error.
+        reserve_bytes: Memory and swap that must stay free.
+
+    Attributes:
+        peak_mb: The most that was resident so far, as the kernel counts it.
+    """
+
+    def __init__(self, pid: int, kind: str, reserve_bytes: int) -> None:
+        self._status = Path("/proc", str(pid), "status")
+        self._kind = kind
+        self._reserve_bytes = reserve_bytes
+        self._due_s = 0.0
+        self.peak_mb = 0.0
+
+    def watch(self) -> None:
+        """Look, at most four times a second.
+
+        Raises:
+            JobError: "no_memory" if less than the reserve is left.
+        """
+        now_s = time.monotonic()
+        if now_s < self._due_s:
+            return
+        self._due_s = now_s + _EVERY_S
+        with contextlib.suppress(OSError, ValueError):
+            for line in self._status.read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    self.peak_mb = int(line.split()[1]) / 1e3
+        left = psutil.virtual_memory().available + psutil.swap_memory().free
+        if left < self._reserve_bytes:
+            raise JobError(
+                f"{self._kind}: ended at {self.peak_mb:.0f} MB resident, since {left / 1e6:.0f} MB "
+                f"of memory were left ({self._reserve_bytes / 1e6:.0f} MB stay free for others)",
+                code="no_memory",
+                hint=memory_hint(self._kind),
+            )

@@ -1,0 +1,114 @@
+"""The loop and its journal: what could not be written is written later, in order, once."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+from collections.abc import Iterator
+
+import pytest
+
+from agent.adapters.journal_sqlite import SqliteJournal
+from agent.core.command import Stage
+from agent.core.errors import StoreError
+from agent.core.events import Due, Ended
+from agent.core.supervision import Effect, PublishTelemetry
+from agent.daemon.inspector import Inspector
+from agent.daemon.loop import Daemon
+from tests.fakes.runners import FakeClock
+
+
+class Full(SqliteJournal):
+    code = ""
+
+    @contextlib.contextmanager
+    def atomic(self) -> Iterator[None]:
+        if self.code:
+            raise StoreError("state.db: no room", code=self.code)
+        with super().atomic():
+            yield
+
+
+class Outward:
+    def __init__(self) -> None:
+        self.said: list[Effect] = []
+
+    def say(self, effect: Effect, state: object) -> None:
+        self.said.append(effect)
+
+    def pump(self) -> None: ...
+
+
+class Still:
+    """The worker and the service manager of a test that needs neither."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def begin(self, work: object) -> None:
+        self.begun.append(work.run_id)
+
+    def alive(self, status: str) -> None: ...
+
+
+@pytest.fixture
+def daemon(tmp_path) -> Daemon:
+    mailbox = queue.SimpleQueue()
+    still = Still()
+    return Daemon(
+        mailbox=mailbox,
+        journal=Full(str(tmp_path / "state.db")),
+        outward=Outward(),
+        worker=still,
+        inspector=Inspector(lambda _: None, mailbox.put),
+        notifier=still,
+        clock=FakeClock(),
+        due=lambda: False,
+        recover=lambda: "",
+        new_id=lambda: "r",
+    )
+
+
+def turn(daemon: Daemon, event: object) -> None:
+    daemon.mailbox.put(event)
+    daemon._turn()
+
+
+def test_what_a_full_disk_kept_back_is_said_when_there_is_room(daemon):
+    daemon.journal.code = "disk_full"
+    turn(daemon, Due("r1"))
+    turn(daemon, Ended("r1", Stage.FAILED, "disk_full", "no room"))
+    assert daemon.worker.begun == ["r1"]
+    assert daemon.outward.said == []
+    daemon.journal.code = ""
+    turn(daemon, Due("r2"))
+    said = [e for e in daemon.outward.said if not isinstance(e, PublishTelemetry)]
+    kinds = [getattr(e, "kind", type(e).__name__) for e in said]
+    assert kinds.index("optimize_started") < kinds.index("optimize_ended")
+    assert kinds.count("optimize_ended") == 1
+    assert [run.run_id for run in daemon.journal.unfinished_runs()] == ["r2"]
+    count = len(daemon.outward.said)
+    turn(daemon, Ended("unknown", Stage.SUCCEEDED))
+    assert len(daemon.outward.said) == count
+
+
+def test_what_a_damaged_journal_refuses_is_not_kept_for_ever(daemon):
+    daemon.journal.code = "damaged"
+    turn(daemon, Due("r1"))
+    daemon.journal.code = ""
+    turn(daemon, Ended("unknown", Stage.SUCCEEDED))
+    assert not [e for e in daemon.outward.said if getattr(e, "kind", "") == "optimize_started"]
+    assert daemon.worker.begun == ["r1"]
+
+
+def test_a_look_that_fails_is_told_in_the_log_only(caplog):
+    posted = []
+
+    def fails(_):
+        raise StoreError("no room", code="disk_full")
+
+    inspector = Inspector(fails, posted.append)
+    inspector.begin()
+    inspector.stop(5)
+    assert posted == []
+    assert "inspection_failed code=disk_full" in caplog.text

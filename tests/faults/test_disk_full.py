@@ -1,0 +1,164 @@
+"""A file system that is really full: an error that helps, nothing half-written, and life goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent import config as configuration
+from agent.adapters.store_files import FileStore
+from agent.core.errors import StoreError
+from agent.core.lineage import digest_of
+from agent.wiring import runs
+from tests.support.broker import Mosquitto
+from tests.support.fleet import Console, DaemonProcess
+from tests.support.parts import missing_part
+from tests.support.scene import write_config
+
+pytestmark = pytest.mark.slow
+_SIZE_MB = 24
+
+
+class Disk:
+    """A small file system of its own."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._filler = place / "filler"
+
+    def fill(self) -> None:
+        with self._filler.open("ab", buffering=0) as out:
+            try:
+                while True:
+                    out.write(bytes(1 << 16))
+            except OSError:
+                pass
+        assert self.free_bytes() < 4096
+
+    def clear(self) -> None:
+        self._filler.unlink()
+
+    def free_bytes(self) -> int:
+        found = os.statvfs(self.place)
+        return found.f_bavail * found.f_bsize
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    place = tmp_path / "state"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={_SIZE_MB}m", "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        missing_part("a small file system", "mounting a tmpfs needs root")
+    yield Disk(place)
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def small(tmp_path: Path, **tables: dict[str, object]) -> Path:
+    return write_config(
+        tmp_path, search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"]}, **tables
+    )
+
+
+def whole(state: Path) -> None:
+    """Nothing half-written is seen: every artifact can be read, and there is no other folder."""
+    for folder in (state / "artifacts").iterdir():
+        kept = json.loads((folder / "record.json").read_bytes())
+        for name, size in kept["files"].items():
+            assert (folder / name).stat().st_size == size
+
+
+@pytest.mark.parametrize("stage", ["capture", "statistics", "quantize", "build"])
+def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
+    tmp_path: Path, disk: Disk, stage: str
+) -> None:
+    config = configuration.load(small(tmp_path))
+    stages = []
+
+    def observe(seen: str, *_: object) -> None:
+        if seen == stage and stage not in stages:
+            disk.fill()
+        stages.append(seen)
+
+    def run(watch: object) -> runs.Finished:
+        return runs.optimize(
+            config, trigger="test", observe=watch, cancelled=threading.Event(), run_id="r1"
+        )
+
+    with pytest.raises(StoreError, match=r"the disk is full \(\d+\.\d MB free\)") as caught:
+        run(observe)
+    assert caught.value.code == "disk_full"
+    assert caught.value.message.startswith(f"{stage}: ")
+    assert "needs more than" in caught.value.message
+    assert "free some space" in caught.value.hint
+    whole(disk.place)
+    assert not (disk.place / "current").is_symlink()
+    disk.clear()
+    finished = run(lambda *_: None)
+    assert finished.report["activation"]["state"] == "active"
+    if stage == "build":
+        assert "capture" not in finished.report["timings_s"]
+
+
+def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
+    config = configuration.load(small(tmp_path))
+    first = runs.optimize(
+        config, trigger="test", observe=lambda *_: None, cancelled=threading.Event()
+    )
+    store = FileStore(str(disk.place))
+    old = digest_of("an earlier engine")
+    with store.stage(old) as work:
+        Path(work, "engine.plan").write_bytes(bytes(4_000_000))
+        store.keep(old, work, {"a": 1})
+    filled = []
+
+    def observe(stage: str, *_: object) -> None:
+        if stage == "capture" and not filled:
+            filled.append(disk.fill())
+
+    again = runs.optimize(config, trigger="test", observe=observe, cancelled=threading.Event())
+    assert filled
+    assert again.report["activation"]["state"] in {"active", "unchanged"}
+    assert store.get(old, dict) is None
+    lineage = json.loads((disk.place / "releases" / first.report["run_id"] / "model.json")
+                         .read_bytes())["lineage"]  # fmt: skip
+    for name, digest in lineage.items():
+        if digest and name != "model_sha256":
+            assert Path(store.directory(digest)).is_dir(), name
+
+
+def test_the_daemon_outlives_a_full_disk(tmp_path: Path, disk: Disk) -> None:
+    with Mosquitto(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
+        config = small(
+            tmp_path,
+            mqtt={"host": broker.host, "port": broker.port},
+            commands={"require_signature": False},
+            calibration={"window_s": 3.0},
+        )
+        with DaemonProcess(config):
+            console.wait("state", lambda m: m["status"] == "online")
+            console.command("c1", {"type": "reoptimize"})
+            console.wait("res/c1", lambda m: (m["progress"] or {}).get("step") == "capture")
+            disk.fill()
+            deadline = threading.Event()
+            while not (said := [m for k, m, _ in console.heard if k == "event"
+                                and m["kind"] == "optimize_ended"]):  # fmt: skip
+                if b"work_failed" in (tmp_path / "daemon.log").read_bytes():
+                    break
+                deadline.wait(0.1)
+            disk.clear()
+            console.command("p1", {"type": "ping"})
+            assert console.result("p1")["stage"] == "SUCCEEDED"
+            console.command("c2", {"type": "reoptimize"})
+            assert console.result("c2")["stage"] == "SUCCEEDED"
+        assert b"code=disk_full" in (tmp_path / "daemon.log").read_bytes(), said
