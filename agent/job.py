@@ -214,7 +214,7 @@ def _build(job: Job) -> Engine:
         job.config,
         job.parent("quantized", QuantizedModel),
         job.record("platform", Platform),
-        batch=job.spec["batch"],
+        shape=(job.spec["batch"], job.spec["dla_core"]),
         digest=job.digest,
         work=job.work,
         progress=job.progress,

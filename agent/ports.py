@@ -163,6 +163,8 @@ class EngineBuilder(Protocol):
     runtime: str
     version: str
     device: str
+    dla_core: int
+    """The accelerator that it builds for, -1 for none."""
     runnable: bool
     """False where this machine builds for another device and can't execute."""
 
@@ -193,6 +195,10 @@ class EngineRunner(Protocol):
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return copies of the outputs of the last run."""
+        ...
+
+    def device_ms(self) -> float | None:
+        """Return what the device took for the last run by its own clock, None if it has none."""
         ...
 
 

@@ -36,6 +36,7 @@ class OnnxruntimeBuilder:
 
     runtime = "onnxruntime"
     runnable = True
+    dla_core = -1
 
     def __init__(self, threads: int, device: str, providers: Sequence[str] = ()) -> None:
         self._threads = threads

@@ -38,6 +38,7 @@ class BuilderSettings:
         workspace_mb: Limit of the builder's scratch memory; 0 leaves it to TensorRT.
         level: Optimization level, 0 (fastest build) to 5 (fastest engine); -1 leaves it to
             TensorRT.
+        dla_core: Build what it can take for this accelerator, the rest for the GPU; -1 for none.
         compute_capability: Build for this one, such as "8.6", instead of the GPU here.
             Only TensorRT-RTX can; the engine is then not runnable on this machine.
         timings: The folder of timing caches; empty for none.
@@ -47,6 +48,7 @@ class BuilderSettings:
 
     workspace_mb: int = 0
     level: int = -1
+    dla_core: int = -1
     compute_capability: str = ""
     timings: str = ""
     device: str = "GPU"
@@ -68,6 +70,7 @@ class TensorrtBuilder:
         self.version = version(self._trt)
         self.runnable = not settings.compute_capability
         self.device = settings.device
+        self.dla_core = settings.dla_core
 
     def build(
         self, quantized: str, batch: int, directory: str, progress: Progress
@@ -133,6 +136,10 @@ class TensorrtBuilder:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
         if settings.level >= 0:
             config.builder_optimization_level = settings.level
+        if settings.dla_core >= 0:
+            config.default_device_type = trt.DeviceType.DLA
+            config.DLA_core = settings.dla_core
+            config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
         if settings.compute_capability:
             wanted = capability(trt, settings.compute_capability)
             config.num_compute_capabilities = 1

@@ -82,6 +82,10 @@ class OnnxruntimeRunner:
         """Return copies of the outputs of the last run."""
         return {name: buffer.copy() for name, buffer in self._outputs.items()}
 
+    def device_ms(self) -> float | None:
+        """Return None: ONNX Runtime tells no time of its own."""
+        return None
+
     def _check(self, name: str, value: NDArray[Any], expected: Any) -> None:
         buffer = self._inputs.get(name)
         fixed = [d for d in expected.shape if isinstance(d, int)]

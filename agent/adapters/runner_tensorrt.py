@@ -20,15 +20,19 @@ class TensorrtRunner:
 
     Args:
         path: The engine file.
+        dla_core: The accelerator that it was built for; -1 for the GPU alone.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, dla_core: int = -1) -> None:
         self._path = path
+        self._dla_core = dla_core
         self._cuda: Any = None
         self._context: Any = None
         self._engine: Any = None
         self._execution: Any = None
         self._stream: Any = None
+        self._begin: Any = None
+        self._end: Any = None
         self._host: dict[str, NDArray[Any]] = {}
         self._device: dict[str, Any] = {}
         self._names: dict[bool, list[str]] = {True: [], False: []}
@@ -51,7 +55,10 @@ class TensorrtRunner:
         except OSError as e:
             self.__exit__()
             raise RunnerError(f"{self._path}: {e.strerror}") from e
-        self._engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(plan)
+        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        if self._dla_core >= 0:
+            runtime.DLA_core = self._dla_core
+        self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             self.__exit__()
             raise RunnerError(
@@ -60,6 +67,7 @@ class TensorrtRunner:
             )
         self._execution = self._engine.create_execution_context()
         self._stream = self._cuda.Stream()
+        self._begin, self._end = self._cuda.Event(), self._cuda.Event()
         self._allocate(trt)
         return self
 
@@ -67,6 +75,7 @@ class TensorrtRunner:
         self._device.clear()
         self._host.clear()
         self._execution = self._engine = self._stream = None
+        self._begin = self._end = None
         if self._context is not None:
             self._context.pop()
             self._context = None
@@ -96,11 +105,17 @@ class TensorrtRunner:
         """Execute once, copies included; returns when the outputs are complete."""
         for name in self._names[True]:
             self._cuda.memcpy_htod_async(self._device[name], self._host[name], self._stream)
+        self._begin.record(self._stream)
         if not self._execution.execute_async_v3(self._stream.handle):
             raise RunnerError(f"{self._path}: TensorRT refused to execute")
+        self._end.record(self._stream)
         for name in self._names[False]:
             self._cuda.memcpy_dtoh_async(self._host[name], self._device[name], self._stream)
         self._stream.synchronize()
+
+    def device_ms(self) -> float | None:
+        """Return what the GPU took for the last run, copies left out, by CUDA events."""
+        return float(self._begin.time_till(self._end))
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return copies of the outputs of the last run."""

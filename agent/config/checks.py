@@ -135,7 +135,6 @@ def without_effect(config: Config) -> tuple[str, ...]:
                 "runtime.compute_capability",
                 bool(config.runtime.compute_capability) and config.runtime.kind != "tensorrt",
             ),
-            ("runtime.dla_core", config.runtime.dla_core >= 0),
         )
         if idle
     )

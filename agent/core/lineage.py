@@ -242,6 +242,7 @@ class Engine:
         file_digest: sha256 of the file's bytes.
         device: What it was built for: CPU or GPU name, or a compute capability.
         runnable: False for an engine cross-built on a machine that can't execute it.
+        dla_core: The deep-learning accelerator it was built for; -1 for the GPU alone.
     """
 
     digest: Digest
@@ -256,6 +257,7 @@ class Engine:
     batch: int
     layers: Layers
     runnable: bool = True
+    dla_core: int = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +339,8 @@ class Measurement:
     Attributes:
         power: None where it can't be measured; `power_reason` then says why.
         energy_j: Joules per frame (a batch has several), gross; None as for power.
+        device_p50_ms: Median time of an inference by the device's own clock, copies left out;
+            None where the runtime has no such clock.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 
@@ -353,6 +357,7 @@ class Measurement:
     rounds: int
     sketch_ms: tuple[float, ...]
     temp_c: float | None
+    device_p50_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,6 +382,7 @@ class Candidate:
     """One way to run the model: recipe x runtime x power mode x batch, and what is known of it.
 
     Attributes:
+        dla_core: The deep-learning accelerator to build for; -1 for the GPU alone.
         failure: Why a stage could not make or run it; empty if all went well.
     """
 
@@ -385,6 +391,7 @@ class Candidate:
     runtime: str
     batch: int = 1
     power_mode: str | None = None
+    dla_core: int = -1
     predicted: Prediction | None = None
     quantized: QuantizedModel | None = None
     engine: Engine | None = None

@@ -23,6 +23,7 @@ from agent.core.lineage import (
 )
 
 SCHEMA = 1
+_NO_DEVICE_CLOCK = "this runtime tells no time of the device itself"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,8 @@ class Measured:
     samples: int
     rounds: int
     temp_c: float | None
+    device_p50_ms: float | None
+    device_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +348,8 @@ def _measured(one: Measurement, memory_mb: float | None) -> Measured:
         samples=one.samples,
         rounds=one.rounds,
         temp_c=one.temp_c,
+        device_p50_ms=one.device_p50_ms,
+        device_reason="" if one.device_p50_ms is not None else _NO_DEVICE_CLOCK,
     )
 
 

@@ -42,4 +42,5 @@ def build(
         batch=batch,
         layers=layers,
         runnable=builder.runnable,
+        dla_core=builder.dla_core,
     )

@@ -138,7 +138,8 @@ class Chain:
         """Return what the configuration asks to be looked at."""
         search = self.config.search
         wanted = recipes(search.precisions, search.calibrators, platform.scheme)
-        return candidates(wanted, search.batch, search.power_modes, platform)
+        core = self.config.runtime.dla_core
+        return candidates(wanted, search.batch, search.power_modes, platform, core)
 
     def platform(self) -> Platform:
         """Find out what will execute; in a child, since looking loads the runtime."""
@@ -220,7 +221,9 @@ class Chain:
         limits = dumped["limits"]
         return dumped["model"]["task"], limits["sqnr_db"], limits["agreement"]
 
-    def build(self, quantized: QuantizedModel, batch: int, platform: Platform) -> Engine:
+    def build(
+        self, quantized: QuantizedModel, batch: int, platform: Platform, dla_core: int = -1
+    ) -> Engine:
         """Build what the runtime executes; reused only on the very same platform."""
         digest = digest_of(
             "build-3",
@@ -230,9 +233,19 @@ class Chain:
             platform.runtime_version,
             platform.device,
             {fact: platform.environment.get(fact) for fact in _ENGINE_HOLDS_FOR},
-            {k: v for k, v in configuration.dump(self.config)["runtime"].items() if k != "kind"},
+            {
+                key: value
+                for key, value in configuration.dump(self.config)["runtime"].items()
+                if key not in {"kind", "dla_core"}
+            },
+            dla_core,
         )
-        spec = {"quantized": quantized.digest, "batch": batch, "platform": platform}
+        spec = {
+            "quantized": quantized.digest,
+            "batch": batch,
+            "platform": platform,
+            "dla_core": dla_core,
+        }
         return self._artifacts.get("build", digest, spec, Engine)
 
     def quantized(
@@ -266,7 +279,9 @@ class Chain:
                 made.append(candidate)
                 continue
             try:
-                engine = self.build(candidate.quantized, candidate.batch, platform)
+                engine = self.build(
+                    candidate.quantized, candidate.batch, platform, candidate.dla_core
+                )
                 made.append(replace(candidate, engine=engine))
             except (BuildError, JobError) as error:
                 made.append(_failed(candidate, error))

@@ -85,14 +85,14 @@ def infer(runner: EngineRunner, inputs: Tensors) -> dict[str, Any]:
 
 def check_release(
     folder: Path,
-    make: Callable[[str, Path], EngineRunner],
+    make: Callable[[Mapping[str, Any], Path], EngineRunner],
     refusal: Callable[[Mapping[str, object]], str],
 ) -> None:
     """Load a release as an application would and run it once on a black frame.
 
     Args:
         folder: The release's directory.
-        make: Makes a runner from the runtime's name and the engine's path.
+        make: Makes a runner from `runtime` of model.json and the engine's path.
         refusal: Returns why an engine that was made for `runtime` of model.json must not be
             loaded here; empty if it may be tried.
 
@@ -105,7 +105,6 @@ def check_release(
         engine = folder / Path(facts["engine"]["file"]).name
         seen = hashlib.sha256(engine.read_bytes()).hexdigest()
         made_for = dict(facts["runtime"])
-        runtime = made_for["kind"]
         inputs = {
             one["name"]: np.zeros([facts["batch"], *one["shape"][1:]], one["dtype"])
             for one in facts["inputs"]
@@ -125,5 +124,5 @@ def check_release(
             hint="an engine holds for the GPU it was built on: `quantd optimize -c ...` builds "
             "one for this device",
         )
-    with make(runtime, engine) as runner:
+    with make(made_for, engine) as runner:
         infer(runner, inputs)

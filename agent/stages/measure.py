@@ -39,6 +39,7 @@ class _Bench:
     rounds_ns: list[NDArray[np.int64]] = field(default_factory=list)
     windows_ns: list[tuple[int, int]] = field(default_factory=list)
     temps_c: list[float] = field(default_factory=list)
+    device_ms: list[float] = field(default_factory=list)
 
 
 def measure(
@@ -148,11 +149,12 @@ def _idle(
 def _warm_up(bench: _Bench, settings: Measure, clock: Clock) -> None:
     """Run in slices until their medians settle, for warmup_s at most."""
     bench.runner.bind(bench.inputs[0])
+    bench.runner.run()
     deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
     slice_ns = int(settings.warmup_s / _WARMUP_SLICES * 1e9)
     medians_ns: list[float] = []
     while not settled(medians_ns):
-        times_ns, (_, end_ns) = _timed(bench.runner, clock, slice_ns)
+        times_ns, (_, end_ns) = _timed(bench.runner, clock, slice_ns, [])
         medians_ns.append(float(np.median(times_ns)))
         if end_ns >= deadline_ns:
             break
@@ -170,7 +172,7 @@ def _window(
     for _ in range(_REFILL_RUNS):
         bench.runner.run()
     times_ns, window_ns = _timed(
-        bench.runner, clock, int(settings.duration_s / settings.rounds * 1e9)
+        bench.runner, clock, int(settings.duration_s / settings.rounds * 1e9), bench.device_ms
     )
     bench.rounds_ns.append(times_ns)
     bench.windows_ns.append(window_ns)
@@ -180,13 +182,15 @@ def _window(
 
 
 def _timed(
-    runner: EngineRunner, clock: Clock, window_ns: int
+    runner: EngineRunner, clock: Clock, window_ns: int, device_ms: list[float]
 ) -> tuple[NDArray[np.int64], tuple[int, int]]:
     """Return the time of every run in a window, ns, and the window's (begin, end).
 
     Only `run()` lies between the two readings of the clock; times are written into an array
-    that grows, between runs, by doubling.
+    that grows, between runs, by doubling. Where the device has a clock of its own, its times
+    are added to `device_ms`, also between runs.
     """
+    tells = runner.device_ms() is not None  # it has run before: warm-up, and to fill the caches
     times_ns = np.zeros(1024, np.int64)
     run, now_ns = runner.run, clock.monotonic_ns
     count = 0
@@ -197,6 +201,8 @@ def _timed(
         end = now_ns()
         times_ns[count] = end - begin
         count += 1
+        if tells:
+            device_ms.append(runner.device_ms() or 0.0)
         if count == times_ns.size:
             times_ns = np.concatenate([times_ns, np.zeros_like(times_ns)])
     return times_ns[:count].copy(), (start, end)
@@ -227,6 +233,7 @@ def _reduce(
         rounds=len(bench.rounds_ns),
         sketch_ms=sketch(bench.rounds_ns),
         temp_c=max(bench.temps_c, default=None),
+        device_p50_ms=float(np.median(bench.device_ms)) if bench.device_ms else None,
     )
 
 

@@ -200,7 +200,7 @@ def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[s
         "inputs": [asdict(t) for t in model.inputs],
         "outputs": [asdict(t) for t in model.outputs],
         "preprocess": preprocess,
-        "runtime": holds_for,
+        "runtime": holds_for | ({"dla_core": engine.dla_core} if engine.dla_core >= 0 else {}),
         "engine": {
             "file": engine.file,
             "sha256": engine.file_digest,

@@ -17,7 +17,9 @@ def facts(config: Config) -> dict[str, str | int | float | None]:
 
     found = read_board().facts()
     known = board_of(config)
-    return found | ({"board": known.name, "board_file": known.id} if known else {})
+    return found | (
+        {"board": known.name, "board_file": known.id, "dla_cores": known.dla_cores} if known else {}
+    )
 
 
 def excluded(config: Config, rail: str) -> str:

@@ -165,12 +165,12 @@ def build(
     quantized: tuple[QuantizedModel, Path],
     found: Platform,
     *,
-    batch: int,
+    shape: tuple[int, int],
     digest: Digest,
     work: str,
     progress: Progress,
 ) -> Engine:
-    """Run the build stage."""
+    """Run the build stage for a shape: (batch, accelerator, -1 for the GPU alone)."""
     from agent.adapters.clock_system import SystemClock
     from agent.stages.build import build as stage
 
@@ -182,6 +182,7 @@ def build(
             workspace_mb=config.runtime.workspace_mb,
             level=config.runtime.builder_level,
             compute_capability=config.runtime.compute_capability,
+            dla_core=shape[1],
             timings=str(Path(config.storage.dir, "timings")),
             device=found.device,
             conditions=" ".join(str(found.environment.get(fact)) for fact in _TIMED_UNDER),
@@ -194,7 +195,7 @@ def build(
     return stage(
         quantized[0],
         str(quantized[1] / "model.onnx"),
-        batch,
+        shape[0],
         digest=digest,
         work=work,
         builder=builder,
@@ -203,12 +204,12 @@ def build(
     )
 
 
-def runner(config: Config, runtime: str, path: Path) -> EngineRunner:
+def runner(config: Config, runtime: str, path: Path, dla_core: int = -1) -> EngineRunner:
     """Return the runner of an engine file, not yet entered."""
     if runtime == _BUILDS_ON_TENSORRT:
         from agent.adapters.runner_tensorrt import TensorrtRunner
 
-        return TensorrtRunner(str(path))
+        return TensorrtRunner(str(path), dla_core)
     from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 
     return OnnxruntimeRunner(str(path), config.runtime.threads, config.runtime.providers)
@@ -234,7 +235,7 @@ def evaluate(
 
     def make(which: Engine) -> Callable[[], EngineRunner]:
         path = Path(kept.directory(which.digest), which.file)
-        return lambda: runner(config, which.runtime, path)
+        return lambda: runner(config, which.runtime, path, which.dla_core)
 
     def held_out() -> Iterator[Tensors]:
         return tensors(config, model[0], calibration[1], calibration[0].holdout, batch=engine.batch)
@@ -277,7 +278,10 @@ def measure(
             engines,
             config.measure,
             make_runner=lambda engine: runner(
-                config, engine.runtime, Path(kept.directory(engine.digest), engine.file)
+                config,
+                engine.runtime,
+                Path(kept.directory(engine.digest), engine.file),
+                engine.dla_core,
             ),
             tensors=lambda engine: list(
                 tensors(config, model[0], calibration[1], wanted, batch=engine.batch)
@@ -316,7 +320,9 @@ def check_release(config: Config, release: str) -> None:
     folder = Path(releases(config).path(release))
     stage(
         folder,
-        lambda runtime, path: runner(config, runtime, path),
+        lambda made_for, path: runner(
+            config, str(made_for["kind"]), path, int(made_for.get("dla_core", -1))
+        ),
         lambda made_for: _refusal(config, made_for),
     )
 

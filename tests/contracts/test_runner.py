@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,20 @@ def test_any_dtype_and_several_outputs(make, tmp_path):
     }  # fmt: skip
     np.testing.assert_allclose(found["scores"], expected["scores"], rtol=1e-2, atol=0.5)
     assert (found["classes"] == expected["classes"]).mean() > 0.98
+
+
+@pytest.mark.gpu
+def test_the_gpus_own_time_is_within_the_whole(tmp_path):
+    model = quant_graphs.detector(tmp_path / "m.onnx")
+    with by_tensorrt(model) as runner:
+        runner.bind(inferred(model))
+        runner.run()
+        begin = time.monotonic()
+        runner.run()
+        whole_ms = (time.monotonic() - begin) * 1e3
+        found = runner.device_ms()
+    assert found is not None
+    assert 0 < found < whole_ms
 
 
 def test_buffers_are_the_callers_own(make, tmp_path):

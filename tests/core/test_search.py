@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,3 +38,44 @@ def test_what_the_platform_gains_nothing_from_is_told_not_hidden() -> None:
     found = candidates(recipes(["fp16"], [], "U8S8"), [1], (), PLATFORM)
     (fp16,) = [c for c in found if c.id == "fp16"]
     assert fp16.failure == "no kernels"
+
+
+NX = {"board": "Jetson Orin NX 16 GB", "dla_cores": 2}
+
+
+def on_accelerator(version="10.3.0", runtime="tensorrt", core=1, **facts):
+    """Return the reasons of the candidates of one accelerator, by id; empty ones are offered."""
+    found = candidates(
+        recipes(["fp32", "fp16", "int8"], ["mse"], "S8S8"),
+        [1],
+        (),
+        replace(
+            PLATFORM, runtime=runtime, runtime_version=version, fp16_reason="",
+            environment={**NX, **facts},
+        ),
+        core,
+    )  # fmt: skip
+    return {c.id: c.failure for c in found if c.dla_core >= 0}
+
+
+def test_an_accelerator_is_tried_in_what_it_computes():
+    assert on_accelerator("11.4.1") == {"fp16-dla1": "", "int8-mse-dla1": ""}
+    old = on_accelerator("10.3.0")
+    assert old["fp16-dla1"] == ""
+    assert "no Q/DQ" in old["int8-mse-dla1"]
+
+
+@pytest.mark.parametrize("version", ["10.8.0", "10.13.3.9", "11.0.0", "11.4.0.106"])
+def test_releases_without_accelerators_are_told_apart(version):
+    for reason in on_accelerator(version).values():
+        assert version in reason
+        assert "11.4.1" in reason
+
+
+def test_without_an_accelerator_the_board_is_named():
+    for facts in ({"dla_cores": 0}, {"dla_cores": 1}, {"dla_cores": None}):
+        reasons = on_accelerator(**facts)
+        assert reasons
+        assert all("Orin NX" in reason for reason in reasons.values())
+    assert all("needs TensorRT" in r for r in on_accelerator(runtime="onnxruntime").values())
+    assert on_accelerator(core=-1) == {}

@@ -50,6 +50,7 @@ class FakeRunner:
     name: str = ""
     bound: list[Outputs] = field(default_factory=list)
     count: int = 0
+    on_device_ms: float | None = None
     entered: bool = False
 
     def __enter__(self) -> FakeRunner:
@@ -74,6 +75,9 @@ class FakeRunner:
         if self.count == self.fails_at:
             raise RunnerError(f"{self.name} failed in run {self.count}")
         self.clock.now_ns += round(next(self._times) * 1e6)
+
+    def device_ms(self) -> float | None:
+        return self.on_device_ms
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         return {name: np.array(value) for name, value in self.function(self.bound[-1]).items()}

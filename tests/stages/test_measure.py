@@ -54,6 +54,14 @@ def test_only_the_runs_are_timed_and_all_of_them_are_told():
     assert found.engine == "a"
 
 
+def test_the_devices_own_time_is_told_where_it_has_a_clock():
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock, repeat(10.0), on_device_ms=7.5)}, clock).measured["a"]
+    assert (found.device_p50_ms, found.latency_ms.p50) == (7.5, 10.0)
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock).measured["a"]
+    assert found.device_p50_ms is None
+
+
 def test_percentiles_see_every_run_in_integers():
     clock = FakeClock()
     found = bench({"a": FakeRunner(clock, cycle([1.0] * 9 + [3.000001]))}, clock).measured["a"]
