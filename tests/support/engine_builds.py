@@ -60,6 +60,7 @@ def build_job(folder: Path, model: str, batch: int = 1, **runtime: Any) -> dict[
         "config": configuration.dump(config),
         "quantized": digest,
         "batch": batch,
+        "dla_core": -1,
         "platform": platform(),
         "digest": "b" * 64,
         "work": str(folder / "work"),
