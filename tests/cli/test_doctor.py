@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from agent import config as configuration
-from agent import doctor
 from agent.core.errors import CameraError, PowerError
-from agent.doctor import LOOKS, Finding, examine
+from agent.doctor import LOOKS, Finding, examine, needs
 
 
 @pytest.fixture
@@ -35,7 +34,7 @@ def looked(tmp_path):
 
 
 def test_everything_a_run_needs_is_looked_at():
-    assert list(LOOKS) == ["runtime", "model", "camera", "storage", "power sensor", "broker"]
+    assert {"runtime", "model", "camera", "storage", "power sensor", "broker"} <= LOOKS.keys()
 
 
 def test_no_model_says_how_to_name_one(looked):
@@ -84,9 +83,9 @@ def test_a_storage_that_can_not_be_made_is_a_problem(looked, tmp_path, place):
 def test_little_space_is_a_warning_with_the_command_that_shows_it(
     looked, tmp_path, monkeypatch, free, level
 ):
-    usage = doctor.shutil.disk_usage(tmp_path)._replace(free=free * 10**6 + 10**6)
-    monkeypatch.setattr(doctor, "_LOW_DISK_MB", 1025)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
+    usage = needs.shutil.disk_usage(tmp_path)._replace(free=free * 10**6 + 10**6)
+    monkeypatch.setattr(needs, "_LOW_DISK_MB", 1025)
+    monkeypatch.setattr(needs.shutil, "disk_usage", lambda _: usage)
     found = looked("storage", storage={"dir": str(tmp_path), "max_mb": 16})
     assert found.level == level
     assert found.cure.startswith(f"`df -h {tmp_path}`" if level == "warning" else "")
@@ -136,7 +135,7 @@ def test_a_command_to_try_is_safe_to_paste(looked, monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(doctor.socket, "create_connection", unknown)
+    monkeypatch.setattr(needs.socket, "create_connection", unknown)
     found = looked("broker", mqtt={"host": "; rm -rf ~"})
     assert "nc -vz '; rm -rf ~' 8883" in found.cure
 

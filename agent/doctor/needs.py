@@ -1,4 +1,4 @@
-"""What a machine needs for quantd, looked at one by one, each with what mends it."""
+"""What a run needs: a runtime, a model, a camera, space, a power sensor, a broker."""
 
 from __future__ import annotations
 
@@ -6,58 +6,15 @@ import shlex
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 from agent.config import Config
-from agent.core.errors import QuantdError
+from agent.doctor.findings import Finding, Look
 from agent.wiring import heavy
 
 _LOW_DISK_MB = 1024
 _PATIENCE_S = 10.0
-_CURES = {
-    "runtime": "`pip install 'quantd[cpu]'`; on a Jetson `apt install python3-libnvinfer`",
-    "model": "set model.path to an ONNX file, or pass --model your.onnx",
-    "camera": "check camera.uri, or pass --camera URI",
-    "storage": "set storage.dir to a folder you may write",
-    "power sensor": 'set measure.power = "auto"',
-    "broker": "check mqtt.host, mqtt.port and the network",
-}  # where the error itself has no hint
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One line: level ok, warning or problem; what was looked at, seen, and what mends it."""
-
-    level: str
-    what: str
-    seen: str
-    cure: str = ""
-
-
-def examine(
-    config: Config, looks: Mapping[str, Callable[[Config], Finding]] | None = None
-) -> list[Finding]:
-    """Look at everything; nothing is changed and a failed look is a finding, not an error.
-
-    Args:
-        config: What the machine is to be used for.
-        looks: What to look at; everything if not given.
-    """
-    return [_look(config, what, look) for what, look in (LOOKS if looks is None else looks).items()]
-
-
-def _look(config: Config, what: str, look: Callable[[Config], Finding]) -> Finding:
-    try:
-        return look(config)
-    except QuantdError as error:
-        seen, cure = error.message, error.hint
-    except ImportError as error:
-        seen, cure = f"a library is missing: {error}", "`pip install 'quantd[cpu]'`"
-    except OSError as error:
-        seen, cure = str(error), ""
-    return Finding(level="problem", what=what, seen=seen, cure=cure or _CURES[what])
 
 
 def _runtime(config: Config) -> Finding:
@@ -149,7 +106,7 @@ def _broker(config: Config) -> Finding:
         )
 
 
-LOOKS: Mapping[str, Callable[[Config], Finding]] = {
+LOOKS: Mapping[str, Look] = {
     "runtime": _runtime,
     "model": _model,
     "camera": _camera,
@@ -157,4 +114,3 @@ LOOKS: Mapping[str, Callable[[Config], Finding]] = {
     "power sensor": _power,
     "broker": _broker,
 }
-"""What is looked at, in the order in which it is told."""
