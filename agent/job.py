@@ -182,6 +182,7 @@ def _statistics(job: Job) -> Statistics:
         digest=job.digest,
         work=job.work,
         progress=job.progress,
+        extends=job.parent("extends", Statistics) if job.spec["extends"] else None,
     )
 
 

@@ -138,8 +138,7 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
         ("frames", f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
                    f"{calibration['seen']} seen; turned away: {turned}"
                    + (" (SYNTHETIC)" if calibration["synthetic"] else "")
-                   + (f"; of an earlier run{_since(calibration)}" if calibration.get("reused")
-                      else "")),
+                   + _taken_over(calibration)),
         ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
         ("choice", choice["why"]),
         ("activation", _activation(report["activation"])),
@@ -235,8 +234,20 @@ def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _since(calibration: Mapping[str, Any]) -> str:
-    return f", captured {calibration['captured']}" if calibration["captured"] else ""
+def _taken_over(calibration: Mapping[str, Any]) -> str:
+    """Say what the run did not capture itself; reports of earlier versions say nothing of it."""
+    told = ""
+    if calibration.get("reused"):
+        when = calibration["captured"]
+        told += "; of an earlier run" + (f", captured {when}" if when else "")
+    if calibration.get("scale_captures", 0) > 1:
+        told += (
+            f"; INT8 scales from {calibration['scale_frames']} frames of "
+            f"{calibration['scale_captures']} captures"
+        )
+    if calibration.get("not_extended"):
+        told += f"; earlier statistics not added to: {calibration['not_extended']}"
+    return told
 
 
 def _activation(activation: Mapping[str, Any]) -> str:

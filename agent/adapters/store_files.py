@@ -118,10 +118,6 @@ class FileStore:
             if stale or path.name.endswith(".damaged"):
                 shutil.rmtree(path, ignore_errors=True)
 
-    def remove(self, digest: Digest) -> None:
-        """Delete an artifact, if it is there."""
-        shutil.rmtree(self._artifacts / digest, ignore_errors=True)
-
     def prune(self, max_bytes: int, used: Collection[str]) -> int:
         """Remove the artifacts not used for longest until the store is within max_bytes.
 

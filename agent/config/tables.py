@@ -89,6 +89,7 @@ class Calibration(_Table, frozen=True):
     holdout: int = 32
     window_s: float = 60.0
     keep: str = "frames"
+    extend: bool = False
 
 
 class Search(_Table, frozen=True):

@@ -146,6 +146,9 @@ class Statistics:
 
     Attributes:
         model: The conditioned model.
+        frames: Frames behind them, those of earlier captures included.
+        captures: How many captures these come from.
+        extends: The earlier statistics that are in them too.
     """
 
     digest: Digest
@@ -153,6 +156,8 @@ class Statistics:
     calibration: Digest
     tensors: int
     frames: int
+    captures: int = 1
+    extends: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from agent.core.lineage import (
     Layers,
     Measurement,
     Rejected,
+    Statistics,
 )
 
 SCHEMA = 1
@@ -43,6 +44,11 @@ class CalibrationFacts:
     Attributes:
         captured: When, RFC 3339 in UTC; "" if an earlier version stored them and didn't say.
         reused: True if they are those of an earlier run.
+        statistics: Digest of what the INT8 scales were found with; None without INT8.
+        conditioned: Digest of the graph that the statistics belong to.
+        scale_frames: Frames behind the INT8 scales, those of earlier captures included.
+        scale_captures: How many captures these come from; 0 where nothing was calibrated.
+        not_extended: Why the statistics were not added to earlier ones, though asked.
     """
 
     source: str
@@ -55,6 +61,11 @@ class CalibrationFacts:
     rejected: Rejected
     captured: str = ""
     reused: bool = False
+    statistics: str | None = None
+    conditioned: str | None = None
+    scale_frames: int = 0
+    scale_captures: int = 0
+    not_extended: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,6 +240,8 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     model: CleanModel,
     calibration: CalibrationSet,
     reused: bool = False,
+    counted: Statistics | None = None,
+    not_extended: str = "",
     conditioning: Sequence[str],
     limits: Mapping[str, float],
     candidates: Sequence[Candidate],
@@ -259,6 +272,11 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
             rejected=calibration.rejected,
             captured=calibration.captured,
             reused=reused,
+            statistics=counted.digest if counted else None,
+            conditioned=counted.model if counted else None,
+            scale_frames=counted.frames if counted else 0,
+            scale_captures=counted.captures if counted else 0,
+            not_extended=not_extended,
         ),
         conditioning=tuple(conditioning),
         limits={name: value for name, value in limits.items() if value},

@@ -15,9 +15,9 @@ from pathlib import Path
 
 from agent import config as configuration
 from agent.config import Config
+from agent.core.basis import Basis
 from agent.core.errors import (
     BuildError,
-    CalibrationError,
     ConfigError,
     JobError,
     QuantdError,
@@ -28,7 +28,6 @@ from agent.core.lineage import (
     CalibrationSet,
     Candidate,
     CleanModel,
-    ConditionedModel,
     Digest,
     Engine,
     Evaluation,
@@ -44,6 +43,7 @@ from agent.core.search import candidates, executable, recipes
 from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
 from agent.stages.artifacts import Artifacts, Observe
+from agent.stages.calibrating import Calibrating
 
 _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
 """Facts of the platform, beside its runtime and device, without which an engine is not reused:
@@ -61,6 +61,8 @@ class Outcome:
     Attributes:
         conditioning: What was tried to make the model easier to quantize, in words.
         reused: True if the frames are those of an earlier run.
+        counted: The statistics behind the INT8 scales, None where there are none.
+        not_extended: Why they were not added to earlier ones, though asked; else empty.
     """
 
     platform: Platform
@@ -69,6 +71,8 @@ class Outcome:
     candidates: tuple[Candidate, ...]
     conditioning: tuple[str, ...]
     reused: bool = False
+    counted: Statistics | None = None
+    not_extended: str = ""
 
 
 @dataclass(kw_only=True)
@@ -81,7 +85,7 @@ class Chain:
         history: What this device measured before, for prediction.
         observe: Told of progress, from the calling thread.
         cancelled: Set from outside to end the run within seconds.
-        calibration: Frames of an earlier run to work with; None captures anew.
+        basis: What is taken over from an earlier run.
         protected: Digests of what the releases were made from: they are never removed.
         timings_s: Seconds spent by stage so far.
     """
@@ -94,10 +98,9 @@ class Chain:
     history: tuple[PastMeasurement, ...]
     observe: Observe
     cancelled: threading.Event
-    calibration: Digest | None = None
+    basis: Basis = field(default_factory=Basis)
     protected: frozenset[str] = frozenset()
     timings_s: dict[str, float] = field(default_factory=dict)
-    _conditioning: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Bind what finds and makes the records."""
@@ -109,7 +112,14 @@ class Chain:
             observe=self.observe,
             cancelled=self.cancelled,
             timings_s=self.timings_s,
-            protected=self.protected | ({self.calibration} if self.calibration else set()),
+            protected=self.protected | self.basis.digests,
+        )
+        self._calibrating = Calibrating(
+            run_id=self.run_id,
+            store=self.store,
+            artifacts=self._artifacts,
+            basis=self.basis,
+            window_s=self.config.calibration.window_s,
         )
 
     def run(self) -> Outcome:
@@ -130,8 +140,10 @@ class Chain:
             model=model,
             calibration=calibration,
             candidates=tuple(measured),
-            conditioning=self._conditioning,
-            reused=self.calibration is not None,
+            conditioning=self._calibrating.conditioning,
+            reused=self.basis.calibration is not None,
+            counted=self._calibrating.counted,
+            not_extended=self._calibrating.not_extended,
         )
 
     def candidates(self, platform: Platform) -> tuple[Candidate, ...]:
@@ -155,41 +167,8 @@ class Chain:
         return self._artifacts.get("intake", digest, {}, CleanModel)
 
     def capture(self) -> CalibrationSet:
-        """Take frames from the camera; once per run, so a resumed run keeps its frames.
-
-        Raises:
-            CalibrationError: "calibration_gone" if those of an earlier run were asked for and
-                are no longer stored.
-        """
-        if self.calibration is not None:
-            return self._earlier(self.calibration)
-        digest = digest_of("capture-1", self.run_id)
-        patience_s = 3 * self.config.calibration.window_s + 300
-        return self._artifacts.get(
-            "capture", digest, {"seed": _seed(digest)}, CalibrationSet, patience_s
-        )
-
-    def condition(
-        self, model: CleanModel, calibration: CalibrationSet, scheme: str
-    ) -> ConditionedModel:
-        """Make the model easier to quantize, where that helps on these frames."""
-        digest = digest_of("condition-1", model.digest, calibration.digest, scheme)
-        spec = {"model": model.digest, "calibration": calibration.digest, "scheme": scheme}
-        found = self._artifacts.get("condition", digest, spec, ConditionedModel)
-        self._conditioning = found.tried
-        return found
-
-    def statistics(
-        self, conditioned: ConditionedModel, model: CleanModel, calibration: CalibrationSet
-    ) -> Statistics:
-        """Run the calibration frames once, for all calibrators."""
-        digest = digest_of("statistics-2", conditioned.digest, calibration.digest)
-        spec = {
-            "conditioned": conditioned.digest,
-            "model": model.digest,
-            "calibration": calibration.digest,
-        }
-        return self._artifacts.get("statistics", digest, spec, Statistics)
+        """Take frames from the camera, or those of an earlier run; see `Calibrating.capture`."""
+        return self._calibrating.capture()
 
     def quantize(
         self, recipe: Recipe, model: CleanModel, calibration: CalibrationSet
@@ -202,9 +181,11 @@ class Chain:
             "statistics": None,
         }
         if recipe.calibrator and recipe.scheme:
-            conditioned = self.condition(model, calibration, recipe.scheme)
+            conditioned = self._calibrating.condition(model, calibration, recipe.scheme)
             spec["conditioned"] = conditioned.digest
-            spec["statistics"] = self.statistics(conditioned, model, calibration).digest
+            spec["statistics"] = self._calibrating.statistics(
+                conditioned, model, calibration
+            ).digest
         digest = digest_of(
             "quantize-2",
             model.digest,
@@ -340,16 +321,6 @@ class Chain:
             )
             for c in judged
         ]
-
-    def _earlier(self, digest: Digest) -> CalibrationSet:
-        found = self.store.get(digest, CalibrationSet)
-        if found is None:
-            raise CalibrationError(
-                f"the calibration frames {digest[:12]} are no longer stored",
-                code="calibration_gone",
-                hint="capture anew: run without --reuse-calibration (reuse_calibration)",
-            )
-        return found
 
     def _predicted(
         self, found: Sequence[Candidate], model: CleanModel, platform: Platform

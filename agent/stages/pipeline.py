@@ -6,15 +6,16 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
+from agent.core.basis import Basis
 from agent.core.errors import ActivationError, JobError, QuantdError
 from agent.core.journal import PastMeasurement
-from agent.core.lineage import Activation, Candidate, Choice, Digest, Statistics, digest_of
+from agent.core.lineage import Activation, Candidate, Choice, digest_of
 from agent.core.report import Report, compose
 from agent.core.upgrade import conditions
 from agent.ports import Clock, Jobs, Releases, Store
@@ -55,13 +56,13 @@ class Request:
     """Which run, and why.
 
     Attributes:
-        calibration: Frames of an earlier run to work with; None captures anew.
+        basis: What is taken over from an earlier run.
     """
 
     run_id: str
     trigger: str
     started: str
-    calibration: Digest | None = None
+    basis: Basis = field(default_factory=Basis)
 
 
 def optimize(
@@ -84,7 +85,7 @@ def optimize(
         history=ports.history(),
         observe=observe,
         cancelled=cancelled,
-        calibration=request.calibration,
+        basis=request.basis,
         protected=ports.releases.lineage(),
     )
     outcome = chain.run()
@@ -104,6 +105,8 @@ def optimize(
         model=outcome.model,
         calibration=outcome.calibration,
         reused=outcome.reused,
+        counted=outcome.counted,
+        not_extended=outcome.not_extended,
         conditioning=outcome.conditioning,
         limits=configuration.dump(config)["limits"],
         candidates=outcome.candidates,
@@ -136,7 +139,6 @@ def _activate(
     if current == request.run_id:  # switched to before the run was interrupted
         return Activation(state="active", release=current, previous=None, detail="resumed")
     facts = release_facts(config, outcome, chosen)
-    facts["lineage"]["conditioned"] = _conditioned(ports.store, chosen)
 
     def check(release: str) -> None:
         ports.jobs.run(
@@ -172,16 +174,10 @@ def _activate(
     )
 
 
-def _conditioned(store: Store, chosen: Candidate) -> Digest | None:
-    """Return the graph that the chosen one was quantized from; to build again it must stay."""
-    digest = chosen.quantized.statistics if chosen.quantized else None
-    found = store.get(digest, Statistics) if digest else None
-    return found.model if found else None
-
-
 def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
     """Return what an application needs to use the engine: the contents of model.json."""
     model, engine, quantized = outcome.model, chosen.engine, chosen.quantized
+    counted = outcome.counted  # kept with a float engine too: the next INT8 one starts from it
     if engine is None or quantized is None:
         raise ActivationError(f"{chosen.id} has no engine")
     preprocess = configuration.dump(config)["model"]["input"]
@@ -210,7 +206,9 @@ def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[s
             "model_sha256": model.sha256,
             "model": model.digest,
             "calibration": outcome.calibration.digest,
-            "statistics": quantized.statistics,
+            "conditioned": counted.model if counted else None,
+            "statistics": counted.digest if counted else None,
+            "extends": counted.extends if counted else None,
             "quantized": quantized.digest,
             "engine": engine.digest,
         },

@@ -12,7 +12,7 @@ import numpy as np
 
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.fidelity import Comparison
-from agent.core.histogram import TensorHistogram, defect, from_arrays, to_arrays
+from agent.core.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
 from agent.core.lineage import Digest, QuantizedModel, Recipe, Statistics
 from agent.core.precision import BIAS_CORRECTION, Placement, worst_sqnr_db
 from agent.core.thresholds import range_of
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _FILE = "statistics.npz"
 _SYMMETRIC = "S8S8"
+Earlier = tuple[Statistics, Sequence[TensorHistogram]]
 
 
 def collect_statistics(
@@ -37,6 +38,7 @@ def collect_statistics(
     work: str,
     quantizer: Quantizer,
     progress: Progress,
+    earlier: Earlier | None = None,
 ) -> Statistics:
     """Run the model once over the frames and write work/statistics.npz.
 
@@ -50,9 +52,10 @@ def collect_statistics(
         work: Directory to write into.
         quantizer: Knows which tensors matter.
         progress: Told after every frame.
+        earlier: Statistics of the same graph that these are added to.
 
     Raises:
-        CalibrationError: "no_frames".
+        CalibrationError: "no_frames"; "other_tensors" if the earlier ones are of another graph.
     """
     used = 0
 
@@ -62,7 +65,8 @@ def collect_statistics(
             yield frame
             used += 1
 
-    arrays = to_arrays(quantizer.collect(model_path, counted(), count, progress))
+    collected = quantizer.collect(model_path, counted(), count, progress)
+    arrays = to_arrays(_added(collected, earlier) if earlier else collected)
     target = Path(work) / _FILE
     with disk_errors(target.parent), target.open("wb") as out:
         np.savez_compressed(out, **arrays)  # type: ignore[arg-type]  # its allow_pickle is a bool
@@ -71,8 +75,21 @@ def collect_statistics(
         model=model,
         calibration=calibration,
         tensors=len(arrays["name"]),
-        frames=used,
+        frames=used + (earlier[0].frames if earlier else 0),
+        captures=1 + (earlier[0].captures if earlier else 0),
+        extends=earlier[0].digest if earlier else None,
     )
+
+
+def _added(collected: Iterable[TensorHistogram], earlier: Earlier) -> Iterator[TensorHistogram]:
+    """Yield each histogram with what earlier frames gave for the same tensor."""
+    known = {histogram.name: histogram for histogram in earlier[1]}
+    for histogram in collected:
+        if histogram.name not in known:
+            raise CalibrationError(
+                f"the earlier statistics know no tensor {histogram.name}", code="other_tensors"
+            )
+        yield merge(known[histogram.name], histogram)
 
 
 def convert(

@@ -67,10 +67,11 @@ def statistics(
     digest: Digest,
     work: str,
     progress: Progress,
+    extends: tuple[Statistics, Path] | None = None,
 ) -> Statistics:
     """Run the calibration pass."""
     from agent.adapters.quantizer_onnx import OnnxQuantizer
-    from agent.stages.quantize import collect_statistics
+    from agent.stages.quantize import collect_statistics, load_statistics
 
     frames = calibration[0].frames
     return collect_statistics(
@@ -83,6 +84,9 @@ def statistics(
         work=work,
         quantizer=OnnxQuantizer(config.runtime.threads, conditioned[0].scheme),
         progress=progress,
+        earlier=(extends[0], load_statistics(str(extends[1] / "statistics.npz")))
+        if extends
+        else None,
     )
 
 

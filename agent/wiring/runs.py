@@ -18,8 +18,9 @@ from agent.adapters.clock_system import SystemClock
 from agent.adapters.commands_subprocess import run_command
 from agent.adapters.jobs_subprocess import SubprocessJobs
 from agent.config import Config
+from agent.core.basis import Basis, stated
 from agent.core.errors import ActivationError, CalibrationError, StoreError
-from agent.core.lineage import Activation, CalibrationSet, Digest, Platform
+from agent.core.lineage import Activation, CalibrationSet, Platform
 from agent.disk import write_atomically
 from agent.stages import activate as activation
 from agent.stages import upgrade
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _CHECK_TIMEOUT_S = 120.0
 _HISTORY = 1000
+_RUNS_KEPT = 50
 _MANUAL = "manual-run"
 _REBUILDS = "rebuilds.json"
 _REBUILDS_KEPT = 32
@@ -158,7 +160,7 @@ def optimize(
         run_id=run_id,
         trigger=trigger,
         started=clock.utc(),
-        calibration=_frames_of_release(config) if reuse_calibration else None,
+        basis=_basis(config, run_id, reuse=reuse_calibration),
     )
     ports = Ports(
         store=store,
@@ -170,8 +172,10 @@ def optimize(
         history=lambda: history(config),
         remember=_rememberer(config),
     )
-    report: Report = run_pipeline(config, request, ports, observe, cancelled)
-    _tidy(config, Digest(report.calibration.digest))
+    try:
+        report: Report = run_pipeline(config, request, ports, observe, cancelled)
+    finally:
+        _tidy(config)
     current = places.releases(config).current()
     release = report.activation.release
     return Finished(
@@ -183,19 +187,45 @@ def optimize(
     )
 
 
-def _frames_of_release(config: Config) -> Digest:
+def _basis(config: Config, run_id: str, *, reuse: bool) -> Basis:
+    """Return what a run takes over: the active release's frames, or the statistics so far.
+
+    Statistics are those of the last run before this one that made a report, so a run that is
+    resumed takes over the same, and what a release needs has nothing to do with it.
+    """
+    if not reuse:
+        return _statistics_so_far(config, run_id) if config.calibration.extend else Basis()
     releases = places.releases(config)
     current = releases.current()
     lineage = releases.facts(current).get("lineage") if current else None
-    digest = lineage.get("calibration") if isinstance(lineage, dict) else None
-    if not isinstance(digest, str):
+    calibration = stated(lineage, "calibration")
+    if calibration is None:
         raise CalibrationError(
             "no calibration frames to work with again: "
-            + (f"release {current} does not say which it has" if current else "nothing is active"),
+            + (f"release {current} names none" if current else "nothing is active"),
             code="nothing_to_reuse",
             hint="capture: run once without --reuse-calibration (reuse_calibration)",
         )
-    return Digest(digest)
+    return Basis(
+        calibration=calibration,
+        conditioned=stated(lineage, "conditioned"),
+        statistics=stated(lineage, "extends"),
+    )
+
+
+def _statistics_so_far(config: Config, before: str = "") -> Basis:
+    """Return the newest statistics that a report names, of runs before the one given."""
+    for folder in reversed(reports(config)):
+        if before and folder.name >= before:
+            continue
+        try:
+            calibration = read_report(folder).get("calibration")
+        except StoreError:
+            continue
+        statistics = stated(calibration, "statistics")
+        if statistics:
+            return Basis(conditioned=stated(calibration, "conditioned"), statistics=statistics)
+    return Basis()
 
 
 def activate_release(config: Config, release: str) -> Activation:
@@ -309,20 +339,22 @@ def _rememberer(config: Config) -> Callable[[Sequence[PastMeasurement]], None]:
     return remember
 
 
-def _tidy(config: Config, calibration: Digest) -> None:
+def _tidy(config: Config) -> None:
     """Keep the store within storage.max_mb, and no image where only statistics may stay.
 
     What the releases were made from stays: after an upgrade of the runtime their engines are
-    built again from it.
+    built again from it. A run that failed or was canceled leaves no images either; if it is
+    taken up again, it captures again.
     """
     if config.calibration.keep == "stats":
-        places.store(config).remove(calibration)
+        for frames in Path(config.storage.dir, "artifacts").glob("*/frames"):
+            shutil.rmtree(frames.parent, ignore_errors=True)
     _prune(config)
-    runs = sorted(Path(config.storage.dir, "runs").iterdir())
-    for old in runs[:-50]:
+    runs = sorted(Path(config.storage.dir, "runs").glob("*"))
+    for old in runs[:-_RUNS_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
 def _prune(config: Config) -> None:
-    used = places.releases(config).lineage()
+    used = places.releases(config).lineage() | _statistics_so_far(config).digests
     places.store(config).prune(config.storage.max_mb * 1_000_000, used=used)

@@ -291,6 +291,37 @@ def test_stage_keeps_statistics_and_makes_every_calibrator_from_them(tmp_path, d
     assert found.kept_float == ("up",)
 
 
+def test_statistics_added_to_earlier_ones_are_those_of_all_frames_together(tmp_path, detector):
+    def counted(some, folder, earlier=None):
+        (tmp_path / folder).mkdir()
+        record = collect_statistics(
+            Digest("m"), detector, iter(some), len(some), digest=Digest(folder),
+            calibration=Digest("c"), work=str(tmp_path / folder), quantizer=OnnxQuantizer(1),
+            progress=silent, earlier=earlier,
+        )  # fmt: skip
+        return record, load_statistics(str(tmp_path / folder / "statistics.npz"))
+
+    every = frames(count=8)
+    first = counted(every[:4], "first")  # a multiple of the strides at which rows are taken
+    record, added = counted(every[4:], "added", first)
+    _, together = counted(every, "together")
+    assert (record.frames, record.captures, record.extends) == (len(every), 2, "first")
+    for one, other in zip(added, together, strict=True):
+        assert (one.name, one.minimum, one.maximum, one.count) == (
+            other.name,
+            other.minimum,
+            other.maximum,
+            other.count,
+        )
+        assert one.exponent == other.exponent
+        assert one.counts.sum() == other.counts.sum() > 0
+        assert (one.counts == other.counts).all()
+    other_graph = (first[0], [replace(h, name="another") for h in first[1]])
+    with pytest.raises(CalibrationError) as caught:
+        counted(every[4:], "other", other_graph)
+    assert caught.value.code == "other_tensors"
+
+
 def test_stage_refuses_int8_without_ranges_and_damaged_statistics(tmp_path, detector):
     dead = [replace(h, minimum=0.0, maximum=0.0) for h in
             OnnxQuantizer(1).collect(detector, frames(), FRAMES, silent)]  # fmt: skip

@@ -152,6 +152,39 @@ def test_where_only_statistics_may_stay_no_image_and_no_identity_stays(tmp_path:
     assert "data:image" not in page.read_text()
 
 
+def test_a_later_run_adds_its_frames_to_those_whose_images_are_gone(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path,
+        search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"]},
+        calibration={"keep": "stats", "extend": True, "frames": 8, "holdout": 4},
+    )
+    seen = []
+    for _ in range(3):
+        done = quantd("optimize", "-c", config, "--json")
+        assert done.returncode == 0, done.stderr
+        report = json.loads(done.stdout)
+        found = report["calibration"]
+        seen.append((found["frames"], found["scale_frames"], found["scale_captures"]))
+        assert found["not_extended"] == ""
+        assert not list((tmp_path / "state").rglob("*.png"))
+    assert seen == [(8, 8, 1), (8, 16, 2), (8, 24, 3)]
+    again = quantd("optimize", "-c", config, "--json", "--reuse-calibration")
+    assert again.returncode == 1
+    assert json.loads(again.stdout)["error"]["code"] == "calibration_gone"
+
+
+def test_a_run_that_fails_leaves_no_image_where_only_statistics_may_stay(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path,
+        search={"precisions": ["fp32"]},
+        calibration={"keep": "stats", "frames": 4},
+        model_task={"kind": "classification", "labels": str(tmp_path / "none.csv")},
+    )
+    done = quantd("optimize", "-c", config, "--json")
+    assert done.returncode != 0
+    assert not [p for p in (tmp_path / "state").rglob("*") if p.suffix in {".png", ".jpg"}]
+
+
 def test_no_storage_dir_means_the_output_folder(tmp_path: Path) -> None:
     config = write_config(tmp_path, search={"precisions": ["fp32"]})
     text = config.read_text()

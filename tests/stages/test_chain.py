@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from agent import config as configuration
 from agent.adapters.store_files import FileStore
+from agent.core.basis import Basis
 from agent.core.errors import (
     CalibrationError,
     ConfigError,
@@ -22,6 +24,7 @@ from agent.core.lineage import (
     CalibrationSet,
     CleanModel,
     ConditionedModel,
+    Digest,
     Engine,
     Measurements,
     Platform,
@@ -97,7 +100,7 @@ class Run:
     """A chain over a real store, its jobs scripted."""
 
     def __init__(
-        self, tmp_path: Path, run_id: str = "r1", calibration: Any = None, **tables: Any
+        self, tmp_path: Path, run_id: str = "r1", basis: Any = None, **tables: Any
     ) -> None:
         self.jobs = FakeJobs(dict(ANSWERS))
         self.seen: list[tuple[str, int, int, str]] = []
@@ -107,7 +110,7 @@ class Run:
         self.chain = Chain(
             config=config, run_id=run_id, store=FileStore(str(tmp_path)), jobs=self.jobs,
             clock=FakeClock(), history=(), observe=lambda *step: self.seen.append(step),
-            cancelled=threading.Event(), calibration=calibration,
+            cancelled=threading.Event(), basis=basis or Basis(),
         )  # fmt: skip
 
     def failing(self, kind: str, error: Exception, calibrator: str | None = None) -> Run:
@@ -119,6 +122,10 @@ class Run:
 
         self.jobs.answers[kind] = answer
         return self
+
+
+def forgotten(run: Run, digest: str) -> None:
+    shutil.rmtree(run.chain.store.directory(digest))
 
 
 def test_conditioning_and_statistics_are_made_once_for_all_calibrators(tmp_path):
@@ -146,15 +153,53 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
 
 def test_a_run_on_the_frames_of_an_earlier_one_builds_and_quantizes_nothing_twice(tmp_path):
     first = Run(tmp_path).chain.run()
-    run = Run(tmp_path, "r2", calibration=first.calibration.digest)
+    run = Run(tmp_path, "r2", basis=Basis(calibration=first.calibration.digest))
     again = run.chain.run()
     assert (first.reused, again.reused) == (False, True)
     assert again.calibration == first.calibration
     assert run.jobs.counts.keys() <= {"platform", "identify", "rates", "measure"}
 
 
+def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
+    first = Run(tmp_path)
+    earlier = first.chain.run().counted
+    run = Run(tmp_path, "r2", basis=Basis(conditioned=earlier.model, statistics=earlier.digest))
+    outcome = run.chain.run()
+    assert not run.jobs.counts["condition"]  # another one would fit other histograms
+    assert run.jobs.counts["capture"] == run.jobs.counts["statistics"] == 1
+    (asked,) = [spec for kind, spec in run.jobs.asked if kind == "statistics"]
+    assert (asked["extends"], asked["conditioned"]) == (earlier.digest, earlier.model)
+    assert outcome.counted.digest != earlier.digest
+    assert outcome.not_extended == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda run: run.jobs.answers.update(identify=lambda _: "another"), "model has changed"),
+        (
+            lambda run: run.jobs.answers.update(
+                platform=lambda _: replace(PLATFORM, runtime="tensorrt", scheme="S8S8")
+            ),
+            "are for U8S8, this runtime takes S8S8",
+        ),
+        (lambda run: forgotten(run, run.chain.basis.conditioned), "no longer stored"),
+        (lambda run: forgotten(run, run.chain.basis.statistics), "no longer stored"),
+    ],
+)
+def test_earlier_statistics_that_do_not_fit_are_left_and_said_so(tmp_path, change, reason):
+    earlier = Run(tmp_path).chain.run().counted
+    run = Run(tmp_path, "r2", basis=Basis(conditioned=earlier.model, statistics=earlier.digest))
+    change(run)
+    outcome = run.chain.run()
+    assert reason in outcome.not_extended
+    assert run.jobs.counts["condition"] == 1
+    (asked,) = [spec for kind, spec in run.jobs.asked if kind == "statistics"]
+    assert asked["extends"] is None
+
+
 def test_frames_that_are_gone_are_an_error_and_not_captured_in_silence(tmp_path):
-    run = Run(tmp_path, calibration="0" * 64)
+    run = Run(tmp_path, basis=Basis(calibration=Digest("0" * 64)))
     with pytest.raises(CalibrationError, match="no longer stored") as caught:
         run.chain.run()
     assert caught.value.code == "calibration_gone"
