@@ -106,7 +106,20 @@ def test_unsigned_commands_are_refused_by_default(
         assert console.result("c1")["reason"]["code"] == "bad_signature"
 
 
-@pytest.mark.parametrize("stage", ["capture", "statistics", "measure"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "capture",
+        "condition",
+        "statistics",
+        "quantize",
+        "build",
+        "evaluate",
+        "measure",
+        "activate",
+        "report",
+    ],
+)
 def test_a_killed_daemon_finishes_the_run_after_its_restart(
     tmp_path: Path, broker: Mosquitto, console: Console, stage: str
 ) -> None:
@@ -126,8 +139,13 @@ def test_a_killed_daemon_finishes_the_run_after_its_restart(
         runs = list((tmp_path / "state" / "runs").iterdir())
         assert [run.name for run in runs] == [report["report"]["run_id"]]
         assert daemon.stop() == 0
-    if stage == "measure":  # captured before the kill, so not captured again
-        assert "capture" not in report["report"]["timings_s"]
+    report = report["report"]
+    assert report["activation"]["state"] == "active"
+    assert (tmp_path / "state" / "current").readlink().name == report["run_id"]
+    assert not list((tmp_path / "state" / "artifacts").glob(".work-*"))
+    order = ("capture", "condition", "statistics", "build", "evaluate", "measure", "activate")
+    if stage in order[1:]:  # made before the kill, so not made again
+        assert not report["timings_s"].keys() & {*order[: order.index(stage)]}
 
 
 def test_reports_wait_for_a_broker_that_is_away(
