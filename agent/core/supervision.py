@@ -220,12 +220,14 @@ def _due(state: State, run_id: str) -> tuple[State, Effects]:
 
 
 def _outdated(state: State, event: Outdated) -> tuple[State, Effects]:
-    """Tell it, and mend it behind what already runs and waits."""
+    """Tell it, and mend it behind what runs and waits, unless that is the same from before."""
     effects: Effects = (PublishEvent(event.kind, event.severity, event.facts),)
     if not state.stopping:
+        begun = {(work.kind, work.trigger) for work in (state.running, *state.queue) if work}
         for work in event.works:
-            state, more = _accept(state, work)
-            effects += more
+            if (work.kind, work.trigger) not in begun:
+                state, more = _accept(state, work)
+                effects += more
     return state, effects
 
 

@@ -142,7 +142,7 @@ def _outdated(found: Finding) -> Outdated:
         "attempt": found.attempt,
         "frames": found.frames,
     }
-    kind = "release_outdated" if found.changes else "release_damaged"
+    kind = "release_outdated" if found.changes else "release_unusable"
     _LOG.warning("%s %s", kind, " ".join(f"{name}={value}" for name, value in facts.items()))
     lost = bool(found.trouble) or found.plan == "give_up"
     return Outdated(
@@ -168,7 +168,7 @@ def _performer(
                 observe=observe,
                 cancelled=cancelled,
                 run_id=work.run_id,
-                reuse_calibration=bool(work.args.get("reuse_calibration")),
+                reuse_calibration=_reused(work.args),
             )
             where = str(finished.directory)
             state = finished.report["activation"]["state"]
@@ -203,6 +203,13 @@ def _adjusted(config: Config, args: Mapping[str, object]) -> Config:
         return config
     known = {name: value for name, value in wanted.items() if value is not None}
     return msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, **known))
+
+
+def _reused(args: Mapping[str, object]) -> bool | str:
+    """Return whose frames to use: of the release that is rebuilt, which may not be active now."""
+    replaces = args.get("replaces")
+    wanted = bool(args.get("reuse_calibration"))
+    return replaces if wanted and isinstance(replaces, str) else wanted
 
 
 def _newer_release(config: Config, work: Work) -> str | None:

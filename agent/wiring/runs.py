@@ -142,13 +142,21 @@ def optimize(
     observe: Observe,
     cancelled: threading.Event,
     run_id: str = "",
-    reuse_calibration: bool = False,
+    reuse_calibration: bool | str = False,
 ) -> Finished:
     """Run everything once; see `stages.pipeline.optimize`.
 
+    Args:
+        config: The effective configuration.
+        trigger: Why, for the report.
+        observe: Told of progress.
+        cancelled: Set from outside to end the run.
+        run_id: Of a run that is taken up again; a new one if empty.
+        reuse_calibration: True to work with the frames of the active release, or the id of the
+            release whose frames are to be used.
+
     Raises:
-        CalibrationError: "nothing_to_reuse" if the frames of the active release are asked for
-            and there is none.
+        CalibrationError: "nothing_to_reuse" if there is no such release, or it names no frames.
     """
     clock = SystemClock()
     run_id = run_id or places.new_id()
@@ -160,7 +168,7 @@ def optimize(
         run_id=run_id,
         trigger=trigger,
         started=clock.utc(),
-        basis=_basis(config, run_id, reuse=reuse_calibration),
+        basis=_basis(config, run_id, reuse_calibration),
     )
     ports = Ports(
         store=store,
@@ -187,8 +195,8 @@ def optimize(
     )
 
 
-def _basis(config: Config, run_id: str, *, reuse: bool) -> Basis:
-    """Return what a run takes over: the active release's frames, or the statistics so far.
+def _basis(config: Config, run_id: str, reuse: bool | str) -> Basis:
+    """Return what a run takes over: a release's frames, or the statistics so far.
 
     Statistics are those of the last run before this one that made a report, so a run that is
     resumed takes over the same, and what a release needs has nothing to do with it.
@@ -196,13 +204,13 @@ def _basis(config: Config, run_id: str, *, reuse: bool) -> Basis:
     if not reuse:
         return _statistics_so_far(config, run_id) if config.calibration.extend else Basis()
     releases = places.releases(config)
-    current = releases.current()
-    lineage = releases.facts(current).get("lineage") if current else None
+    release = reuse if isinstance(reuse, str) else releases.current()
+    lineage = releases.facts(release).get("lineage") if release else None
     calibration = stated(lineage, "calibration")
     if calibration is None:
         raise CalibrationError(
             "no calibration frames to work with again: "
-            + (f"release {current} names none" if current else "nothing is active"),
+            + (f"release {release} names none" if release else "nothing is active"),
             code="nothing_to_reuse",
             hint="capture: run once without --reuse-calibration (reuse_calibration)",
         )

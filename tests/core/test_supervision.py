@@ -26,6 +26,7 @@ from agent.core.supervision import (
     PublishReport,
     PublishState,
     PublishTelemetry,
+    Resume,
     State,
     Stop,
     Tick,
@@ -223,4 +224,13 @@ def test_what_is_found_while_stopping_is_left_to_the_next_start() -> None:
     work = Work(kind="optimize", run_id="o", trigger="upgrade")
     state, effects = step(State(stopping=True), outdated(work))
     assert (state.running, state.queue) == (None, ())
+    assert len(effects) == 1
+
+
+def test_a_rebuild_that_a_restart_took_up_is_not_begun_a_second_time() -> None:
+    taken_up = Work(kind="optimize", run_id="o", trigger="upgrade", attempt=2)
+    state, _ = step(State(), Resume(taken_up))
+    again = Work(kind="optimize", run_id="p", trigger="upgrade")
+    state, effects = step(state, outdated(again))
+    assert (state.running, state.queue) == (taken_up, ())
     assert len(effects) == 1

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.broker import Mosquitto
 from tests.support.fleet import Console, DaemonProcess
-from tests.support.scene import quantd, write_config
+from tests.support.scene import quantd, write_config, write_pictures
 
 pytestmark = pytest.mark.slow
 DEVICE = "cam-1"
@@ -141,12 +141,35 @@ def test_a_damaged_engine_is_replaced(config: Path, console: Console) -> None:
     engine = before / "model.onnx"
     engine.write_bytes(engine.read_bytes()[:-1000])
     with DaemonProcess(config):
-        event, report = mended(console, "release_damaged")
+        event, report = mended(console, "release_unusable")
     assert event["severity"] == "error"
     assert "not the file that was measured" in event["facts"]["trouble"]
     assert report["trigger"] == "repair"
     assert report["activation"]["state"] == "active"
     assert current(config) != before
+
+
+def test_an_earlier_release_serves_while_a_damaged_one_is_built_again(
+    config: Path, console: Console
+) -> None:
+    first = current(config)
+    frames = json.loads((first / "model.json").read_bytes())["lineage"]["calibration"]
+    write_pictures(config.parent / "pictures")
+    text = config.read_text()
+    config.write_text(text.replace(f"scale = {1 / 255}", "scale = 0.0078125"))
+    assert quantd("optimize", "-c", config, "--json").returncode == 0
+    second = current(config)
+    assert second != first
+    shutil.rmtree(config.parent / "pictures")
+    shutil.rmtree(config.parent / "state" / "artifacts" / frames)  # the frames of the other one
+    (second / "model.onnx").write_bytes(b"torn")
+    with DaemonProcess(config):
+        _, report = mended(console, "release_unusable")
+        back = console.wait("event", lambda m: m["kind"] == "rollback_ended")
+    assert first.name in back["facts"]["detail"]
+    assert (report["trigger"], report["calibration"]["reused"]) == ("repair", True)
+    assert report["activation"]["state"] == "active"
+    assert report["activation"]["previous"] == first.name
 
 
 def test_frames_can_be_used_again_by_hand_and_on_command(config: Path, console: Console) -> None:

@@ -1,0 +1,50 @@
+"""What the composition root decides by itself: which engines may be loaded on this machine."""
+
+from __future__ import annotations
+
+import pytest
+
+from agent.config import Config
+from agent.core.lineage import Platform
+from agent.core.upgrade import conditions
+from agent.wiring import heavy
+
+ORIN = Platform(
+    runtime="tensorrt", runtime_version="10.3", scheme="S8S8", fp16_reason="", device="Orin",
+    environment={"board": "Nano", "compute_capability": "8.7", "driver": "1", "l4t": "36.4"},
+)  # fmt: skip
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The only GPU of this test is one that answers what it is."""
+    kinds = []
+
+    def platform(config):
+        kinds.append((config.runtime.kind, config.runtime.compute_capability))
+        return ORIN
+
+    monkeypatch.setattr(heavy, "platform", platform)
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("change", "refused"),
+    [
+        ({}, ""),
+        ({"version": "8.6"}, ""),  # TensorRT itself says whether it loads another version's
+        ({"l4t": "35.1"}, ""),
+        ({"compute_capability": "11.0"}, "compute capability 11.0, now 8.7"),
+        ({"device": "Thor"}, "device Thor, now Orin"),
+        ({"board": "AGX"}, "board AGX, now Nano"),
+    ],
+)
+def test_a_plan_of_another_device_is_refused(asked, change, refused):
+    assert heavy._refusal(Config(), {**conditions(ORIN), **change}) == refused
+    assert asked == [("tensorrt", "")]
+
+
+def test_an_onnx_file_is_portable_and_nothing_is_looked_up(asked):
+    made_for = {"kind": "onnxruntime", "device": "another CPU", "board": "another board"}
+    assert heavy._refusal(Config(), made_for) == ""
+    assert asked == []
