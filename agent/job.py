@@ -239,6 +239,7 @@ def _measure(job: Job) -> object:
         job.record("engines", dict[str, Engine]),
         job.parent("model", CleanModel),
         job.parent("calibration", CalibrationSet),
+        power_mode=job.spec["power_mode"],
         seed=job.spec["seed"],
         progress=job.progress,
     )

@@ -218,6 +218,30 @@ class PowerMeter(Protocol):
         ...
 
 
+class PowerModes(Protocol):
+    """The power modes of a board."""
+
+    def modes(self) -> Mapping[str, str]:
+        """Return every mode by name, with why it can't be set now; empty if it can."""
+        ...
+
+    def current(self) -> str:
+        """Return the present mode's name."""
+        ...
+
+    def held(self, name: str) -> AbstractContextManager[None]:
+        """Be in a mode until left, then in the one that was found; read back both times.
+
+        Raises:
+            PowerError: "power_mode" if it can't be set, or is another one in the end.
+        """
+        ...
+
+    def go_back(self) -> str:
+        """Set the mode that a killed process could not go back to; return it, "" if none."""
+        ...
+
+
 class Store(Protocol):
     """Artifacts by digest: a directory with a record and its files, complete or absent."""
 

@@ -9,8 +9,6 @@ from itertools import product
 
 from agent.core.lineage import Candidate, Platform, Recipe
 
-_NO_MODES = "not measured: switching power modes is not available in this version"
-
 
 def recipes(
     precisions: Sequence[str], calibrators: Sequence[str], scheme: str
@@ -126,6 +124,19 @@ def _obstacle(candidate: Candidate, platform: Platform) -> str:
         reason = _without_dla(candidate, platform)
         if reason:
             return reason
-    if candidate.power_mode:
-        return _NO_MODES
-    return ""
+    return _without_mode(candidate.power_mode, platform) if candidate.power_mode else ""
+
+
+def _without_mode(mode: str, platform: Platform) -> str:
+    """Return why a power mode can't be measured in; empty if it can."""
+    settable, later = (
+        str(platform.environment.get(fact) or "").split(", ")
+        for fact in ("power_modes", "power_modes_after_reboot")
+    )
+    if mode in settable:
+        return ""
+    if mode in later:
+        return f"power mode {mode} takes effect after a reboot only, so it was not tried"
+    if not settable[0]:
+        return f"power mode {mode}: this machine has none that can be set"
+    return f"there is no power mode {mode} here; there are {', '.join((*settable, *later))}"

@@ -20,6 +20,7 @@ from agent.core.errors import (
     BuildError,
     ConfigError,
     JobError,
+    PowerError,
     QuantdError,
     RunnerError,
 )
@@ -298,21 +299,40 @@ class Chain:
     def measure(
         self, judged: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
     ) -> list[Candidate]:
-        """Measure all engines together in interleaved rounds."""
+        """Measure all engines together in interleaved rounds, one power mode after the other."""
+        done: dict[str, Candidate] = {}
+        for mode in dict.fromkeys(c.power_mode for c in judged):
+            of_mode = [c for c in judged if c.power_mode == mode]
+            done |= {c.id: c for c in self._measured(of_mode, mode, model, calibration)}
+        return [done[c.id] for c in judged]
+
+    def _measured(
+        self,
+        judged: Sequence[Candidate],
+        power_mode: str | None,
+        model: CleanModel,
+        calibration: CalibrationSet,
+    ) -> list[Candidate]:
         engines = {c.id: c.engine for c in judged if c.engine and not c.failure}
         if not engines:
             return list(judged)
         digests = {name: engine.digest for name, engine in engines.items()}
-        digest = digest_of("measure-1", self.run_id, digests)
+        digest = digest_of("measure-1", self.run_id, digests, power_mode)
         spec = {
             "engines": engines,
+            "power_mode": power_mode,
             "model": model.digest,
             "calibration": calibration.digest,
             "seed": _seed(digest),
         }
         times = self.config.measure
         planned_s = times.idle_s + len(engines) * (times.duration_s + times.warmup_s)
-        found = self._artifacts.get("measure", digest, spec, Measurements, 3 * planned_s + 300)
+        try:
+            found = self._artifacts.get("measure", digest, spec, Measurements, 3 * planned_s + 300)
+        except PowerError as error:
+            if error.code != "power_mode":
+                raise
+            return [_failed(c, error) if c.id in engines else c for c in judged]
         return [
             replace(
                 c,

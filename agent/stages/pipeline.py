@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,13 +164,21 @@ def _activate(
         engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
         "model.json": json.dumps({"release": request.run_id, **facts}, indent=2).encode(),
     }
-    return activate(
+    done = activate(
         request.run_id,
         files,
         config.activation,
         releases=ports.releases,
         run=ports.run_command,
         check=check,
+    )
+    wanted, present = chosen.power_mode, outcome.platform.environment.get("power_mode")
+    if done.state != "active" or wanted in {None, present}:
+        return done
+    return replace(
+        done,
+        detail=f"{done.detail}; measured in power mode {wanted}, and the device is in {present}: "
+        "quantd leaves the mode to you (`sudo nvpmodel -m`, or a reload command)".lstrip("; "),
     )
 
 
@@ -192,6 +200,7 @@ def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[s
         "name": model.name,
         "candidate": chosen.id,
         "precision": chosen.recipe.precision,
+        "power_mode": chosen.power_mode or outcome.platform.environment.get("power_mode"),
         "batch": chosen.batch,
         "inputs": [asdict(t) for t in model.inputs],
         "outputs": [asdict(t) for t in model.outputs],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.config import Config
 from agent.config.boards import Board, board
+from agent.ports import PowerModes
 
 
 def board_of(config: Config) -> Board | None:
@@ -17,9 +18,21 @@ def facts(config: Config) -> dict[str, str | int | float | None]:
 
     found = read_board().facts()
     known = board_of(config)
+    settable = power_modes(config).modes()
+    if settable:
+        now = [name for name, reason in settable.items() if not reason]
+        later = [name for name, reason in settable.items() if reason]
+        found |= {"power_modes": ", ".join(now), "power_modes_after_reboot": ", ".join(later)}
     return found | (
         {"board": known.name, "board_file": known.id, "dla_cores": known.dla_cores} if known else {}
     )
+
+
+def power_modes(config: Config) -> PowerModes:
+    """Return the power modes of this machine; a machine without nvpmodel has none."""
+    from agent.adapters.power_modes_nvpmodel import NvpModes
+
+    return NvpModes(config.storage.dir)
 
 
 def excluded(config: Config, rail: str) -> str:

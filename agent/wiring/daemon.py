@@ -222,6 +222,7 @@ def _newer_release(config: Config, work: Work) -> str | None:
 
 
 def _recover(config: Config) -> str:
+    runs.mode_back(config)
     done = recover(config.activation, releases=places.releases(config), run=run_command)
     return f"{done.state} to {done.release}: {done.detail}" if done else ""
 

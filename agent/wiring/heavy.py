@@ -24,7 +24,7 @@ from agent.core.lineage import (
     QuantizedModel,
 )
 from agent.core.upgrade import conditions, foreign
-from agent.wiring.boards import excluded, facts
+from agent.wiring.boards import excluded, facts, power_modes
 from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
 
@@ -260,10 +260,11 @@ def measure(
     model: tuple[CleanModel, Path],
     calibration: tuple[CalibrationSet, Path],
     *,
+    power_mode: str | None,
     seed: int,
     progress: Progress,
 ) -> Measurements:
-    """Run the measure stage for all engines together."""
+    """Run the measure stage for all engines together, in a power mode or the present one."""
     from agent.adapters.board_sysfs import temperature_c
     from agent.adapters.clock_system import SystemClock
     from agent.stages.measure import measure as stage
@@ -273,6 +274,8 @@ def measure(
     names = calibration[0].holdout
     wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
     with ExitStack() as stack:
+        if power_mode:
+            stack.enter_context(power_modes(config).held(power_mode))
         meter, reason = _power_meter(config, stack)
         found = stage(
             engines,

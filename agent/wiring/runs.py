@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -19,7 +20,7 @@ from agent.adapters.commands_subprocess import run_command
 from agent.adapters.jobs_subprocess import SubprocessJobs
 from agent.config import Config
 from agent.core.basis import Basis, stated
-from agent.core.errors import ActivationError, CalibrationError, StoreError
+from agent.core.errors import ActivationError, CalibrationError, PowerError, StoreError
 from agent.core.lineage import Activation, CalibrationSet, Platform
 from agent.disk import write_atomically
 from agent.stages import activate as activation
@@ -29,6 +30,7 @@ from agent.stages.chain import Chain
 from agent.stages.pipeline import Ports, Request
 from agent.stages.pipeline import optimize as run_pipeline
 from agent.wiring import places
+from agent.wiring.boards import power_modes
 
 if TYPE_CHECKING:
     from agent.core.journal import PastMeasurement
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _CHECK_TIMEOUT_S = 120.0
 _HISTORY = 1000
+_LOG = logging.getLogger(__name__)
 _RUNS_KEPT = 50
 _MANUAL = "manual-run"
 _REBUILDS = "rebuilds.json"
@@ -107,6 +110,7 @@ def _count_rebuild(config: Config, key: str) -> int:
 
 def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Event) -> Chain:
     """Return the heavy stages of one run."""
+    mode_back(config)
     return Chain(
         config=config,
         run_id=run_id,
@@ -159,6 +163,7 @@ def optimize(
         CalibrationError: "nothing_to_reuse" if there is no such release, or it names no frames.
     """
     clock = SystemClock()
+    mode_back(config)
     run_id = run_id or places.new_id()
     directory = _run_folder(config, run_id)
     store = places.store(config)
@@ -184,6 +189,7 @@ def optimize(
         report: Report = run_pipeline(config, request, ports, observe, cancelled)
     finally:
         _tidy(config)
+        mode_back(config)
     current = places.releases(config).current()
     release = report.activation.release
     return Finished(
@@ -345,6 +351,17 @@ def _rememberer(config: Config) -> Callable[[Sequence[PastMeasurement]], None]:
                 journal.record(measurement)
 
     return remember
+
+
+def mode_back(config: Config) -> None:
+    """Set the power mode that a measurement, killed in the middle, did not go back from."""
+    try:
+        mode = power_modes(config).go_back()
+    except PowerError as error:
+        _LOG.error("power_mode_not_restored code=%s %s", error.code, error.message)
+        return
+    if mode:
+        _LOG.warning("power_mode_restored mode=%s", mode)
 
 
 def _tidy(config: Config) -> None:

@@ -79,3 +79,18 @@ def test_without_an_accelerator_the_board_is_named():
         assert all("Orin NX" in reason for reason in reasons.values())
     assert all("needs TensorRT" in r for r in on_accelerator(runtime="onnxruntime").values())
     assert on_accelerator(core=-1) == {}
+
+
+def in_modes(*wanted, **facts):
+    platform = replace(PLATFORM, environment=facts)
+    found = candidates(recipes(["fp32"], [], "U8S8"), [1], wanted, platform)
+    return {c.id: c.failure for c in found}
+
+
+def test_modes_that_can_be_set_are_candidates_and_others_say_why_not():
+    facts = {"power_modes": "15W, 25W", "power_modes_after_reboot": "7W"}
+    found = in_modes("15W", "25W", "7W", "MAXN", **facts)
+    assert found["fp32@15W"] == found["fp32@25W"] == ""
+    assert "after a reboot" in found["fp32@7W"]
+    assert "there are 15W, 25W, 7W" in found["fp32@MAXN"]
+    assert "none that can be set" in in_modes("15W")["fp32@15W"]

@@ -17,6 +17,7 @@ from agent.core.errors import (
     CalibrationError,
     ConfigError,
     JobError,
+    PowerError,
     QuantizeError,
     RunnerError,
 )
@@ -141,6 +142,32 @@ def test_conditioning_and_statistics_are_made_once_for_all_calibrators(tmp_path)
     statistics = next(spec for kind, spec in run.jobs.asked if kind == "statistics")
     conditioned = next(spec for kind, spec in run.jobs.asked if kind == "condition")
     assert statistics["conditioned"] == conditioned["digest"]
+
+
+def test_each_power_mode_is_measured_by_itself_with_the_same_engines(tmp_path):
+    platform = replace(PLATFORM, environment={"power_modes": "15W, 25W", "power_mode": "15W"})
+    run = Run(tmp_path, search={"precisions": ["fp32"], "power_modes": ["15W", "25W", "MAXN"]})
+    run.jobs.answers["platform"] = lambda _: platform
+    found = {c.id: c for c in run.chain.run().candidates}
+    asked = [spec for kind, spec in run.jobs.asked if kind == "measure"]
+    assert [(spec["power_mode"], list(spec["engines"])) for spec in asked] == [
+        ("15W", ["fp32@15W"]), ("25W", ["fp32@25W"]),
+    ]  # fmt: skip
+    assert run.jobs.counts["build"] == 1
+    assert found["fp32@15W"].engine == found["fp32@25W"].engine
+    assert found["fp32@MAXN"].failure
+
+
+def test_a_power_mode_that_is_not_taken_ends_its_own_candidates_only(tmp_path):
+    run = Run(tmp_path, search={"precisions": ["fp32"], "power_modes": ["15W", "25W"]})
+    environment = {"power_modes": "15W, 25W", "power_mode": "15W"}
+    run.jobs.answers["platform"] = lambda _: replace(PLATFORM, environment=environment)
+    measure = run.jobs.answers["measure"]
+    error = PowerError("25W was not taken", code="power_mode")
+    run.jobs.answers["measure"] = lambda s: error if s["power_mode"] == "25W" else measure(s)
+    found = {c.id: c for c in run.chain.run().candidates}
+    assert "not taken" in found["fp32@25W"].failure
+    assert found["fp32@15W"].measurement
 
 
 def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
