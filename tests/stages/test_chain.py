@@ -32,9 +32,11 @@ from agent.core.lineage import (
     QuantizedModel,
     Rejected,
     Statistics,
+    TensorSpec,
 )
 from agent.core.prediction import DeviceRates
 from agent.stages.chain import Chain
+from agent.stages.pipeline import release_facts
 from tests.fakes.jobs import FakeJobs
 from tests.fakes.runners import FakeClock
 from tests.support.candidates import evaluation, layers, measurement
@@ -358,3 +360,18 @@ def test_what_a_device_computes_is_measured_in_each_power_mode(tmp_path):
         run.chain.run()
         asked.append(run.jobs.counts["rates"])
     assert asked == [1, 1, 0]
+
+
+def test_the_same_file_made_for_another_state_of_the_machine_is_another_release(tmp_path):
+    """Else an engine that an upgrade leaves as it was would stay outdated for ever."""
+    run = Run(tmp_path)
+    outcome = run.chain.run()
+    image = TensorSpec(name="x", shape=(1, 3, 4, 4), dtype="float32")
+    outcome = replace(outcome, model=replace(outcome.model, inputs=(image,)))
+    chosen = outcome.candidates[-1]
+    later = replace(outcome, platform=replace(PLATFORM, environment={**HERE, "l4t": "36.5.0"}))
+    facts = [release_facts(run.chain.config, one, chosen) for one in (outcome, outcome, later)]
+    assert facts[0]["identity"] == facts[1]["identity"] != facts[2]["identity"]
+    assert facts[2]["runtime"]["l4t"] == "36.5.0"
+    assert facts[0]["lineage"]["statistics"] == outcome.counted.digest
+    assert facts[0]["lineage"]["conditioned"] == outcome.counted.model
