@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
-from agent.core.lineage import Candidate, Evaluation, Fidelity, Measurement
+from agent.core.lineage import Candidate, Evaluation, Measurement
 
 _DIGITS = 4
 
@@ -85,22 +85,25 @@ class _Limit:
     value: Callable[[Known], float | None]
     at_least: bool = False
     missing: Callable[[Known], str] = power_reason
-    interval: Callable[[Fidelity], tuple[float, float] | None] = lambda _: None
+    interval: Callable[[Known], tuple[float, float] | None] = lambda _: None
 
 
 _LIMITS = (
-    _Limit("latency_p99_ms", "p99", " ms", lambda k: k.measurement.latency_ms.p99),
+    _Limit(
+        "latency_p99_ms", "p99", " ms", lambda k: k.measurement.latency_ms.p99,
+        interval=lambda k: k.measurement.latency_ms.ci95_p99,
+    ),
     _Limit("power_w", "power", " W", lambda k: k.power_w),
     _Limit("energy_j", "energy per frame", " J", lambda k: k.measurement.energy_j),
     _Limit("memory_mb", "memory", " MB", lambda k: k.evaluation.memory_mb),
     _Limit("fps", "throughput", " FPS", lambda k: k.measurement.throughput_fps, True),
     _Limit(
         "sqnr_db", "SQNR of the worst output", " dB", lambda k: k.sqnr_db, True,
-        interval=lambda fidelity: fidelity.sqnr_db_ci95,
+        interval=lambda k: k.evaluation.fidelity.sqnr_db_ci95,
     ),
     _Limit(
         "agreement", "agreement with FP32", "", lambda k: k.agreement, True, _agreement_reason,
-        interval=lambda fidelity: fidelity.agreement_ci95,
+        interval=lambda k: k.evaluation.fidelity.agreement_ci95,
     ),
 )  # fmt: skip
 
@@ -121,7 +124,7 @@ def violations(known: Known, limits: Mapping[str, float]) -> tuple[Violation, ..
 
 
 def doubts(known: Known, limits: Mapping[str, float]) -> tuple[str, ...]:
-    """Return every limit that is kept, but that other frames like these might miss.
+    """Return every limit that is kept, but that another measurement like this might miss.
 
     Args:
         known: The candidate.
@@ -130,8 +133,10 @@ def doubts(known: Known, limits: Mapping[str, float]) -> tuple[str, ...]:
     found = []
     for limit in _LIMITS:
         bound, value = limits.get(limit.key, 0.0), limit.value(known)
-        span = limit.interval(known.evaluation.fidelity)
-        if bound > 0.0 and value is not None and span and span[0] < bound <= value:
+        span = limit.interval(known)
+        if bound <= 0.0 or value is None or not span:
+            continue
+        if span[0] < bound <= value if limit.at_least else value <= bound < span[1]:
             found.append(
                 f"{limit.words} {told(value, bound)}{limit.unit} keeps the limit of "
                 f"{bound:g}{limit.unit} by less than its noise ({_told_span(span, limit)})"
@@ -140,11 +145,11 @@ def doubts(known: Known, limits: Mapping[str, float]) -> tuple[str, ...]:
 
 
 def _within(known: Known, limit: _Limit, bound: float) -> str:
-    """Say so if other frames like these might keep a limit that is missed."""
-    span = limit.interval(known.evaluation.fidelity)
-    return (
-        f" by less than its noise ({_told_span(span, limit)})" if span and span[1] >= bound else ""
-    )
+    """Say so if another measurement like this might keep a limit that is missed."""
+    span = limit.interval(known)
+    if span and (span[1] >= bound if limit.at_least else span[0] <= bound):
+        return f" by less than its noise ({_told_span(span, limit)})"
+    return ""
 
 
 def _told_span(span: tuple[float, float], limit: _Limit) -> str:

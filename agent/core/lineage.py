@@ -334,6 +334,7 @@ class Latency:
     p90: float
     p99: float
     ci95_p50: tuple[float, float]
+    ci95_p99: tuple[float, float]
     mean: float
 
 

@@ -95,6 +95,7 @@ class LatencyFacts:
     p90: float
     p99: float
     ci95_p50: tuple[float, float]
+    ci95_p99: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -343,6 +344,7 @@ def _measured(one: Measurement, memory_mb: float | None) -> Measured:
             p90=one.latency_ms.p90,
             p99=one.latency_ms.p99,
             ci95_p50=one.latency_ms.ci95_p50,
+            ci95_p99=one.latency_ms.ci95_p99,
         ),
         throughput_fps=one.throughput_fps,
         power_w=PowerFacts(

@@ -66,7 +66,7 @@ def measure(
         power_reason: Why there is no meter.
         clock: Monotonic; only `run()` lies between two readings of it.
         thermal: Returns the hottest zone in deg C, None if unknown; asked after every window.
-        seed: For the order of candidates and the bootstrap.
+        seed: For the order of candidates.
         progress: Told before every window.
 
     Returns:
@@ -90,9 +90,7 @@ def measure(
                 _guarded(name, benches, failed, take)
                 done += 1
         progress(steps, steps, "")
-    measured = {
-        name: _reduce(bench, meter, power_reason, idle, seed) for name, bench in benches.items()
-    }
+    measured = {name: _reduce(bench, meter, power_reason, idle) for name, bench in benches.items()}
     return Measurements(measured=measured, failed=failed)
 
 
@@ -213,9 +211,8 @@ def _reduce(
     meter: PowerMeter | None,
     power_reason: str,
     idle: tuple[int, int] | None,
-    seed: int,
 ) -> Measurement:
-    latency = summarize(bench.rounds_ns, seed)
+    latency = summarize(bench.rounds_ns)
     count = sum(one.size for one in bench.rounds_ns)
     busy_s = sum(end - begin for begin, end in bench.windows_ns) / 1e9
     power, reason = _power(bench, meter, power_reason, idle)

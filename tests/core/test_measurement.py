@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.core.measurement import percentile, schedule, settled, sketch, steady, summarize
+from tests.benchmarks.measuring.intervals import PROCESSES, coverage
 
 times_ns = st.lists(st.integers(1, 10**12), min_size=1, max_size=40)
 rounds_ns = st.lists(times_ns, min_size=1, max_size=6)
@@ -54,30 +55,31 @@ def test_percentiles_are_nearest_rank(count, percent, rank):
 
 
 @settings(deadline=None, max_examples=12)
-@given(rounds=rounds_ns, seed=st.integers(0, 2**32 - 1))
-def test_percentiles_are_samples_in_order_and_the_interval_holds_p50(rounds, seed):
-    found = summarize(arrays(rounds), seed)
+@given(rounds=rounds_ns)
+def test_percentiles_are_samples_in_order_and_the_intervals_hold_them(rounds):
+    found = summarize(arrays(rounds))
     samples_ms = {value / 1e6 for one in rounds for value in one}
     assert {found.p50, found.p90, found.p99} <= samples_ms
     assert found.p50 <= found.p90 <= found.p99
-    low, high = found.ci95_p50
-    assert min(samples_ms) <= low <= found.p50 <= high <= max(samples_ms)
-    assert summarize(arrays(rounds), seed) == found
+    for (low, high), value in ((found.ci95_p50, found.p50), (found.ci95_p99, found.p99)):
+        assert 0 <= low <= value * (1 + 1e-9)
+        assert value * (1 - 1e-9) <= high < float("inf")
+    assert summarize(arrays(rounds)) == found
 
 
 @settings(deadline=None, max_examples=12)
 @given(rounds=rounds_ns, data=st.data())
 def test_percentiles_do_not_depend_on_the_order_of_samples(rounds, data):
     flat = [value for one in rounds for value in one]
-    shuffled = summarize(arrays([data.draw(st.permutations(flat))]), 0)
-    found = summarize(arrays(rounds), 0)
+    shuffled = summarize(arrays([data.draw(st.permutations(flat))]))
+    found = summarize(arrays(rounds))
     assert (shuffled.p50, shuffled.p90, shuffled.p99) == (found.p50, found.p90, found.p99)
 
 
 def test_rounds_that_differ_widen_the_interval():
     rng = np.random.default_rng(3)
-    alike = summarize(noisy_rounds(rng, [10, 10, 10, 10, 10]), 0).ci95_p50
-    apart = summarize(noisy_rounds(rng, [9.5, 10.5, 10, 9.8, 10.2]), 0).ci95_p50
+    alike = summarize(noisy_rounds(rng, [10, 10, 10, 10, 10])).ci95_p50
+    apart = summarize(noisy_rounds(rng, [9.5, 10.5, 10, 9.8, 10.2])).ci95_p50
     assert alike[1] - alike[0] < 0.15
     assert apart[1] - apart[0] > 0.3
 
@@ -85,17 +87,17 @@ def test_rounds_that_differ_widen_the_interval():
 def test_the_interval_covers_the_true_median_where_rounds_have_their_own_level():
     rng = np.random.default_rng(11)
     covered = 0
-    for seed in range(20):
+    for _ in range(20):
         rounds = noisy_rounds(rng, 10 * rng.lognormal(0, 0.03, 5), runs=40)
-        low, high = summarize(rounds, seed).ci95_p50
+        low, high = summarize(rounds).ci95_p50
         covered += low <= 10 <= high
-    assert covered >= 15  # 17; blocks of all rounds drawn from one pot cover 11
+    assert covered >= 17  # 19; a bootstrap of the rounds covers 17, of their blocks alone 11
 
 
 def test_a_million_runs_are_summarized_like_their_sample():
     rng = np.random.default_rng(5)
     many = noisy_rounds(rng, [1, 1, 1, 1, 1], runs=100_000, noise=0.2)
-    low, high = summarize(many, 0).ci95_p50
+    low, high = summarize(many).ci95_p50
     assert low < 1.0 < high
     assert high - low < 0.03
 
@@ -165,3 +167,12 @@ def test_the_sketch_of_many_has_512_points():
 )
 def test_warm_up_ends_when_three_slices_agree(medians_ns, expected):
     assert settled(medians_ns) is expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PROCESSES)
+def test_the_intervals_cover_what_they_promise(name):
+    """`make bench-measure` prints the figures; this is far enough away not to fail by chance."""
+    p50, p99 = coverage(PROCESSES[name], 40)
+    assert p50 > 0.85
+    assert p99 > 0.75

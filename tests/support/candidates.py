@@ -23,6 +23,7 @@ def latency(p50: float = 10.0, *, p99: float | None = None, noise: float = 0.01)
         p90=p50,
         p99=p50 if p99 is None else p99,
         ci95_p50=(p50 * (1 - noise), p50 * (1 + noise)),
+        ci95_p99=(p99 or p50, p99 or p50),
         mean=p50,
     )
 

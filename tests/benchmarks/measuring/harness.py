@@ -1,0 +1,37 @@
+"""What the harness adds to an inference: its p50 against a bare loop's, taking turns."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.bench_harness import compare
+from tests.benchmarks.measuring.rows import Row
+from tests.support import exported_graphs, quant_graphs
+
+_GOAL = 0.01
+
+
+def rows() -> list[Row]:
+    """Return a row for a graph of some 0.1 ms, where overhead shows, and one of some ms."""
+    with tempfile.TemporaryDirectory() as directory:
+        small = compare(quant_graphs.detector(Path(directory) / "small.onnx"))
+        large = compare(_large(Path(directory)))
+    return [_row("a graph of", small), _row("a network of", large)]
+
+
+def _large(folder: Path) -> str:
+    return str(exported_graphs.mobile(folder / "large.onnx"))
+
+
+def _row(what: str, found: dict[str, Any]) -> Row:
+    ratio = found["harness_over_bare"]["median"]
+    again = found["bare_again_over_bare"]["median"]
+    return Row(
+        what=f"p50 of the harness against a bare loop, {what} {found['bare_p50_ms']:.2g} ms",
+        goal="within 1 %",
+        found=f"{ratio - 1:+.2%} (a second bare loop: {again - 1:+.2%})",
+        met=abs(ratio - 1) <= _GOAL,
+        detail=found,
+    )

@@ -1,0 +1,127 @@
+"""Whether the 95 % intervals of p50 and p99 cover the truth as often as they claim.
+
+Latencies of processes whose percentiles are known: noise alone, two modes, a heavy tail, rounds
+with a level of their own, autocorrelation, drift and bursts of slow runs. The truth is that of
+the process, as rounds without end would show it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.measurement import percentile, summarize
+from tests.benchmarks.measuring.rows import Row
+
+_RUNS = 200
+_SHAPES = ((5, 100), (5, 600), (10, 200))  # rounds and inferences in each
+_TRUTH_RUNS = 400_000
+_GOAL = (0.92, 0.98)
+
+Noise = NDArray[np.float64]
+Round = Callable[[np.random.Generator, int, float], Noise]
+"""One round in ms: (chance, inferences, share of all rounds that have passed)."""
+
+
+def _calm(rng: np.random.Generator, runs: int, _done: float) -> Noise:
+    return 10 * rng.lognormal(0, 0.05, runs)
+
+
+def _two_modes(rng: np.random.Generator, runs: int, _done: float) -> Noise:
+    return np.where(rng.random(runs) < 0.8, 10.0, 13.0) * rng.lognormal(0, 0.03, runs)
+
+
+def _heavy_tail(rng: np.random.Generator, runs: int, _done: float) -> Noise:
+    return 10 * (1 + 0.02 * rng.standard_normal(runs) ** 2 + 0.05 * rng.pareto(2.5, runs))
+
+
+def _levels(rng: np.random.Generator, runs: int, _done: float) -> Noise:
+    return 10 * rng.lognormal(0, 0.02) * rng.lognormal(0, 0.03, runs)
+
+
+def _neighbours(rng: np.random.Generator, runs: int, _done: float) -> Noise:
+    shocks, value = rng.standard_normal(runs), np.empty(runs)
+    value[0] = shocks[0]
+    for index in range(1, runs):
+        value[index] = 0.9 * value[index - 1] + sqrt(1 - 0.81) * shocks[index]
+    return 10 * rng.lognormal(0, 0.02) * np.exp(0.04 * value)
+
+
+def _drift(rng: np.random.Generator, runs: int, done: float) -> Noise:
+    return 10 * (1 + 0.04 * done) * rng.lognormal(0, 0.03, runs)
+
+
+def _bursts(rng: np.random.Generator, runs: int, done: float) -> Noise:
+    values = _levels(rng, runs, done)
+    length = max(1, runs // 50)
+    begin = rng.integers(0, runs - length + 1)
+    values[begin : begin + length] *= 1.5
+    return values
+
+
+PROCESSES: dict[str, Round] = {
+    "noise alone": _calm,
+    "two modes": _two_modes,
+    "a heavy tail": _heavy_tail,
+    "rounds at levels of their own": _levels,
+    "neighbours alike": _neighbours,
+    "drift": _drift,
+    "bursts": _bursts,
+}
+
+
+def rows() -> list[Row]:
+    """Return the coverage of both intervals over all processes, and of each."""
+    found = {name: coverage(process, _RUNS) for name, process in PROCESSES.items()}
+    return [_row(index, name, found) for index, name in enumerate(("p50", "p99"))]
+
+
+def coverage(process: Round, runs: int) -> tuple[float, float]:
+    """Return how often the intervals of p50 and p99 held the truth, over all shapes."""
+    held = np.zeros(2)
+    for rounds, inferences in _SHAPES:
+        truth = _truth(process, rounds, inferences)
+        rng = np.random.default_rng(1)
+        for _ in range(runs):
+            latency = summarize(_taken(process, rng, rounds, inferences))
+            intervals = (latency.ci95_p50, latency.ci95_p99)
+            held += [
+                low <= true <= high for (low, high), true in zip(intervals, truth, strict=True)
+            ]
+    share = held / (runs * len(_SHAPES))
+    return float(share[0]), float(share[1])
+
+
+def _taken(
+    process: Round, rng: np.random.Generator, rounds: int, inferences: int
+) -> list[NDArray[np.int64]]:
+    return [
+        (1e6 * process(rng, inferences, number / rounds)).astype(np.int64)
+        for number in range(rounds)
+    ]
+
+
+def _truth(process: Round, rounds: int, inferences: int) -> tuple[float, float]:
+    rng = np.random.default_rng(999)
+    times = max(20, _TRUTH_RUNS // (rounds * inferences))
+    everything: Sequence[NDArray[np.int64]] = [
+        one for _ in range(times) for one in _taken(process, rng, rounds, inferences)
+    ]
+    ordered = np.sort(np.concatenate(everything))
+    return percentile(ordered, 50) / 1e6, percentile(ordered, 99) / 1e6
+
+
+def _row(index: int, name: str, found: dict[str, tuple[float, float]]) -> Row:
+    each = {process: round(shares[index], 3) for process, shares in found.items()}
+    mean = float(np.mean(list(each.values())))
+    least, most = min(each, key=each.__getitem__), max(each, key=each.__getitem__)
+    return Row(
+        what=f"95 % interval of {name} over {_RUNS} simulated runs of each of {len(each)} processes",
+        goal="covers 92 to 98 %",
+        found=f"{mean:.1%}; least {each[least]:.1%} ({least}), most {each[most]:.1%} ({most})",
+        met=_GOAL[0] <= mean <= _GOAL[1],
+        detail={"mean": mean, "processes": each, "shapes": _SHAPES},
+    )
