@@ -145,8 +145,11 @@ def _platform(job: Job) -> Platform:
     return heavy.platform(job.config)
 
 
-def _rates(job: Job) -> object:
-    return heavy.rates(job.config, job.record("platform", Platform))
+def _trial(job: Job) -> object:
+    _, folder = job.parent("model", CleanModel)
+    return heavy.trial(
+        job.config, folder / "model.onnx", job.spec["batch"], job.record("platform", Platform)
+    )
 
 
 def _intake(job: Job) -> CleanModel:
@@ -259,7 +262,7 @@ def _render(job: Job) -> str:
 KINDS: dict[str, Callable[[Job], object]] = {
     "identify": _identify,
     "platform": _platform,
-    "rates": _rates,
+    "trial": _trial,
     "intake": _intake,
     "capture": _capture,
     "condition": _condition,

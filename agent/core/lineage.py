@@ -376,11 +376,19 @@ class Measurements:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What was expected before anything was built; None with a reason where nothing is known."""
+    """What was expected before anything was built; None with a reason where nothing is known.
+
+    Attributes:
+        latency_p50_ms_ci90: Where p50 should lie nine times of ten.
+        energy_j: Joules per frame.
+    """
 
     latency_p50_ms: float | None
     energy_j: float | None
     basis: str
+    latency_p50_ms_ci90: tuple[float, float] | None = None
+    throughput_fps: float | None = None
+    power_w: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

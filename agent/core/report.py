@@ -19,6 +19,7 @@ from agent.core.lineage import (
     LayerCost,
     Layers,
     Measurement,
+    Prediction,
     Rejected,
     Statistics,
 )
@@ -83,6 +84,9 @@ class Predicted:
     """What was expected before anything was built, and from what."""
 
     latency_p50_ms: float | None
+    latency_p50_ms_ci90: tuple[float, float] | None
+    throughput_fps: float | None
+    power_w: float | None
     energy_j: float | None
     basis: str
 
@@ -297,7 +301,6 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
 
 def _candidate(one: Candidate, choice: Choice) -> CandidateFacts:
     verdict = choice.verdicts[one.id]
-    predicted = one.predicted
     return CandidateFacts(
         id=one.id,
         precision=one.recipe.precision,
@@ -322,17 +325,27 @@ def _candidate(one: Candidate, choice: Choice) -> CandidateFacts:
         )
         if one.engine
         else None,
-        predicted=Predicted(
-            latency_p50_ms=predicted.latency_p50_ms if predicted else None,
-            energy_j=predicted.energy_j if predicted else None,
-            basis=predicted.basis if predicted else "not predicted",
-        ),
+        predicted=_predicted(one.predicted or _UNPREDICTED),
         measured=_measured(one.measurement, one.evaluation.memory_mb if one.evaluation else None)
         if one.measurement
         else None,
         fidelity=_fidelity(one.evaluation.fidelity) if one.evaluation else None,
         verdict=verdict.verdict,
         reasons=verdict.reasons,
+    )
+
+
+_UNPREDICTED = Prediction(latency_p50_ms=None, energy_j=None, basis="not predicted")
+
+
+def _predicted(one: Prediction) -> Predicted:
+    return Predicted(
+        latency_p50_ms=one.latency_p50_ms,
+        latency_p50_ms_ci90=one.latency_p50_ms_ci90,
+        throughput_fps=one.throughput_fps,
+        power_w=one.power_w,
+        energy_j=one.energy_j,
+        basis=one.basis,
     )
 
 

@@ -39,7 +39,7 @@ from agent.core.lineage import (
     Statistics,
     digest_of,
 )
-from agent.core.prediction import DeviceRates, predict
+from agent.core.prediction import Trial, predict
 from agent.core.search import candidates, executable, recipes
 from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
@@ -345,30 +345,42 @@ class Chain:
     def _predicted(
         self, found: Sequence[Candidate], model: CleanModel, platform: Platform
     ) -> tuple[Candidate, ...]:
-        rates = self._rates(platform)
+        trials = {
+            batch: self._trial(model, batch, platform)
+            for batch in dict.fromkeys(c.batch for c in found)
+        }
         return tuple(
             replace(
                 c,
                 predicted=predict(
-                    c.recipe, model, c.runtime, c.batch, history=self.history, rates=rates
+                    c.recipe,
+                    model,
+                    c.runtime,
+                    c.batch,
+                    history=[p for p in self.history if p.power_mode == (c.power_mode or "")],
+                    trial=trials[c.batch],
                 ),
             )
             for c in found
         )
 
-    def _rates(self, platform: Platform) -> DeviceRates | None:
-        runtime = configuration.dump(self.config)["runtime"]
+    def _trial(self, model: CleanModel, batch: int, platform: Platform) -> Trial | None:
+        """Time the graph for a moment, where a runtime needs no build for that."""
+        if platform.runtime != "onnxruntime":
+            return None
         digest = digest_of(
-            "rates-2",
-            platform.runtime,
+            "trial-1",
+            model.digest,
+            batch,
             platform.runtime_version,
             platform.device,
             platform.scheme,
             platform.environment.get("power_mode"),
-            runtime,
+            configuration.dump(self.config)["runtime"],
         )
+        spec = {"model": model.digest, "batch": batch, "platform": platform}
         try:
-            return self._artifacts.get("rates", digest, {"platform": platform}, DeviceRates)
+            return self._artifacts.get("trial", digest, spec, Trial)
         except (JobError, RunnerError, BuildError) as error:
             if error.code == "canceled":
                 raise

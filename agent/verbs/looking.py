@@ -11,6 +11,7 @@ from typing import Any
 from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import StoreError
+from agent.core.prediction import accuracy
 from agent.terminal import show, summary, table
 from agent.verbs.options import (
     CAMERA,
@@ -26,6 +27,7 @@ from agent.verbs.options import (
 from agent.wiring import runs
 
 _FEW = 5  # runs named where another was meant
+_SHOWN = 30  # predictions, of all that are counted
 _MARK = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
 
 
@@ -40,6 +42,8 @@ def _status(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     config = load(options)
+    if options.predictions:
+        return _predictions(config, as_json=options.json)
     folder = runs.last_report(config, options.run)
     if folder is None:
         which = f"of run {options.run} " if options.run else ""
@@ -53,6 +57,33 @@ def _report(options: argparse.Namespace) -> int:
         print_json(report)
     else:
         summary(report, directory=folder, release=Path(config.storage.dir, "current"))
+    return 0
+
+
+def _predictions(config: Config, *, as_json: bool) -> int:
+    """Show how near the predictions of past runs came to what was measured."""
+    checked = [past for past in runs.history(config) if past.predicted_ms]
+    if as_json:
+        print_json({"predictions": checked, "accuracy": accuracy(checked)})
+        return 0
+    if not checked:
+        show("no prediction was checked yet: every run checks those that it made")
+        return 0
+    table(
+        ["when", "model", "precision", "batch", "predicted ms", "measured ms", "off"],
+        [
+            [past.utc[:16], past.model[:8], past.precision, str(past.batch),
+             f"{past.predicted_ms:.3f}", f"{past.latency_p50_ms:.3f}",
+             f"{past.latency_p50_ms / (past.predicted_ms or 1) - 1:+.1%}"]
+            for past in checked[:_SHOWN]
+        ],
+    )  # fmt: skip
+    told = accuracy(checked)
+    show(
+        f"{told.count} predictions: half were within {told.median_off:.1%} of what was measured, "
+        f"nine of ten within {told.p90_off:.1%}; the next interval is {told.interval:.1%} wide "
+        "on each side"
+    )
     return 0
 
 
@@ -101,6 +132,10 @@ def _plain(value: Any) -> str:
 
 
 _RUN: Option = (("run",), {"nargs": "?", "help": "id of a run (default: the last one)"})
+_PREDICTIONS: Option = (
+    ("--predictions",),
+    {"action": "store_true", "help": "how near the predictions of past runs came"},
+)
 LOOKING = (
     Verb(
         name="status",
@@ -112,7 +147,7 @@ LOOKING = (
         name="report",
         summary="show the report of the last run, or of the one named",
         run=_report,
-        options=(_RUN, CONFIG, JSON),
+        options=(_RUN, _PREDICTIONS, CONFIG, JSON),
     ),
     Verb(
         name="doctor",

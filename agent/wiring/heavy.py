@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.config import Config
-from agent.core.errors import ConfigError, PowerError, RunnerError
+from agent.core.errors import ConfigError, PowerError
 from agent.core.lineage import (
     CalibrationSet,
     CleanModel,
@@ -29,7 +29,7 @@ from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
 
 if TYPE_CHECKING:
-    from agent.core.prediction import DeviceRates
+    from agent.core.prediction import Trial
     from agent.core.preprocess import InputSpec
     from agent.core.report import Report
     from agent.ports import Camera, EngineRunner, PowerMeter, Progress, Tensors
@@ -100,15 +100,12 @@ def with_runtime(config: Config, kind: str) -> Config:
     return msgspec.structs.replace(config, runtime=table)
 
 
-def rates(config: Config, found: Platform) -> DeviceRates:
-    """Return what this device computes per second, by a short micro-benchmark."""
-    if found.runtime == _BUILDS_ON_TENSORRT:
-        raise RunnerError("no micro-benchmark for TensorRT in this version")
-    from agent.adapters.rates_onnxruntime import measure_rates
+def trial(config: Config, model: Path, batch: int, found: Platform) -> Trial:
+    """Return what the graph takes in a short trial, before anything is calibrated."""
+    from agent.adapters.trial_onnxruntime import time_trial
 
-    return measure_rates(
-        config.runtime.threads, scheme=found.scheme, providers=config.runtime.providers
-    )
+    runtime = config.runtime
+    return time_trial(str(model), batch, found.scheme, runtime.threads, runtime.providers)
 
 
 def intake(config: Config, digest: Digest, work: str) -> CleanModel:

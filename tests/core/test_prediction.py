@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.core.journal import PastMeasurement
 from agent.core.lineage import CleanModel, Digest, Prediction, Recipe
-from agent.core.prediction import DeviceRates, predict
+from agent.core.prediction import Trial, accuracy, predict, residual
 
 MODEL = CleanModel(
     digest=Digest("m"),
@@ -24,14 +25,7 @@ MODEL = CleanModel(
     activation_bytes=400_000,
     changes=(),
 )
-RATES = DeviceRates(
-    runtime="onnxruntime",
-    runtime_version="1",
-    fp32_macs_per_s=1e9,
-    int8_macs_per_s=4e9,
-    bytes_per_s=1e9,
-    overhead_s=50e-6,
-)
+TRIAL = Trial(batch=1, fp32_ms=1.6, int8_ms=0.4)
 PAST = PastMeasurement(
     model="this",
     precision="int8",
@@ -49,8 +43,8 @@ INT8 = Recipe(precision="int8", calibrator="entropy", scheme="U8S8")
 FP32 = Recipe(precision="fp32")
 
 
-def predicted(*history, recipe=INT8, model=MODEL, rates=None, batch=1) -> Prediction:
-    return predict(recipe, model, "onnxruntime", batch, history=history, rates=rates)
+def predicted(*history, recipe=INT8, model=MODEL, trial=None, batch=1) -> Prediction:
+    return predict(recipe, model, "onnxruntime", batch, history=history, trial=trial)
 
 
 def test_nothing_known_is_none_with_the_reason():
@@ -61,7 +55,7 @@ def test_nothing_known_is_none_with_the_reason():
 
 def test_this_devices_own_measurements_of_the_model_come_first():
     history = [replace(PAST, latency_p50_ms=ms) for ms in (3.0, 9.0, 4.0)]
-    found = predicted(OTHER, *history, rates=RATES)
+    found = predicted(OTHER, *history, trial=TRIAL)
     assert (found.latency_p50_ms, found.energy_j) == (4.0, 0.02)
     assert found.basis == "median of 3 earlier measurements of this model here"
 
@@ -85,7 +79,7 @@ def test_the_same_file_at_another_input_size_is_another_model():
 def test_other_models_are_scaled_by_their_compute():
     found = predicted(OTHER, replace(OTHER, latency_p50_ms=12.0, energy_j=None))
     assert found.latency_p50_ms == pytest.approx((4.0 + 6.0) / 2)
-    assert found.energy_j == pytest.approx(0.02)
+    assert found.energy_j == pytest.approx(5.0 * 5e-3)
     assert found.basis == "2 earlier measurements of other models here, scaled by compute"
 
 
@@ -100,19 +94,39 @@ def test_a_model_without_compute_that_was_measured_is_known():
 
 
 @pytest.mark.parametrize(
-    ("recipe", "batch", "expected_ms"),
-    [
-        (FP32, 1, 0.05 + 1.0 + 0.4),
-        (INT8, 1, 0.05 + 0.25 + 0.1),
-        (Recipe(precision="int8-mixed"), 1, 0.05 + 0.25 + 0.1),
-        (FP32, 4, 0.05 + 4 * (1.0 + 0.4)),
-    ],
+    ("recipe", "expected_ms"),
+    [(FP32, 1.6), (INT8, 0.4), (Recipe(precision="int8-mixed"), 0.8)],
 )
-def test_the_roofline_adds_compute_traffic_and_overhead(recipe, batch, expected_ms):
-    found = predicted(recipe=recipe, rates=RATES, batch=batch)
+def test_a_trial_of_the_graph_comes_before_other_models(recipe, expected_ms):
+    found = predicted(OTHER, recipe=recipe, trial=TRIAL)
     assert found.latency_p50_ms == pytest.approx(expected_ms)
-    assert found.energy_j is None
-    assert "roofline" in found.basis
+    assert found.throughput_fps == pytest.approx(1e3 / expected_ms)
+    assert "trial" in found.basis
+
+
+def test_mixed_may_take_what_either_of_its_ends_takes():
+    found = predicted(recipe=Recipe(precision="int8-mixed"), trial=TRIAL).latency_p50_ms_ci90
+    assert found[0] < 0.4
+    assert found[1] > 1.6
+
+
+def test_power_of_other_models_and_the_time_of_this_one_make_energy():
+    found = predicted(replace(OTHER, latency_p50_ms=8.0, energy_j=0.04), trial=TRIAL)
+    assert found.power_w == pytest.approx(5.0)
+    assert found.energy_j == pytest.approx(5.0 * 0.4e-3)
+
+
+def pairs(*ratios):
+    return [replace(PAST, predicted_ms=10.0, latency_p50_ms=10.0 * ratio) for ratio in ratios]
+
+
+def test_intervals_are_as_wide_as_predictions_were_off():
+    assert residual([]) == residual(pairs(*[1.01] * 8)) == 0.25
+    assert residual(pairs(*[1.01] * 8, 1.6)) == pytest.approx(log(1.6))  # nine: the farthest
+    assert residual(pairs(*[1.01] * 19, 1.6)) == pytest.approx(log(1.01))  # nine of ten
+    assert residual(pairs(*[1.02] * 2, 2.0)) == pytest.approx(log(2.0))  # too few, and far off
+    wide = predicted(*pairs(*[1.3] * 12), model=replace(MODEL, sha256="new"), trial=TRIAL)
+    assert wide.latency_p50_ms_ci90 == pytest.approx((0.4 / 1.3, 0.4 * 1.3))
 
 
 def test_energy_is_none_where_none_was_measured_and_zero_is_a_number():
@@ -136,14 +150,27 @@ histories = st.lists(
 
 @given(
     history=histories,
-    rates=st.none() | st.just(RATES),
+    trial=st.none() | st.just(TRIAL),
     macs=st.sampled_from([0, 1_000_000]),
     data=st.data(),
 )
-def test_a_prediction_is_positive_or_none_and_order_does_not_matter(history, rates, macs, data):
+def test_a_prediction_is_positive_or_none_and_order_does_not_matter(history, trial, macs, data):
     model = replace(MODEL, macs=macs)
-    found = predicted(*history, rates=rates, model=model)
+    found = predicted(*history, trial=trial, model=model)
     assert found.basis
     assert found.latency_p50_ms is None or found.latency_p50_ms > 0
     assert found.energy_j is None or found.energy_j >= 0
-    assert found == predicted(*data.draw(st.permutations(history)), rates=rates, model=model)
+    if found.latency_p50_ms is not None:
+        low, high = found.latency_p50_ms_ci90
+        assert 0 < low <= found.latency_p50_ms <= high
+    assert found == predicted(*data.draw(st.permutations(history)), trial=trial, model=model)
+
+
+def test_accuracy_is_told_of_what_was_checked():
+    assert accuracy([PAST]).count == 0
+    assert accuracy([PAST]).median_off is None
+    found = accuracy([PAST, *pairs(1.1, 0.9, 1.2, 1.0, 0.5)])
+    assert found.count == 5
+    assert found.median_off == pytest.approx(0.1)
+    assert found.p90_off == pytest.approx(0.5)
+    assert found.interval == pytest.approx(2.0 - 1)

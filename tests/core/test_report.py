@@ -93,7 +93,10 @@ def test_the_numbers_are_those_of_the_records():
     }  # fmt: skip
     assert facts["measured"]["energy_j"] == pytest.approx(0.02)
     assert facts["measured"]["memory_mb"] == 100.0
-    assert facts["predicted"] == {"latency_p50_ms": 6.0, "energy_j": None, "basis": "a roofline"}
+    assert facts["predicted"] == {
+        "latency_p50_ms": 6.0, "latency_p50_ms_ci90": None, "throughput_fps": None,
+        "power_w": None, "energy_j": None, "basis": "a roofline",
+    }  # fmt: skip
     assert facts["engine"] == {
         "digest": "f", "bytes": 1000, "build_s": 1.0,
         "layers": {

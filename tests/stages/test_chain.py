@@ -34,7 +34,7 @@ from agent.core.lineage import (
     Statistics,
     TensorSpec,
 )
-from agent.core.prediction import DeviceRates
+from agent.core.prediction import Trial
 from agent.stages.chain import Chain
 from agent.stages.pipeline import release_facts
 from tests.fakes.jobs import FakeJobs
@@ -79,7 +79,7 @@ def engine(spec: Any) -> Engine:
 ANSWERS = {
     "platform": lambda _: PLATFORM,
     "identify": lambda _: "identity",
-    "rates": lambda _: RunnerError("none here"),
+    "trial": lambda _: RunnerError("none here"),
     "intake": model,
     "capture": captured,
     "condition": lambda spec: ConditionedModel(
@@ -186,7 +186,7 @@ def test_a_run_on_the_frames_of_an_earlier_one_builds_and_quantizes_nothing_twic
     again = run.chain.run()
     assert (first.reused, again.reused) == (False, True)
     assert again.calibration == first.calibration
-    assert run.jobs.counts.keys() <= {"platform", "identify", "rates", "measure"}
+    assert run.jobs.counts.keys() <= {"platform", "identify", "trial", "measure"}
 
 
 def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
@@ -345,20 +345,17 @@ def test_progress_inside_a_candidate_is_told_beside_its_count(tmp_path):
     assert counts == {7}
 
 
-def test_what_a_device_computes_is_measured_in_each_power_mode(tmp_path):
-    rates = DeviceRates(
-        runtime="onnxruntime", runtime_version="1", fp32_macs_per_s=1e9, int8_macs_per_s=2e9,
-        bytes_per_s=1e9, overhead_s=1e-5,
-    )  # fmt: skip
+def test_a_graph_is_tried_once_in_each_power_mode(tmp_path):
+    trial = Trial(batch=1, fp32_ms=2.0, int8_ms=1.0)
     asked = []
     for mode in ("15W", "MAXN", "15W"):
         run = Run(tmp_path)
         run.jobs.answers["platform"] = lambda _, mode=mode: replace(
             PLATFORM, environment={"power_mode": mode}
         )
-        run.jobs.answers["rates"] = lambda _: rates
+        run.jobs.answers["trial"] = lambda _: trial
         run.chain.run()
-        asked.append(run.jobs.counts["rates"])
+        asked.append(run.jobs.counts["trial"])
     assert asked == [1, 1, 0]
 
 
