@@ -35,7 +35,7 @@ from agent.core.lineage import (
 from agent.core.report import Report
 from agent.disk import full_disk
 from agent.ports import Progress
-from agent.wiring import heavy, places, quantizing
+from agent.wiring import heavy, measuring, places, quantizing
 
 RecordT = TypeVar("RecordT")
 _PR_SET_PDEATHSIG = 1
@@ -237,12 +237,12 @@ def _evaluate(job: Job) -> object:
 
 
 def _measure(job: Job) -> object:
-    return heavy.measure(
+    return measuring.measure(
         job.config,
         job.record("engines", dict[str, Engine]),
         job.parent("model", CleanModel),
         job.parent("calibration", CalibrationSet),
-        power_mode=job.spec["power_mode"],
+        conditions=(job.spec["power_mode"], job.spec["baselines"]),
         seed=job.spec["seed"],
         progress=job.progress,
     )

@@ -26,6 +26,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "calibration.keep": ("frames", "stats"),
     "search.precisions": PRECISIONS,
     "search.calibrators": CALIBRATORS,
+    "search.strategy": ("full", "fast"),
     "objective.minimize": ("", "latency", "energy", "power"),
     "objective.maximize": ("", "throughput"),
     "measure.power": ("auto", "jtop", "ina3221", "nvml", "rapl", "none"),

@@ -99,6 +99,7 @@ class Search(_Table, frozen=True):
     calibrators: tuple[str, ...] = CALIBRATORS
     batch: tuple[int, ...] = (1,)
     power_modes: tuple[str, ...] = ()
+    strategy: str = "full"
 
 
 class Objective(_Table, frozen=True):

@@ -47,8 +47,13 @@ class Known:
     @property
     def flags(self) -> tuple[str, ...]:
         """What makes the numbers doubtful."""
-        found = [] if self.measurement.steady else ["its latency did not get steady"]
-        return (*found, "it throttled") if self.measurement.throttled else tuple(found)
+        one = self.measurement
+        told = (
+            (not one.steady, "its latency did not get steady"),
+            (bool(one.throttled), "it throttled"),
+            (one.behind, f"it was behind after {one.rounds} rounds and measured no further"),
+        )
+        return tuple(words for holds, words in told if holds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -347,6 +347,7 @@ class Measurement:
         energy_j: Joules per frame (a batch has several), gross; None as for power.
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
+        behind: True if it was left out of later rounds, being slower than another in each.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 
@@ -364,6 +365,7 @@ class Measurement:
     sketch_ms: tuple[float, ...]
     temp_c: float | None
     device_p50_ms: float | None = None
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

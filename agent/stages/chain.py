@@ -41,6 +41,7 @@ from agent.core.lineage import (
 )
 from agent.core.prediction import Trial, predict
 from agent.core.search import candidates, executable, recipes
+from agent.core.shortlist import shortlist
 from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
 from agent.stages.artifacts import Artifacts, Observe
@@ -135,6 +136,9 @@ class Chain:
         calibration = self.capture()
         made = self.built(platform, model, calibration)
         judged = self._judged(made, model, calibration)
+        if self.config.search.strategy == "fast":
+            limits = configuration.dump(self.config)["limits"]
+            judged = shortlist(judged, self.config.objective.metric, limits)
         measured = self.measure(judged, model, calibration)
         return Outcome(
             platform=platform,
@@ -321,6 +325,7 @@ class Chain:
         spec = {
             "engines": engines,
             "power_mode": power_mode,
+            "baselines": [c.id for c in judged if c.recipe.precision == "fp32"],
             "model": model.digest,
             "calibration": calibration.digest,
             "seed": _seed(digest),

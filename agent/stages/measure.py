@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,10 @@ _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reporte
 _UNKNOWN_THROTTLING = "this machine has no throttling flag that quantd reads"
 
 
+Selection = Callable[[Mapping[str, Sequence[NDArray[np.int64]]]], frozenset[str]]
+"""Given the rounds of each candidate so far, ns, returns who is measured on."""
+
+
 @dataclass(slots=True)
 class _Bench:
     """One candidate on the bench."""
@@ -48,12 +52,12 @@ def measure(
     *,
     make_runner: Callable[[Engine], EngineRunner],
     tensors: Callable[[Engine], Sequence[Tensors]],
-    meter: PowerMeter | None,
-    power_reason: str,
+    power: PowerMeter | str,
     clock: Clock,
     thermal: Callable[[], float | None],
     seed: int,
     progress: Progress,
+    selection: Selection | None = None,
 ) -> Measurements:
     """Measure every engine; one that fails is told and spoils no other.
 
@@ -62,18 +66,20 @@ def measure(
         settings: Durations and rounds.
         make_runner: Makes an engine's runner, not yet entered.
         tensors: Returns a few real inputs for an engine, bound in turn, one a round.
-        meter: Entered already and sampling, or None.
-        power_reason: Why there is no meter.
+        power: The meter, entered already and sampling, or why there is none.
         clock: Monotonic; only `run()` lies between two readings of it.
         thermal: Returns the hottest zone in deg C, None if unknown; asked after every window.
         seed: For the order of candidates.
         progress: Told before every window.
+        selection: Returns who goes into the next round, given what has been measured so far;
+            all do if it is not given. Who is left out keeps the rounds that it had.
 
     Returns:
         Every engine as measured or as failed. It takes about idle_s + engines * (warmup_s +
         duration_s), or more where five runs take longer than a window.
     """
     failed: dict[str, str] = {}
+    meter, power_reason = (None, power) if isinstance(power, str) else (power, "")
     with ExitStack() as stack:
         benches = _load(engines, make_runner, tensors, failed, stack)
         idle = _idle(settings, meter, clock, progress) if benches else None
@@ -83,14 +89,25 @@ def measure(
             progress(done, steps, f"warming up {name}")
             _guarded(name, benches, failed, partial(_warm_up, settings=settings, clock=clock))
             done += 1
+        running = set(benches)
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
             take = partial(_window, settings=settings, clock=clock, number=number, thermal=thermal)
             for name in order:
                 progress(done, steps, _note(name, benches.get(name)))
-                _guarded(name, benches, failed, take)
+                if name in running:
+                    _guarded(name, benches, failed, take)
                 done += 1
+            running &= benches.keys()
+            if selection and running:
+                running &= selection({name: benches[name].rounds_ns for name in running})
         progress(steps, steps, "")
-    measured = {name: _reduce(bench, meter, power_reason, idle) for name, bench in benches.items()}
+    measured = {
+        name: replace(
+            _reduce(bench, meter, power_reason, idle),
+            behind=len(bench.rounds_ns) < settings.rounds,
+        )
+        for name, bench in benches.items()
+    }
     return Measurements(measured=measured, failed=failed)
 
 

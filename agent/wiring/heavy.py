@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -12,19 +10,18 @@ from urllib.parse import urlsplit
 import msgspec
 
 from agent.config import Config
-from agent.core.errors import ConfigError, PowerError
+from agent.core.errors import ConfigError
 from agent.core.lineage import (
     CalibrationSet,
     CleanModel,
     Digest,
     Engine,
     Evaluation,
-    Measurements,
     Platform,
     QuantizedModel,
 )
 from agent.core.upgrade import conditions, foreign
-from agent.wiring.boards import excluded, facts, power_modes
+from agent.wiring.boards import facts
 from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
 
@@ -32,7 +29,7 @@ if TYPE_CHECKING:
     from agent.core.prediction import Trial
     from agent.core.preprocess import InputSpec
     from agent.core.report import Report
-    from agent.ports import Camera, EngineRunner, PowerMeter, Progress, Tensors
+    from agent.ports import Camera, EngineRunner, Progress, Tensors
 
 _BUILDS_ON_TENSORRT = "tensorrt"
 _TIMED_UNDER = ("driver", "l4t", "power_mode")
@@ -251,64 +248,6 @@ def evaluate(
     )
 
 
-def measure(
-    config: Config,
-    engines: Mapping[str, Engine],
-    model: tuple[CleanModel, Path],
-    calibration: tuple[CalibrationSet, Path],
-    *,
-    power_mode: str | None,
-    seed: int,
-    progress: Progress,
-) -> Measurements:
-    """Run the measure stage for all engines together, in a power mode or the present one."""
-    from agent.adapters.board_sysfs import temperature_c
-    from agent.adapters.clock_system import SystemClock
-    from agent.stages.measure import measure as stage
-
-    kept = store(config)
-    largest = max(engine.batch for engine in engines.values())
-    names = calibration[0].holdout
-    wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
-    with ExitStack() as stack:
-        if power_mode:
-            stack.enter_context(power_modes(config).held(power_mode))
-        meter, reason = _power_meter(config, stack)
-        found = stage(
-            engines,
-            config.measure,
-            make_runner=lambda engine: runner(
-                config,
-                engine.runtime,
-                Path(kept.directory(engine.digest), engine.file),
-                engine.dla_core,
-            ),
-            tensors=lambda engine: list(
-                tensors(config, model[0], calibration[1], wanted, batch=engine.batch)
-            )[:_BIND_FRAMES],
-            meter=meter,
-            power_reason=reason,
-            clock=SystemClock(),
-            thermal=temperature_c,
-            seed=seed,
-            progress=progress,
-        )
-    return _with_scope(found, config)
-
-
-def _with_scope(found: Measurements, config: Config) -> Measurements:
-    """Say with each power what is not in it."""
-    return replace(
-        found,
-        measured={
-            name: replace(one, power=replace(one.power, excludes=excluded(config, one.power.rail)))
-            if one.power
-            else one
-            for name, one in found.measured.items()
-        },
-    )
-
-
 def check_release(config: Config, release: str) -> None:
     """Load a release's engine as an application would, and run it once.
 
@@ -345,48 +284,3 @@ def render(report: Report, frames: Path | None, sketches_ms: Mapping[str, Sequen
         else []
     )
     return page(report, pictures, sketches_ms)
-
-
-def power_source(config: Config) -> tuple[str, str]:
-    """Return the name of the power sensor that would be used, or "" and why there is none."""
-    with ExitStack() as stack:
-        meter, reason = _power_meter(config, stack)
-        if meter is None:
-            return "", reason
-        left_out = excluded(config, meter.rail)
-        seen = f"{meter.source}, rail {meter.rail}"
-        return seen + (f" (not in it: {left_out})" if left_out else ""), ""
-
-
-def _power_meter(config: Config, stack: ExitStack) -> tuple[PowerMeter | None, str]:
-    """Return the meter, entered, or None and the reason in words."""
-    wanted = config.measure.power
-    if wanted == "none":
-        return None, 'not measured: measure.power is "none"'
-    tried = []
-    for name in ("jtop", "ina3221", "nvml", "rapl") if wanted == "auto" else (wanted,):
-        try:
-            return stack.enter_context(_meter(name)), ""
-        except PowerError as error:
-            if wanted != "auto":
-                raise
-            tried.append(f"{name}: {error.message}")
-    return None, "no power sensor on this machine (" + "; ".join(tried) + ")"
-
-
-def _meter(name: str) -> PowerMeter:
-    if name == "jtop":
-        from agent.adapters.power_jtop import JtopPowerMeter
-
-        return JtopPowerMeter()
-    if name == "ina3221":
-        from agent.adapters.power_ina3221 import Ina3221PowerMeter
-
-        return Ina3221PowerMeter()
-    if name == "nvml":
-        from agent.adapters.power_nvml import NvmlPowerMeter
-
-        return NvmlPowerMeter()
-    from agent.adapters.power_rapl import RaplPowerMeter
-
-    return RaplPowerMeter()

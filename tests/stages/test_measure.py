@@ -29,8 +29,7 @@ def bench(
         runner.name, runner.log = name, log
     given: dict[str, Any] = {
         "tensors": lambda _: FRAMES,
-        "meter": None,
-        "power_reason": "no sensor here",
+        "power": "no sensor here",
         "thermal": lambda: None,
         "seed": 1,
         "progress": lambda *_: None,
@@ -60,6 +59,21 @@ def test_the_devices_own_time_is_told_where_it_has_a_clock():
     assert (found.device_p50_ms, found.latency_ms.p50) == (7.5, 10.0)
     found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock).measured["a"]
     assert found.device_p50_ms is None
+
+
+def test_who_is_not_selected_keeps_the_rounds_it_had_and_takes_no_more_time():
+    clock = FakeClock()
+    runners = {"slow": FakeRunner(clock, repeat(50.0)), "fast": FakeRunner(clock, repeat(10.0))}
+    seen = []
+
+    def selection(rounds_ns):
+        seen.append({name: len(rounds) for name, rounds in rounds_ns.items()})
+        return frozenset(["fast"] if seen[-1]["fast"] >= 2 else rounds_ns)
+
+    found = bench(runners, clock, selection=selection).measured
+    assert (found["slow"].rounds, found["fast"].rounds) == (2, 5)
+    assert found["slow"].latency_ms.p50 == 50.0
+    assert seen[-1] == {"fast": 5}
 
 
 def test_percentiles_see_every_run_in_integers():
@@ -156,7 +170,7 @@ def test_more_runs_than_the_first_array_holds():
 def test_the_time_spent_is_bounded():
     clock = FakeClock()
     bench(
-        {name: FakeRunner(clock, repeat(10.0)) for name in "ab"}, clock, meter=FakePowerMeter(clock)
+        {name: FakeRunner(clock, repeat(10.0)) for name in "ab"}, clock, power=FakePowerMeter(clock)
     )
     assert clock.now_ns / 1e9 < 2 + 2 * (1 + 5) + 2
 
@@ -210,7 +224,7 @@ def test_power_is_that_of_the_candidates_own_windows():
     found = bench(
         {"a": Loud(clock, repeat(10.0)), "b": Loud(clock, repeat(40.0))},
         clock,
-        meter=FakePowerMeter(clock, watts, period_s=0.01),
+        power=FakePowerMeter(clock, watts, period_s=0.01),
     ).measured
     for name, mean, seconds in (("a", 10.0, 0.01), ("b", 20.0, 0.04)):
         power = found[name].power
@@ -232,7 +246,7 @@ def test_a_sensor_that_saw_too_little_gives_no_number(seen_s, reason):
             return [one for one in super().samples() if one.t_ns < seen_s * 1e9]
 
     clock = FakeClock()
-    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, meter=Tired(clock)).measured["a"]
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=Tired(clock)).measured["a"]
     assert (found.power, found.energy_j) == (None, None)
     assert re.match(reason, found.power_reason)
 
@@ -240,7 +254,7 @@ def test_a_sensor_that_saw_too_little_gives_no_number(seen_s, reason):
 def test_a_sensor_that_fails_spoils_no_latency():
     clock = FakeClock()
     meter = FakePowerMeter(clock, broken="the sensor was unplugged")
-    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, meter=meter).measured["a"]
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=meter).measured["a"]
     assert (found.power, found.power_reason) == (None, "the sensor was unplugged")
     assert found.latency_ms.p50 == 10.0
 
@@ -253,8 +267,7 @@ def test_energy_is_per_frame_of_a_batch():
         SETTINGS,
         make_runner=lambda _: runner,
         tensors=lambda _: FRAMES,
-        meter=FakePowerMeter(clock),
-        power_reason="",
+        power=FakePowerMeter(clock),
         clock=clock,
         thermal=lambda: None,
         seed=0,
@@ -277,7 +290,7 @@ def test_progress_counts_up_with_the_last_p50():
     bench(
         {"a": FakeRunner(clock, repeat(12.3))},
         clock,
-        meter=FakePowerMeter(clock),
+        power=FakePowerMeter(clock),
         progress=lambda *one: told.append(one),
     )
     assert told[0] == (0, 0, "idle for 2 s")

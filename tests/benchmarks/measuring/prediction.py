@@ -47,7 +47,7 @@ def rows() -> list[Row]:
     """Return the median error of p50, and how often the 90 % interval held it."""
     pairs: dict[str, tuple[float, float]] = {}
     with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
-        for name, model in _models(Path(directory)).items():
+        for name, model in models(Path(directory)).items():
             folder = Path(directory, name)
             folder.mkdir()
             for precision, pair in _predicted_and_measured(model, folder).items():
@@ -92,15 +92,14 @@ def _held(name: str, pairs: dict[str, tuple[float, float]]) -> bool:
 
 def _predicted_and_measured(model: str, folder: Path) -> dict[str, tuple[float, float]]:
     trial = time_trial(model, 1, _SCHEME, 0, ())
-    graphs = {"fp32": model, "int8": _quantized(model, str(folder / "int8.onnx"))}
+    graphs = {"fp32": model, "int8": quantized(model, str(folder / "int8.onnx"))}
     frames = [random_inputs(inferred(model), seed) for seed in range(_FRAMES)]
     found = measure(
         {name: engine(name=name) for name in graphs},
         _PROTOCOL,
         make_runner=lambda one: OnnxruntimeRunner(graphs[one.digest], 0),
         tensors=lambda _: frames,
-        meter=None,
-        power_reason="not asked for",
+        power="not asked for",
         clock=SystemClock(),
         thermal=lambda: None,
         seed=0,
@@ -110,7 +109,8 @@ def _predicted_and_measured(model: str, folder: Path) -> dict[str, tuple[float, 
     return {name: (predicted[name], found[name].latency_ms.p50) for name in graphs}
 
 
-def _quantized(model: str, target: str) -> str:
+def quantized(model: str, target: str) -> str:
+    """Write the INT8 graph of a clean model, calibrated on random inputs; return its path."""
     graph = inferred(model)
     frames = [random_inputs(graph, seed) for seed in range(_FRAMES)]
     collected = OnnxQuantizer(0).collect(model, frames, len(frames), lambda *_: None)
@@ -120,7 +120,7 @@ def _quantized(model: str, target: str) -> str:
     return target
 
 
-def _models(folder: Path) -> dict[str, str]:
+def models(folder: Path) -> dict[str, str]:
     """Return paths of clean models: real ones in two sizes each, and networks made up here."""
     made: dict[str, Callable[[Path], str]] = {
         "inverted": quant_graphs.inverted,

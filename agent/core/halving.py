@@ -1,0 +1,44 @@
+"""Which candidates go into the next round of measuring: those that can still win."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LEAST_ROUNDS = 2
+_BASELINE_ROUNDS = 3  # so that what INT8 gains is told with an interval that means something
+_MARGIN = 0.05  # a drift that hits candidates unlike is no reason to drop one
+
+RoundsNs = Mapping[str, Sequence[NDArray[np.int64]]]
+
+
+def survivors(
+    rounds_ns: RoundsNs, frames: Mapping[str, int], baselines: Collection[str]
+) -> frozenset[str]:
+    """Return who is measured on: all whose best round comes near the leader's worst.
+
+    Args:
+        rounds_ns: Wall time per inference of each round so far, by candidate.
+        frames: Frames per inference that count, by candidate: the batch if throughput is wanted,
+            1 for latency.
+        baselines: Who stays for three rounds whatever happens.
+
+    Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification" (AISTATS 2016) for
+        dropping between rounds; here by how far rounds reach and not by half, since a tie must
+        be settled by fidelity and not by chance.
+    """
+    if min((len(rounds) for rounds in rounds_ns.values()), default=0) < _LEAST_ROUNDS:
+        return frozenset(rounds_ns)
+    levels = {
+        name: [float(np.median(one)) / frames[name] for one in rounds]
+        for name, rounds in rounds_ns.items()
+    }
+    worst = {name: max(values) for name, values in levels.items()}
+    reach = min(worst.values()) * (1 + _MARGIN)
+    return frozenset(
+        name
+        for name, values in levels.items()
+        if min(values) <= reach or (name in baselines and len(values) < _BASELINE_ROUNDS)
+    )

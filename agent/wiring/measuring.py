@@ -1,0 +1,151 @@
+"""The measure stage with its runners, its power sensor and its power mode; in a job's process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.config import Config
+from agent.core.errors import PowerError
+from agent.core.lineage import CalibrationSet, CleanModel, Engine, Measurements
+from agent.wiring import heavy, places
+from agent.wiring.boards import excluded, power_modes
+
+if TYPE_CHECKING:
+    from agent.ports import PowerMeter, Progress
+    from agent.stages.measure import Selection
+
+_BIND_FRAMES = 4  # held-out frames that measuring cycles through
+
+
+def measure(
+    config: Config,
+    engines: Mapping[str, Engine],
+    model: tuple[CleanModel, Path],
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    conditions: tuple[str | None, Collection[str]],
+    seed: int,
+    progress: Progress,
+) -> Measurements:
+    """Run the measure stage for all engines together.
+
+    Args:
+        config: For the protocol, the sensor and the strategy.
+        engines: By candidate id.
+        model: The clean model and its folder.
+        calibration: The frames and their folder.
+        conditions: The power mode, None for the present one, and the baselines among them.
+        seed: For the order.
+        progress: Told before every window.
+    """
+    power_mode, baselines = conditions
+    from agent.adapters.board_sysfs import temperature_c
+    from agent.adapters.clock_system import SystemClock
+    from agent.stages.measure import measure as stage
+
+    kept = places.store(config)
+    largest = max(engine.batch for engine in engines.values())
+    names = calibration[0].holdout
+    wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
+    with ExitStack() as stack:
+        if power_mode:
+            stack.enter_context(power_modes(config).held(power_mode))
+        meter, reason = _power_meter(config, stack)
+        found = stage(
+            engines,
+            config.measure,
+            make_runner=lambda engine: heavy.runner(
+                config,
+                engine.runtime,
+                Path(kept.directory(engine.digest), engine.file),
+                engine.dla_core,
+            ),
+            tensors=lambda engine: list(
+                heavy.tensors(config, model[0], calibration[1], wanted, batch=engine.batch)
+            )[:_BIND_FRAMES],
+            power=meter or reason,
+            clock=SystemClock(),
+            thermal=temperature_c,
+            seed=seed,
+            progress=progress,
+            selection=_selection(config, engines, baselines),
+        )
+    return _with_scope(found, config)
+
+
+def _selection(
+    config: Config, engines: Mapping[str, Engine], baselines: Collection[str]
+) -> Selection | None:
+    """Return who is measured on in a fast search; where power counts, everybody."""
+    objective, limits = config.objective.metric, config.limits
+    if config.search.strategy != "fast" or objective not in {"latency", "throughput"}:
+        return None
+    if limits.power_w or limits.energy_j:
+        return None
+    from agent.core.halving import survivors
+
+    by_frame = objective == "throughput"
+    frames = {name: one.batch if by_frame else 1 for name, one in engines.items()}
+    return lambda rounds_ns: survivors(rounds_ns, frames, baselines)
+
+
+def _with_scope(found: Measurements, config: Config) -> Measurements:
+    """Say with each power what is not in it."""
+    return replace(
+        found,
+        measured={
+            name: replace(one, power=replace(one.power, excludes=excluded(config, one.power.rail)))
+            if one.power
+            else one
+            for name, one in found.measured.items()
+        },
+    )
+
+
+def power_source(config: Config) -> tuple[str, str]:
+    """Return the name of the power sensor that would be used, or "" and why there is none."""
+    with ExitStack() as stack:
+        meter, reason = _power_meter(config, stack)
+        if meter is None:
+            return "", reason
+        left_out = excluded(config, meter.rail)
+        seen = f"{meter.source}, rail {meter.rail}"
+        return seen + (f" (not in it: {left_out})" if left_out else ""), ""
+
+
+def _power_meter(config: Config, stack: ExitStack) -> tuple[PowerMeter | None, str]:
+    """Return the meter, entered, or None and the reason in words."""
+    wanted = config.measure.power
+    if wanted == "none":
+        return None, 'not measured: measure.power is "none"'
+    tried = []
+    for name in ("jtop", "ina3221", "nvml", "rapl") if wanted == "auto" else (wanted,):
+        try:
+            return stack.enter_context(_meter(name)), ""
+        except PowerError as error:
+            if wanted != "auto":
+                raise
+            tried.append(f"{name}: {error.message}")
+    return None, "no power sensor on this machine (" + "; ".join(tried) + ")"
+
+
+def _meter(name: str) -> PowerMeter:
+    if name == "jtop":
+        from agent.adapters.power_jtop import JtopPowerMeter
+
+        return JtopPowerMeter()
+    if name == "ina3221":
+        from agent.adapters.power_ina3221 import Ina3221PowerMeter
+
+        return Ina3221PowerMeter()
+    if name == "nvml":
+        from agent.adapters.power_nvml import NvmlPowerMeter
+
+        return NvmlPowerMeter()
+    from agent.adapters.power_rapl import RaplPowerMeter
+
+    return RaplPowerMeter()

@@ -1,0 +1,178 @@
+"""Whether a fast search chooses what the full one does, on measurements recorded here.
+
+Real rounds of four networks in FP32 and INT8 are recorded once. Each trial draws rounds of them
+anew, moves the level of each round and candidate, lets the machine drift, and draws how faithful
+each calibrator is; then both searches choose from it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.adapters.clock_system import SystemClock
+from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
+from agent.config import Measure
+from agent.core.choice import choose
+from agent.core.halving import survivors
+from agent.core.lineage import Candidate, Digest, Measurement, Prediction, Recipe
+from agent.core.measurement import steady, summarize
+from agent.core.shortlist import shortlist
+from agent.graphs.qdq import inferred
+from agent.stages.measure import measure
+from tests.benchmarks.measuring.prediction import models, quantized
+from tests.benchmarks.measuring.rows import Row
+from tests.support.candidates import engine, evaluation, measurement
+from tests.support.onnx_runs import random_inputs
+
+_TRIALS = 200
+_ROUNDS = 5
+_RECORDED = 8
+_LEVEL = 0.02
+_CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
+_NAMES = ("centerface-320", "ppocr-320", "inverted", "detector")
+
+Rounds = list[NDArray[np.int64]]
+
+
+def rows() -> list[Row]:
+    """Return how often both searches choose alike, and what share of the time a fast one takes."""
+    recorded = _record()
+    rng = np.random.default_rng(0)
+    same, shares = 0, []
+    for trial in range(_TRIALS):
+        found = _trial(rng, recorded[list(recorded)[trial % len(recorded)]])
+        alike, share = _compared(*found)
+        same += alike
+        shares.append(share)
+    return [
+        Row(
+            what=f"fast search against full, {_TRIALS} trials on recorded rounds: the same choice, "
+            "or one within its noise",
+            goal="in at least 95 %",
+            found=f"{same / _TRIALS:.1%}",
+            met=same / _TRIALS >= 0.95,
+            detail={"networks": list(recorded)},
+        ),
+        Row(
+            what="measuring time of the fast search over that of the full one",
+            goal="at most half",
+            found=f"{np.mean(shares):.0%} (most {max(shares):.0%})",
+            met=bool(np.mean(shares) <= 0.5),
+            detail={},
+        ),
+    ]
+
+
+def _record() -> dict[str, dict[str, Rounds]]:
+    """Measure FP32 and INT8 of each network in interleaved rounds."""
+    kept: dict[str, dict[str, Rounds]] = {}
+    with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
+        for name, model in models(Path(directory)).items():
+            if name not in _NAMES:
+                continue
+            graphs = {
+                "fp32": model,
+                "int8": quantized(model, str(Path(directory, f"{name}-8.onnx"))),
+            }
+            rounds: dict[str, Rounds] = {}
+
+            def note(so_far: Any, rounds: dict[str, Rounds] = rounds) -> frozenset[str]:
+                rounds |= {one: list(taken) for one, taken in so_far.items()}
+                return frozenset(so_far)
+
+            measure(
+                {one: engine(name=one) for one in graphs},
+                Measure(warmup_s=0.5, duration_s=2.4, rounds=_RECORDED, idle_s=0.0),
+                make_runner=lambda one, graphs=graphs: OnnxruntimeRunner(graphs[one.digest], 0),
+                tensors=lambda _, model=model: [random_inputs(inferred(model), 0)],
+                power="not asked for",
+                clock=SystemClock(),
+                thermal=lambda: None,
+                seed=0,
+                progress=lambda *_: None,
+                selection=note,
+            )
+            kept[name] = rounds
+    return kept
+
+
+def _trial(
+    rng: np.random.Generator, recorded: dict[str, Rounds]
+) -> tuple[list[Candidate], dict[str, Rounds]]:
+    """Return the candidates of one run, not yet measured, and the rounds that each would have."""
+    drift = 1 + rng.normal(0, 0.03) * np.linspace(0, 1, _ROUNDS)
+    found, rounds = [], {}
+    kinds = ["fp32", *(f"int8-{name}" for name in _CALIBRATORS), "int8-mixed"]
+    share = rng.uniform(0.05, 0.6)  # of the way from INT8 to FP32 that mixed takes
+    for kind in kinds:
+        base = recorded["fp32" if kind == "fp32" else "int8"]
+        slower = _slower(recorded, share) if kind == "int8-mixed" else 1.0
+        drawn = [base[index] for index in rng.choice(len(base), _ROUNDS)]
+        levels = rng.lognormal(0, _LEVEL, _ROUNDS) * drift * slower
+        rounds[kind] = [
+            (one * level).astype(np.int64) for one, level in zip(drawn, levels, strict=True)
+        ]
+        found.append(_candidate(kind, rng, rounds[kind]))
+    return found, rounds
+
+
+def _slower(recorded: dict[str, Rounds], share: float) -> float:
+    fp32, int8 = (float(np.median(np.concatenate(recorded[name]))) for name in ("fp32", "int8"))
+    return float((fp32 / int8) ** share)
+
+
+def _candidate(kind: str, rng: np.random.Generator, rounds: Rounds) -> Candidate:
+    precision = kind if kind in {"fp32", "int8-mixed"} else "int8"
+    sqnr_db = None if kind == "fp32" else rng.uniform(8, 30) + (15 if kind == "int8-mixed" else 0)
+    true_ms = float(np.median(np.concatenate(rounds))) / 1e6
+    guess_ms = true_ms * rng.lognormal(0, 0.05)
+    wide = 1.25 if kind != "int8-mixed" else 1.6
+    return Candidate(
+        id=kind,
+        recipe=Recipe(precision=precision, calibrator=kind.removeprefix("int8-")),
+        runtime="onnxruntime",
+        engine=replace(engine(), digest=Digest(kind)),
+        evaluation=evaluation(sqnr_db),
+        predicted=Prediction(
+            latency_p50_ms=guess_ms, energy_j=None, basis="a trial",
+            latency_p50_ms_ci90=(guess_ms / wide, guess_ms * wide),
+        ),
+    )  # fmt: skip
+
+
+def _compared(found: list[Candidate], rounds: dict[str, Rounds]) -> tuple[bool, float]:
+    """Return whether the fast choice is the full one or within its noise, and its time's share."""
+    limits = {"sqnr_db": 10.0}
+    full = [replace(c, measurement=_measured(rounds[c.id])) for c in found]
+    listed = shortlist(found, "latency", limits)
+    taken = _halved({c.id: rounds[c.id] for c in listed if not c.failure})
+    fast = [replace(c, measurement=_measured(taken[c.id])) if c.id in taken else c for c in listed]
+    chosen, other = (choose(some, "latency", limits).candidate for some in (full, fast))
+    spent = sum(len(some) for some in taken.values()) / (len(found) * _ROUNDS)
+    if chosen == other or chosen is None or other is None:
+        return chosen == other, spent
+    best, its = (_measured(rounds[name]).latency_ms for name in (chosen, other))
+    return its.ci95_p50[0] <= best.ci95_p50[1], spent
+
+
+def _halved(rounds: dict[str, Rounds]) -> dict[str, Rounds]:
+    running, taken = set(rounds), {name: [] for name in rounds}
+    for number in range(_ROUNDS):
+        for name in running:
+            taken[name].append(rounds[name][number])
+        so_far = {name: taken[name] for name in running}
+        running &= survivors(so_far, dict.fromkeys(running, 1), ["fp32"])
+    return taken
+
+
+def _measured(rounds: Rounds) -> Measurement:
+    return replace(
+        measurement(), latency_ms=summarize(rounds), steady=steady(rounds), rounds=len(rounds),
+        behind=len(rounds) < _ROUNDS,
+    )  # fmt: skip
