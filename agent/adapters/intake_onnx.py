@@ -124,17 +124,17 @@ def _name_nodes(model: onnx.ModelProto, changes: list[str]) -> None:
 
 
 def _upgrade(model: onnx.ModelProto, changes: list[str]) -> onnx.ModelProto:
+    if model.ir_version != IR_VERSION:  # first: in IR 3 a weight had to be an input too
+        changes.append(f"IR version {model.ir_version} to {IR_VERSION}")
+        model.ir_version = IR_VERSION
     opset = _opset(model)
     if opset < OPSET:
         try:
             model = version_converter.convert_version(model, OPSET)
             changes.append(f"opset {opset} to {OPSET}")
-        except (RuntimeError, ValueError) as e:
+        except (RuntimeError, ValueError, version_converter.ConvertError) as e:
             first = str(e).strip().splitlines()[0]
             changes.append(f"kept opset {opset}: {first}")
-    if model.ir_version != IR_VERSION:
-        changes.append(f"IR version {model.ir_version} to {IR_VERSION}")
-        model.ir_version = IR_VERSION
     return model
 
 
