@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import difflib
-import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from agent.config.toml import read_toml
 from agent.core.errors import ConfigError
 
 _COMPATIBLE = Path("proc/device-tree/compatible")
 _HERE = Path("/")
+_MOST = 1e6
+"""Above every amount in these files; as a bound it also refuses what is not a number."""
+
+Words = Annotated[str, Meta(min_length=1)]
+Ending = Annotated[str, Meta(pattern="^p[0-9]{4}-[0-9a-z-]+$")]
+Capability = Annotated[str, Meta(pattern=r"^[1-9][0-9]?\.[0-9]$")]
+Amount = Annotated[float, Meta(gt=0, le=_MOST)]
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -29,15 +37,15 @@ class BoardPower(_Table, frozen=True):
     """
 
     total_rail: str
-    not_in_it: str
+    not_in_it: Words
 
 
 class Peak(_Table, frozen=True, kw_only=True):
     """What NVIDIA quotes: tera-operations per second with sparsity, and 1e9 bytes per second."""
 
-    memory_gb_per_s: float
-    int8_sparse_tops: float | None = None
-    fp4_sparse_tflops: float | None = None
+    memory_gb_per_s: Amount
+    int8_sparse_tops: Amount | None = None
+    fp4_sparse_tflops: Amount | None = None
 
 
 class Board(_Table, frozen=True, kw_only=True):
@@ -53,20 +61,30 @@ class Board(_Table, frozen=True, kw_only=True):
     """
 
     id: str = ""
-    name: str
-    compatible: tuple[str, ...]
-    compute_capability: str
-    memory_mb: int
-    dla_cores: int
-    power_modes: tuple[str, ...]
+    name: Words
+    compatible: tuple[Ending, ...]
+    compute_capability: Capability
+    memory_mb: Annotated[int, Meta(gt=0)]
+    dla_cores: Annotated[int, Meta(ge=0, le=8)]
+    power_modes: tuple[Words, ...]
     power: BoardPower
     peak: Peak
     sources: dict[str, str]
 
 
 def boards() -> dict[str, Board]:
-    """Return every board that quantd ships with, by id."""
-    return {file.stem: read_board_file(file) for file in sorted(folder().glob("*.toml"))}
+    """Return every board that quantd ships with, by id.
+
+    Raises:
+        ConfigError: if their files are missing, or one of them is not right.
+    """
+    found = {file.stem: read_board_file(file) for file in sorted(folder().glob("*.toml"))}
+    if not found:  # without a word, every board would be an unknown one
+        raise ConfigError(
+            f"{folder()}: no board files",
+            hint="the installation is incomplete: install quantd again",
+        )
+    return found
 
 
 def board(wanted: str, compatible: Sequence[str] | None = None) -> Board | None:
@@ -129,7 +147,9 @@ def read_board_file(file: Path) -> Board:
 
 
 def folder() -> Path:
-    """Return the folder of the shipped files: configs/boards of the checkout, or of the installed wheel."""
+    """Return the folder of the shipped files: configs/boards, in a wheel beside this module.
+
+    The wheel's data would be elsewhere after `pip install --user` or `--target`.
+    """
     checkout = Path(__file__).parents[2] / "configs/boards"
-    installed = Path(sysconfig.get_path("data")) / "share/quantd/configs/boards"
-    return checkout if checkout.is_dir() else installed
+    return checkout if checkout.is_dir() else Path(__file__).with_name("board_files")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -81,6 +82,7 @@ _DECODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }  # kind: the keys it needs, the other ones it reads
 _NAMED_FRAMES = ("", "images", "profile")  # "" is told by who needs a camera
 _TASKS = ("generic", "classification", "segmentation", "detection")
+_NVPMODEL = Path("/etc/nvpmodel.conf")
 _CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -111,11 +113,13 @@ def check(config: Config) -> None:
 def _check_board(config: Config) -> None:
     """Check that a named board is known and has the power modes asked for.
 
-    A board found by its device tree has nvpmodel, which knows better than a file.
+    Where nvpmodel is, it knows better: a later Jetson Linux has other modes, and users add theirs.
     """
     if config.device.board == "auto":
         return
     found = board(config.device.board)
+    if _NVPMODEL.exists():
+        return
     missing = [
         mode for mode in config.search.power_modes if found and mode not in found.power_modes
     ]

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from agent import config
-from agent.config.boards import board, boards, device_tree
+from agent.config import boards as board_files
+from agent.config import checks
+from agent.config.boards import board, boards, device_tree, read_board_file
 from agent.core.errors import ConfigError
 from agent.wiring.boards import excluded
 
+ROOT = Path(__file__).parents[2]
 SUPER = ("nvidia,p3768-0000+p3767-0005-super", "nvidia,p3767-0005", "nvidia,tegra234")
 SHIPPED = boards()
 
@@ -36,6 +42,44 @@ def test_the_longest_string_wins():
     assert found is not None
     assert found.id == "orin-nano-super"
     assert set(found.power_modes) > set(SHIPPED["orin-nano"].power_modes)
+
+
+@pytest.mark.parametrize(
+    ("strings", "name"),
+    [
+        ("nvidia,p3737-0000+p3701-0000 nvidia,p3701-0000", "agx-orin-devkit-32gb"),
+        ("nvidia,p3737-0000+p3701-0005 nvidia,p3701-0005", "agx-orin-64gb"),
+        ("nvidia,p3768-0000+p3767-0001-super nvidia,p3767-0001", "orin-nx-8gb-super"),
+        ("nvidia,p3509-0000+p3767-0001 nvidia,p3767-0001", "orin-nx-8gb"),
+        ("nvidia,p3737-0000+p3701-0000-as-p3767-0000", "orin-nx-16gb"),  # emulated by the kit
+        ("nvidia,p4071-0000+p3834-0008 nvidia,p3834-0008", "agx-thor"),
+    ],
+)
+def test_what_jetson_linux_writes_into_the_device_tree_is_recognized(strings, name):
+    found = board("auto", (*strings.split(), "nvidia,tegra234"))
+    assert found is not None
+    assert found.id == name
+
+
+def test_the_first_kit_has_the_memory_of_one_module_and_the_gpu_of_the_other():
+    kit, small, large = (SHIPPED[f"agx-orin-{name}"] for name in ("devkit-32gb", "32gb", "64gb"))
+    assert (kit.memory_mb, kit.peak, kit.power_modes) == (
+        small.memory_mb,
+        large.peak,
+        large.power_modes,
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in SHIPPED if name.endswith("-super")])
+def test_super_is_the_same_module_with_more_power(name):
+    plain, more = SHIPPED[name.removesuffix("-super")], SHIPPED[name]
+    assert more.compatible == tuple(f"{ending}-super" for ending in plain.compatible)
+    assert (more.dla_cores, more.memory_mb, more.power) == (
+        plain.dla_cores,
+        plain.memory_mb,
+        plain.power,
+    )
+    assert more.peak.int8_sparse_tops > plain.peak.int8_sparse_tops
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -75,6 +119,59 @@ def test_a_board_of_ones_own_is_a_file_beside_the_configuration(tmp_path):
     (tmp_path / "mine.toml").write_text("colour = 'green'\n" + text)
     with pytest.raises(ConfigError, match="colour"):
         config.load(file)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("dla_cores = 0", "dla_cores = -1"),
+        ("memory_mb = 8192", "memory_mb = 0"),
+        ("memory_gb_per_s = 68", "memory_gb_per_s = nan"),
+        ("int8_sparse_tops = 40", "int8_sparse_tops = -40"),
+        ('compute_capability = "8.7"', 'compute_capability = "Ampere"'),
+        ('"p3767-0003", ', '"", '),  # every string ends with it
+        ('name = "Jetson Orin Nano 8 GB"', 'name = ""'),
+    ],
+)
+def test_a_fact_that_can_not_be_is_refused(tmp_path, right, wrong):
+    text = (board_files.folder() / "orin-nano.toml").read_text()
+    assert right in text
+    (tmp_path / "mine.toml").write_text(text.replace(right, wrong))
+    with pytest.raises(ConfigError, match=r"mine\.toml"):
+        read_board_file(tmp_path / "mine.toml")
+
+
+def test_the_wheel_has_the_board_files_beside_the_code_that_reads_them():
+    """They must be found however it is installed: --user and --target put data elsewhere."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    inside = build["targets"]["wheel"]["force-include"]["configs/boards"]
+    code = Path(board_files.__file__).relative_to(ROOT)
+    assert Path(inside).parent == code.parent
+
+
+def test_installed_files_are_read_and_missing_ones_are_told(tmp_path, monkeypatch):
+    code = tmp_path / "site-packages/agent/config/boards.py"
+    monkeypatch.setattr(board_files, "__file__", str(code))
+    with pytest.raises(ConfigError, match="board_files") as told:
+        boards()
+    assert "install" in told.value.hint
+    inside = code.with_name("board_files")
+    inside.mkdir(parents=True)
+    (inside / "mine.toml").write_text((ROOT / "configs/boards/orin-nano.toml").read_text())
+    assert list(boards()) == ["mine"]
+
+
+def test_a_power_mode_that_nvpmodel_has_is_not_refused_by_a_file(tmp_path, monkeypatch):
+    """A later Jetson Linux has more of them, and users add their own."""
+    (tmp_path / "nvpmodel.conf").touch()
+    monkeypatch.setattr(checks, "_NVPMODEL", tmp_path / "nvpmodel.conf")
+    file = tmp_path / "quantd.toml"
+    file.write_text('[device]\nboard = "orin-nano"\n[search]\npower_modes = ["MINE"]\n')
+    assert config.load(file).search.power_modes == ("MINE",)
 
 
 def test_a_power_mode_that_a_named_board_lacks_is_refused(tmp_path):
