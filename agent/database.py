@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,8 @@ class Database:
 
     Args:
         path: The file, or ":memory:".
-        schema: SQL that creates the tables.
-        version: Number of the schema, kept as user_version.
+        steps: SQL that makes each version of the schema from the one before it, the first from
+            nothing; how many a file has seen is kept as its user_version.
 
     Attributes:
         renewed: Where a damaged file was set aside, empty if none was.
@@ -44,20 +44,20 @@ class Database:
         StoreError: if the file can't be opened, or was made by a newer version.
     """
 
-    def __init__(self, path: str, schema: str, version: int) -> None:
+    def __init__(self, path: str, steps: Sequence[str]) -> None:
         self._path = path
         self._lock = threading.RLock()
         self._depth = 0
         self.renewed = ""
         with self._errors():
             try:
-                self._db = self._open(schema, version)
+                self._db = self._open(steps)
             except sqlite3.DatabaseError as error:
                 if type(error) is not sqlite3.DatabaseError:  # locked, not permitted, disk full
                     raise
                 self.renewed = self._set_aside()
                 _LOG.warning("database_damaged path=%s kept=%s: %s", path, self.renewed, error)
-                self._db = self._open(schema, version)
+                self._db = self._open(steps)
 
     def close(self) -> None:
         """Close the file."""
@@ -102,7 +102,7 @@ class Database:
         with self.atomic():
             return int(self._db.execute(sql, values).lastrowid or 0)
 
-    def _open(self, schema: str, version: int) -> sqlite3.Connection:
+    def _open(self, steps: Sequence[str]) -> sqlite3.Connection:
         # isolation_level None: transactions are ours to begin. One lock makes threads safe.
         db = sqlite3.connect(
             self._path, timeout=_BUSY_MS / 1e3, isolation_level=None, check_same_thread=False
@@ -113,13 +113,14 @@ class Database:
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check failed")
             found = db.execute("PRAGMA user_version").fetchone()[0]
-            if found > version:
+            if found > len(steps):
                 raise StoreError(
-                    f"{self._path} has format {found}, this quantd knows {version}",
+                    f"{self._path} has format {found}, this quantd knows {len(steps)}",
                     hint="a newer quantd made it: install that, or move the file away",
                 )
-            if found < version:
-                db.executescript(f"BEGIN; {schema} PRAGMA user_version = {version}; COMMIT;")
+            if found < len(steps):
+                missing = " ".join(steps[found:])
+                db.executescript(f"BEGIN; {missing} PRAGMA user_version = {len(steps)}; COMMIT;")
         except BaseException:
             db.close()
             raise

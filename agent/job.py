@@ -35,7 +35,7 @@ from agent.core.lineage import (
 from agent.core.report import Report
 from agent.disk import full_disk
 from agent.ports import Progress
-from agent.wiring import heavy, measuring, places, quantizing
+from agent.wiring import heavy, measuring, places, predicting, quantizing
 
 RecordT = TypeVar("RecordT")
 _PR_SET_PDEATHSIG = 1
@@ -147,9 +147,14 @@ def _platform(job: Job) -> Platform:
 
 def _trial(job: Job) -> object:
     _, folder = job.parent("model", CleanModel)
-    return heavy.trial(
+    return predicting.trial(
         job.config, folder / "model.onnx", job.spec["batch"], job.record("platform", Platform)
     )
+
+
+def _fleet(job: Job) -> object:
+    model, _ = job.parent("model", CleanModel)
+    return predicting.fleet(job.config, model, job.record("platform", Platform))
 
 
 def _intake(job: Job) -> CleanModel:
@@ -263,6 +268,7 @@ KINDS: dict[str, Callable[[Job], object]] = {
     "identify": _identify,
     "platform": _platform,
     "trial": _trial,
+    "fleet": _fleet,
     "intake": _intake,
     "capture": _capture,
     "condition": _condition,

@@ -211,7 +211,7 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
         one["id"],
         "-" if share is None else f"{share:.0%}",
         _number(latency.get("p50"), 2),
-        _number(one["predicted"]["latency_p50_ms"], 2),
+        _expected(one["predicted"]),
         _number(latency.get("p99"), 2),
         _number(measured["throughput_fps"] if measured else None, 1),
         f"{power['mean']:.2f} W" if power else "-",
@@ -222,6 +222,16 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
         else "-",
         one["verdict"],
     ]
+
+
+def _expected(predicted: Mapping[str, Any]) -> str:
+    """Return the prediction with its interval; reports of earlier versions have none."""
+    span = predicted.get("latency_p50_ms_ci90")
+    told = _number(predicted["latency_p50_ms"], 2)
+    if not span:
+        return told
+    missed = "!" if predicted.get("inside") is False else ""
+    return f"{told} [{span[0]:.3g}, {span[1]:.3g}]{missed}"
 
 
 def _fidelity(fidelity: Mapping[str, Any] | None) -> str:

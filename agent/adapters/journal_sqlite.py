@@ -36,7 +36,6 @@ _FORGET_S = 7 * 86_400.0
 _MEASUREMENTS_KEPT = 2000
 _MEASUREMENT = tuple(field.name for field in fields(PastMeasurement))
 _LIMITS = OutboxLimits()
-_VERSION = 1
 _SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('', 0);
@@ -53,6 +52,13 @@ CREATE TABLE measurements (
     model TEXT NOT NULL, precision TEXT NOT NULL, runtime TEXT NOT NULL, batch INTEGER NOT NULL,
     power_mode TEXT NOT NULL, macs INTEGER NOT NULL, latency_p50_ms REAL NOT NULL,
     energy_j REAL, predicted_ms REAL, utc TEXT NOT NULL);
+"""
+_INTERVALS = """
+ALTER TABLE measurements ADD COLUMN power_w REAL;
+ALTER TABLE measurements ADD COLUMN low_ms REAL;
+ALTER TABLE measurements ADD COLUMN high_ms REAL;
+ALTER TABLE measurements ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE measurements ADD COLUMN dla_core INTEGER NOT NULL DEFAULT -1;
 """
 
 
@@ -78,7 +84,7 @@ class SqliteJournal:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._now = now
-        self._db = Database(path, OUTBOX_SCHEMA + _SCHEMA, _VERSION)
+        self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS))
         self._outbox = OutboxTable(self._db, limits, now)
         self.renewed = self._db.renewed
         if self.renewed:  # counters go on above every number the lost file can have given out

@@ -54,7 +54,8 @@ def render(
             ("Fidelity of every output", "Signal-to-quantization-noise ratio on held-out frames.",
              _fidelity(measured, report.limits)),
             ("Predicted before building, against measured",
-             "On the line the prediction was exact.", _predicted(measured)),
+             "On the line the prediction was exact. Bars are its 90 % interval.",
+             _predicted(measured)),
         ]  # fmt: skip
     template = jinja2.Environment(
         autoescape=True,
@@ -167,8 +168,18 @@ def _predicted(measured: Sequence[CandidateFacts]) -> Markup | None:
         if one.measured is None or one.predicted.latency_p50_ms is None:
             continue
         x, y = one.predicted.latency_p50_ms, one.measured.latency_ms.p50
+        low, high = one.predicted.latency_p50_ms_ci90 or (x, x)
         largest = max(largest, x, y)
-        axes.plot(x, y, "o", ms=10 if one.verdict == "chosen" else 6, label=legible(one.id))
+        axes.errorbar(
+            x,
+            y,
+            xerr=[[x - low], [high - x]],
+            fmt="o",
+            capsize=3,
+            elinewidth=1,
+            ms=10 if one.verdict == "chosen" else 6,
+            label=legible(one.id),
+        )
     axes.plot([0, 1.2 * largest], [0, 1.2 * largest], color=_LINE, lw=1)
     axes.set(xlim=(0, 1.3 * largest), ylim=(0, 1.2 * largest))
     axes.set(xlabel="predicted p50, ms", ylabel="measured p50, ms")

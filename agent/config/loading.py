@@ -84,6 +84,9 @@ def _absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
     device = tables.get("device")
     if isinstance(device, dict) and str(device.get("board")).endswith(".toml"):
         device["board"] = str(folder / device["board"])
+    search = tables.get("search")
+    if isinstance(search, dict) and isinstance(search.get("fleet"), str) and search["fleet"]:
+        search["fleet"] = str(folder / search["fleet"])
     model = tables.get("model")
     if isinstance(model, dict):
         for key in ("path", "card"):

@@ -100,6 +100,7 @@ class Search(_Table, frozen=True):
     batch: tuple[int, ...] = (1,)
     power_modes: tuple[str, ...] = ()
     strategy: str = "full"
+    fleet: str = ""
 
 
 class Objective(_Table, frozen=True):

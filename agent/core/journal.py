@@ -148,7 +148,12 @@ class PastMeasurement:
         model: sha256 of the model file.
         macs: Multiply-accumulates per inference.
         energy_j: None where power could not be measured.
+        power_mode: The mode it was measured in, "" where the machine has none.
         predicted_ms: The latency predicted before it was built; None if none was.
+        low_ms: Where the prediction's 90 % interval began; None if there was none.
+        high_ms: Where it ended.
+        source: What the prediction stood on, as `core.prediction` names it.
+        dla_core: The accelerator that it ran on; -1 for none.
     """
 
     model: str
@@ -161,3 +166,15 @@ class PastMeasurement:
     energy_j: float | None
     predicted_ms: float | None
     utc: str
+    power_w: float | None = None
+    low_ms: float | None = None
+    high_ms: float | None = None
+    source: str = ""
+    dla_core: int = -1
+
+    @property
+    def inside(self) -> bool | None:
+        """Whether the predicted interval held the measurement; None if there was none."""
+        if self.low_ms is None or self.high_ms is None:
+            return None
+        return self.low_ms <= self.latency_p50_ms <= self.high_ms

@@ -383,11 +383,13 @@ class Prediction:
     Attributes:
         latency_p50_ms_ci90: Where p50 should lie nine times of ten.
         energy_j: Joules per frame.
+        source: history, trial, fleet or other models; "" where nothing is known.
     """
 
     latency_p50_ms: float | None
     energy_j: float | None
     basis: str
+    source: str = ""
     latency_p50_ms_ci90: tuple[float, float] | None = None
     throughput_fps: float | None = None
     power_w: float | None = None

@@ -13,7 +13,7 @@ from agent.core.errors import CameraError
 _MAX_ROWS = 100_000
 _KNOWN = (
     "frame", "video", "frame_index", "timestamp", "latency_ms", "power_w", "model", "precision",
-    "batch",
+    "batch", "runtime", "board", "power_mode",
 )  # fmt: skip
 
 
@@ -28,6 +28,7 @@ class ProfileRow:
         timestamp_s: Seconds; since 1970 in UTC if the CSV states a date.
         latency_ms: Measured wall time of the inference, > 0.
         power_w: Measured power, >= 0.
+        runtime: What executed it, board: on what, power_mode: in which; "" if not stated.
     """
 
     line: int
@@ -39,14 +40,19 @@ class ProfileRow:
     model: str
     precision: str
     batch: int | None
+    runtime: str = ""
+    board: str = ""
+    power_mode: str = ""
 
 
-def parse_profile(lines: Iterable[str]) -> tuple[ProfileRow, ...]:
+def parse_profile(lines: Iterable[str], *, frames: bool = True) -> tuple[ProfileRow, ...]:
     """Return the rows of a profiling CSV; columns in any order, unknown ones passed over.
 
     Args:
         lines: The CSV with its header line: `frame`, or `video` and `frame_index`, must be
-            there; timestamp, latency_ms, power_w, model, precision and batch may be.
+            there; timestamp, latency_ms, power_w, model, precision, batch, runtime, board and
+            power_mode may be.
+        frames: False for measurements alone, which need no frames.
 
     Raises:
         CameraError: "bad_profile", naming the line and the column, for anything that is not
@@ -55,7 +61,7 @@ def parse_profile(lines: Iterable[str]) -> tuple[ProfileRow, ...]:
     reader = csv.reader(lines, strict=True)
     rows: list[ProfileRow] = []
     try:
-        header = _header(next(reader, []))
+        header = _header(next(reader, []), frames=frames)
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -64,7 +70,7 @@ def parse_profile(lines: Iterable[str]) -> tuple[ProfileRow, ...]:
                 raise _bad(line, f"has {len(cells)} cells, the header has {len(header)}")
             if len(rows) == _MAX_ROWS:
                 raise _bad(line, f"is beyond the limit of {_MAX_ROWS} rows")
-            rows.append(_row(line, dict(zip(header, map(str.strip, cells), strict=True))))
+            rows.append(_row(line, dict(zip(header, map(str.strip, cells), strict=True)), frames))
     except csv.Error as e:
         raise _bad(reader.line_num, f"is not CSV: {e}") from e
     if not rows:
@@ -72,23 +78,23 @@ def parse_profile(lines: Iterable[str]) -> tuple[ProfileRow, ...]:
     return tuple(rows)
 
 
-def _header(cells: list[str]) -> list[str]:
+def _header(cells: list[str], *, frames: bool) -> list[str]:
     header = [cell.strip().lower() for cell in cells]
     twice = sorted({name for name in header if name in _KNOWN and header.count(name) > 1})
     if twice:
         raise _bad(1, f"names the column {twice[0]} twice")
-    if "frame" not in header and not {"video", "frame_index"} <= set(header):
+    if frames and "frame" not in header and not {"video", "frame_index"} <= set(header):
         raise _bad(1, "has neither the column frame nor the columns video and frame_index")
     return header
 
 
-def _row(line: int, cells: Mapping[str, str]) -> ProfileRow:
+def _row(line: int, cells: Mapping[str, str], frames: bool) -> ProfileRow:
     frame = cells.get("frame", "")
     video = cells.get("video", "")
-    if bool(frame) == bool(video):
+    if frames and bool(frame) == bool(video):
         raise _bad(line, "names both a frame and a video" if frame else "names no frame or video")
     index = _whole(line, "frame_index", cells, at_least=0)
-    if video and index is None:
+    if frames and video and index is None:
         raise _bad(line, "names a video without a frame_index")
     return ProfileRow(
         line=line,
@@ -100,6 +106,9 @@ def _row(line: int, cells: Mapping[str, str]) -> ProfileRow:
         model=cells.get("model", ""),
         precision=cells.get("precision", "").lower(),
         batch=_whole(line, "batch", cells, at_least=1),
+        runtime=cells.get("runtime", ""),
+        board=cells.get("board", ""),
+        power_mode=cells.get("power_mode", ""),
     )
 
 

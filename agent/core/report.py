@@ -81,10 +81,15 @@ class EngineFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predicted:
-    """What was expected before anything was built, and from what."""
+    """What was expected before anything was built, and from what.
+
+    Attributes:
+        inside: Whether p50 then lay within the interval; None where there was none, or no p50.
+    """
 
     latency_p50_ms: float | None
     latency_p50_ms_ci90: tuple[float, float] | None
+    inside: bool | None
     throughput_fps: float | None
     power_w: float | None
     energy_j: float | None
@@ -325,7 +330,7 @@ def _candidate(one: Candidate, choice: Choice) -> CandidateFacts:
         )
         if one.engine
         else None,
-        predicted=_predicted(one.predicted or _UNPREDICTED),
+        predicted=_predicted(one.predicted or _UNPREDICTED, one.measurement),
         measured=_measured(one.measurement, one.evaluation.memory_mb if one.evaluation else None)
         if one.measurement
         else None,
@@ -338,10 +343,12 @@ def _candidate(one: Candidate, choice: Choice) -> CandidateFacts:
 _UNPREDICTED = Prediction(latency_p50_ms=None, energy_j=None, basis="not predicted")
 
 
-def _predicted(one: Prediction) -> Predicted:
+def _predicted(one: Prediction, measured: Measurement | None) -> Predicted:
+    span = one.latency_p50_ms_ci90
     return Predicted(
         latency_p50_ms=one.latency_p50_ms,
-        latency_p50_ms_ci90=one.latency_p50_ms_ci90,
+        latency_p50_ms_ci90=span,
+        inside=span[0] <= measured.latency_ms.p50 <= span[1] if span and measured else None,
         throughput_fps=one.throughput_fps,
         power_w=one.power_w,
         energy_j=one.energy_j,

@@ -24,6 +24,7 @@ from agent.core.errors import (
     QuantdError,
     RunnerError,
 )
+from agent.core.fleet import Fleet
 from agent.core.journal import PastMeasurement
 from agent.core.lineage import (
     CalibrationSet,
@@ -39,13 +40,13 @@ from agent.core.lineage import (
     Statistics,
     digest_of,
 )
-from agent.core.prediction import Trial, predict
 from agent.core.search import candidates, executable, recipes
 from agent.core.shortlist import shortlist
 from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
 from agent.stages.artifacts import Artifacts, Observe
 from agent.stages.calibrating import Calibrating
+from agent.stages.predicting import Predicting
 
 _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
 """Facts of the platform, beside its runtime and device, without which an engine is not reused:
@@ -123,6 +124,10 @@ class Chain:
             basis=self.basis,
             window_s=self.config.calibration.window_s,
         )
+        self._predicting = Predicting(
+            config=self.config, artifacts=self._artifacts, history=self.history
+        )
+        self._told_by_fleet: Fleet | None = None
 
     def run(self) -> Outcome:
         """Capture, quantize, build, evaluate and measure every candidate.
@@ -133,6 +138,7 @@ class Chain:
         """
         platform = self.platform()
         model = self.intake()
+        self._fleet(model, platform)  # a file that can't be read is told before the long capture
         calibration = self.capture()
         made = self.built(platform, model, calibration)
         judged = self._judged(made, model, calibration)
@@ -150,6 +156,11 @@ class Chain:
             counted=self._calibrating.counted,
             not_extended=self._calibrating.not_extended,
         )
+
+    def _fleet(self, model: CleanModel, platform: Platform) -> Fleet:
+        if self._told_by_fleet is None:
+            self._told_by_fleet = self._predicting.fleet(model, platform)
+        return self._told_by_fleet
 
     def candidates(self, platform: Platform) -> tuple[Candidate, ...]:
         """Return what the configuration asks to be looked at."""
@@ -238,7 +249,9 @@ class Chain:
         self, platform: Platform, model: CleanModel, calibration: CalibrationSet
     ) -> list[Candidate]:
         """Return every candidate with its graph; one's own trouble ends only itself."""
-        found = self._predicted(self.candidates(platform), model, platform)
+        found = self._predicting.predicted(
+            self.candidates(platform), model, platform, self._fleet(model, platform)
+        )
         made = []
         for candidate in self._artifacts.counted("quantize", found):
             if candidate.failure:
@@ -346,50 +359,6 @@ class Chain:
             )
             for c in judged
         ]
-
-    def _predicted(
-        self, found: Sequence[Candidate], model: CleanModel, platform: Platform
-    ) -> tuple[Candidate, ...]:
-        trials = {
-            batch: self._trial(model, batch, platform)
-            for batch in dict.fromkeys(c.batch for c in found)
-        }
-        return tuple(
-            replace(
-                c,
-                predicted=predict(
-                    c.recipe,
-                    model,
-                    c.runtime,
-                    c.batch,
-                    history=[p for p in self.history if p.power_mode == (c.power_mode or "")],
-                    trial=trials[c.batch],
-                ),
-            )
-            for c in found
-        )
-
-    def _trial(self, model: CleanModel, batch: int, platform: Platform) -> Trial | None:
-        """Time the graph for a moment, where a runtime needs no build for that."""
-        if platform.runtime != "onnxruntime":
-            return None
-        digest = digest_of(
-            "trial-1",
-            model.digest,
-            batch,
-            platform.runtime_version,
-            platform.device,
-            platform.scheme,
-            platform.environment.get("power_mode"),
-            configuration.dump(self.config)["runtime"],
-        )
-        spec = {"model": model.digest, "batch": batch, "platform": platform}
-        try:
-            return self._artifacts.get("trial", digest, spec, Trial)
-        except (JobError, RunnerError, BuildError) as error:
-            if error.code == "canceled":
-                raise
-            return None  # predictions then say that nothing is known
 
     def _judged(
         self, made: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet

@@ -273,19 +273,30 @@ def _page(
 
 
 def _past(outcome: Outcome, utc: str) -> tuple[PastMeasurement, ...]:
-    return tuple(
-        PastMeasurement(
-            model=outcome.model.sha256,
-            precision=c.recipe.precision,
-            runtime=c.runtime,
-            batch=c.batch,
-            power_mode=c.power_mode or "",
-            macs=outcome.model.macs,
-            latency_p50_ms=c.measurement.latency_ms.p50,
-            energy_j=c.measurement.energy_j,
-            predicted_ms=c.predicted.latency_p50_ms if c.predicted else None,
-            utc=utc,
+    present = str(outcome.platform.environment.get("power_mode") or "")
+    found = []
+    for one in outcome.candidates:
+        measured, predicted = one.measurement, one.predicted
+        if measured is None:
+            continue
+        low_ms, high_ms = (predicted and predicted.latency_p50_ms_ci90) or (None, None)
+        found.append(
+            PastMeasurement(
+                model=outcome.model.sha256,
+                precision=one.recipe.precision,
+                runtime=one.runtime,
+                batch=one.batch,
+                power_mode=one.power_mode or present,
+                macs=outcome.model.macs,
+                latency_p50_ms=measured.latency_ms.p50,
+                energy_j=measured.energy_j,
+                power_w=measured.power.mean if measured.power else None,
+                predicted_ms=predicted.latency_p50_ms if predicted else None,
+                low_ms=low_ms,
+                high_ms=high_ms,
+                source=predicted.source if predicted else "",
+                dla_core=one.dla_core,
+                utc=utc,
+            )
         )
-        for c in outcome.candidates
-        if c.measurement is not None
-    )
+    return tuple(found)

@@ -11,6 +11,7 @@ from typing import Any
 from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import StoreError
+from agent.core.journal import PastMeasurement
 from agent.core.prediction import accuracy
 from agent.terminal import show, summary, table
 from agent.verbs.options import (
@@ -28,6 +29,7 @@ from agent.wiring import runs
 
 _FEW = 5  # runs named where another was meant
 _SHOWN = 30  # predictions, of all that are counted
+_INSIDE = {True: "inside", False: "OUTSIDE", None: ""}
 _MARK = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
 
 
@@ -70,21 +72,30 @@ def _predictions(config: Config, *, as_json: bool) -> int:
         show("no prediction was checked yet: every run checks those that it made")
         return 0
     table(
-        ["when", "model", "precision", "batch", "predicted ms", "measured ms", "off"],
+        ["when", "model", "precision", "batch", "from", "predicted ms", "measured ms", "off", ""],
         [
-            [past.utc[:16], past.model[:8], past.precision, str(past.batch),
-             f"{past.predicted_ms:.3f}", f"{past.latency_p50_ms:.3f}",
-             f"{past.latency_p50_ms / (past.predicted_ms or 1) - 1:+.1%}"]
+            [past.utc[:16], past.model[:8], past.precision, str(past.batch), past.source or "-",
+             _predicted(past), f"{past.latency_p50_ms:.3f}",
+             f"{past.latency_p50_ms / (past.predicted_ms or 1) - 1:+.1%}", _INSIDE[past.inside]]
             for past in checked[:_SHOWN]
         ],
     )  # fmt: skip
-    told = accuracy(checked)
-    show(
-        f"{told.count} predictions: half were within {told.median_off:.1%} of what was measured, "
-        f"nine of ten within {told.p90_off:.1%}; the next interval is {told.interval:.1%} wide "
-        "on each side"
-    )
+    table(
+        ["predicted from", "precision", "checked", "half within", "9 of 10 within", "interval held"],
+        [
+            [one.source or "-", one.precision, str(one.count), f"{one.median_off:.1%}",
+             f"{one.p90_off:.1%}", "-" if one.inside is None else f"{one.inside:.0%}"]
+            for one in accuracy(checked)
+        ],
+    )  # fmt: skip
+    show("an interval should hold nine of ten; it is as wide as past predictions were off")
     return 0
+
+
+def _predicted(past: PastMeasurement) -> str:
+    if past.low_ms is None or past.high_ms is None:
+        return f"{past.predicted_ms:.3f}"
+    return f"{past.predicted_ms:.3f} [{past.low_ms:.3f}, {past.high_ms:.3f}]"
 
 
 def _reports(config: Config) -> str:

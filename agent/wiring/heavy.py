@@ -26,7 +26,6 @@ from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
 
 if TYPE_CHECKING:
-    from agent.core.prediction import Trial
     from agent.core.preprocess import InputSpec
     from agent.core.report import Report
     from agent.ports import Camera, EngineRunner, Progress, Tensors
@@ -95,14 +94,6 @@ def with_runtime(config: Config, kind: str) -> Config:
     """Return the configuration with another runtime, for the machine it runs on."""
     table = msgspec.structs.replace(config.runtime, kind=kind, compute_capability="")
     return msgspec.structs.replace(config, runtime=table)
-
-
-def trial(config: Config, model: Path, batch: int, found: Platform) -> Trial:
-    """Return what the graph takes in a short trial, before anything is calibrated."""
-    from agent.adapters.trial_onnxruntime import time_trial
-
-    runtime = config.runtime
-    return time_trial(str(model), batch, found.scheme, runtime.threads, runtime.providers)
 
 
 def intake(config: Config, digest: Digest, work: str) -> CleanModel:

@@ -7,10 +7,12 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from agent.adapters import journal_sqlite
 from agent.adapters.journal_sqlite import SqliteJournal
 from agent.core.command import Command, CommandId, Stage
 from agent.core.errors import StoreError
@@ -22,6 +24,7 @@ from agent.core.journal import (
     Outgoing,
     PastMeasurement,
 )
+from agent.database import Database
 
 DAY_S = 86_400.0
 
@@ -207,12 +210,32 @@ def test_measurements(journal: SqliteJournal) -> None:
             energy_j=None,
             predicted_ms=2.0,
             utc="2026-11-23T10:00:00.000Z",
+            power_w=4.5,
+            low_ms=1.5,
+            high_ms=2.5,
+            source="trial",
+            dla_core=0,
         )
         for number in range(3)
     ]
     for measurement in made:
         journal.record(measurement)
     assert journal.history(2) == (made[2], made[1])
+
+
+def test_a_file_of_the_version_before_keeps_its_measurements(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.db")
+    steps = journal_sqlite.OUTBOX_SCHEMA + journal_sqlite._SCHEMA
+    Database(path, (steps,)).close()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "INSERT INTO measurements VALUES ('m', 'int8', 'tensorrt', 1, '', 9, 2.5, NULL, 2, 'u')"
+        )
+    for _ in range(2):
+        with SqliteJournal(path) as opened:
+            (past,) = opened.history(5)
+    assert (past.model, past.latency_p50_ms, past.predicted_ms) == ("m", 2.5, 2.0)
+    assert (past.source, past.low_ms, past.power_w, past.dla_core) == ("", None, None, -1)
 
 
 def test_counters_survive(tmp_path: Path) -> None:
@@ -281,6 +304,7 @@ def test_a_full_disk_has_its_code(tmp_path: Path) -> None:
 
 WRITER = """
 import os, sys
+from agent.adapters import journal_sqlite
 from agent.adapters.journal_sqlite import SqliteJournal
 from agent.core.journal import Klass, Outgoing
 journal = SqliteJournal(sys.argv[1])

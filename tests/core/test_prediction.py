@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.fleet import FleetFigure
 from agent.core.journal import PastMeasurement
 from agent.core.lineage import CleanModel, Digest, Prediction, Recipe
-from agent.core.prediction import Trial, accuracy, predict, residual
+from agent.core.prediction import Evidence, Trial, accuracy, predict, residual
 
 MODEL = CleanModel(
     digest=Digest("m"),
@@ -43,8 +44,14 @@ INT8 = Recipe(precision="int8", calibrator="entropy", scheme="U8S8")
 FP32 = Recipe(precision="fp32")
 
 
-def predicted(*history, recipe=INT8, model=MODEL, trial=None, batch=1) -> Prediction:
-    return predict(recipe, model, "onnxruntime", batch, history=history, trial=trial)
+ELSEWHERE = FleetFigure(
+    precision="int8", batch=1, power_mode="", latency_ms=0.7, power_w=6.0, count=12, origin="f.csv"
+)
+
+
+def predicted(*history, recipe=INT8, model=MODEL, trial=None, batch=1, fleet=()) -> Prediction:
+    evidence = Evidence(history=history, trial=trial, fleet=fleet)
+    return predict(recipe, model, "onnxruntime", batch, evidence)
 
 
 def test_nothing_known_is_none_with_the_reason():
@@ -116,17 +123,47 @@ def test_power_of_other_models_and_the_time_of_this_one_make_energy():
     assert found.energy_j == pytest.approx(5.0 * 0.4e-3)
 
 
-def pairs(*ratios):
-    return [replace(PAST, predicted_ms=10.0, latency_p50_ms=10.0 * ratio) for ratio in ratios]
+def pairs(*ratios, source="trial", **changed):
+    past = replace(PAST, predicted_ms=10.0, source=source, **changed)
+    return [replace(past, latency_p50_ms=10.0 * ratio) for ratio in ratios]
+
+
+def reach(history, source="trial"):
+    return residual(history, source, "onnxruntime")
 
 
 def test_intervals_are_as_wide_as_predictions_were_off():
-    assert residual([]) == residual(pairs(*[1.01] * 8)) == 0.25
-    assert residual(pairs(*[1.01] * 8, 1.6)) == pytest.approx(log(1.6))  # nine: the farthest
-    assert residual(pairs(*[1.01] * 19, 1.6)) == pytest.approx(log(1.01))  # nine of ten
-    assert residual(pairs(*[1.02] * 2, 2.0)) == pytest.approx(log(2.0))  # too few, and far off
+    assert reach([]) == reach(pairs(*[1.01] * 8)) == 0.25
+    assert reach(pairs(*[1.01] * 8, 1.6)) == pytest.approx(log(1.6))  # nine: the farthest
+    assert reach(pairs(*[1.01] * 19, 1.6)) == pytest.approx(log(1.01))  # nine of ten
+    assert reach(pairs(*[1.02] * 2, 2.0)) == pytest.approx(log(2.0))  # too few, and far off
     wide = predicted(*pairs(*[1.3] * 12), model=replace(MODEL, sha256="new"), trial=TRIAL)
     assert wide.latency_p50_ms_ci90 == pytest.approx((0.4 / 1.3, 0.4 * 1.3))
+
+
+@pytest.mark.parametrize("other", [{"source": "history"}, {"runtime": "tensorrt"}], ids=str)
+def test_the_errors_of_one_source_say_nothing_of_another(other):
+    assert reach(pairs(*[1.01] * 20, **other)) == 0.25
+
+
+def test_what_was_scaled_from_other_models_is_told_to_be_vague():
+    low, high = predicted(OTHER).latency_p50_ms_ci90
+    assert (low, high) == pytest.approx((1.0, 16.0))
+
+
+def test_other_devices_are_believed_after_the_graph_itself_and_before_other_models():
+    assert predicted(PAST, fleet=[ELSEWHERE]).source == "history"
+    assert predicted(fleet=[ELSEWHERE], trial=TRIAL).source == "trial"
+    found = predicted(OTHER, fleet=[ELSEWHERE])
+    assert (found.source, found.latency_p50_ms, found.power_w) == ("fleet", 0.7, 6.0)
+    assert found.energy_j == pytest.approx(6.0 * 0.7e-3)
+    assert found.basis == "median of 12 measurements of this model elsewhere (f.csv)"
+    assert predicted(OTHER, fleet=[replace(ELSEWHERE, precision="fp32")]).source == "other models"
+    assert predicted(fleet=[ELSEWHERE], batch=4).latency_p50_ms is None
+
+
+def test_a_precision_that_was_not_tried_is_not_called_another():
+    assert predicted(recipe=Recipe(precision="fp16"), trial=TRIAL).latency_p50_ms is None
 
 
 def test_energy_is_none_where_none_was_measured_and_zero_is_a_number():
@@ -166,11 +203,16 @@ def test_a_prediction_is_positive_or_none_and_order_does_not_matter(history, tri
     assert found == predicted(*data.draw(st.permutations(history)), trial=trial, model=model)
 
 
-def test_accuracy_is_told_of_what_was_checked():
-    assert accuracy([PAST]).count == 0
-    assert accuracy([PAST]).median_off is None
-    found = accuracy([PAST, *pairs(1.1, 0.9, 1.2, 1.0, 0.5)])
-    assert found.count == 5
-    assert found.median_off == pytest.approx(0.1)
-    assert found.p90_off == pytest.approx(0.5)
-    assert found.interval == pytest.approx(2.0 - 1)
+def test_accuracy_is_told_of_what_was_checked_by_source_and_precision():
+    assert accuracy([PAST]) == ()
+    near = pairs(1.1, 0.9, 1.2, 1.0, 0.5, low_ms=8.5, high_ms=11.5)
+    far = pairs(2.0, source="fleet", precision="fp32")
+    fleet, trial, everything = accuracy([PAST, *near, *far])
+    assert (fleet.source, fleet.precision, fleet.count, fleet.inside) == ("fleet", "fp32", 1, None)
+    assert fleet.median_off == pytest.approx(1.0)
+    assert (trial.source, trial.precision, trial.count) == ("trial", "int8", 5)
+    assert trial.median_off == pytest.approx(0.1)
+    assert trial.p90_off == pytest.approx(0.5)
+    assert trial.inside == pytest.approx(3 / 5)
+    assert (everything.source, everything.count) == ("all", 6)
+    assert everything.inside == pytest.approx(3 / 5)

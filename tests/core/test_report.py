@@ -81,7 +81,11 @@ def test_the_numbers_are_those_of_the_records():
         "int8-mse", measurement(5.0, p99=7.0, power_w=4.0), evaluation(31.0, agreement=0.97)
     )
     one = replace(
-        one, predicted=Prediction(latency_p50_ms=6.0, energy_j=None, basis="a roofline"), batch=4
+        one,
+        predicted=Prediction(
+            latency_p50_ms=6.0, latency_p50_ms_ci90=(4.0, 9.0), energy_j=None, basis="a trial"
+        ),
+        batch=4,
     )
     (facts,) = written(report_of([one]))["candidates"]
     assert facts["measured"]["latency_ms"] == {
@@ -94,8 +98,8 @@ def test_the_numbers_are_those_of_the_records():
     assert facts["measured"]["energy_j"] == pytest.approx(0.02)
     assert facts["measured"]["memory_mb"] == 100.0
     assert facts["predicted"] == {
-        "latency_p50_ms": 6.0, "latency_p50_ms_ci90": None, "throughput_fps": None,
-        "power_w": None, "energy_j": None, "basis": "a roofline",
+        "latency_p50_ms": 6.0, "latency_p50_ms_ci90": [4.0, 9.0], "inside": True,
+        "throughput_fps": None, "power_w": None, "energy_j": None, "basis": "a trial",
     }  # fmt: skip
     assert facts["engine"] == {
         "digest": "f", "bytes": 1000, "build_s": 1.0,

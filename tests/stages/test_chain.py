@@ -21,6 +21,7 @@ from agent.core.errors import (
     QuantizeError,
     RunnerError,
 )
+from agent.core.fleet import Fleet, FleetFigure
 from agent.core.lineage import (
     CalibrationSet,
     CleanModel,
@@ -372,3 +373,40 @@ def test_the_same_file_made_for_another_state_of_the_machine_is_another_release(
     assert facts[2]["runtime"]["l4t"] == "36.5.0"
     assert facts[0]["lineage"]["statistics"] == outcome.counted.digest
     assert facts[0]["lineage"]["conditioned"] == outcome.counted.model
+
+
+def told_elsewhere(**changed: Any) -> FleetFigure:
+    figure = FleetFigure(
+        precision="int8", batch=1, power_mode="", latency_ms=7.0, power_w=None, count=3,
+        origin="fleet.csv",
+    )  # fmt: skip
+    return replace(figure, **changed)
+
+
+def test_other_devices_are_asked_about_only_where_a_file_is_named(tmp_path):
+    Run(tmp_path).chain.run()  # which would ask a job that has no answer
+    run = Run(tmp_path, search={"fleet": "/fleet.csv"})
+    run.jobs.answers["fleet"] = lambda _: Fleet(figures=(told_elsewhere(),))
+    found = {c.id: c.predicted for c in run.chain.run().candidates}
+    assert found["int8-mse"].latency_p50_ms == 7.0
+    assert found["int8-mse"].source == "fleet"
+    assert found["fp32"].latency_p50_ms is None
+    assert run.jobs.counts["fleet"] == 1
+
+
+def test_a_file_of_other_devices_that_is_bad_is_told_before_anything_is_captured(tmp_path):
+    run = Run(tmp_path, search={"fleet": "/fleet.csv"})
+    run.jobs.answers["fleet"] = lambda _: ConfigError("line 3: no number")
+    with pytest.raises(ConfigError, match="line 3"):
+        run.chain.run()
+    assert run.jobs.counts["capture"] == 0
+
+
+def test_what_was_seen_in_one_power_mode_predicts_for_that_mode_only(tmp_path):
+    run = Run(tmp_path, search={"power_modes": ["7W", "15W"], "precisions": ["fp32"]})
+    run.jobs.answers["platform"] = lambda _: replace(
+        PLATFORM, environment={"power_mode": "15W", "power_modes": "7W, 15W"}
+    )
+    run.jobs.answers["trial"] = lambda _: Trial(batch=1, fp32_ms=2.0, int8_ms=1.0)
+    found = {c.id: c.predicted.source for c in run.chain.run().candidates}
+    assert found == {"fp32@7W": "", "fp32@15W": "trial"}

@@ -21,7 +21,7 @@ from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.adapters.trial_onnxruntime import time_trial
 from agent.config import Measure
 from agent.core.journal import PastMeasurement
-from agent.core.prediction import residual
+from agent.core.prediction import TRIAL, residual
 from agent.core.preprocess import InputSpec
 from agent.core.thresholds import range_of
 from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
@@ -39,7 +39,7 @@ _FRAMES = 4
 _SIZES = ((320, 256), (640, 480))
 _NOTHING = PastMeasurement(
     model="", precision="", runtime="onnxruntime", batch=1, power_mode="", macs=1,
-    latency_p50_ms=1.0, energy_j=None, predicted_ms=1.0, utc="",
+    latency_p50_ms=1.0, energy_j=None, predicted_ms=1.0, utc="", source=TRIAL,
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _held(name: str, pairs: dict[str, tuple[float, float]]) -> bool:
         if other.rpartition(" ")[0] != model
     ]
     predicted, found = pairs[name]
-    return abs(log(found / predicted)) <= residual(others)
+    return abs(log(found / predicted)) <= residual(others, TRIAL, _NOTHING.runtime)
 
 
 def _predicted_and_measured(model: str, folder: Path) -> dict[str, tuple[float, float]]:
