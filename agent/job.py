@@ -261,7 +261,9 @@ def _check(job: Job) -> str:
 def _render(job: Job) -> str:
     _, frames = job.parent("calibration", CalibrationSet)
     shown = frames if job.config.calibration.keep == "frames" else None
-    return heavy.render(job.record("report", Report), shown, job.spec["sketches_ms"])
+    return heavy.render(
+        job.record("report", Report), shown, job.spec["sketches_ms"], job.spec["traces"]
+    )
 
 
 KINDS: dict[str, Callable[[Job], object]] = {

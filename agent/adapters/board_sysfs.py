@@ -9,6 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _NVPMODEL_S = 4.0
+_THROTTLE_COUNTERS = (
+    "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count",
+    "sys/class/hwmon/hwmon*/oc*_event_cnt",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +55,21 @@ def temperature_c(root: str = "/") -> float | None:
         if text and re.fullmatch(r"-?\d+", text) and int(text) > 0:  # -256000 means switched off
             found.append(int(text) / 1000)
     return max(found, default=None)
+
+
+def throttle_events(root: str = "/") -> int | None:
+    """Return how often the machine has slowed itself since its start, None if nothing counts.
+
+    Source: Linux thermal_throttle of x86 (Documentation/admin-guide/thermal) and NVIDIA's
+        soctherm over-current events (Jetson Linux developer guide, "Over-Current Throttling").
+    """
+    found = [
+        int(text)
+        for pattern in _THROTTLE_COUNTERS
+        for counter in Path(root).glob(pattern)
+        if (text := _text(counter)) and text.isdigit()
+    ]
+    return sum(found) if found else None
 
 
 def _l4t(text: str | None) -> str | None:

@@ -26,7 +26,10 @@ _EXACT_DB = 60.0  # where a plot puts outputs identical to the baseline
 
 
 def render(
-    report: Report, pictures: Sequence[bytes], sketches_ms: Mapping[str, Sequence[float]]
+    report: Report,
+    pictures: Sequence[bytes],
+    sketches_ms: Mapping[str, Sequence[float]],
+    traces: Mapping[str, Sequence[Sequence[float]]] | None = None,
 ) -> str:
     """Return the page.
 
@@ -34,6 +37,7 @@ def render(
         report: The run.
         pictures: JPEGs of sample calibration frames.
         sketches_ms: Order statistics of the latencies by candidate id.
+        traces: (s, W) inside each candidate's windows, where power was measured.
     """
     measured = [one for one in report.candidates if one.measured]
     with warnings.catch_warnings(), mpl.rc_context(
@@ -51,6 +55,8 @@ def render(
              "Up and to the left is better; dots are on the Pareto front, the large one is chosen. "
              "Bars are the 95 % interval of p50.",
              _pareto(measured, report)),
+            ("Power", "What the rail carried in the windows of each candidate; the line is its mean, "
+             "the dashed one the machine at rest.", _power(measured, traces or {})),
             ("Fidelity of every output", "Signal-to-quantization-noise ratio on held-out frames.",
              _fidelity(measured, report.limits)),
             ("Predicted before building, against measured",
@@ -129,6 +135,31 @@ def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None
     axes.margins(x=0.2, y=0.15)
     figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
     axes.set(xlabel="p50 latency, ms", ylabel=f"worst output, dB ({_EXACT_DB:g} = exact)")
+    return _svg(figure)
+
+
+def _power(
+    measured: Sequence[CandidateFacts], traces: Mapping[str, Sequence[Sequence[float]]]
+) -> Markup | None:
+    shown = [one for one in measured if traces.get(one.id)]
+    if not shown:
+        return None
+    figure, axes = _figure()
+    origin_s = min(t for one in shown for t, _ in traces[one.id])
+    for one in shown:
+        if one.measured is None or one.measured.power_w is None:
+            continue
+        points = [(t - origin_s, watts) for t, watts in traces[one.id]]
+        (dots,) = axes.plot(*zip(*points, strict=True), ".", ms=3, label=legible(one.id))
+        axes.axhline(one.measured.power_w.mean, color=dots.get_color(), lw=1)
+    rests = [one.measured.power_w.idle for one in shown if one.measured and one.measured.power_w]
+    known = [watts for watts in rests if watts is not None]
+    if known:
+        axes.axhline(known[0], color=_LINE, ls="--", lw=1)
+    axes.set_ylim(bottom=0)
+    rail = next(o.measured.power_w.rail for o in shown if o.measured and o.measured.power_w)
+    axes.set(xlabel="time, s", ylabel=f"{_short(legible(rail))}, W")
+    figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
     return _svg(figure)
 
 

@@ -15,6 +15,7 @@ _POWER_NOISE = 0.01
 """Share of a mean power that is not told apart from noise: one step of the INA3221 (40 uV over
 5 mOhm at 5 V is 40 mW, its data sheet SBOS576) at the 4 W of a small board."""
 _NEEDS_POWER = {"energy", "power"}
+_POWER_LIMITS = ("power_w", "energy_j")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,8 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
         feasible one beats in everything never does.
     """
     ordered = sorted(candidates, key=lambda c: c.id)
-    known = {c.id: k for c in ordered if (k := _known(c)) is not None}
+    counts = objective in _NEEDS_POWER or any(limits.get(key) for key in _POWER_LIMITS)
+    known = {c.id: k for c in ordered if (k := _known(c, counts)) is not None}
     broken = {c.id: _broken(c, known.get(c.id), objective, limits) for c in ordered}
     front = _front(list(known.values()), objective)
     feasible = [k for k in known.values() if not broken[k.id]]
@@ -87,13 +89,14 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     )
 
 
-def _known(candidate: Candidate) -> Known | None:
+def _known(candidate: Candidate, power_counts: bool) -> Known | None:
     if candidate.failure or candidate.measurement is None or candidate.evaluation is None:
         return None
     return Known(
         candidate=candidate,
         measurement=candidate.measurement,
         evaluation=candidate.evaluation,
+        power_counts=power_counts,
     )
 
 

@@ -18,6 +18,19 @@ class PowerSample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """How a machine is at one moment.
+
+    Attributes:
+        temp_c: Of its hottest zone; None if unknown.
+        throttle_events: Counted since it was started; None where nothing counts them.
+    """
+
+    temp_c: float | None = None
+    throttle_events: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WindowPower:
     """Power over one or more windows.
 

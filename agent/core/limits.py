@@ -12,15 +12,23 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from agent.core.lineage import Candidate, Evaluation, Measurement
 
 _DIGITS = 4
+ENOUGH_SAMPLES = 100
+"""Of power, where it decides: a sensor's reading is of a millisecond, so that few of them alias
+with the inferences (INA3221 data sheet SBOS576: 1.1 ms a conversion)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """A candidate that was measured and evaluated, so that it can be compared at all."""
+    """A candidate that was measured and evaluated, so that it can be compared at all.
+
+    Attributes:
+        power_counts: Whether power or energy decides, so that a doubtful one is a flag.
+    """
 
     candidate: Candidate
     measurement: Measurement
     evaluation: Evaluation
+    power_counts: bool = False
 
     @property
     def id(self) -> str:
@@ -52,6 +60,17 @@ class Known:
             (not one.steady, "its latency did not get steady"),
             (bool(one.throttled), "it throttled"),
             (one.behind, f"it was behind after {one.rounds} rounds and measured no further"),
+        )
+        doubtful = self._power_doubts() if self.power_counts else ()
+        return (*(words for holds, words in told if holds), *doubtful)
+
+    def _power_doubts(self) -> tuple[str, ...]:
+        power = self.measurement.power
+        if power is None:
+            return ()
+        told = (
+            (power.samples < ENOUGH_SAMPLES, f"its power is of {power.samples} samples only"),
+            (power.gaps > 0, f"the power sensor was silent {power.gaps} times"),
         )
         return tuple(words for holds, words in told if holds)
 

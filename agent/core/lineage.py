@@ -313,6 +313,8 @@ class Power:
     """Mean power of a window; meaningless without its rail and source.
 
     Attributes:
+        trace: (s on the monotonic clock, W) inside the windows, for a plot.
+        gaps: Stretches inside the windows in which the sensor was silent.
         excludes: What the rail leaves out on this board, in words; empty where nobody knows.
     """
 
@@ -324,6 +326,8 @@ class Power:
     coverage: float
     period_s: float
     excludes: str = ""
+    gaps: int = 0
+    trace: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +349,7 @@ class Measurement:
     Attributes:
         power: None where it can't be measured; `power_reason` then says why.
         energy_j: Joules per frame (a batch has several), gross; None as for power.
+        energy_net_j: The same above what the machine took at rest; None if that is not known.
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
         behind: True if it was left out of later rounds, being slower than another in each.
@@ -366,6 +371,7 @@ class Measurement:
     temp_c: float | None
     device_p50_ms: float | None = None
     behind: bool = False
+    energy_net_j: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -118,6 +118,7 @@ class PowerFacts:
     source: str
     samples: int
     coverage: float
+    gaps: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +130,7 @@ class Measured:
     power_w: PowerFacts | None
     power_reason: str
     energy_j: float | None
+    energy_net_j: float | None
     energy_reason: str
     memory_mb: float | None
     steady: bool
@@ -375,11 +377,13 @@ def _measured(one: Measurement, memory_mb: float | None) -> Measured:
             source=power.source,
             samples=power.samples,
             coverage=power.coverage,
+            gaps=power.gaps,
         )
         if power
         else None,
         power_reason=one.power_reason,
         energy_j=one.energy_j,
+        energy_net_j=one.energy_net_j,
         energy_reason="" if one.energy_j is not None else one.power_reason,
         memory_mb=memory_mb,
         steady=one.steady,

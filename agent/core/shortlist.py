@@ -12,7 +12,8 @@ from agent.core.lineage import Candidate
 
 _ALIKE = 2  # one might be disturbed while it is measured, which is no reason to lose INT8
 _NEEDS_ALL = {"energy", "power"}
-"""Objectives for which a candidate's time does not say whether it can win."""
+_POWER_LIMITS = ("power_w", "energy_j")
+"""Objectives and limits for which a candidate's time does not say whether it can win."""
 
 
 def shortlist(
@@ -33,8 +34,8 @@ def shortlist(
     left = [c for c in candidates if c.id in reasons and not reasons[c.id]]
     reasons |= _less_faithful(left)
     left = [c for c in left if not reasons[c.id]]
-    if objective not in _NEEDS_ALL:
-        reasons |= _slower(left, objective)
+    if objective not in _NEEDS_ALL and not any(limits.get(key) for key in _POWER_LIMITS):
+        reasons |= _slower(left)
     return [replace(c, failure=reasons.get(c.id, "") or c.failure) for c in candidates]
 
 
@@ -86,21 +87,24 @@ def _merit(candidate: Candidate) -> tuple[float, float]:
     return fidelity.agreement or 0.0, sqnr_db
 
 
-def _slower(candidates: Sequence[Candidate], objective: str) -> dict[str, str]:
-    """Return a reason for what was predicted to be slower than another, intervals apart."""
-    spans = {}
-    for one in candidates:
-        interval = one.predicted.latency_p50_ms_ci90 if one.predicted else None
-        if interval:
-            frames = one.batch if objective == "throughput" else 1
-            spans[one.id] = (interval[0] / frames, interval[1] / frames)
-    if not spans:
-        return {}
-    best = min(spans, key=lambda name: (spans[name][1], name))
-    unit = "ms a frame" if objective == "throughput" else "ms"
-    return {
-        name: f"not measured: predicted {low:.3g} to {high:.3g} {unit}, against "
-        f"{spans[best][0]:.3g} to {spans[best][1]:.3g} of {best}"
-        for name, (low, high) in spans.items()
-        if low > spans[best][1]
+def _slower(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Return a reason for what was predicted to be slower than another, intervals apart.
+
+    It must be slower by the inference and by the frame: a larger batch that is faster by the
+    frame says nothing of one that keeps a limit on latency.
+    """
+    known = {
+        c.id: (c.predicted.latency_p50_ms_ci90, c.batch)
+        for c in candidates
+        if c.predicted and c.predicted.latency_p50_ms_ci90
     }
+    found = {}
+    for name, ((low, high), batch) in known.items():
+        for other, ((its_low, its_high), its_batch) in sorted(known.items()):
+            if its_high < low and its_high / its_batch < low / batch:
+                found[name] = (
+                    f"not measured: predicted {low:.3g} to {high:.3g} ms, against "
+                    f"{its_low:.3g} to {its_high:.3g} of {other}"
+                )
+                break
+    return found

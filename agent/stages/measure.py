@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.config import Measure
-from agent.core.energy import mean_power
+from agent.core.energy import Conditions, PowerSample, mean_power
 from agent.core.errors import PowerError, RunnerError
 from agent.core.lineage import Engine, Measurement, Measurements, Power
 from agent.core.measurement import schedule, settled, sketch, steady, summarize
@@ -25,6 +25,7 @@ _LEAST_RUNS = 5  # per window, however slow the candidate
 _MOST_RUNS = 1_000_000
 _REFILL_RUNS = 2  # untimed after another candidate had the caches
 _WARMUP_SLICES = 10
+_TRACE = 200  # points of a candidate in the plot of power
 _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
 _UNKNOWN_THROTTLING = "this machine has no throttling flag that quantd reads"
 
@@ -42,7 +43,7 @@ class _Bench:
     inputs: Sequence[Tensors]
     rounds_ns: list[NDArray[np.int64]] = field(default_factory=list)
     windows_ns: list[tuple[int, int]] = field(default_factory=list)
-    temps_c: list[float] = field(default_factory=list)
+    conditions: list[Conditions] = field(default_factory=list)
     device_ms: list[float] = field(default_factory=list)
 
 
@@ -54,7 +55,7 @@ def measure(
     tensors: Callable[[Engine], Sequence[Tensors]],
     power: PowerMeter | str,
     clock: Clock,
-    thermal: Callable[[], float | None],
+    conditions: Callable[[], Conditions],
     seed: int,
     progress: Progress,
     selection: Selection | None = None,
@@ -68,7 +69,7 @@ def measure(
         tensors: Returns a few real inputs for an engine, bound in turn, one a round.
         power: The meter, entered already and sampling, or why there is none.
         clock: Monotonic; only `run()` lies between two readings of it.
-        thermal: Returns the hottest zone in deg C, None if unknown; asked after every window.
+        conditions: Returns temperature and throttling now; asked around every window.
         seed: For the order of candidates.
         progress: Told before every window.
         selection: Returns who goes into the next round, given what has been measured so far;
@@ -91,9 +92,11 @@ def measure(
             done += 1
         running = set(benches)
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
-            take = partial(_window, settings=settings, clock=clock, number=number, thermal=thermal)
+            take = partial(
+                _window, settings=settings, clock=clock, number=number, conditions=conditions
+            )
             for name in order:
-                progress(done, steps, _note(name, benches.get(name)))
+                progress(done, steps, _note(name, benches.get(name), meter))
                 if name in running:
                     _guarded(name, benches, failed, take)
                 done += 1
@@ -180,9 +183,10 @@ def _window(
     settings: Measure,
     clock: Clock,
     number: int,
-    thermal: Callable[[], float | None],
+    conditions: Callable[[], Conditions],
 ) -> None:
     """Measure one candidate for its share of one round."""
+    before = conditions()
     bench.runner.bind(bench.inputs[number % len(bench.inputs)])
     for _ in range(_REFILL_RUNS):
         bench.runner.run()
@@ -191,9 +195,7 @@ def _window(
     )
     bench.rounds_ns.append(times_ns)
     bench.windows_ns.append(window_ns)
-    temp_c = thermal()
-    if temp_c is not None:
-        bench.temps_c.append(temp_c)
+    bench.conditions += [before, conditions()]
 
 
 def _timed(
@@ -233,22 +235,39 @@ def _reduce(
     count = sum(one.size for one in bench.rounds_ns)
     busy_s = sum(end - begin for begin, end in bench.windows_ns) / 1e9
     power, reason = _power(bench, meter, power_reason, idle)
+    throttled = _throttled(bench.conditions)
+    frames = count * bench.engine.batch
+    resting = power.idle if power else None
     return Measurement(
         engine=bench.engine.digest,
         latency_ms=latency,
-        throughput_fps=count * bench.engine.batch / busy_s,
+        throughput_fps=frames / busy_s,
         power=power,
         power_reason=reason,
-        energy_j=power.mean * busy_s / (count * bench.engine.batch) if power else None,
+        energy_j=power.mean * busy_s / frames if power else None,
+        energy_net_j=(power.mean - resting) * busy_s / frames
+        if power and resting is not None
+        else None,
         steady=steady(bench.rounds_ns),
-        throttled=None,
-        throttled_reason=_UNKNOWN_THROTTLING,
+        throttled=throttled,
+        throttled_reason=_UNKNOWN_THROTTLING if throttled is None else "",
         samples=count,
         rounds=len(bench.rounds_ns),
         sketch_ms=sketch(bench.rounds_ns),
-        temp_c=max(bench.temps_c, default=None),
+        temp_c=max((c.temp_c for c in bench.conditions if c.temp_c is not None), default=None),
         device_p50_ms=float(np.median(bench.device_ms)) if bench.device_ms else None,
     )
+
+
+def _throttled(conditions: Sequence[Conditions]) -> bool | None:
+    """Return whether the machine slowed itself inside a window; None if nothing counts that."""
+    events = [one.throttle_events for one in conditions]
+    pairs = [
+        (before, after)
+        for before, after in zip(events[0::2], events[1::2], strict=True)
+        if before is not None and after is not None
+    ]
+    return any(after > before for before, after in pairs) if pairs else None
 
 
 def _power(
@@ -271,11 +290,32 @@ def _power(
         source=meter.source,
         samples=load.samples,
         coverage=load.coverage,
+        gaps=load.gaps,
         period_s=meter.period_s,
+        trace=_trace(samples, bench.windows_ns),
     ), ""
 
 
-def _note(name: str, bench: _Bench | None) -> str:
+def _note(name: str, bench: _Bench | None, meter: PowerMeter | None) -> str:
+    """Say what is measured and what it showed last: p50, power, temperature."""
     if bench is None or not bench.rounds_ns:
         return name
-    return f"{name}, p50 {np.median(bench.rounds_ns[-1]) / 1e6:.2f} ms"
+    told = [name, f"p50 {np.median(bench.rounds_ns[-1]) / 1e6:.2f} ms"]
+    if meter is not None:
+        with suppress(PowerError):
+            told += [f"{one.power_w:.2f} W" for one in meter.samples()[-1:]]
+    degrees = bench.conditions[-1].temp_c if bench.conditions else None
+    return ", ".join(told if degrees is None else [*told, f"{degrees:.0f} °C"])
+
+
+def _trace(
+    samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]]
+) -> tuple[tuple[float, float], ...]:
+    """Return (s on the monotonic clock, W) of the samples inside the windows, 200 at most."""
+    inside = [
+        (sample.t_ns / 1e9, sample.power_w)
+        for sample in samples
+        if any(begin <= sample.t_ns <= end for begin, end in windows_ns)
+    ]
+    step = -(-len(inside) // _TRACE) or 1
+    return tuple(inside[::step])

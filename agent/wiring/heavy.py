@@ -265,7 +265,12 @@ def _refusal(config: Config, made_for: Mapping[str, object]) -> str:
     return ", ".join(foreign(made_for, conditions(here)))
 
 
-def render(report: Report, frames: Path | None, sketches_ms: Mapping[str, Sequence[float]]) -> str:
+def render(
+    report: Report,
+    frames: Path | None,
+    sketches_ms: Mapping[str, Sequence[float]],
+    traces: Mapping[str, Sequence[Sequence[float]]],
+) -> str:
     """Return report.html, with sample frames unless there is no folder to take them from."""
     from agent.adapters.report_html import render as page
 
@@ -274,4 +279,4 @@ def render(report: Report, frames: Path | None, sketches_ms: Mapping[str, Sequen
         if frames
         else []
     )
-    return page(report, pictures, sketches_ms)
+    return page(report, pictures, sketches_ms, traces)

@@ -8,8 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config import Config
+import msgspec
+
+from agent.config import Config, Measure
+from agent.core.energy import Conditions
 from agent.core.errors import PowerError
+from agent.core.limits import ENOUGH_SAMPLES
 from agent.core.lineage import CalibrationSet, CleanModel, Engine, Measurements
 from agent.wiring import heavy, places
 from agent.wiring.boards import excluded, power_modes
@@ -43,7 +47,7 @@ def measure(
         progress: Told before every window.
     """
     power_mode, baselines = conditions
-    from agent.adapters.board_sysfs import temperature_c
+    from agent.adapters.board_sysfs import temperature_c, throttle_events
     from agent.adapters.clock_system import SystemClock
     from agent.stages.measure import measure as stage
 
@@ -57,7 +61,7 @@ def measure(
         meter, reason = _power_meter(config, stack)
         found = stage(
             engines,
-            config.measure,
+            _protocol(config, meter),
             make_runner=lambda engine: heavy.runner(
                 config,
                 engine.runtime,
@@ -69,12 +73,26 @@ def measure(
             )[:_BIND_FRAMES],
             power=meter or reason,
             clock=SystemClock(),
-            thermal=temperature_c,
+            conditions=lambda: Conditions(
+                temp_c=temperature_c(), throttle_events=throttle_events()
+            ),
             seed=seed,
             progress=progress,
             selection=_selection(config, engines, baselines),
         )
     return _with_scope(found, config)
+
+
+def _protocol(config: Config, meter: PowerMeter | None) -> Measure:
+    """Return the protocol, its windows long enough for the sensor where power decides."""
+    limits = config.limits
+    decides = config.objective.metric in {"energy", "power"} or limits.power_w or limits.energy_j
+    if meter is None or not decides:
+        return config.measure
+    least_s = ENOUGH_SAMPLES * meter.period_s
+    return msgspec.structs.replace(
+        config.measure, duration_s=max(config.measure.duration_s, least_s)
+    )
 
 
 def _selection(
@@ -84,8 +102,11 @@ def _selection(
     objective, limits = config.objective.metric, config.limits
     if config.search.strategy != "fast" or objective not in {"latency", "throughput"}:
         return None
+    batches = {one.batch for one in engines.values()}
     if limits.power_w or limits.energy_j:
         return None
+    if len(batches) > 1 and (limits.latency_p99_ms or limits.fps):
+        return None  # the faster batch by one measure may be the one that misses the other's limit
     from agent.core.halving import survivors
 
     by_frame = objective == "throughput"

@@ -26,6 +26,7 @@ import onnxruntime
 from agent.adapters.clock_system import SystemClock
 from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.config import Measure
+from agent.core.energy import Conditions
 from agent.stages.measure import measure
 from tests.support.candidates import engine
 from tests.support.quant_graphs import detector
@@ -75,7 +76,7 @@ def harness(runner: OnnxruntimeRunner, feed: dict[str, np.ndarray]) -> float:
         tensors=lambda _: [feed],
         power="not asked for",
         clock=SystemClock(),
-        thermal=lambda: None,
+        conditions=Conditions,
         seed=0,
         progress=lambda *_: None,
     )

@@ -442,3 +442,19 @@ def test_a_limit_inside_an_interval_judges_the_value_and_tells_of_the_doubt():
     assert hopeless.verdicts["int8"].reasons == (
         "agreement with FP32 0.94 is under the limit of 0.99",
     )
+
+
+def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
+    few = replace(measurement(5.0, power_w=4.0))
+    assert few.power is not None
+    few = replace(few, power=replace(few.power, samples=20, gaps=2))
+    good, doubtful = (
+        candidate("int8-a", measurement(9.0, power_w=6.0), evaluation(30.0)),
+        candidate("int8-b", few, evaluation(30.0)),
+    )
+    assert choose([good, doubtful], "latency", {}).candidate == "int8-b"
+    found = choose([good, doubtful], "energy", {})
+    assert found.candidate == "int8-a"
+    told = " ".join(found.verdicts["int8-b"].reasons)
+    assert "20 samples only" in told
+    assert "silent 2 times" in told

@@ -77,10 +77,18 @@ def test_intervals_that_are_apart_settle_it_and_those_that_meet_do_not():
     assert left_out(fast, slow, objective="energy") == {}
 
 
-def test_batches_are_compared_by_the_frame_where_throughput_is_wanted():
+def test_a_batch_that_is_faster_by_the_frame_drops_none_that_is_faster_by_itself():
     single, four = one("fp16", span=(2, 2.2)), one("fp16-b4", span=(4, 4.4), batch=4)
-    assert list(left_out(single, four, objective="throughput")) == ["fp16"]
-    assert list(left_out(single, four, objective="latency")) == ["fp16-b4"]
+    assert left_out(single, four, objective="throughput", latency_p99_ms=3.0) == {}
+    assert left_out(single, four, objective="latency", fps=600.0) == {}
+    slow = one("int8-mixed", span=(9, 10), batch=1)
+    assert list(left_out(single, four, slow, objective="throughput")) == ["int8-mixed"]
+
+
+def test_what_takes_longer_may_be_what_keeps_a_limit_on_power():
+    fast, slow = one("fp16", span=(1, 2)), one("fp16@15W", span=(3, 4))
+    assert list(left_out(fast, slow)) == ["fp16@15W"]
+    assert left_out(fast, slow, power_w=8.0) == left_out(fast, slow, energy_j=1.0) == {}
 
 
 names = st.sampled_from(["fp32", "fp16", "int8-a", "int8-b", "int8-mixed"])

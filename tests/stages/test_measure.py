@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from agent.config import Measure
+from agent.core.energy import Conditions
 from agent.core.lineage import Measurements
 from agent.stages.measure import measure
 from tests.fakes.power import FakePowerMeter
@@ -30,7 +31,7 @@ def bench(
     given: dict[str, Any] = {
         "tensors": lambda _: FRAMES,
         "power": "no sensor here",
-        "thermal": lambda: None,
+        "conditions": Conditions,
         "seed": 1,
         "progress": lambda *_: None,
     }
@@ -269,7 +270,7 @@ def test_energy_is_per_frame_of_a_batch():
         tensors=lambda _: FRAMES,
         power=FakePowerMeter(clock),
         clock=clock,
-        thermal=lambda: None,
+        conditions=Conditions,
         seed=0,
         progress=lambda *_: None,
     ).measured["a"]
@@ -277,10 +278,37 @@ def test_energy_is_per_frame_of_a_batch():
     assert found.energy_j == pytest.approx(5 * 0.01 / 4)
 
 
+def test_what_the_machine_takes_at_rest_is_left_out_of_net_energy_and_the_trace_of_idle():
+    clock = FakeClock()
+    meter = FakePowerMeter(clock)
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=meter).measured["a"]
+    assert found.power is not None
+    assert found.power.idle == pytest.approx(found.power.mean)  # this meter knows one power only
+    assert found.energy_net_j == pytest.approx(0.0, abs=1e-9)
+    assert 0 < len(found.power.trace) <= 200
+    assert all(watts == pytest.approx(5.0) for _, watts in found.power.trace)
+
+
+@pytest.mark.parametrize(
+    ("counted", "throttled"),
+    [([3, 3] * 5, False), ([3, 3, 3, 4] + [4, 4] * 3, True), ([3, 3, 4, 4] + [4, 4] * 3, False)],
+    ids=["never", "in a window", "between windows"],
+)
+def test_throttling_counts_inside_the_windows_only(counted, throttled):
+    clock, events = FakeClock(), iter(counted)
+    found = bench(
+        {"a": FakeRunner(clock)}, clock, conditions=lambda: Conditions(throttle_events=next(events))
+    ).measured["a"]
+    assert found.throttled is throttled
+    assert found.throttled_reason == ""
+
+
 def test_the_temperature_told_is_the_highest_of_its_windows():
     clock = FakeClock()
-    degrees = iter([40.0, None, 55.0, 50.0, 45.0])
-    found = bench({"a": FakeRunner(clock)}, clock, thermal=lambda: next(degrees)).measured["a"]
+    degrees = iter([40.0, None, 55.0, 50.0, 45.0] * 2)
+    found = bench(
+        {"a": FakeRunner(clock)}, clock, conditions=lambda: Conditions(temp_c=next(degrees))
+    ).measured["a"]
     assert found.temp_c == 55.0
 
 
@@ -295,7 +323,7 @@ def test_progress_counts_up_with_the_last_p50():
     )
     assert told[0] == (0, 0, "idle for 2 s")
     assert [(done, total) for done, total, _ in told[1:]] == [(i, 6) for i in range(7)]
-    assert told[4][2] == "a, p50 12.30 ms"
+    assert told[4][2] == "a, p50 12.30 ms, 5.00 W"
 
 
 def test_nothing_to_measure():

@@ -14,6 +14,7 @@ from onnx import numpy_helper
 from agent.adapters.clock_system import SystemClock
 from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.config import Measure
+from agent.core.energy import Conditions
 from agent.core.fidelity import Comparison
 from agent.core.lineage import Digest
 from agent.stages.evaluate import evaluate
@@ -116,7 +117,7 @@ def test_candidates_measured_together_keep_their_order_and_their_own_time(tmp_pa
         meter=None,
         power_reason="none here",
         clock=SystemClock(),
-        thermal=lambda: None,
+        conditions=Conditions,
         seed=0,
         progress=lambda *_: None,
     )

@@ -20,6 +20,7 @@ from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.adapters.trial_onnxruntime import time_trial
 from agent.config import Measure
+from agent.core.energy import Conditions
 from agent.core.journal import PastMeasurement
 from agent.core.prediction import TRIAL, residual
 from agent.core.preprocess import InputSpec
@@ -101,7 +102,7 @@ def _predicted_and_measured(model: str, folder: Path) -> dict[str, tuple[float, 
         tensors=lambda _: frames,
         power="not asked for",
         clock=SystemClock(),
-        thermal=lambda: None,
+        conditions=Conditions,
         seed=0,
         progress=lambda *_: None,
     ).measured

@@ -19,6 +19,7 @@ from agent.adapters.clock_system import SystemClock
 from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.config import Measure
 from agent.core.choice import choose
+from agent.core.energy import Conditions
 from agent.core.halving import survivors
 from agent.core.lineage import Candidate, Digest, Measurement, Prediction, Recipe
 from agent.core.measurement import steady, summarize
@@ -93,7 +94,7 @@ def _record() -> dict[str, dict[str, Rounds]]:
                 tensors=lambda _, model=model: [random_inputs(inferred(model), 0)],
                 power="not asked for",
                 clock=SystemClock(),
-                thermal=lambda: None,
+                conditions=Conditions,
                 seed=0,
                 progress=lambda *_: None,
                 selection=note,
