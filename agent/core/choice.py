@@ -212,26 +212,30 @@ def _verdict(known: Known, ties: Sequence[Known], objective: str, front: Sequenc
     cheaper = _sure(known, objective) <= _sure(best, objective)
     if known.flags and not best.flags and cheaper:
         reason = f"{words.better} {against}, but its numbers are doubtful"
-    elif known in ties or cheaper:
-        merit = _merit(best, known, _alike_db(ties))
-        reason = f"{words.equal} {against} inside the noise, and {best.id} {merit}"
-    else:
+    elif _interval(known, objective)[0] > _interval(best, objective)[1]:
         reason = f"{words.worse} {against}"
+    elif merit := _merit(ties, known):
+        reason = f"{words.equal} {against} inside the noise, and {merit}"
+    else:
+        reason = f"{words.worse} {against}, if only inside the noise"
     front_note = ("on the Pareto front",) if known.id in front else ()
     return Verdict(verdict="feasible", reasons=(reason, *known.flags, *front_note))
 
 
-def _merit(best: Known, known: Known, floor_db: float) -> str:
-    """Say by what a tie was broken, in the order of `_ties`."""
-    if known.sqnr_db < floor_db:
-        return "is nearer to FP32"
+def _merit(ties: Sequence[Known], known: Known) -> str:
+    """Say why the best goes before one that may be as good, in the order of `_ties`."""
+    best = ties[0]
+    if known.sqnr_db < _alike_db(ties):
+        return f"{best.id} is nearer to FP32"
+    if known not in ties and known.sqnr_db > best.sqnr_db:  # something else goes before it
+        return ""
     if best.evaluation.memory_mb < known.evaluation.memory_mb:
-        return "needs less memory"
+        return f"{best.id} needs less memory"
     if _size(best) < _size(known):
-        return "is the smaller file"
+        return f"{best.id} is the smaller file"
     if best.sqnr_db > known.sqnr_db:
-        return "is nearer to FP32, if only inside the noise"
-    return "comes first"
+        return f"{best.id} is nearer to FP32, if only inside the noise"
+    return f"{best.id} comes first" if known in ties else ""
 
 
 def _why(best: Known, known: Mapping[str, Known], objective: str) -> str:

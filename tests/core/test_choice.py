@@ -187,6 +187,31 @@ def test_a_dominated_or_a_doubtful_candidate_never_wins_over_a_sound_one(found, 
     }
 
 
+@given(found=some_candidates(), limits=limits_of_any_kind)
+def test_slower_is_said_only_of_what_is_slower_beyond_the_noise(found, limits):
+    choice = choose(found, "latency", limits)
+    assume(not choice.infeasible)
+    spans = {c.id: c.measurement.latency_ms.ci95_p50 for c in found if c.measurement}
+    for name, verdict in choice.verdicts.items():
+        reason = verdict.reasons[0]
+        apart = name in spans and spans[name][0] > spans[choice.candidate][1]
+        if reason.startswith("slower than"):
+            assert apart != reason.endswith("if only inside the noise")
+        if reason.startswith("as fast as"):
+            assert not apart
+
+
+def test_one_that_another_beats_in_everything_is_still_as_fast_inside_the_noise():
+    """It was told to be slower, by two digits that mean nothing."""
+    best = candidate("int8-entropy", measurement(5.0), evaluation(30.0, memory_mb=90))
+    other = candidate("int8-minmax", measurement(5.01), evaluation(25.0, memory_mb=100))
+    (reason,) = choose([best, other], "latency", {}).verdicts["int8-minmax"].reasons
+    assert reason == (
+        "as fast as int8-entropy (5.01 ms against 5 ms) inside the noise, "
+        "and int8-entropy is nearer to FP32"
+    )
+
+
 def test_the_faster_wins_and_the_slower_is_told_by_how_much():
     choice = choose([FP32, INT8], "latency", {"sqnr_db": 20})
     assert choice.candidate == "int8-entropy"
@@ -275,7 +300,9 @@ def test_a_wide_interval_does_not_let_a_dominated_candidate_win():
     wide = candidate("int8-c", measurement(10.6, noise=0.1), evaluation(40.0))
     choice = choose([leader, better, wide], "latency", {})
     assert choice.candidate == "int8-a"
-    assert choice.verdicts["int8-c"].reasons == ("slower than int8-a (10.6 ms against 10 ms)",)
+    assert choice.verdicts["int8-c"].reasons == (
+        "slower than int8-a (10.6 ms against 10 ms), if only inside the noise",
+    )
 
 
 def test_throughput_is_uncertain_on_the_side_where_latency_may_be_longer():
