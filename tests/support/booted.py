@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from agent.config.toml import read_toml
 from tests.support.parts import missing_part
 
 REPOSITORY = Path(__file__).parents[2]
@@ -121,8 +122,10 @@ def installed(folder: Path) -> dict[Path, Path]:
         REPOSITORY / "agent", own / "agent", ignore=shutil.ignore_patterns("__pycache__")
     )
     (own / "borrowed.pth").write_text("".join(f"{path}\n" for path in seen.values()))
-    for part in ("configs", "systemd"):
-        shutil.copytree(REPOSITORY / part, folder / "share/quantd" / part)
+    for source, target in _wheel("force-include").items():
+        shutil.copytree(REPOSITORY / source, own / target)
+    for source, target in _wheel("shared-data").items():
+        shutil.copytree(REPOSITORY / source, folder / target)
     (folder / "bin").mkdir()
     (folder / "bin/python").symlink_to(python / "bin" / name)
     (folder / "pyvenv.cfg").write_text(f"home = {python}/bin\n")
@@ -133,3 +136,10 @@ def installed(folder: Path) -> dict[Path, Path]:
     program.chmod(0o755)
     folder.chmod(0o755)
     return {folder: _PREFIX, **shared, **seen}
+
+
+def _wheel(table: str) -> dict[str, str]:
+    """Return where the wheel puts folders that are not the package itself."""
+    project = read_toml(REPOSITORY / "pyproject.toml")
+    found: dict[str, str] = project["tool"]["hatch"]["build"]["targets"]["wheel"][table]
+    return found

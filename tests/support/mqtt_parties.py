@@ -75,8 +75,17 @@ class Device:
         return [event for event in self.events if isinstance(event, kind)]
 
     def connect(self) -> Connected:
+        """Start the link and return once the broker has answered the subscription too."""
+        answered = threading.Event()
+        told = self.link._on_subscribe
+
+        def hear(*args: Any) -> None:
+            told(*args)
+            answered.set()
+
+        self.link._on_subscribe = hear  # type: ignore[method-assign]
         self.link.start()
-        self.run(lambda: bool(self.saw(Connected)))
+        self.run(lambda: bool(self.saw(Connected)) and answered.is_set())
         connected: Connected = self.saw(Connected)[-1]
         return connected
 
