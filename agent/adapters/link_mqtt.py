@@ -196,7 +196,7 @@ class MqttLink:
         try:
             self._session = self._next_session()
             if self._settings.username:
-                client.username_pw_set(self._settings.username, _password(self._settings))
+                client.username_pw_set(self._settings.username, password(self._settings))
         except QuantdError as error:  # without the journal the number must still grow
             self._session += 1
             self._post(Disconnected(str(error)))
@@ -282,7 +282,8 @@ def tls_context(tls: config.Tls) -> ssl.SSLContext:
         context = ssl.create_default_context(cafile=tls.ca or None)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if tls.cert:
-            context.load_cert_chain(tls.cert, tls.key or None)
+            # no password: OpenSSL would ask a terminal for that of an encrypted key
+            context.load_cert_chain(tls.cert, tls.key or None, password="")
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"mqtt.tls: {error} (ca={tls.ca!r}, cert={tls.cert!r}, key={tls.key!r})",
@@ -291,8 +292,12 @@ def tls_context(tls: config.Tls) -> ssl.SSLContext:
     return context
 
 
-def _password(settings: config.Mqtt) -> str | None:
-    """Return the password, read at each connection so that it can be changed."""
+def password(settings: config.Mqtt) -> str | None:
+    """Return the password, read at each connection so that it can be changed; None without one.
+
+    Raises:
+        ConfigError: if its file can't be read.
+    """
     if not settings.password_file:
         return None
     try:

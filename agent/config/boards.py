@@ -15,8 +15,7 @@ from agent.core.errors import ConfigError
 
 _COMPATIBLE = Path("proc/device-tree/compatible")
 _HERE = Path("/")
-_MOST = 1e6
-"""Above every amount in these files; as a bound it also refuses what is not a number."""
+_MOST = 1e6  # more than any board has; inf is TOML
 
 Words = Annotated[str, Meta(min_length=1)]
 Ending = Annotated[str, Meta(pattern="^p[0-9]{4}-[0-9a-z-]+$")]

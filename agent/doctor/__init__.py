@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from agent.config import Config
 from agent.core.errors import QuantdError
-from agent.doctor import device, needs, system
+from agent.doctor import broker, device, measuring, needs, system
 from agent.doctor.findings import Finding, Look
 
 _CURES = {
@@ -20,7 +20,13 @@ _CURES = {
 }  # where the error itself has no hint
 _ANYWHERE = "run it again as the user that runs quantd"
 
-LOOKS: Mapping[str, Look] = {**device.LOOKS, **needs.LOOKS, **system.LOOKS}
+LOOKS: Mapping[str, Look] = {
+    **device.LOOKS,
+    **measuring.LOOKS,
+    **needs.LOOKS,
+    **broker.LOOKS,
+    **system.LOOKS,
+}
 """What is looked at, in the order in which it is told."""
 
 
@@ -47,7 +53,7 @@ def _look(config: Config, what: str, look: Look) -> Finding | None:
         seen, cure = error.message, error.hint
     except ImportError as error:
         seen, cure = f"a library is missing: {error}", "`pip install 'quantd[cpu]'`"
-    except (OSError, KeyError) as error:  # KeyError: a user or group without a name
+    except (OSError, ValueError) as error:  # ValueError: a file that does not hold what it should
         seen, cure = str(error), ""
     cure = cure or _CURES.get(what, _ANYWHERE)
     return Finding(level="problem", what=what, seen=seen, cure=cure)

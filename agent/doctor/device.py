@@ -1,4 +1,4 @@
-"""What a Jetson needs besides: its board, JetPack, TensorRT from this Python, groups, clocks."""
+"""What a Jetson needs besides: its board, JetPack, TensorRT from this Python, groups."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import pwd
 import re
 import sys
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from importlib.util import find_spec
 
 from agent.config import Config
-from agent.doctor.findings import Finding, Look, Machine, told
+from agent.doctor.findings import Finding, Look, Machine, version_of
 from agent.wiring.boards import board_of
 
 _HERE = Machine()
 _OLDEST_L4T = 36  # JetPack 6: the first with Python 3.10 and TensorRT 10
-_GROUPS = {"video": "dev", "render": "dev/dri", "jtop": "run/jtop.sock"}  # and what each opens
+_GROUPS = {"video": "dev", "render": "dev/dri"}  # and what each opens
+_SERVICE_USER = "quantd"  # as systemd/quantd.sysusers.conf makes it
 
 
 def board(config: Config, machine: Machine = _HERE) -> Finding | None:
@@ -61,12 +62,35 @@ def tensorrt(config: Config, machine: Machine = _HERE) -> Finding | None:
         return None
     if find_spec("tensorrt") is None:
         return _no_tensorrt(machine)
+    broken = _broken("tensorrt")
+    if broken:
+        return Finding(
+            level="problem", what="TensorRT", seen=f"it is there but does not load: {broken}",
+            cure="`sudo apt install --reinstall tensorrt`, of the JetPack that is installed",
+        )  # fmt: skip
     if find_spec("pycuda") is None:
         return Finding(
             level="problem", what="TensorRT", seen="TensorRT is there, but PyCUDA is not",
             cure=f"`PATH=$PATH:/usr/local/cuda/bin {sys.prefix}/bin/pip install pycuda`",
         )  # fmt: skip
-    return Finding(level="ok", what="TensorRT", seen=f"TensorRT {_version('tensorrt')} and PyCUDA")
+    broken = _broken("pycuda.driver")
+    if broken:
+        return Finding(
+            level="problem", what="TensorRT", seen=f"PyCUDA does not load: {broken}",
+            cure=f"`PATH=$PATH:/usr/local/cuda/bin {sys.prefix}/bin/pip install "
+            "--force-reinstall --no-cache-dir --no-binary :all: pycuda`: it was built for another CUDA",
+        )  # fmt: skip
+    found = version_of("tensorrt") or "of an unknown version"
+    return Finding(level="ok", what="TensorRT", seen=f"TensorRT {found} and PyCUDA")
+
+
+def _broken(module: str) -> str:
+    """Return why a module that is there can't be imported; empty if it can."""
+    try:
+        import_module(module)
+    except (ImportError, OSError, RuntimeError) as error:  # a library of it, or its driver
+        return str(error)
+    return ""
 
 
 def _no_tensorrt(machine: Machine) -> Finding:
@@ -90,73 +114,48 @@ def _no_tensorrt(machine: Machine) -> Finding:
     )  # fmt: skip
 
 
-def groups(_config: Config, machine: Machine = _HERE) -> Finding | None:
-    """Look whether this user may open cameras, the GPU and the jtop service."""
-    if not machine.jetson or os.geteuid() == 0:
+def groups(config: Config, machine: Machine = _HERE) -> Finding | None:
+    """Look whether cameras, the GPU and the jtop service may be opened.
+
+    By this user; run as root, by the user of the installed service.
+    """
+    user, mine = _member()
+    if not machine.jetson or not user:
         return None
-    mine = {grp.getgrgid(number).gr_name for number in os.getgroups()}
-    missing = [n for n, opens in _GROUPS.items() if n not in mine and machine.has(opens)]
-    user = pwd.getpwuid(os.geteuid()).pw_name
+    wanted = dict(_GROUPS)
+    if config.measure.power == "jtop":  # its protocol trusts every member like root
+        wanted["jtop"] = "run/jtop.sock"
+    wanted = {name: opens for name, opens in wanted.items() if machine.has(opens)}
+    missing = [name for name in wanted if name not in mine]
+    if not wanted:
+        return None
     if not missing:
-        return Finding(level="ok", what="groups", seen=f"{user} is in {', '.join(_GROUPS)}")
+        return Finding(level="ok", what="groups", seen=f"{user} is in {', '.join(wanted)}")
+    again = "`sudo systemctl restart quantd`" if os.geteuid() == 0 else "log in again"
     return Finding(
         level="warning",
         what="groups",
         seen=f"{user} is not in {', '.join(missing)}",
-        cure=f"`sudo usermod -aG {','.join(missing)} {user}`, then log in again",
+        cure=f"`sudo usermod -aG {','.join(missing)} {user}`, then {again}",
     )
 
 
-def jtop(config: Config, machine: Machine = _HERE) -> Finding | None:
-    """Look whether the jtop service runs; the line of the power sensor says whether it answers."""
-    if not machine.jetson or config.measure.power not in {"auto", "jtop"}:
-        return None
-    client = _version("jetson-stats")
-    if client is None:
-        return Finding(
-            level="warning", what="jtop", seen="jetson-stats is not installed here",
-            cure=f"`{sys.prefix}/bin/pip install jetson-stats`, of the service's version; without "
-            "it power is read from the sensor itself",
-        )  # fmt: skip
-    if not machine.has("run/jtop.sock"):
-        return Finding(
-            level="warning", what="jtop", seen=f"client {client}, but no service",
-            cure="`sudo systemctl enable --now jtop`, after `sudo jtop --install-service` if "
-            "there is no such unit",
-        )  # fmt: skip
-    return Finding(level="ok", what="jtop", seen=f"client {client}, service at /run/jtop.sock")
-
-
-def clocks(_config: Config, machine: Machine = _HERE) -> Finding | None:
-    """Look in which power mode and how free the clocks are: what latencies hold for."""
-    if not machine.jetson:
-        return None
-    mode = re.search(r"NV Power Mode: *(\S+)", told("nvpmodel", "-q"))
-    governor = machine.text("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown"
-    gpu = next(iter(machine.found("sys/class/devfreq/*.g*")), None)
-    span = ""
-    if gpu is not None:
-        low, high = ((gpu / name).read_text().strip() for name in ("min_freq", "max_freq"))
-        span = ", GPU clock locked" if low == high else ", GPU clock free"
-    seen = f"power mode {mode.group(1) if mode else 'unknown'}, CPU governor {governor}{span}"
-    if mode is None:
-        return Finding(
-            level="warning", what="clocks", seen=seen,
-            cure="`sudo nvpmodel -q` must name the mode: numbers without it can't be compared",
-        )  # fmt: skip
-    if governor == "powersave":
-        return Finding(
-            level="warning", what="clocks", seen=seen,
-            cure="`sudo jetson_clocks`, or another governor: powersave keeps the lowest clock",
-        )  # fmt: skip
-    return Finding(level="ok", what="clocks", seen=seen)
-
-
-def _version(distribution: str) -> str | None:
+def _member() -> tuple[str, set[str]]:
+    """Return whose groups count and what they are called, nobody's where root alone is here."""
+    number = os.geteuid()
     try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
+        who = pwd.getpwuid(number) if number else pwd.getpwnam(_SERVICE_USER)
+    except KeyError:  # a container's user may have no name
+        who = None
+    if number:
+        numbers = {os.getegid(), *os.getgroups()}
+        user = who.pw_name if who else str(number)
+    elif who:
+        numbers = set(os.getgrouplist(who.pw_name, who.pw_gid))
+        user = who.pw_name
+    else:
+        return "", set()
+    return user, {one.gr_name for one in grp.getgrall() if one.gr_gid in numbers}
 
 
 LOOKS: Mapping[str, Look] = {
@@ -164,6 +163,4 @@ LOOKS: Mapping[str, Look] = {
     "JetPack": jetpack,
     "TensorRT": tensorrt,
     "groups": groups,
-    "jtop": jtop,
-    "clocks": clocks,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from agent.config import Config
@@ -63,3 +64,11 @@ def told(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
+
+
+def version_of(distribution: str) -> str | None:
+    """Return the version of an installed distribution, None if it isn't."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None

@@ -1,10 +1,8 @@
-"""What a run needs: a runtime, a model, a camera, space, a power sensor, a broker."""
+"""What a run needs: a runtime, a model, a camera, space, a power sensor."""
 
 from __future__ import annotations
 
-import shlex
 import shutil
-import socket
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,33 +82,10 @@ def _power(config: Config) -> Finding:
     return Finding(level="warning", what="power sensor", seen=reason, cure=cure)
 
 
-def _broker(config: Config) -> Finding:
-    host, port = config.mqtt.host, config.mqtt.port
-    if not host:
-        return Finding(
-            level="warning",
-            what="broker",
-            seen="mqtt.host is empty",
-            cure='no reports over MQTT; set host = "your.broker" under [mqtt]',
-        )
-    try:
-        with socket.create_connection((host, port), timeout=_PATIENCE_S):
-            return Finding(level="ok", what="broker", seen=f"{host}:{port} takes connections")
-    except (OSError, UnicodeError) as e:  # a name that can't be one is a UnicodeError
-        return Finding(
-            level="problem",
-            what="broker",
-            seen=f"{host}:{port}: {e}",
-            cure=f"`nc -vz {shlex.quote(host)} {port}` must succeed: "
-            "check mqtt.host, mqtt.port and the network",
-        )
-
-
 LOOKS: Mapping[str, Look] = {
     "runtime": _runtime,
     "model": _model,
     "camera": _camera,
     "storage": _storage,
     "power sensor": _power,
-    "broker": _broker,
 }

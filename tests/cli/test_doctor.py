@@ -11,7 +11,7 @@ import pytest
 
 from agent import config as configuration
 from agent.core.errors import CameraError, PowerError
-from agent.doctor import LOOKS, Finding, examine, needs
+from agent.doctor import LOOKS, Finding, broker, examine, needs
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_command_to_try_is_safe_to_paste(looked, monkeypatch):
     def unknown(*_, **__):
         raise socket.gaierror(-2, "Name or service not known")
 
-    monkeypatch.setattr(needs.socket, "create_connection", unknown)
+    monkeypatch.setattr(broker.socket, "create_connection", unknown)
     found = looked("broker", mqtt={"host": "; rm -rf ~"})
     assert "nc -vz '; rm -rf ~' 8883" in found.cure
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from agent import config as configuration
 from agent.core.errors import ConfigError
-from agent.doctor import device, examine, system
+from agent.doctor import device, examine, measuring, system
 from agent.doctor.findings import Machine
 from agent.wiring import boards
+from tests.support.parts import missing_part
 
 CONFIG = configuration.Config()
 TREE = {
@@ -47,7 +50,8 @@ def of(**tables):
 
 
 def test_on_another_machine_the_looks_at_a_jetson_say_nothing(tmp_path):
-    assert [look(CONFIG, Machine(tmp_path)) for look in device.LOOKS.values()] == [None] * 6
+    looks = [*device.LOOKS.values(), *measuring.LOOKS.values()]
+    assert {look(CONFIG, Machine(tmp_path)) for look in looks} == {None}
 
 
 def test_a_board_that_is_known_is_named_and_one_that_is_not_says_what_to_do(jetson):
@@ -81,6 +85,7 @@ def python(monkeypatch):
     def be(minor: int, *importable: str) -> None:
         monkeypatch.setattr(device.sys, "version_info", SimpleNamespace(major=3, minor=minor))
         monkeypatch.setattr(device, "find_spec", lambda name: name in importable or None)
+        monkeypatch.setattr(device, "import_module", lambda _: None)
 
     return be
 
@@ -111,28 +116,132 @@ def test_tensorrt_that_is_not_installed_and_pycuda_that_is_not(jetson, python):
     assert device.tensorrt(of(runtime={"kind": "onnxruntime"}), jetson()) is None
 
 
-def test_a_group_that_is_missing_is_told_with_the_command(jetson, monkeypatch):
-    (root := jetson().root).joinpath("dev/dri").mkdir(parents=True)
-    monkeypatch.setattr(device.os, "geteuid", lambda: os.getuid() or 65534)
+@pytest.mark.parametrize("error", ["ImportError", "OSError", "RuntimeError"])
+@pytest.mark.parametrize("broken", ["tensorrt", "pycuda"])
+def test_a_module_that_is_there_and_does_not_load_says_why(
+    jetson, tmp_path, monkeypatch, broken, error
+):
+    """As after an upgrade that took the library away which it was built for."""
+    for name in ("tensorrt", "pycuda"):
+        (tmp_path / "site" / name).mkdir(parents=True)
+        (tmp_path / "site" / name / "__init__.py").touch()
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    (tmp_path / "site/pycuda/driver.py").touch()
+    monkeypatch.delitem(sys.modules, "pycuda.driver", raising=False)
+    file = "tensorrt/__init__.py" if broken == "tensorrt" else "pycuda/driver.py"
+    (tmp_path / "site" / file).write_text(f"raise {error}('libx.so.10: cannot open')\n")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    found = device.tensorrt(CONFIG, jetson())
+    for name in ("tensorrt", "pycuda", "pycuda.driver"):
+        sys.modules.pop(name, None)
+    assert found.level == "problem"
+    assert "libx.so.10" in found.seen
+    assert ("pip install" if broken == "pycuda" else "apt install") in found.cure
+
+
+@pytest.fixture
+def user(monkeypatch):
+    """Return a function that makes this process somebody's, in groups by number."""
     names = {1: "quantd", 2: "video", 3: "render", 4: "jtop"}
-    monkeypatch.setattr(device.grp, "getgrgid", lambda n: SimpleNamespace(gr_name=names[n]))
-    monkeypatch.setattr(device.pwd, "getpwuid", lambda _: SimpleNamespace(pw_name="quantd"))
-    monkeypatch.setattr(device.os, "getgroups", lambda: [1, 2])
-    found = device.groups(CONFIG, Machine(root))
-    assert found.cure.startswith("`sudo usermod -aG render,jtop quantd`")
-    monkeypatch.setattr(device.os, "getgroups", lambda: [1, 2, 3, 4])
-    assert device.groups(CONFIG, Machine(root)).level == "ok"
+
+    def be(number: int, *groups: int, known: bool = True) -> None:
+        def named(_):
+            if not known:
+                raise KeyError("name not found")
+            return SimpleNamespace(pw_name="quantd", pw_gid=1)
+
+        monkeypatch.setattr(device.os, "geteuid", lambda: number)
+        monkeypatch.setattr(device.os, "getegid", lambda: groups[0])
+        monkeypatch.setattr(device.os, "getgroups", lambda: list(groups))
+        monkeypatch.setattr(device.os, "getgrouplist", lambda *_: list(groups))
+        monkeypatch.setattr(device.pwd, "getpwuid", named)
+        monkeypatch.setattr(device.pwd, "getpwnam", named)
+        everyone = [SimpleNamespace(gr_gid=n, gr_name=name) for n, name in names.items()]
+        monkeypatch.setattr(device.grp, "getgrall", lambda: everyone)
+
+    return be
+
+
+@pytest.fixture
+def with_gpu(jetson):
+    machine = jetson()
+    (machine.root / "dev/dri").mkdir(parents=True)
+    return machine
+
+
+def test_a_group_that_is_missing_is_told_with_the_command(with_gpu, user):
+    user(1000, 1, 2)
+    assert device.groups(CONFIG, with_gpu).cure == (
+        "`sudo usermod -aG render quantd`, then log in again"
+    )
+    user(1000, 1, 2, 3)
+    found = device.groups(CONFIG, with_gpu)
+    assert (found.level, found.seen) == ("ok", "quantd is in video, render")
+
+
+def test_the_group_of_jtop_is_asked_for_only_where_jtop_is(with_gpu, user):
+    """Its members can do what root can."""
+    user(1000, 1, 2, 3)
+    asked = of(measure={"power": "jtop"})
+    assert "-aG jtop quantd" in device.groups(asked, with_gpu).cure
+    user(1000, 1, 2, 3, 4)
+    assert device.groups(asked, with_gpu).level == "ok"
+
+
+def test_a_group_is_not_asked_for_that_opens_nothing_here(jetson, user):
+    user(1000, 1)
+    assert device.groups(CONFIG, jetson()) is None
+    (jetson().root / "dev").mkdir()
+    found = device.groups(CONFIG, jetson())
+    assert "-aG video quantd" in found.cure
+
+
+def test_root_asks_for_the_user_of_the_service(with_gpu, user):
+    user(0, 1, 3)
+    found = device.groups(CONFIG, with_gpu)
+    assert found.seen == "quantd is not in video"
+    assert "systemctl restart quantd" in found.cure
+    user(0, 0, known=False)  # no service is installed: root may open everything
+    assert device.groups(CONFIG, with_gpu) is None
+
+
+def test_numbers_without_names_are_no_problem(with_gpu, user):
+    user(54321, 987654, 2, 3, known=False)
+    found = device.groups(CONFIG, with_gpu)
+    assert (found.level, found.seen) == ("ok", "54321 is in video, render")
 
 
 def test_a_client_without_its_service_and_a_service_without_a_client(jetson, monkeypatch):
-    monkeypatch.setattr(device, "_version", lambda _: "4.3.2")
-    assert device.jtop(CONFIG, jetson()).level == "ok"
+    monkeypatch.setattr(measuring, "version_of", lambda _: "4.3.2")
+    monkeypatch.setattr(measuring, "told", lambda *_: "")
+    assert measuring.jtop(CONFIG, jetson()).level == "ok"
     (jetson().root / "run/jtop.sock").unlink()
     gone = Machine(jetson(**{"run/jtop.sock": None}).root)
-    assert "systemctl enable --now jtop" in device.jtop(CONFIG, gone).cure
-    monkeypatch.setattr(device, "_version", lambda _: None)
-    assert "pip install jetson-stats" in device.jtop(CONFIG, jetson()).cure
-    assert device.jtop(of(measure={"power": "ina3221"}), jetson()) is None
+    assert "systemctl enable --now jtop" in measuring.jtop(CONFIG, gone).cure
+    monkeypatch.setattr(measuring, "version_of", lambda _: None)
+    assert "pip install jetson-stats" in measuring.jtop(CONFIG, jetson()).cure
+    assert measuring.jtop(of(measure={"power": "ina3221"}), jetson()) is None
+
+
+@pytest.mark.parametrize(
+    ("service", "level"), [("7.2.2", "warning"), ("4.3.1", "ok"), ("", "ok"), ("nonsense", "ok")]
+)
+def test_a_service_of_another_series_is_told_with_the_version_to_install(
+    jetson, monkeypatch, service, level
+):
+    def told(*command):
+        assert command == ("/opt/jtop/bin/jtop", "--version")
+        return f"jtop {service}"
+
+    monkeypatch.setattr(measuring, "version_of", lambda _: "4.3.2")
+    monkeypatch.setattr(measuring, "told", told)
+    unit = "[Service]\nEnvironment=JTOP_SERVICE=True\nExecStart=/opt/jtop/bin/jtop --force\n"
+    machine = jetson(**{"etc/systemd/system/jtop.service": unit})
+    found = measuring.jtop(CONFIG, machine)
+    assert found.level == level
+    if level == "warning":
+        assert found.seen == "client 4.3.2, service 7.2.2"
+        assert "pip install jetson-stats==7.2.2" in found.cure
 
 
 @pytest.mark.parametrize(
@@ -146,13 +255,34 @@ def test_a_client_without_its_service_and_a_service_without_a_client(jetson, mon
 def test_the_mode_and_the_clocks_that_numbers_hold_for(
     jetson, monkeypatch, answer, governor, level
 ):
-    monkeypatch.setattr(device, "told", lambda *_: answer)
+    monkeypatch.setattr(measuring, "told", lambda *_: answer)
     tree = {"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": governor}
-    found = device.clocks(CONFIG, jetson(**tree))
+    found = measuring.clocks(CONFIG, jetson(**tree))
     assert found.level == level
     assert "GPU clock free" in found.seen
     locked = {"sys/class/devfreq/17000000.gpu/min_freq": "918000000"}
-    assert "GPU clock locked" in device.clocks(CONFIG, jetson(**tree, **locked)).seen
+    assert "GPU clock locked" in measuring.clocks(CONFIG, jetson(**tree, **locked)).seen
+
+
+@pytest.mark.parametrize("gpu", ["17000000.gpu", "17000000.ga10b", "gpu-gpc-0"])
+def test_the_gpu_of_each_board_is_found_and_what_is_no_number_is_unknown(
+    tmp_path, monkeypatch, gpu
+):
+    monkeypatch.setattr(measuring, "told", lambda *_: "NV Power Mode: MAXN\n0")
+    folder = tmp_path / "sys/class/devfreq" / gpu
+    folder.mkdir(parents=True)
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").touch()
+    for low, high, clock in (
+        (b"918000000\n", b"918000000\n", "locked"),
+        (b"306000000\n", b"918000000\n", "free"),
+        (b"\xff\xfe", b"918000000\n", "unknown"),
+        (b"", b"", "unknown"),
+    ):
+        (folder / "min_freq").write_bytes(low)
+        (folder / "max_freq").write_bytes(high)
+        seen = measuring.clocks(CONFIG, Machine(tmp_path)).seen
+        assert seen.endswith(f"GPU clock {clock}")
 
 
 def test_memory_and_swap_of_a_small_board(jetson):
@@ -165,6 +295,34 @@ def test_memory_and_swap_of_a_small_board(jetson):
     assert "nvzramconfig" in system.swap(CONFIG, jetson(**{"proc/swaps": header})).cure
     card = {"proc/swaps": f"{header}\n/dev/mmcblk0p2 partition 1 0 1\n"}
     assert "swapoff /dev/mmcblk0p2" in system.swap(CONFIG, jetson(**card)).cure
+
+
+@pytest.mark.parametrize(
+    ("mounts", "level"),
+    [
+        ("/dev/mmcblk0p1 / ext4 rw 0 0", "warning"),
+        ("/dev/nvme0n1p1 / ext4 rw 0 0", "ok"),
+        ("/dev/mmcblk0p1 / ext4 rw 0 0\n/dev/nvme0n1p1 /mnt/my\\040disk ext4 rw 0 0", "ok"),
+        ("/dev/mmcblk0p1 /mnt ext4 rw 0 0\n/dev/nvme0n1p1 /mnt/my ext4 rw 0 0", "warning"),
+        ("/dev/mmcblk0p1 / ext4 rw 0 0\n/dev/nvme0n1p1 / ext4 rw 0 0", "ok"),  # the last counts
+        ("nonsense\n\n", "ok"),
+        ("", "ok"),
+    ],
+)
+def test_a_swap_file_on_a_card_is_found_by_what_is_mounted(jetson, mounts, level):
+    header = TREE["proc/swaps"].splitlines()[0]
+    swaps = f"{header}\n/mnt/my\\040disk/swapfile file 8388604 0 -2\n"
+    found = system.swap(CONFIG, jetson(**{"proc/swaps": swaps, "proc/self/mounts": mounts}))
+    assert found.level == level
+    if level == "warning":
+        assert "swapoff '/mnt/my disk/swapfile'" in found.cure
+
+
+def test_a_workspace_that_does_not_fit_is_told(jetson):
+    found = system.memory(of(runtime={"workspace_mb": 6000}), jetson())
+    assert found.level == "warning"
+    assert "runtime.workspace_mb = 6000" in found.cure
+    assert system.memory(of(runtime={"workspace_mb": 2000}), jetson()).level == "ok"
 
 
 def test_commands_that_nobody_or_anybody_can_give(tmp_path):
@@ -183,8 +341,15 @@ def test_a_service_that_failed_says_where_to_read(tmp_path, monkeypatch):
     assert system.service(CONFIG, Machine(tmp_path)) is None
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     (tmp_path / "etc/systemd/system/quantd.service").touch()
-    for state, level in (("active", "ok"), ("inactive", "warning"), ("failed", "problem")):
-        monkeypatch.setattr(system, "told", lambda *_, state=state: state)
+    for state, at_boot, level in (
+        ("active", "enabled", "ok"),
+        ("active", "disabled", "warning"),
+        ("active", "", "ok"),
+        ("inactive", "enabled", "warning"),
+        ("failed", "enabled", "problem"),
+    ):
+        answers = {"is-active": state, "is-enabled": at_boot}
+        monkeypatch.setattr(system, "told", lambda *words, a=answers: a[words[1]])
         assert system.service(CONFIG, Machine(tmp_path)).level == level
 
 
@@ -195,3 +360,47 @@ def test_a_board_file_that_is_not_right_is_a_finding(monkeypatch):
     monkeypatch.setattr(boards, "board", broken)
     (found,) = examine(CONFIG, {"board": device.board})
     assert (found.level, found.cure) == ("problem", "configs/boards show every key")
+
+
+def test_a_file_that_does_not_hold_what_it_should_is_a_finding():
+    def look(_):
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    (found,) = examine(CONFIG, {"clocks": look})
+    assert found.level == "problem"
+
+
+@pytest.mark.slow
+def test_the_commands_of_a_jetson_are_really_asked(jetson, tmp_path, monkeypatch):
+    bin_ = tmp_path / "fake-bin"
+    bin_.mkdir()
+    for name, answer in (
+        ("nvpmodel", "NV Power Mode: MODE_30W\n2"),
+        ("jtop", "jtop 7.2.2"),
+        ("systemctl", "active"),
+    ):
+        (bin_ / name).write_text(f"#!/bin/sh\necho '{answer}'\n")
+        (bin_ / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    monkeypatch.setattr(measuring, "version_of", lambda _: "4.3.2")
+    unit = f"ExecStart={bin_}/jtop --force\n"
+    machine = jetson(
+        **{"etc/systemd/system/jtop.service": unit, "etc/systemd/system/quantd.service": ""}
+    )
+    assert measuring.clocks(CONFIG, machine).seen.startswith("power mode MODE_30W")
+    assert measuring.jtop(CONFIG, machine).seen == "client 4.3.2, service 7.2.2"
+    assert system.service(CONFIG, machine).level == "ok"
+    (bin_ / "nvpmodel").write_text("#!/bin/sh\nexit 1\n")
+    assert measuring.clocks(CONFIG, machine).level == "warning"
+
+
+@pytest.mark.slow
+def test_the_version_of_the_real_jtop_is_read(jetson):
+    """Its command is what the unit of the service starts."""
+    program = shutil.which("jtop", path=str(Path(sys.executable).parent))
+    version = measuring.version_of("jetson-stats")
+    if program is None or version is None:
+        missing_part("jetson-stats", "pip install jetson-stats")
+    unit = f"ExecStart={program} --force\n"
+    found = measuring.jtop(CONFIG, jetson(**{"etc/systemd/system/jtop.service": unit}))
+    assert (found.level, found.seen) == ("ok", f"client {version}, service {version}")

@@ -127,6 +127,7 @@ def test_a_board_of_ones_own_is_a_file_beside_the_configuration(tmp_path):
         ("dla_cores = 0", "dla_cores = -1"),
         ("memory_mb = 8192", "memory_mb = 0"),
         ("memory_gb_per_s = 68", "memory_gb_per_s = nan"),
+        ("memory_gb_per_s = 68", "memory_gb_per_s = inf"),
         ("int8_sparse_tops = 40", "int8_sparse_tops = -40"),
         ('compute_capability = "8.7"', 'compute_capability = "Ampere"'),
         ('"p3767-0003", ', '"", '),  # every string ends with it
