@@ -125,6 +125,9 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
     console = _console()
     console.print()
     console.print(_fitting(console, report))
+    at_rate = [one for one in report["candidates"] if (one["measured"] or {}).get("at_rate")]
+    if at_rate:
+        console.print(_at_rate_table(at_rate))
     for one in report["candidates"]:
         console.print(f"  [bold]{_safe(one['id'])}[/bold]: {_safe('; '.join(one['reasons']))}")
     for null in unknowns(report["candidates"]):
@@ -222,6 +225,32 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
         else "-",
         one["verdict"],
     ]
+
+
+def _at_rate_table(candidates: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of what was measured at the application's frame rate."""
+    from rich import box
+    from rich.table import Table
+
+    rate_fps = candidates[0]["measured"]["at_rate"]["rate_fps"]
+    grid = Table(title=f"at {rate_fps:g} FPS", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("candidate")
+    for name in ("p50 ms", "p99 ms", "FPS", "dropped", "power", "energy"):
+        grid.add_column(name, justify="right", no_wrap=True)
+    for one in candidates:
+        told = one["measured"]["at_rate"]
+        power, energy_j = told["power_w"], told["energy_j"]
+        grid.add_row(
+            _safe(one["id"]),
+            _number(told["latency_ms"]["p50"], 2),
+            _number(told["latency_ms"]["p99"], 2),
+            _number(told["throughput_fps"], 1),
+            f"{told['dropped']:.1%}",
+            f"{power['mean']:.2f} W" if power else "-",
+            "-" if energy_j is None else f"{1000 * energy_j:.1f} mJ",
+            style=_STYLE.get(one["verdict"], ""),
+        )
+    return grid
 
 
 def _expected(predicted: Mapping[str, Any]) -> str:

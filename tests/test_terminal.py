@@ -14,7 +14,7 @@ import pytest
 from agent import terminal
 from agent.core.lineage import Prediction
 from agent.stages.report import encode
-from tests.support.candidates import candidate, evaluation, measurement
+from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
 
 HOSTILE = "[red]x[/red] :warning: \x1b[31mq\r caf\udce9"
@@ -175,3 +175,16 @@ def test_next_steps_name_the_configuration_as_one_would_type_it(capsys, monkeypa
     shown = capsys.readouterr().err
     assert "optimize -c demo/quantd.toml --model yours.onnx" in shown
     assert str(tmp_path) not in shown.replace(sys.argv[0], "")
+
+
+def test_what_was_measured_at_a_frame_rate_has_a_table_of_its_own(screen):
+    paced = replace(measurement(5.0), at_rate=at_rate(30.0, power_w=3.0, dropped=0.25))
+    shown = screen(160)
+    summarized([candidate("int8-mse", paced, evaluation(31.0)), CANDIDATES[0]])
+    text = shown.text()
+    assert "at 30 FPS" in text
+    rated = text[text.index("at 30 FPS") :].split("int8-mse:")[0]
+    assert " ".join(row(rated, "int8-mse")) == "int8-mse 12.00 12.00 22.5 25.0% 3.00 W 133.3 mJ"
+    assert "fp32" not in rated
+    summarized(CANDIDATES)
+    assert "at 30 FPS" not in shown.text()[len(text) :]

@@ -57,6 +57,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "measure.duration_s": (0.1, 86_400),
     "measure.rounds": (1, 1000),
     "measure.idle_s": (0, 3600),
+    "measure.rate_fps": (0, 10_000),
     "runtime.threads": (0, 1024),
     "runtime.workspace_mb": (0, 1e6),
     "runtime.builder_level": (-1, 5),

@@ -134,6 +134,7 @@ class Measure(_Table, frozen=True):
     duration_s: float = 30.0
     rounds: int = 5
     idle_s: float = 10.0
+    rate_fps: float = 0.0
     power: str = "auto"
 
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from agent.core.limits import Known, Violation, doubts, power_reason, told, violations
+from agent.core.limits import Known, Violation, doubts, power_counts, power_reason, told, violations
 from agent.core.lineage import Candidate, Choice, Verdict
 
 _POWER_NOISE = 0.01
 """Share of a mean power that is not told apart from noise: one step of the INA3221 (40 uV over
 5 mOhm at 5 V is 40 mW, its data sheet SBOS576) at the 4 W of a small board."""
 _NEEDS_POWER = {"energy", "power"}
-_POWER_LIMITS = ("power_w", "energy_j")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
         feasible one beats in everything never does.
     """
     ordered = sorted(candidates, key=lambda c: c.id)
-    counts = objective in _NEEDS_POWER or any(limits.get(key) for key in _POWER_LIMITS)
+    counts = power_counts(objective, limits)
     known = {c.id: k for c in ordered if (k := _known(c, counts)) is not None}
     broken = {c.id: _broken(c, known.get(c.id), objective, limits) for c in ordered}
     front = _front(list(known.values()), objective)
@@ -118,7 +117,7 @@ def _cost(known: Known, objective: str) -> float | None:
     if objective == "throughput":
         return -known.measurement.throughput_fps
     if objective == "energy":
-        return known.measurement.energy_j
+        return known.energy_j
     if objective == "power":
         return known.power_w
     return known.measurement.latency_ms.p50
@@ -130,19 +129,29 @@ def _sure(known: Known, objective: str) -> float:
 
 
 def _interval(known: Known, objective: str) -> tuple[float, float]:
-    """Return between which costs a candidate may lie, from the 95 % interval of p50.
+    """Return between which costs a candidate may lie, from 95 % intervals.
 
-    Throughput too: its cost is negative, so a shorter time is a lower cost there as well.
+    Throughput from p50's: its cost is negative, so a shorter time is a lower cost there as well.
     """
-    latency = known.measurement.latency_ms
-    low, high = ((latency.p50 - latency.ci95_p50[0]), (latency.ci95_p50[1] - latency.p50))
-    below, above = (low / latency.p50, high / latency.p50) if latency.p50 else (0.0, 0.0)
-    if objective == "power":
-        below = above = _POWER_NOISE
-    elif objective == "energy":
-        below, above = below + _POWER_NOISE, above + _POWER_NOISE
     cost = _sure(known, objective)
+    if objective == "power":
+        below, above = _widths(known.power_w, known.power.ci95 if known.power else None)
+    elif objective == "energy":
+        below, above = _widths(known.energy_j, known.energy_ci95_j)
+    else:
+        latency = known.measurement.latency_ms
+        below, above = _shares(latency.p50, latency.ci95_p50)
     return cost - abs(cost) * below, cost + abs(cost) * above
+
+
+def _widths(value: float | None, span: tuple[float, float] | None) -> tuple[float, float]:
+    """Return how far below and above a power may lie as shares of it, one step of a sensor at least."""
+    below, above = _shares(value or 0.0, span) if span else (0.0, 0.0)
+    return max(below, _POWER_NOISE), max(above, _POWER_NOISE)
+
+
+def _shares(value: float, span: tuple[float, float]) -> tuple[float, float]:
+    return ((value - span[0]) / value, (span[1] - value) / value) if value else (0.0, 0.0)
 
 
 def _ties(sound: Sequence[Known], objective: str) -> list[Known]:
@@ -181,7 +190,7 @@ def _axes(known: Known, objective: str) -> tuple[float | None, ...]:
     return (
         _cost(known, objective),
         known.measurement.latency_ms.p50,
-        known.measurement.energy_j,
+        known.energy_j,
         -known.sqnr_db,
         known.evaluation.memory_mb,
     )

@@ -9,12 +9,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
-from agent.core.lineage import Candidate, Evaluation, Measurement
+from agent.core.lineage import Candidate, Evaluation, Measurement, Power
 
 _DIGITS = 4
+_DROPPED = 0.01  # a frame or two of a disturbed moment is no flag
 ENOUGH_SAMPLES = 100
 """Of power, where it decides: a sensor's reading is of a millisecond, so that few of them alias
 with the inferences (INA3221 data sheet SBOS576: 1.1 ms a conversion)."""
+
+
+_OF_POWER = ("power_w", "energy_j")
+
+
+def power_counts(objective: str, limits: Mapping[str, float]) -> bool:
+    """Return whether power or energy decides."""
+    return objective in {"energy", "power"} or any(limits.get(key) for key in _OF_POWER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +51,24 @@ class Known:
         return float("inf") if value is None else value
 
     @property
+    def power(self) -> Power | None:
+        """At the application's frame rate, where that was asked, for so the device will run."""
+        return (self.measurement.at_rate or self.measurement).power
+
+    @property
     def power_w(self) -> float | None:
-        """Mean power, if it was measured."""
-        return self.measurement.power.mean if self.measurement.power else None
+        """Mean of the power."""
+        return self.power.mean if self.power else None
+
+    @property
+    def energy_j(self) -> float | None:
+        """Per frame; at the application's frame rate, where that was asked."""
+        return (self.measurement.at_rate or self.measurement).energy_j
+
+    @property
+    def energy_ci95_j(self) -> tuple[float, float] | None:
+        """Of the energy."""
+        return (self.measurement.at_rate or self.measurement).energy_ci95_j
 
     @property
     def agreement(self) -> float | None:
@@ -55,17 +79,24 @@ class Known:
     @property
     def flags(self) -> tuple[str, ...]:
         """What makes the numbers doubtful."""
-        one = self.measurement
+        one, rate = self.measurement, self.measurement.at_rate
+        late = bool(rate and rate.dropped > _DROPPED)
         told = (
             (not one.steady, "its latency did not get steady"),
             (bool(one.throttled), "it throttled"),
             (one.behind, f"it was behind after {one.rounds} rounds and measured no further"),
+            (
+                late,
+                f"it drops {rate.dropped:.0%} of the frames at {rate.rate_fps:g} FPS"
+                if rate
+                else "",
+            ),
         )
         doubtful = self._power_doubts() if self.power_counts else ()
         return (*(words for holds, words in told if holds), *doubtful)
 
     def _power_doubts(self) -> tuple[str, ...]:
-        power = self.measurement.power
+        power = self.power
         if power is None:
             return ()
         told = (
@@ -94,7 +125,8 @@ class Violation:
 
 def power_reason(known: Known) -> str:
     """Return why power and energy are not known."""
-    return known.measurement.power_reason or "power was not measured"
+    used = known.measurement.at_rate or known.measurement
+    return used.power_reason or "power was not measured"
 
 
 def _agreement_reason(known: Known) -> str:
@@ -117,8 +149,14 @@ _LIMITS = (
         "latency_p99_ms", "p99", " ms", lambda k: k.measurement.latency_ms.p99,
         interval=lambda k: k.measurement.latency_ms.ci95_p99,
     ),
-    _Limit("power_w", "power", " W", lambda k: k.power_w),
-    _Limit("energy_j", "energy per frame", " J", lambda k: k.measurement.energy_j),
+    _Limit(
+        "power_w", "power", " W", lambda k: k.power_w,
+        interval=lambda k: k.power.ci95 if k.power else None,
+    ),
+    _Limit(
+        "energy_j", "energy per frame", " J", lambda k: k.energy_j,
+        interval=lambda k: k.energy_ci95_j,
+    ),
     _Limit("memory_mb", "memory", " MB", lambda k: k.evaluation.memory_mb),
     _Limit("fps", "throughput", " FPS", lambda k: k.measurement.throughput_fps, True),
     _Limit(

@@ -87,8 +87,27 @@ def _level_width(rounds_ns: Sequence[NDArray[np.int64]]) -> float:
         rounds = np.array_split(rounds[0], min(_PARTS, rounds[0].size))
     if len(rounds) < 2:
         return 0.0
-    levels = np.log([max(float(np.median(one)), 1.0) for one in rounds])
-    return _student(len(rounds) - 1) * float(levels.std(ddof=1)) / sqrt(len(rounds))
+    return _half_width(np.array([max(float(np.median(one)), 1.0) for one in rounds]))
+
+
+def interval(middle: float, levels: Sequence[float]) -> tuple[float, float] | None:
+    """Return the 95 % interval of a mean of which each round gave one observation.
+
+    Args:
+        middle: The mean, that of all rounds.
+        levels: That of each round; all positive.
+
+    Returns:
+        Student's t on their logarithms, around `middle`; None with fewer than two rounds.
+    """
+    if len(levels) < 2 or min(levels) <= 0.0:
+        return None
+    width = _half_width(np.asarray(levels, np.float64))
+    return middle * exp(-width), middle * exp(width)
+
+
+def _half_width(levels: NDArray[np.float64]) -> float:
+    return _student(levels.size - 1) * float(np.log(levels).std(ddof=1)) / sqrt(levels.size)
 
 
 def _tail_widths(

@@ -67,7 +67,7 @@ def share95(share: float, frames: int) -> tuple[float, float] | None:
     middle = (share + spread / 2) / (1 + spread)
     half = sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
     low, high = middle - half, middle + half
-    return (0.0 if share == 0 else max(low, 0.0), 1.0 if share == 1 else min(high, 1.0))
+    return min(max(low, 0.0), share), max(min(high, 1.0), share)  # rounding may cross the share
 
 
 def agreement95(statistic: Statistic, value: float, frames: int) -> tuple[float, float] | None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from agent.core.limits import power_counts
 from agent.core.lineage import Candidate
 
 _ALIKE = 2  # one might be disturbed while it is measured, which is no reason to lose INT8
-_NEEDS_ALL = {"energy", "power"}
-_POWER_LIMITS = ("power_w", "energy_j")
-"""Objectives and limits for which a candidate's time does not say whether it can win."""
 
 
 def shortlist(
@@ -34,7 +32,7 @@ def shortlist(
     left = [c for c in candidates if c.id in reasons and not reasons[c.id]]
     reasons |= _less_faithful(left)
     left = [c for c in left if not reasons[c.id]]
-    if objective not in _NEEDS_ALL and not any(limits.get(key) for key in _POWER_LIMITS):
+    if not power_counts(objective, limits):  # else time does not say whether it can win
         reasons |= _slower(left)
     return [replace(c, failure=reasons.get(c.id, "") or c.failure) for c in candidates]
 

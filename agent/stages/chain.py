@@ -46,6 +46,7 @@ from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
 from agent.stages.artifacts import Artifacts, Observe
 from agent.stages.calibrating import Calibrating
+from agent.stages.duration import planned_s, power_decides
 from agent.stages.predicting import Predicting
 
 _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
@@ -343,10 +344,13 @@ class Chain:
             "calibration": calibration.digest,
             "seed": _seed(digest),
         }
-        times = self.config.measure
-        planned_s = times.idle_s + len(engines) * (times.duration_s + times.warmup_s)
+        patience_s = 3 * planned_s(
+            self.config.measure,
+            [engine.batch for engine in engines.values()],
+            stretches=power_decides(self.config),
+        )
         try:
-            found = self._artifacts.get("measure", digest, spec, Measurements, 3 * planned_s + 300)
+            found = self._artifacts.get("measure", digest, spec, Measurements, patience_s + 300)
         except PowerError as error:
             if error.code != "power_mode":
                 raise

@@ -1,10 +1,14 @@
-"""All candidates measured together: idle window, warm-up, interleaved rounds, power alongside."""
+"""All candidates measured together: idle window, warm-up, interleaved rounds, power alongside.
+
+Each visit to a candidate is a window flat out and, where the application's frame rate is told,
+one at that rate.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.config import Measure
-from agent.core.energy import Conditions, PowerSample, mean_power
+from agent.core.energy import Conditions
 from agent.core.errors import PowerError, RunnerError
-from agent.core.lineage import Engine, Measurement, Measurements, Power
-from agent.core.measurement import schedule, settled, sketch, steady, summarize
+from agent.core.lineage import Engine, Measurements
+from agent.core.measurement import schedule, settled
+from agent.core.recording import Readings, Recording, Span, reduced
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
 
 if TYPE_CHECKING:
@@ -25,10 +30,6 @@ _LEAST_RUNS = 5  # per window, however slow the candidate
 _MOST_RUNS = 1_000_000
 _REFILL_RUNS = 2  # untimed after another candidate had the caches
 _WARMUP_SLICES = 10
-_TRACE = 200  # points of a candidate in the plot of power
-_LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
-_UNKNOWN_THROTTLING = "this machine has no throttling flag that quantd reads"
-
 
 Selection = Callable[[Mapping[str, Sequence[NDArray[np.int64]]]], frozenset[str]]
 """Given the rounds of each candidate so far, ns, returns who is measured on."""
@@ -41,10 +42,7 @@ class _Bench:
     engine: Engine
     runner: EngineRunner
     inputs: Sequence[Tensors]
-    rounds_ns: list[NDArray[np.int64]] = field(default_factory=list)
-    windows_ns: list[tuple[int, int]] = field(default_factory=list)
-    conditions: list[Conditions] = field(default_factory=list)
-    device_ms: list[float] = field(default_factory=list)
+    seen: Recording
 
 
 def measure(
@@ -77,10 +75,11 @@ def measure(
 
     Returns:
         Every engine as measured or as failed. It takes about idle_s + engines * (warmup_s +
-        duration_s), or more where five runs take longer than a window.
+        duration_s), with a frame rate twice the latter, or more where five runs take longer
+        than a window.
     """
     failed: dict[str, str] = {}
-    meter, power_reason = (None, power) if isinstance(power, str) else (power, "")
+    meter = None if isinstance(power, str) else power
     with ExitStack() as stack:
         benches = _load(engines, make_runner, tensors, failed, stack)
         idle = _idle(settings, meter, clock, progress) if benches else None
@@ -93,7 +92,7 @@ def measure(
         running = set(benches)
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
             take = partial(
-                _window, settings=settings, clock=clock, number=number, conditions=conditions
+                _visit, settings=settings, clock=clock, number=number, conditions=conditions
             )
             for name in order:
                 progress(done, steps, _note(name, benches.get(name), meter))
@@ -102,12 +101,19 @@ def measure(
                 done += 1
             running &= benches.keys()
             if selection and running:
-                running &= selection({name: benches[name].rounds_ns for name in running})
+                running &= selection({name: benches[name].seen.rounds_ns for name in running})
         progress(steps, steps, "")
+    readings = power if isinstance(power, str) else _readings(power)
     measured = {
         name: replace(
-            _reduce(bench, meter, power_reason, idle),
-            behind=len(bench.rounds_ns) < settings.rounds,
+            reduced(
+                bench.seen,
+                bench.engine.digest,
+                readings,
+                idle_ns=idle,
+                rate_fps=settings.rate_fps,
+            ),
+            behind=len(bench.seen.rounds_ns) < settings.rounds,
         )
         for name, bench in benches.items()
     }
@@ -132,7 +138,7 @@ def _load(
         except RunnerError as error:
             failed[name] = error.message
             continue
-        benches[name] = _Bench(engine, runner, inputs)
+        benches[name] = _Bench(engine, runner, inputs, Recording(batch=engine.batch))
     return benches
 
 
@@ -178,7 +184,7 @@ def _warm_up(bench: _Bench, settings: Measure, clock: Clock) -> None:
             break
 
 
-def _window(
+def _visit(
     bench: _Bench,
     settings: Measure,
     clock: Clock,
@@ -186,21 +192,28 @@ def _window(
     conditions: Callable[[], Conditions],
 ) -> None:
     """Measure one candidate for its share of one round."""
-    before = conditions()
+    seen, window_ns = bench.seen, int(settings.duration_s / settings.rounds * 1e9)
     bench.runner.bind(bench.inputs[number % len(bench.inputs)])
+    before = conditions()
     for _ in range(_REFILL_RUNS):
         bench.runner.run()
-    times_ns, window_ns = _timed(
-        bench.runner, clock, int(settings.duration_s / settings.rounds * 1e9), bench.device_ms
-    )
-    bench.rounds_ns.append(times_ns)
-    bench.windows_ns.append(window_ns)
-    bench.conditions += [before, conditions()]
+    times_ns, span_ns = _timed(bench.runner, clock, window_ns, seen.device_ms)
+    seen.rounds_ns.append(times_ns)
+    seen.windows_ns.append(span_ns)
+    after = conditions()
+    seen.conditions += [before, after]
+    if settings.rate_fps:
+        period_ns = int(bench.engine.batch / settings.rate_fps * 1e9)
+        times_ns, span_ns, dropped = _paced(bench.runner, clock, window_ns, period_ns)
+        seen.paced_ns.append(times_ns)
+        seen.paced_windows_ns.append(span_ns)
+        seen.dropped += dropped
+        seen.conditions += [after, conditions()]
 
 
 def _timed(
     runner: EngineRunner, clock: Clock, window_ns: int, device_ms: list[float]
-) -> tuple[NDArray[np.int64], tuple[int, int]]:
+) -> tuple[NDArray[np.int64], Span]:
     """Return the time of every run in a window, ns, and the window's (begin, end).
 
     Only `run()` lies between the two readings of the clock; times are written into an array
@@ -225,97 +238,48 @@ def _timed(
     return times_ns[:count].copy(), (start, end)
 
 
-def _reduce(
-    bench: _Bench,
-    meter: PowerMeter | None,
-    power_reason: str,
-    idle: tuple[int, int] | None,
-) -> Measurement:
-    latency = summarize(bench.rounds_ns)
-    count = sum(one.size for one in bench.rounds_ns)
-    busy_s = sum(end - begin for begin, end in bench.windows_ns) / 1e9
-    power, reason = _power(bench, meter, power_reason, idle)
-    throttled = _throttled(bench.conditions)
-    frames = count * bench.engine.batch
-    resting = power.idle if power else None
-    return Measurement(
-        engine=bench.engine.digest,
-        latency_ms=latency,
-        throughput_fps=frames / busy_s,
-        power=power,
-        power_reason=reason,
-        energy_j=power.mean * busy_s / frames if power else None,
-        energy_net_j=(power.mean - resting) * busy_s / frames
-        if power and resting is not None
-        else None,
-        steady=steady(bench.rounds_ns),
-        throttled=throttled,
-        throttled_reason=_UNKNOWN_THROTTLING if throttled is None else "",
-        samples=count,
-        rounds=len(bench.rounds_ns),
-        sketch_ms=sketch(bench.rounds_ns),
-        temp_c=max((c.temp_c for c in bench.conditions if c.temp_c is not None), default=None),
-        device_p50_ms=float(np.median(bench.device_ms)) if bench.device_ms else None,
-    )
+def _paced(
+    runner: EngineRunner, clock: Clock, window_ns: int, period_ns: int
+) -> tuple[NDArray[np.int64], Span, int]:
+    """Run as an application does that takes the newest frame of a live camera, and waits for it.
+
+    A frame that comes while the engine is busy waits; the next one replaces it.
+
+    Returns:
+        The time of every run, ns; the window, whole periods long, ns; how many were replaced.
+    """
+    frames = max(round(window_ns / period_ns), 1)
+    times_ns: list[int] = []
+    start = clock.monotonic_ns()
+    frame = dropped = 0
+    while frame < frames:
+        clock.sleep(max(start + frame * period_ns - clock.monotonic_ns(), 0) / 1e9)
+        begin = clock.monotonic_ns()
+        runner.run()
+        end = clock.monotonic_ns()
+        times_ns.append(end - begin)
+        newest = max(frame + 1, (end - start) // period_ns)
+        dropped += min(newest, frames) - frame - 1
+        frame = newest
+    clock.sleep(max(start + frames * period_ns - clock.monotonic_ns(), 0) / 1e9)
+    return np.array(times_ns, np.int64), (start, clock.monotonic_ns()), dropped
 
 
-def _throttled(conditions: Sequence[Conditions]) -> bool | None:
-    """Return whether the machine slowed itself inside a window; None if nothing counts that."""
-    events = [one.throttle_events for one in conditions]
-    pairs = [
-        (before, after)
-        for before, after in zip(events[0::2], events[1::2], strict=True)
-        if before is not None and after is not None
-    ]
-    return any(after > before for before, after in pairs) if pairs else None
-
-
-def _power(
-    bench: _Bench, meter: PowerMeter | None, reason: str, idle: tuple[int, int] | None
-) -> tuple[Power | None, str]:
-    if meter is None:
-        return None, reason
+def _readings(meter: PowerMeter) -> Readings | str:
     try:
         samples = meter.samples()
     except PowerError as error:
-        return None, error.message
-    load = mean_power(samples, bench.windows_ns, meter.period_s)
-    if load.mean_w is None or load.coverage < _LEAST_COVERAGE:
-        return None, f"{meter.source} covered only {load.coverage:.0%} of the windows"
-    rest = mean_power(samples, [idle], meter.period_s).mean_w if idle else None
-    return Power(
-        mean=load.mean_w,
-        idle=rest,
-        rail=meter.rail,
-        source=meter.source,
-        samples=load.samples,
-        coverage=load.coverage,
-        gaps=load.gaps,
-        period_s=meter.period_s,
-        trace=_trace(samples, bench.windows_ns),
-    ), ""
+        return error.message
+    return Readings(samples=samples, rail=meter.rail, source=meter.source, period_s=meter.period_s)
 
 
 def _note(name: str, bench: _Bench | None, meter: PowerMeter | None) -> str:
     """Say what is measured and what it showed last: p50, power, temperature."""
-    if bench is None or not bench.rounds_ns:
+    if bench is None or not bench.seen.rounds_ns:
         return name
-    told = [name, f"p50 {np.median(bench.rounds_ns[-1]) / 1e6:.2f} ms"]
+    told = [name, f"p50 {np.median(bench.seen.rounds_ns[-1]) / 1e6:.2f} ms"]
     if meter is not None:
         with suppress(PowerError):
             told += [f"{one.power_w:.2f} W" for one in meter.samples()[-1:]]
-    degrees = bench.conditions[-1].temp_c if bench.conditions else None
+    degrees = bench.seen.conditions[-1].temp_c if bench.seen.conditions else None
     return ", ".join(told if degrees is None else [*told, f"{degrees:.0f} °C"])
-
-
-def _trace(
-    samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]]
-) -> tuple[tuple[float, float], ...]:
-    """Return (s on the monotonic clock, W) of the samples inside the windows, 200 at most."""
-    inside = [
-        (sample.t_ns / 1e9, sample.power_w)
-        for sample in samples
-        if any(begin <= sample.t_ns <= end for begin, end in windows_ns)
-    ]
-    step = -(-len(inside) // _TRACE) or 1
-    return tuple(inside[::step])

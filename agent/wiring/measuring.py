@@ -8,13 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from agent.config import Config, Measure
 from agent.core.energy import Conditions
 from agent.core.errors import PowerError
-from agent.core.limits import ENOUGH_SAMPLES
-from agent.core.lineage import CalibrationSet, CleanModel, Engine, Measurements
+from agent.core.lineage import CalibrationSet, CleanModel, Engine, Measurements, Power
+from agent.stages.duration import power_decides, stretched
 from agent.wiring import heavy, places
 from agent.wiring.boards import excluded, power_modes
 
@@ -85,14 +83,9 @@ def measure(
 
 def _protocol(config: Config, meter: PowerMeter | None) -> Measure:
     """Return the protocol, its windows long enough for the sensor where power decides."""
-    limits = config.limits
-    decides = config.objective.metric in {"energy", "power"} or limits.power_w or limits.energy_j
-    if meter is None or not decides:
+    if meter is None or not power_decides(config):
         return config.measure
-    least_s = ENOUGH_SAMPLES * meter.period_s
-    return msgspec.structs.replace(
-        config.measure, duration_s=max(config.measure.duration_s, least_s)
-    )
+    return stretched(config.measure, meter.period_s)
 
 
 def _selection(
@@ -100,11 +93,9 @@ def _selection(
 ) -> Selection | None:
     """Return who is measured on in a fast search; where power counts, everybody."""
     objective, limits = config.objective.metric, config.limits
-    if config.search.strategy != "fast" or objective not in {"latency", "throughput"}:
+    if config.search.strategy != "fast" or power_decides(config):
         return None
     batches = {one.batch for one in engines.values()}
-    if limits.power_w or limits.energy_j:
-        return None
     if len(batches) > 1 and (limits.latency_p99_ms or limits.fps):
         return None  # the faster batch by one measure may be the one that misses the other's limit
     from agent.core.halving import survivors
@@ -116,12 +107,20 @@ def _selection(
 
 def _with_scope(found: Measurements, config: Config) -> Measurements:
     """Say with each power what is not in it."""
+
+    def scoped(power: Power | None) -> Power | None:
+        return replace(power, excludes=excluded(config, power.rail)) if power else None
+
     return replace(
         found,
         measured={
-            name: replace(one, power=replace(one.power, excludes=excluded(config, one.power.rail)))
-            if one.power
-            else one
+            name: replace(
+                one,
+                power=scoped(one.power),
+                at_rate=replace(one.at_rate, power=scoped(one.at_rate.power))
+                if one.at_rate
+                else None,
+            )
             for name, one in found.measured.items()
         },
     )

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.lineage import Candidate, Prediction
-from tests.support.candidates import candidate, evaluation, measurement
+from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
 
 pytestmark = pytest.mark.slow  # matplotlib takes half a second to load, and every plot its time
@@ -167,6 +167,14 @@ def test_what_is_known_needs_no_reasons():
     )
     guess = Prediction(latency_p50_ms=6.0, energy_j=None, basis="a roofline")
     assert "Without a value" not in Page(drawn([replace(known, predicted=guess)])).text
+
+
+def test_what_was_measured_at_a_frame_rate_has_a_table_of_its_own():
+    paced = replace(measurement(5.0), at_rate=at_rate(30.0, power_w=3.0, dropped=0.25))
+    text = Page(drawn([candidate("int8", paced, evaluation(31.0))])).text
+    assert re.search(r"At 30 FPS.*25\.0 %\s*3\.00 W\s*133\.3 mJ\s*88\.9 mJ", text, re.DOTALL)
+    flat_out = Page(drawn([candidate("int8", measurement(5.0), evaluation(31.0))])).text
+    assert not re.search(r"At \S+ FPS", flat_out)
 
 
 def test_doubtful_numbers_are_flagged():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.core.choice import choose
 from agent.core.limits import told
-from tests.support.candidates import candidate, evaluation, measurement
+from tests.support.candidates import at_rate, candidate, evaluation, measurement
 
 OBJECTIVES = ("latency", "energy", "power", "throughput")
 AT_MOST = ("latency_p99_ms", "power_w", "energy_j", "memory_mb")
@@ -485,3 +485,48 @@ def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
     told = " ".join(found.verdicts["int8-b"].reasons)
     assert "20 samples only" in told
     assert "silent 2 times" in told
+
+
+def at_thirty(name, *, flat_w, rate_w, dropped=0.0):
+    one = replace(
+        measurement(5.0, power_w=flat_w), at_rate=at_rate(30.0, power_w=rate_w, dropped=dropped)
+    )
+    return candidate(name, one, evaluation(30.0))
+
+
+@pytest.mark.parametrize("objective", ["energy", "power"])
+def test_with_a_frame_rate_power_and_energy_are_judged_at_it(objective):
+    racing = at_thirty("int8-a", flat_w=9.0, rate_w=3.0)
+    steady = at_thirty("int8-b", flat_w=6.0, rate_w=4.0)
+    assert choose([racing, steady], objective, {}).candidate == "int8-a"
+    found = choose([steady], "latency", {"power_w": 3.5})
+    assert found.infeasible
+    assert "power 4 W is over" in found.verdicts["int8-b"].reasons[0]
+    assert choose([racing], "latency", {"energy_j": 0.11}).candidate == "int8-a"
+
+
+def test_a_candidate_that_does_not_keep_up_with_the_frame_rate_wins_only_alone():
+    late = at_thirty("int8-a", flat_w=3.0, rate_w=2.0, dropped=0.2)
+    good = at_thirty("int8-b", flat_w=6.0, rate_w=4.0)
+    found = choose([late, good], "power", {})
+    assert found.candidate == "int8-b"
+    assert "it drops 20% of the frames at 30 FPS" in " ".join(found.verdicts["int8-a"].reasons)
+    assert choose([late], "power", {}).candidate == "int8-a"
+
+
+def with_power_ci(name, watts, ci95, sqnr_db):
+    one = measurement(5.0, power_w=watts)
+    assert one.power is not None
+    one = replace(one, power=replace(one.power, ci95=ci95))
+    return candidate(name, one, evaluation(sqnr_db))
+
+
+def test_powers_that_the_rounds_do_not_tell_apart_are_a_tie():
+    noisy = with_power_ci("int8-a", 5.0, (4.5, 5.5), 20.0)
+    faithful = with_power_ci("int8-b", 5.3, (4.8, 5.8), 40.0)
+    assert choose([noisy, faithful], "power", {}).candidate == "int8-b"
+    sure = with_power_ci("int8-a", 5.0, (4.99, 5.01), 20.0)
+    apart = with_power_ci("int8-b", 5.3, (5.29, 5.31), 40.0)
+    assert choose([sure, apart], "power", {}).candidate == "int8-a"
+    (note,) = choose([noisy], "latency", {"power_w": 5.2}).verdicts["int8-a"].reasons[1:]
+    assert "keeps the limit of 5.2 W by less than its noise" in note

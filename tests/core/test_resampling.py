@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.core.fidelity import Comparison
@@ -52,6 +52,7 @@ def test_full_agreement_of_few_frames_is_not_certain():
 
 
 @given(share=st.floats(0, 1), frames=st.integers(8, 10_000))
+@example(share=0.9999999999999999, frames=129)
 def test_a_share_lies_in_its_interval(share, frames):
     low, high = share95(share, frames)
     assert 0 <= low <= share <= high <= 1

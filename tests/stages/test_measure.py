@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from agent.config import Measure
 from agent.core.energy import Conditions
@@ -287,6 +288,87 @@ def test_what_the_machine_takes_at_rest_is_left_out_of_net_energy_and_the_trace_
     assert found.energy_net_j == pytest.approx(0.0, abs=1e-9)
     assert 0 < len(found.power.trace) <= 200
     assert all(watts == pytest.approx(5.0) for _, watts in found.power.trace)
+
+
+def test_at_a_frame_rate_the_engine_rests_between_frames_and_takes_less_power():
+    clock = FakeClock()
+    runner = FakeRunner(clock, repeat(10.0))
+    runs: list[int] = []
+    runner.run = lambda run=runner.run: (runs.append(clock.now_ns), run())[1]
+
+    def watts(t_ns):
+        return 10.0 if any(begin <= t_ns < begin + 10_000_000 for begin in runs) else 2.0
+
+    paced = replace(SETTINGS, rate_fps=20.0)
+    meter = FakePowerMeter(clock, watts, period_s=0.001)
+    found = bench({"a": runner}, clock, paced, power=meter).measured["a"]
+    rated = found.at_rate
+    assert rated is not None
+    assert (rated.rate_fps, rated.dropped, rated.samples) == (20.0, 0.0, 100)
+    assert rated.throughput_fps == pytest.approx(20.0)
+    assert rated.latency_ms.p50 == 10.0
+    assert rated.power.mean == pytest.approx(10 * 0.2 + 2 * 0.8, rel=0.05)
+    assert rated.energy_j == pytest.approx(rated.power.mean / 20, rel=1e-6)
+    assert found.power.mean == pytest.approx(10.0, rel=0.02)
+    assert found.energy_j < rated.energy_j
+    assert found.samples == 500  # flat out is as it was
+
+
+def test_frames_that_come_while_the_engine_is_busy_are_dropped_for_the_newest():
+    clock = FakeClock()
+    paced = replace(SETTINGS, rate_fps=100.0)
+    found = bench({"a": FakeRunner(clock, repeat(25.0))}, clock, paced).measured["a"]
+    assert found.at_rate.dropped == pytest.approx(1 - 40 / 100, abs=0.01)
+    assert found.at_rate.throughput_fps == pytest.approx(40, rel=0.02)
+
+
+def test_one_late_inference_drops_nothing_if_the_next_catches_up():
+    clock = FakeClock()
+    times = chain(repeat(1.0, 3000), [75.0], repeat(1.0))
+    paced = replace(SETTINGS, rate_fps=20.0)
+    found = bench({"a": FakeRunner(clock, times)}, clock, paced).measured["a"]
+    assert found.at_rate.dropped == 0.0
+    assert found.at_rate.throughput_fps == pytest.approx(20.0)
+
+
+def test_a_batch_waits_for_all_its_frames():
+    clock = FakeClock()
+    found = measure(
+        {"a": engine(name="a", batch=4)},
+        replace(SETTINGS, rate_fps=20.0),
+        make_runner=lambda _: FakeRunner(clock, repeat(10.0)),
+        tensors=lambda _: FRAMES,
+        power=FakePowerMeter(clock),
+        clock=clock,
+        conditions=Conditions,
+        seed=0,
+        progress=lambda *_: None,
+    ).measured["a"]
+    assert (found.at_rate.samples, found.at_rate.dropped) == (25, 0.0)
+    assert found.at_rate.throughput_fps == pytest.approx(20.0)
+    assert found.at_rate.energy_j == pytest.approx(5 / 20)
+
+
+def test_how_the_rounds_differ_tells_how_well_power_is_known():
+    clock = FakeClock()
+    levels = iter([4.0, 5.0, 6.0, 5.0, 5.0])
+    starts: list[tuple[int, float]] = []
+
+    class Round(FakeRunner):
+        def bind(self, inputs):
+            super().bind(inputs)
+            if len(self.bound) > 1:  # the first is the warm-up's
+                starts.append((clock.now_ns, next(levels)))
+
+    def watts(t_ns):
+        return next((w for start, w in reversed(starts) if start <= t_ns), 5.0)
+
+    meter = FakePowerMeter(clock, watts, period_s=0.01)
+    found = bench({"a": Round(clock, repeat(10.0))}, clock, power=meter).measured["a"]
+    low, high = found.power.ci95
+    assert found.power.mean == pytest.approx(5.0, rel=0.01)
+    assert (low, high) == pytest.approx((4.18, 5.98), abs=0.02)  # t(4) = 2.776 of their logarithms
+    assert found.energy_ci95_j == pytest.approx((low / 100, high / 100), rel=0.01)
 
 
 @pytest.mark.parametrize(

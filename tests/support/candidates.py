@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agent.core.lineage import (
+    AtRate,
     Candidate,
     Digest,
     Engine,
@@ -58,6 +59,26 @@ def measurement(
         sketch_ms=(p50,),
         temp_c=None,
     )  # fmt: skip
+
+
+def at_rate(
+    rate_fps: float, *, power_w: float | None = None, dropped: float = 0.0, p50: float = 12.0
+) -> AtRate:
+    """Return what was measured at a frame rate."""
+    reached = rate_fps * (1 - dropped)
+    known = measurement(p50, power_w=power_w)
+    return AtRate(
+        rate_fps=rate_fps,
+        throughput_fps=reached,
+        dropped=dropped,
+        latency_ms=known.latency_ms,
+        power=known.power,
+        power_reason=known.power_reason,
+        energy_j=None if power_w is None else power_w / reached,
+        energy_ci95_j=None,
+        energy_net_j=None if power_w is None else (power_w - 1.0) / reached,
+        samples=100,
+    )
 
 
 def evaluation(

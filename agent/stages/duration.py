@@ -1,0 +1,46 @@
+"""How long the measure stage takes, known before it begins. Numpy-free, because the daemon asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from agent.config import Config, Measure
+from agent.core.limits import ENOUGH_SAMPLES, power_counts
+
+_SLOWEST_SENSOR_S = 1.0  # between samples; jtop at its default interval
+
+
+def power_decides(config: Config) -> bool:
+    """Return whether the objective or a limit is one of power or energy."""
+    return power_counts(config.objective.metric, msgspec.structs.asdict(config.limits))
+
+
+def stretched(settings: Measure, period_s: float) -> Measure:
+    """Return the protocol with windows long enough for a sensor whose readings decide.
+
+    Args:
+        settings: As configured.
+        period_s: Of the sensor.
+    """
+    least_s = ENOUGH_SAMPLES * period_s
+    return msgspec.structs.replace(settings, duration_s=max(settings.duration_s, least_s))
+
+
+def planned_s(settings: Measure, batches: Iterable[int], *, stretches: bool) -> float:
+    """Return how long measuring engines takes where each is fast enough for its windows.
+
+    Args:
+        settings: As configured.
+        batches: Of each engine.
+        stretches: Whether windows may be stretched for the power sensor.
+    """
+    if stretches:
+        settings = stretched(settings, _SLOWEST_SENSOR_S)
+    total_s = settings.idle_s
+    for batch in batches:
+        total_s += settings.warmup_s + settings.duration_s
+        if settings.rate_fps:
+            total_s += max(settings.duration_s, settings.rounds * batch / settings.rate_fps)
+    return total_s
