@@ -1,0 +1,55 @@
+"""The records of the chain, frozen, each naming its parents by digest.
+
+    CleanModel ─────┬─> ConditionedModel -> Statistics -> QuantizedModel -> Engine
+    CalibrationSet ─┘
+    Engine ─┬─> Evaluation  ─┬─> Choice -> Activation -> Report
+            └─> Measurement ─┘
+
+A digest identifies the inputs that made a record (parents, settings, format), so a stage
+whose inputs have been seen before finds its record instead of doing the work again.
+"""
+
+from __future__ import annotations
+
+from agent.core.lineage.choice import Activation, Candidate, Choice, Prediction, Verdict
+from agent.core.lineage.digests import Digest, digest_of
+from agent.core.lineage.engine import Engine, Evaluation, Fidelity, Layers
+from agent.core.lineage.frames import CalibrationSet, Rejected
+from agent.core.lineage.graphs import (
+    ConditionedModel,
+    LayerCost,
+    QuantizedModel,
+    Recipe,
+    Statistics,
+)
+from agent.core.lineage.measurement import AtRate, Latency, Measurement, Measurements, Power
+from agent.core.lineage.model import CleanModel, Platform, TensorSpec
+
+__all__ = [
+    "Activation",
+    "AtRate",
+    "CalibrationSet",
+    "Candidate",
+    "Choice",
+    "CleanModel",
+    "ConditionedModel",
+    "Digest",
+    "Engine",
+    "Evaluation",
+    "Fidelity",
+    "Latency",
+    "LayerCost",
+    "Layers",
+    "Measurement",
+    "Measurements",
+    "Platform",
+    "Power",
+    "Prediction",
+    "QuantizedModel",
+    "Recipe",
+    "Rejected",
+    "Statistics",
+    "TensorSpec",
+    "Verdict",
+    "digest_of",
+]

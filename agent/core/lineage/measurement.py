@@ -1,0 +1,113 @@
+"""What was measured of an engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.core.lineage.digests import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Mean power of a window; meaningless without its rail and source.
+
+    Attributes:
+        ci95: 95 % interval of the mean, from how the rounds differ; None with a single one.
+        trace: (s on the monotonic clock, W) inside the windows, for a plot.
+        gaps: Stretches inside the windows in which the sensor was silent.
+        excludes: What the rail leaves out on this board, in words; empty where nobody knows.
+    """
+
+    mean: float
+    idle: float | None
+    rail: str
+    source: str
+    samples: int
+    coverage: float
+    period_s: float
+    excludes: str = ""
+    gaps: int = 0
+    trace: tuple[tuple[float, float], ...] = ()
+    ci95: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """Wall time per inference in ms, warm-up removed (nearest-rank percentiles)."""
+
+    p50: float
+    p90: float
+    p99: float
+    ci95_p50: tuple[float, float]
+    ci95_p99: tuple[float, float]
+    mean: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtRate:
+    """A candidate at the application's frame rate, resting between inferences.
+
+    Attributes:
+        rate_fps: What was asked.
+        throughput_fps: What was reached.
+        dropped: Share of the frames, 0..1, that came and were replaced by newer ones while the
+            engine was busy.
+        latency_ms: Of the inferences; slower than flat out where clocks fall in the pauses.
+        energy_j: Joules per frame inferred, the pauses included.
+    """
+
+    rate_fps: float
+    throughput_fps: float
+    dropped: float
+    latency_ms: Latency
+    power: Power | None
+    power_reason: str
+    energy_j: float | None
+    energy_ci95_j: tuple[float, float] | None
+    energy_net_j: float | None
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """One candidate measured in interleaved rounds.
+
+    Attributes:
+        power: None where it can't be measured; `power_reason` then says why.
+        energy_j: Joules per frame (a batch has several), gross; None as for power.
+        energy_ci95_j: 95 % interval of energy_j, from how the rounds differ.
+        energy_net_j: The same above what the machine took at rest; None if that is not known.
+        at_rate: At the application's frame rate; None where none was asked.
+        device_p50_ms: Median time of an inference by the device's own clock, copies left out;
+            None where the runtime has no such clock.
+        behind: True if it was left out of later rounds, being slower than another in each.
+        sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
+    """
+
+    engine: Digest
+    latency_ms: Latency
+    throughput_fps: float
+    power: Power | None
+    power_reason: str
+    energy_j: float | None
+    steady: bool
+    throttled: bool | None
+    throttled_reason: str
+    samples: int
+    rounds: int
+    sketch_ms: tuple[float, ...]
+    temp_c: float | None
+    device_p50_ms: float | None = None
+    behind: bool = False
+    energy_net_j: float | None = None
+    energy_ci95_j: tuple[float, float] | None = None
+    at_rate: AtRate | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurements:
+    """All candidates of one run, measured together; failures by candidate with their reason."""
+
+    measured: Mapping[str, Measurement]
+    failed: Mapping[str, str]

@@ -1,0 +1,162 @@
+"""The whole report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.core.lineage import (
+    Activation,
+    CalibrationSet,
+    Candidate,
+    Choice,
+    CleanModel,
+    Rejected,
+    Statistics,
+)
+from agent.core.report.candidates import CandidateFacts, candidate_facts
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """Which model."""
+
+    name: str
+    sha256: str
+    macs: int
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationFacts:
+    """Where the frames came from and how many were kept and turned away.
+
+    Attributes:
+        captured: When, RFC 3339 in UTC; "" if an earlier version stored them and didn't say.
+        reused: True if they are those of an earlier run.
+        statistics: Digest of what the INT8 scales were found with; None without INT8.
+        conditioned: Digest of the graph that the statistics belong to.
+        scale_frames: Frames behind the INT8 scales, those of earlier captures included.
+        scale_captures: How many captures these come from; 0 where nothing was calibrated.
+        not_extended: Why the statistics were not added to earlier ones, though asked.
+    """
+
+    source: str
+    synthetic: bool
+    frames: int
+    holdout: int
+    digest: str
+    seen: int
+    lost: int
+    rejected: Rejected
+    captured: str = ""
+    reused: bool = False
+    statistics: str | None = None
+    conditioned: str | None = None
+    scale_frames: int = 0
+    scale_captures: int = 0
+    not_extended: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChoiceFacts:
+    """The answer."""
+
+    candidate: str | None
+    objective: str
+    why: str
+    pareto: tuple[str, ...]
+    infeasible: bool
+    nearest_miss: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The whole document.
+
+    Attributes:
+        conditioning: What was tried to make the model easier to quantize, in words.
+    """
+
+    schema: int
+    run_id: str
+    device: str
+    model: ModelFacts
+    trigger: str
+    started: str
+    finished: str
+    environment: Mapping[str, str | int | float | None]
+    calibration: CalibrationFacts
+    conditioning: tuple[str, ...]
+    limits: Mapping[str, float]
+    candidates: tuple[CandidateFacts, ...]
+    choice: ChoiceFacts
+    activation: Activation
+    timings_s: Mapping[str, float]
+
+
+def compose(  # noqa: PLR0913 - one argument a record of the chain
+    *,
+    run_id: str,
+    device: str,
+    trigger: str,
+    started: str,
+    finished: str,
+    environment: Mapping[str, str | int | float | None],
+    model: CleanModel,
+    calibration: CalibrationSet,
+    reused: bool = False,
+    counted: Statistics | None = None,
+    not_extended: str = "",
+    conditioning: Sequence[str],
+    limits: Mapping[str, float],
+    candidates: Sequence[Candidate],
+    choice: Choice,
+    activation: Activation,
+    timings_s: Mapping[str, float],
+) -> Report:
+    """Put a finished run's records into its report."""
+    return Report(
+        schema=SCHEMA,
+        run_id=run_id,
+        device=device,
+        model=ModelFacts(
+            name=model.name, sha256=model.sha256, macs=model.macs, changes=model.changes
+        ),
+        trigger=trigger,
+        started=started,
+        finished=finished,
+        environment=environment,
+        calibration=CalibrationFacts(
+            source=calibration.source,
+            synthetic=calibration.synthetic,
+            frames=len(calibration.frames),
+            holdout=len(calibration.holdout),
+            digest=calibration.digest,
+            seen=calibration.seen,
+            lost=calibration.lost,
+            rejected=calibration.rejected,
+            captured=calibration.captured,
+            reused=reused,
+            statistics=counted.digest if counted else None,
+            conditioned=counted.model if counted else None,
+            scale_frames=counted.frames if counted else 0,
+            scale_captures=counted.captures if counted else 0,
+            not_extended=not_extended,
+        ),
+        conditioning=tuple(conditioning),
+        limits={name: value for name, value in limits.items() if value},
+        candidates=tuple(candidate_facts(one, choice) for one in candidates),
+        choice=ChoiceFacts(
+            candidate=choice.candidate,
+            objective=choice.objective,
+            why=choice.why,
+            pareto=choice.pareto,
+            infeasible=choice.infeasible,
+            nearest_miss=choice.nearest_miss,
+        ),
+        activation=activation,
+        timings_s=timings_s,
+    )

@@ -1,0 +1,158 @@
+"""What the report says of a measurement."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.lineage import (
+    AtRate,
+    Latency,
+    Measurement,
+    Power,
+)
+
+_NO_DEVICE_CLOCK = "this runtime tells no time of the device itself"
+_NO_RATE = "measure.rate_fps is not set"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyFacts:
+    """Wall time per inference, ms."""
+
+    p50: float
+    p90: float
+    p99: float
+    ci95_p50: tuple[float, float]
+    ci95_p99: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerFacts:
+    """Power of one rail, W; its interval is null where there was one round only."""
+
+    mean: float
+    ci95: tuple[float, float] | None
+    idle: float | None
+    rail: str
+    excludes: str
+    source: str
+    samples: int
+    coverage: float
+    gaps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtRateFacts:
+    """What was measured at the application's frame rate.
+
+    Attributes:
+        dropped: Share of the frames, 0..1, for which the engine was too slow.
+    """
+
+    rate_fps: float
+    throughput_fps: float
+    dropped: float
+    latency_ms: LatencyFacts
+    power_w: PowerFacts | None
+    power_reason: str
+    energy_j: float | None
+    energy_j_ci95: tuple[float, float] | None
+    energy_net_j: float | None
+    energy_reason: str
+    samples: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What was measured flat out, and under which flags.
+
+    Attributes:
+        at_rate: The same at `measure.rate_fps`, where that is set; power and energy are then
+            judged by it.
+    """
+
+    latency_ms: LatencyFacts
+    throughput_fps: float
+    power_w: PowerFacts | None
+    power_reason: str
+    energy_j: float | None
+    energy_j_ci95: tuple[float, float] | None
+    energy_net_j: float | None
+    energy_reason: str
+    memory_mb: float | None
+    steady: bool
+    throttled: bool | None
+    throttled_reason: str
+    samples: int
+    rounds: int
+    temp_c: float | None
+    device_p50_ms: float | None
+    device_reason: str
+    at_rate: AtRateFacts | None
+    at_rate_reason: str
+
+
+def measured_facts(one: Measurement, memory_mb: float | None) -> Measured:
+    """Return a measurement as the report tells it.
+
+    Args:
+        one: The measurement.
+        memory_mb: Found when the engine was evaluated; None if it wasn't.
+    """
+    return Measured(
+        latency_ms=_latency(one.latency_ms),
+        throughput_fps=one.throughput_fps,
+        power_w=_power(one.power) if one.power else None,
+        power_reason=one.power_reason,
+        energy_j=one.energy_j,
+        energy_j_ci95=one.energy_ci95_j,
+        energy_net_j=one.energy_net_j,
+        energy_reason="" if one.energy_j is not None else one.power_reason,
+        memory_mb=memory_mb,
+        steady=one.steady,
+        throttled=one.throttled,
+        throttled_reason=one.throttled_reason,
+        samples=one.samples,
+        rounds=one.rounds,
+        temp_c=one.temp_c,
+        device_p50_ms=one.device_p50_ms,
+        device_reason="" if one.device_p50_ms is not None else _NO_DEVICE_CLOCK,
+        at_rate=_at_rate(one.at_rate) if one.at_rate else None,
+        at_rate_reason="" if one.at_rate else _NO_RATE,
+    )
+
+
+def _at_rate(one: AtRate) -> AtRateFacts:
+    return AtRateFacts(
+        rate_fps=one.rate_fps,
+        throughput_fps=one.throughput_fps,
+        dropped=one.dropped,
+        latency_ms=_latency(one.latency_ms),
+        power_w=_power(one.power) if one.power else None,
+        power_reason=one.power_reason,
+        energy_j=one.energy_j,
+        energy_j_ci95=one.energy_ci95_j,
+        energy_net_j=one.energy_net_j,
+        energy_reason="" if one.energy_j is not None else one.power_reason,
+        samples=one.samples,
+    )
+
+
+def _latency(one: Latency) -> LatencyFacts:
+    return LatencyFacts(
+        p50=one.p50, p90=one.p90, p99=one.p99, ci95_p50=one.ci95_p50, ci95_p99=one.ci95_p99
+    )
+
+
+def _power(one: Power) -> PowerFacts:
+    return PowerFacts(
+        mean=one.mean,
+        ci95=one.ci95,
+        idle=one.idle,
+        rail=one.rail,
+        excludes=one.excludes,
+        source=one.source,
+        samples=one.samples,
+        coverage=one.coverage,
+        gaps=one.gaps,
+    )

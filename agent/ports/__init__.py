@@ -1,0 +1,45 @@
+"""Every port: what the stages and the daemon ask of the world.
+
+Adapters implement these; nothing here imports a technology. Every port that holds something
+open is a context manager, and every failure is an error of `core.errors`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.ports.capture import Camera, FrameStore
+from agent.ports.daemon import Jobs, Link, Notifier, Signatures
+from agent.ports.device import Clock, PowerMeter, PowerModes
+from agent.ports.engines import EngineBuilder, EngineRunner
+from agent.ports.graphs import Conditioner, Intake, Quantizer, Rehearsal
+from agent.ports.journal import Journal
+from agent.ports.storage import Releases, Store
+from agent.ports.types import Progress, RecordT
+
+if TYPE_CHECKING:
+    from agent.ports.types import Tensors
+
+__all__ = [
+    "Camera",
+    "Clock",
+    "Conditioner",
+    "EngineBuilder",
+    "EngineRunner",
+    "FrameStore",
+    "Intake",
+    "Jobs",
+    "Journal",
+    "Link",
+    "Notifier",
+    "PowerMeter",
+    "PowerModes",
+    "Progress",
+    "Quantizer",
+    "RecordT",
+    "Rehearsal",
+    "Releases",
+    "Signatures",
+    "Store",
+    "Tensors",
+]

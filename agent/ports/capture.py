@@ -1,0 +1,54 @@
+"""Where frames come from and lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from agent.core.frame import Frame
+    from agent.core.preprocess import InputSpec
+
+
+class Camera(Protocol):
+    """A live source of frames. Survives loss of the stream within `read`'s patience."""
+
+    source: str
+    """URI without credentials, as reports show it."""
+    synthetic: bool
+    lost: int
+    """Times the stream was lost and came back so far."""
+
+    def __enter__(self) -> Camera: ...
+    def __exit__(self, *_: object) -> None: ...
+
+    def read(self, timeout_s: float) -> Frame:
+        """Return the newest frame, never a stale or repeated one.
+
+        Raises:
+            CameraError: "timeout" if no frame came in timeout_s, reconnecting included;
+                "ended" if a finite source that does not loop is exhausted.
+        """
+        ...
+
+
+class FrameStore(Protocol):
+    """Frames on disk, lossless, read one at a time."""
+
+    def write(self, directory: str, name: str, image: NDArray[np.uint8]) -> None:
+        """Store an image (HWC uint8 BGR) as directory/name; complete or not at all."""
+        ...
+
+    def remove(self, directory: str, name: str) -> None:
+        """Remove a stored image; one that is not there is no error."""
+        ...
+
+    def thumbnail(self, path: str, directory: str) -> None:
+        """Store a small JPEG of a stored frame under directory, for reports."""
+        ...
+
+    def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
+        """Return the image resized to the model's input as spec says, HWC uint8 BGR."""
+        ...

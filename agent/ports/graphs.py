@@ -1,0 +1,83 @@
+"""What is done to a model's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from agent.ports.types import Progress
+
+if TYPE_CHECKING:
+    from agent.core.fidelity import Comparison
+    from agent.core.histogram import TensorHistogram
+    from agent.core.lineage import (
+        CleanModel,
+        Fidelity,
+    )
+    from agent.core.precision import Noise, Placement
+    from agent.core.preprocess import InputSpec
+    from agent.ports.types import Tensors
+
+
+class Intake(Protocol):
+    """Turns a user's file into an ordinary graph, or says why not."""
+
+    def clean(self, path: str, name: str, spec: InputSpec, directory: str) -> CleanModel:
+        """Write directory/model.onnx and return its record (digest left to the caller)."""
+        ...
+
+
+class Quantizer(Protocol):
+    """Counts what tensors hold, and puts a float precision into the graph."""
+
+    def collect(
+        self, model: str, frames: Iterable[Tensors], count: int, progress: Progress
+    ) -> Iterator[TensorHistogram]:
+        """Run the model once over the frames, yield a histogram per tensor to quantize.
+
+        Memory must not grow with the number of frames.
+        """
+        ...
+
+    def convert(
+        self, model: str, precision: str, frames: Sequence[Tensors], target: str
+    ) -> tuple[str, ...]:
+        """Write target in fp32 or fp16; return the compute nodes that stay wider than asked."""
+        ...
+
+
+class Conditioner(Protocol):
+    """Makes a graph easier to quantize without changing what it computes."""
+
+    def equalize(self, model: str, frames: Sequence[Tensors], target: str) -> int:
+        """Write target with even channels; return at how many places, writing nothing at 0."""
+        ...
+
+
+class Rehearsal(Protocol):
+    """INT8 graphs of one model and scheme, tried on a few frames before anything is built."""
+
+    @property
+    def tensors(self) -> Mapping[str, frozenset[str]]:
+        """Return every activation that would be quantized, and the layers that ask for it."""
+        ...
+
+    def layers(self) -> Mapping[str, tuple[str, int]]:
+        """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
+        ...
+
+    def weight_noise(self, layer: str) -> Noise:
+        """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
+        ...
+
+    def activation_noise(self, ranges: Mapping[str, tuple[float, float]]) -> Noise:
+        """Return the noise at the outputs if some activations alone are quantized."""
+        ...
+
+    def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity | None:
+        """Return how near the whole graph is to FP32, or None where it holds no number."""
+        ...
+
+    def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
+        """Write the graph; return (int8_macs_fraction, nodes kept float)."""
+        ...

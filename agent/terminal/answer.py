@@ -1,0 +1,92 @@
+"""The answer of a run in words."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.core.unknowns import unknowns
+from agent.terminal.candidates import at_rate_table, fitting_table
+
+if TYPE_CHECKING:
+    pass
+from agent.terminal.console import console, safe
+
+
+def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
+    """Print the answer of a run: the table, the choice and why, where everything lies."""
+    screen = console()
+    screen.print()
+    screen.print(fitting_table(screen, report))
+    at_rate = [one for one in report["candidates"] if (one["measured"] or {}).get("at_rate")]
+    if at_rate:
+        screen.print(at_rate_table(at_rate))
+    for one in report["candidates"]:
+        screen.print(f"  [bold]{safe(one['id'])}[/bold]: {safe('; '.join(one['reasons']))}")
+    for null in unknowns(report["candidates"]):
+        text = f"{null.what}: {null.reason} ({', '.join(null.candidates)})"
+        screen.print(f"  no value of {safe(text)}", style="dim")
+    choice = report["choice"]
+    calibration = report["calibration"]
+    turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
+    screen.print()
+    for label, text in (
+        ("frames", f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
+                   f"{calibration['seen']} seen; turned away: {turned}"
+                   + (" (SYNTHETIC)" if calibration["synthetic"] else "")
+                   + _taken_over(calibration)),
+        ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
+        ("choice", choice["why"]),
+        ("activation", _activation(report["activation"])),
+    ):  # fmt: skip
+        screen.print(f"[bold]{label:<11}[/bold]{safe(text)}")
+    places = [("report", f"{directory / 'report.html'}, {directory / 'report.json'}")]
+    if report["activation"]["release"]:
+        places.insert(0, ("release", f"{release} (what an application loads)"))
+    for label, text in places:  # a path is copied, so no line end may come into it
+        screen.print(f"[bold]{label:<11}[/bold]{safe(text)}", soft_wrap=True)
+
+
+def next_steps(config: Path) -> None:
+    """Print how to go on with one's own model and camera."""
+    quantd = "quantd" if shutil.which("quantd") else _nearer(Path(sys.argv[0]))
+    where = _nearer(config)
+    screen = console()
+    screen.print("\nnext, with your own model and camera", style="bold")
+    for line in (
+        f"{quantd} check-config -c {where}   # what a configuration holds",
+        f"{quantd} optimize -c {where} --model yours.onnx --camera v4l2:///dev/video0",
+        f"{quantd} doctor -c {where}   # what this machine has and lacks",
+    ):
+        screen.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _nearer(path: Path) -> str:
+    """Return a path as one would type it here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _taken_over(calibration: Mapping[str, Any]) -> str:
+    """Say what the run did not capture itself; reports of earlier versions say nothing of it."""
+    told = ""
+    if calibration.get("reused"):
+        when = calibration["captured"]
+        told += "; of an earlier run" + (f", captured {when}" if when else "")
+    if calibration.get("scale_captures", 0) > 1:
+        told += (
+            f"; INT8 scales from {calibration['scale_frames']} frames of "
+            f"{calibration['scale_captures']} captures"
+        )
+    if calibration.get("not_extended"):
+        told += f"; earlier statistics not added to: {calibration['not_extended']}"
+    return told
+
+
+def _activation(activation: Mapping[str, Any]) -> str:
+    detail = f" ({activation['detail']})" if activation.get("detail") else ""
+    release = f", release {activation['release']}" if activation["release"] else ""
+    return f"{activation['state'].replace('_', ' ')}{release}{detail}"
