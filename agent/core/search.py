@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
+from agent.core.errors import QuantdError
 from agent.core.lineage import Candidate, Platform, Recipe
 
 
@@ -85,6 +86,21 @@ def executable(candidate: Candidate) -> Candidate:
         failure=f"cross-built for {engine.device}: it can't be executed here, so it was not "
         "measured and is not offered",
     )
+
+
+_ENDS_THE_RUN = frozenset({"canceled", "disk_full"})
+
+
+def failed(candidate: Candidate, error: QuantdError) -> Candidate:
+    """Return the candidate with why it could not be made or run.
+
+    Raises:
+        QuantdError: the error itself, if it is not the candidate's own.
+    """
+    if error.code in _ENDS_THE_RUN:
+        raise error
+    told = f"{error.message}; {error.hint}" if error.hint else error.message
+    return replace(candidate, failure=told)
 
 
 _DLA_ENDS, _DLA_RETURNS = (10, 8), (11, 4, 1)

@@ -7,11 +7,8 @@ returns its stored record.
 
 from __future__ import annotations
 
-import hashlib
 import threading
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from agent import config as configuration
 from agent.config import Config
@@ -20,9 +17,7 @@ from agent.core.errors import (
     BuildError,
     ConfigError,
     JobError,
-    PowerError,
     QuantdError,
-    RunnerError,
 )
 from agent.core.fleet import Fleet
 from agent.core.journal import PastMeasurement
@@ -30,32 +25,26 @@ from agent.core.lineage import (
     CalibrationSet,
     Candidate,
     CleanModel,
-    Digest,
     Engine,
-    Evaluation,
-    Measurements,
     Platform,
     QuantizedModel,
     Recipe,
     Statistics,
     digest_of,
 )
-from agent.core.search import candidates, executable, recipes
+from agent.core.search import candidates, failed, recipes
 from agent.core.shortlist import shortlist
 from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
 from agent.stages.artifacts import Artifacts, Observe
 from agent.stages.calibrating import Calibrating
-from agent.stages.duration import planned_s, power_decides
+from agent.stages.judging import Judging
 from agent.stages.predicting import Predicting
 
 _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
 """Facts of the platform, beside its runtime and device, without which an engine is not reused:
 an engine may not load under another driver, GPUs of one name differ between boards, and its
 kernels were timed in one power mode."""
-
-
-_ENDS_THE_RUN = frozenset({"canceled", "disk_full"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +117,7 @@ class Chain:
         self._predicting = Predicting(
             config=self.config, artifacts=self._artifacts, history=self.history
         )
+        self._judging = Judging(config=self.config, run_id=self.run_id, artifacts=self._artifacts)
         self._told_by_fleet: Fleet | None = None
 
     def run(self) -> Outcome:
@@ -142,11 +132,11 @@ class Chain:
         self._fleet(model, platform)  # a file that can't be read is told before the long capture
         calibration = self.capture()
         made = self.built(platform, model, calibration)
-        judged = self._judged(made, model, calibration)
+        judged = self._judging.evaluated(made, model, calibration)
         if self.config.search.strategy == "fast":
             limits = configuration.dump(self.config)["limits"]
             judged = shortlist(judged, self.config.objective.metric, limits)
-        measured = self.measure(judged, model, calibration)
+        measured = self._judging.measured(judged, model, calibration)
         return Outcome(
             platform=platform,
             model=model,
@@ -264,7 +254,7 @@ class Chain:
             except ConfigError:
                 raise  # how the model is judged, say: it concerns all candidates, and the user
             except QuantdError as error:
-                made.append(_failed(candidate, error))
+                made.append(failed(candidate, error))
         return made
 
     def built(
@@ -284,118 +274,5 @@ class Chain:
                 )
                 made.append(replace(candidate, engine=engine))
             except (BuildError, JobError) as error:
-                made.append(_failed(candidate, error))
+                made.append(failed(candidate, error))
         return made
-
-    def evaluate(
-        self, candidate: Candidate, baseline: Engine, model: CleanModel, calibration: CalibrationSet
-    ) -> Candidate:
-        """Find fidelity and memory through the built engine."""
-        if candidate.engine is None or candidate.failure:
-            return candidate
-        task = configuration.dump(self.config)["model"]["task"]
-        digest = digest_of(
-            "evaluate-2",
-            candidate.engine.digest,
-            baseline.digest,
-            calibration.digest,
-            task,
-            _labels_digest(task["labels"]),
-        )
-        spec = {
-            "engine": candidate.engine,
-            "baseline": baseline,
-            "model": model.digest,
-            "calibration": calibration.digest,
-        }
-        try:
-            evaluation = self._artifacts.get("evaluate", digest, spec, Evaluation)
-        except (RunnerError, JobError) as error:
-            return _failed(candidate, error)
-        return replace(candidate, evaluation=evaluation)
-
-    def measure(
-        self, judged: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
-    ) -> list[Candidate]:
-        """Measure all engines together in interleaved rounds, one power mode after the other."""
-        done: dict[str, Candidate] = {}
-        for mode in dict.fromkeys(c.power_mode for c in judged):
-            of_mode = [c for c in judged if c.power_mode == mode]
-            done |= {c.id: c for c in self._measured(of_mode, mode, model, calibration)}
-        return [done[c.id] for c in judged]
-
-    def _measured(
-        self,
-        judged: Sequence[Candidate],
-        power_mode: str | None,
-        model: CleanModel,
-        calibration: CalibrationSet,
-    ) -> list[Candidate]:
-        engines = {c.id: c.engine for c in judged if c.engine and not c.failure}
-        if not engines:
-            return list(judged)
-        digests = {name: engine.digest for name, engine in engines.items()}
-        digest = digest_of("measure-1", self.run_id, digests, power_mode)
-        spec = {
-            "engines": engines,
-            "power_mode": power_mode,
-            "baselines": [c.id for c in judged if c.recipe.precision == "fp32"],
-            "model": model.digest,
-            "calibration": calibration.digest,
-            "seed": _seed(digest),
-        }
-        patience_s = 3 * planned_s(
-            self.config.measure,
-            [engine.batch for engine in engines.values()],
-            stretches=power_decides(self.config),
-        )
-        try:
-            found = self._artifacts.get("measure", digest, spec, Measurements, patience_s + 300)
-        except PowerError as error:
-            if error.code != "power_mode":
-                raise
-            return [_failed(c, error) if c.id in engines else c for c in judged]
-        return [
-            replace(
-                c,
-                measurement=found.measured.get(c.id),
-                failure=c.failure or found.failed.get(c.id, ""),
-            )
-            for c in judged
-        ]
-
-    def _judged(
-        self, made: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
-    ) -> list[Candidate]:
-        made = [executable(candidate) for candidate in made]
-        baselines = {
-            c.batch: c.engine for c in made if c.recipe.precision == "fp32" and not c.failure
-        }
-        judged = []
-        for candidate in self._artifacts.counted("evaluate", made):
-            baseline = baselines.get(candidate.batch)
-            if baseline:
-                judged.append(self.evaluate(candidate, baseline, model, calibration))
-            else:
-                reason = candidate.failure or "the FP32 baseline of this batch could not be built"
-                judged.append(replace(candidate, failure=reason))
-        return judged
-
-
-def _labels_digest(file: str) -> str:
-    """Return what is in the file of labels; one that can't be read is told by who needs it."""
-    try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
-    except OSError:
-        return ""
-
-
-def _seed(digest: Digest) -> int:
-    return int(digest[:8], 16)
-
-
-def _failed(candidate: Candidate, error: QuantdError) -> Candidate:
-    if error.code in _ENDS_THE_RUN:
-        raise error
-    told = f"{error.message}; {error.hint}" if error.hint else error.message
-    return replace(candidate, failure=told)

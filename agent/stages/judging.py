@@ -1,0 +1,145 @@
+"""How faithful and how fast every engine is: each compared with FP32, all measured together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from agent import config as configuration
+from agent.config import Config
+from agent.core.errors import JobError, PowerError, RunnerError
+from agent.core.lineage import (
+    CalibrationSet,
+    Candidate,
+    CleanModel,
+    Digest,
+    Engine,
+    Evaluation,
+    Measurements,
+    digest_of,
+)
+from agent.core.search import executable, failed
+from agent.stages.artifacts import Artifacts
+from agent.stages.duration import planned_s, power_decides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judging:
+    """Evaluates and measures; one candidate's trouble ends only itself.
+
+    Attributes:
+        run_id: Measurements belong to one run only.
+    """
+
+    config: Config
+    run_id: str
+    artifacts: Artifacts
+
+    def evaluated(
+        self, made: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+    ) -> list[Candidate]:
+        """Return every candidate with its fidelity and memory, found through its engine."""
+        made = [executable(candidate) for candidate in made]
+        baselines = {
+            c.batch: c.engine for c in made if c.recipe.precision == "fp32" and not c.failure
+        }
+        judged = []
+        for candidate in self.artifacts.counted("evaluate", made):
+            baseline = baselines.get(candidate.batch)
+            if baseline:
+                judged.append(self._evaluated(candidate, baseline, model, calibration))
+            else:
+                reason = candidate.failure or "the FP32 baseline of this batch could not be built"
+                judged.append(replace(candidate, failure=reason))
+        return judged
+
+    def _evaluated(
+        self, candidate: Candidate, baseline: Engine, model: CleanModel, calibration: CalibrationSet
+    ) -> Candidate:
+        """Find fidelity and memory through the built engine."""
+        if candidate.engine is None or candidate.failure:
+            return candidate
+        task = configuration.dump(self.config)["model"]["task"]
+        digest = digest_of(
+            "evaluate-2",
+            candidate.engine.digest,
+            baseline.digest,
+            calibration.digest,
+            task,
+            _labels_digest(task["labels"]),
+        )
+        spec = {
+            "engine": candidate.engine,
+            "baseline": baseline,
+            "model": model.digest,
+            "calibration": calibration.digest,
+        }
+        try:
+            evaluation = self.artifacts.get("evaluate", digest, spec, Evaluation)
+        except (RunnerError, JobError) as error:
+            return failed(candidate, error)
+        return replace(candidate, evaluation=evaluation)
+
+    def measured(
+        self, judged: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+    ) -> list[Candidate]:
+        """Measure all engines together in interleaved rounds, one power mode after the other."""
+        done: dict[str, Candidate] = {}
+        for mode in dict.fromkeys(c.power_mode for c in judged):
+            of_mode = [c for c in judged if c.power_mode == mode]
+            done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration)}
+        return [done[c.id] for c in judged]
+
+    def _in_mode(
+        self,
+        judged: Sequence[Candidate],
+        power_mode: str | None,
+        model: CleanModel,
+        calibration: CalibrationSet,
+    ) -> list[Candidate]:
+        engines = {c.id: c.engine for c in judged if c.engine and not c.failure}
+        if not engines:
+            return list(judged)
+        digests = {name: engine.digest for name, engine in engines.items()}
+        digest = digest_of("measure-1", self.run_id, digests, power_mode)
+        spec = {
+            "engines": engines,
+            "power_mode": power_mode,
+            "baselines": [c.id for c in judged if c.recipe.precision == "fp32"],
+            "model": model.digest,
+            "calibration": calibration.digest,
+            "seed": _seed(digest),
+        }
+        patience_s = 3 * planned_s(
+            self.config.measure,
+            [engine.batch for engine in engines.values()],
+            stretches=power_decides(self.config),
+        )
+        try:
+            found = self.artifacts.get("measure", digest, spec, Measurements, patience_s + 300)
+        except PowerError as error:
+            if error.code != "power_mode":
+                raise
+            return [failed(c, error) if c.id in engines else c for c in judged]
+        return [
+            replace(
+                c,
+                measurement=found.measured.get(c.id),
+                failure=c.failure or found.failed.get(c.id, ""),
+            )
+            for c in judged
+        ]
+
+
+def _labels_digest(file: str) -> str:
+    """Return what is in the file of labels; one that can't be read is told by who needs it."""
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+    except OSError:
+        return ""
+
+
+def _seed(digest: Digest) -> int:
+    return int(digest[:8], 16)
