@@ -22,7 +22,7 @@ from agent.verbs.options import (
     load,
     print_json,
 )
-from agent.wiring import runs
+from agent.wiring import released, runs
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -75,7 +75,7 @@ def _run(options: argparse.Namespace) -> int:
 def _activate(options: argparse.Namespace) -> int:
     config = load(options)
     if options.release:
-        done = runs.activate_release(config, options.release)
+        done = released.activate_release(config, options.release)
     else:
         configuration.require_source(config)
         with ProgressBars() as bars:
@@ -94,7 +94,7 @@ def _activate(options: argparse.Namespace) -> int:
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    return _tell(runs.roll_back(load(options)), options)
+    return _tell(released.roll_back(load(options)), options)
 
 
 def _tell(done: Activation, options: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ from agent.verbs.options import (
     load,
     print_json,
 )
-from agent.wiring import runs
+from agent.wiring import reported, runs
 
 _FEW = 5  # runs named where another was meant
 _SHOWN = 30  # predictions, of all that are counted
@@ -34,7 +34,7 @@ _MARK = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
 
 
 def _status(options: argparse.Namespace) -> int:
-    found = runs.status(load(options))
+    found = reported.status(load(options))
     if options.json:
         print_json(found)
         return 0
@@ -46,7 +46,7 @@ def _report(options: argparse.Namespace) -> int:
     config = load(options)
     if options.predictions:
         return _predictions(config, as_json=options.json)
-    folder = runs.last_report(config, options.run)
+    folder = reported.last_report(config, options.run)
     if folder is None:
         which = f"of run {options.run} " if options.run else ""
         raise StoreError(
@@ -54,7 +54,7 @@ def _report(options: argparse.Namespace) -> int:
             code="no_report",
             hint=_reports(config) or "`quantd optimize -c ...` makes one",
         )
-    report = runs.read_report(folder)
+    report = reported.read_report(folder)
     if options.json:
         print_json(report)
     else:
@@ -99,7 +99,7 @@ def _predicted(past: PastMeasurement) -> str:
 
 
 def _reports(config: Config) -> str:
-    found = [folder.name for folder in runs.reports(config)]
+    found = [folder.name for folder in reported.reports(config)]
     return f"there are: {', '.join(found[-_FEW:])}" if found else ""
 
 

@@ -38,7 +38,7 @@ from agent.ports import Journal
 from agent.stages.activate import recover
 from agent.stages.artifacts import Observe
 from agent.stages.upgrade import Finding
-from agent.wiring import places, runs
+from agent.wiring import places, released, reported, runs
 from agent.wiring.boards import facts
 
 _LOG = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
 
 def _inspector(config: Config) -> Inspect:
     def inspect(cancelled: threading.Event) -> Outdated | None:
-        found = runs.inspect(config, cancelled)
+        found = released.inspect(config, cancelled)
         return _outdated(found) if found else None
 
     return inspect
@@ -180,9 +180,9 @@ def _performer(
                 return Stage.ROLLED_BACK, "unhealthy", detail, where
             return Stage.SUCCEEDED, "", why, where
         if work.kind == "activate":
-            done = runs.activate_release(config, str(work.args["release"]))
+            done = released.activate_release(config, str(work.args["release"]))
         else:
-            done = runs.roll_back(config)
+            done = released.roll_back(config)
         stage = Stage.ROLLED_BACK if done.state == "rolled_back" else Stage.SUCCEEDED
         return stage, "", f"{done.state} {done.release} {done.detail}".strip(), ""
 
@@ -242,7 +242,7 @@ def _active(config: Config) -> wire.Active | None:
 
 
 def _report(config: Config, run_id: str) -> tuple[str, Mapping[str, Any]] | None:
-    folder = runs.last_report(config, run_id)
+    folder = reported.last_report(config, run_id)
     if folder is None:
         return None
     report = json.loads((folder / "report.json").read_bytes())

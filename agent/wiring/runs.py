@@ -1,4 +1,4 @@
-"""Whole runs, in the foreground and in the daemon, and what can be seen of past ones."""
+"""Whole runs, in the foreground and in the daemon."""
 
 from __future__ import annotations
 
@@ -11,39 +11,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-from msgspec.structs import replace
-
-from agent import config as configuration
 from agent.adapters.clock_system import SystemClock
 from agent.adapters.commands_subprocess import run_command
 from agent.adapters.jobs_subprocess import SubprocessJobs
 from agent.config import Config
 from agent.core.basis import Basis, stated
-from agent.core.errors import ActivationError, CalibrationError, PowerError, StoreError
-from agent.core.lineage import Activation, CalibrationSet, Platform
+from agent.core.errors import CalibrationError, PowerError, StoreError
 from agent.disk import write_atomically
-from agent.stages import activate as activation
-from agent.stages import upgrade
 from agent.stages.artifacts import Observe
 from agent.stages.chain import Chain
 from agent.stages.pipeline import Ports, Request
 from agent.stages.pipeline import optimize as run_pipeline
 from agent.wiring import places
 from agent.wiring.boards import power_modes
+from agent.wiring.reported import read_report, reports, run_folder
 
 if TYPE_CHECKING:
     from agent.core.journal import PastMeasurement
     from agent.core.report import Report
 
-_CHECK_TIMEOUT_S = 120.0
 _HISTORY = 1000
 _LOG = logging.getLogger(__name__)
 _RUNS_KEPT = 50
 _MANUAL = "manual-run"
-_REBUILDS = "rebuilds.json"
-_REBUILDS_KEPT = 32
-_AGAIN = "the file is damaged; `quantd optimize -c ...` makes a new one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,45 +57,6 @@ class Finished:
             sources += [p for p in self.release.iterdir() if not p.name.startswith("report.")]
         for source in sources:
             write_atomically(target / source.name, source.read_bytes())
-
-
-def inspect(config: Config, cancelled: threading.Event) -> upgrade.Finding | None:
-    """Look at the active release; see `stages.upgrade.inspect`."""
-    jobs, store = SubprocessJobs(), places.store(config)
-
-    def platform(kind: str) -> Platform:
-        runtime = replace(config.runtime, kind=kind or config.runtime.kind, compute_capability="")
-        return jobs.run(
-            "platform",
-            {"config": configuration.dump(replace(config, runtime=runtime))},
-            Platform,
-            progress=lambda *_: None,
-            cancelled=cancelled,
-            timeout_s=_CHECK_TIMEOUT_S,
-        )
-
-    return upgrade.inspect(
-        upgrade.Ports(
-            releases=places.releases(config),
-            platform=platform,
-            check=_checker(config, cancelled),
-            stored=lambda digest: store.get(digest, CalibrationSet) is not None,
-            count=lambda key: _count_rebuild(config, key),
-        )
-    )
-
-
-def _count_rebuild(config: Config, key: str) -> int:
-    """Count up and return how often a rebuild was begun, before it is."""
-    file = Path(config.storage.dir, _REBUILDS)
-    try:
-        known = msgspec.json.decode(file.read_bytes(), type=dict[str, int])
-    except (OSError, msgspec.MsgspecError):
-        known = {}
-    number = known.pop(key, 0) + 1
-    newest = [*known.items(), (key, number)][-_REBUILDS_KEPT:]
-    write_atomically(file, msgspec.json.encode(dict(newest)))
-    return number
 
 
 def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Event) -> Chain:
@@ -165,7 +116,7 @@ def optimize(
     clock = SystemClock()
     mode_back(config)
     run_id = run_id or places.new_id()
-    directory = _run_folder(config, run_id)
+    directory = run_folder(config, run_id)
     store = places.store(config)
     store.sweep()
     _prune(config)  # what runs that failed have left
@@ -181,7 +132,7 @@ def optimize(
         clock=clock,
         releases=places.releases(config),
         run_command=run_command,
-        write=lambda run, name, body: write_atomically(_run_folder(config, run) / name, body),
+        write=lambda run, name, body: write_atomically(run_folder(config, run) / name, body),
         history=lambda: history(config),
         remember=_rememberer(config),
     )
@@ -240,108 +191,6 @@ def _statistics_so_far(config: Config, before: str = "") -> Basis:
         if statistics:
             return Basis(conditioned=stated(calibration, "conditioned"), statistics=statistics)
     return Basis()
-
-
-def activate_release(config: Config, release: str) -> Activation:
-    """Make an existing release current, with all checks.
-
-    Raises:
-        ActivationError: "no_release" if there is none of that name; it is no path.
-    """
-    known = places.releases(config).ids()
-    if release not in known:
-        raise ActivationError(
-            f"no release {release}",
-            code="no_release",
-            hint=f"releases here: {', '.join(known) or 'none'}",
-        )
-    return activation.switch(
-        release,
-        config.activation,
-        releases=places.releases(config),
-        run=run_command,
-        check=_checker(config),
-    )
-
-
-def roll_back(config: Config) -> Activation:
-    """Go back to the newest earlier release that loads."""
-    releases = places.releases(config)
-    return activation.roll_back(
-        config.activation,
-        releases=releases,
-        earlier=releases.ids(),
-        run=run_command,
-        check=_checker(config),
-    )
-
-
-def reports(config: Config) -> list[Path]:
-    """Return the folders of all reports, oldest first."""
-    return sorted(path.parent for path in Path(config.storage.dir, "runs").glob("*/report.json"))
-
-
-def last_report(config: Config, run_id: str | None = None) -> Path | None:
-    """Return the folder of a run's report, the newest if none is named."""
-    folders = [folder for folder in reports(config) if run_id in {None, folder.name}]
-    return folders[-1] if folders else None
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """Return the report in a run's folder.
-
-    Raises:
-        StoreError: "bad_report" if it is damaged.
-    """
-    file = folder / "report.json"
-    try:
-        report = json.loads(file.read_bytes())
-    except (OSError, ValueError) as e:
-        raise StoreError(f"{file}: {e}", code="bad_report", hint=_AGAIN) from e
-    if not isinstance(report, dict):
-        raise StoreError(f"{file} holds no report", code="bad_report", hint=_AGAIN)
-    return report
-
-
-def status(config: Config) -> dict[str, Any]:
-    """Return what is active, what ran last and what waits to be sent."""
-    if not Path(config.storage.dir).is_dir():
-        raise StoreError(
-            f"{config.storage.dir} is not there: nothing has run with this configuration",
-            hint="`quantd optimize -c ...` or `quantd run -c ...` makes it",
-        )
-    releases = places.releases(config)
-    last = last_report(config)
-    with places.journal(config) as journal:
-        counts = journal.counts()
-        unfinished = [run.run_id for run in journal.unfinished_runs()]
-    return {
-        "device": config.device.id,
-        "active release": releases.current(),
-        "releases": releases.ids(),
-        "last run": last.name if last else None,
-        "unfinished runs": unfinished,
-        "messages waiting": counts.waiting,
-        "storage": config.storage.dir,
-    }
-
-
-def _run_folder(config: Config, run_id: str) -> Path:
-    return Path(config.storage.dir, "runs", run_id)
-
-
-def _checker(config: Config, cancelled: threading.Event | None = None) -> Callable[[str], None]:
-    def check(release: str) -> None:
-        SubprocessJobs().run(
-            "check",
-            {"config": configuration.dump(config), "release": release},
-            str,
-            progress=lambda *_: None,
-            cancelled=cancelled or threading.Event(),
-            timeout_s=_CHECK_TIMEOUT_S,
-        )
-
-    return check
 
 
 def _rememberer(config: Config) -> Callable[[Sequence[PastMeasurement]], None]:

@@ -276,8 +276,8 @@ def test_a_release_that_is_not_there_can_not_be_activated(quantd, config, releas
 def test_a_switch_that_was_undone_is_a_failure_unless_it_was_asked_for(
     quantd, config, monkeypatch, done, verb, code, words
 ):
-    monkeypatch.setattr(daily.runs, "activate_release", lambda *_: done)
-    monkeypatch.setattr(daily.runs, "roll_back", lambda *_: done)
+    monkeypatch.setattr(daily.released, "activate_release", lambda *_: done)
+    monkeypatch.setattr(daily.released, "roll_back", lambda *_: done)
     release = ["r2"] if verb == "activate" else []
     found, out, err = quantd(verb, *release, "-c", config)
     assert (found, out) == (code, "")

@@ -1,0 +1,72 @@
+"""What earlier runs left: their reports, and the state of everything."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.config import Config
+from agent.core.errors import StoreError
+from agent.wiring import places
+
+if TYPE_CHECKING:
+    pass
+
+
+_AGAIN = "the file is damaged; `quantd optimize -c ...` makes a new one"
+
+
+def reports(config: Config) -> list[Path]:
+    """Return the folders of all reports, oldest first."""
+    return sorted(path.parent for path in Path(config.storage.dir, "runs").glob("*/report.json"))
+
+
+def last_report(config: Config, run_id: str | None = None) -> Path | None:
+    """Return the folder of a run's report, the newest if none is named."""
+    folders = [folder for folder in reports(config) if run_id in {None, folder.name}]
+    return folders[-1] if folders else None
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """Return the report in a run's folder.
+
+    Raises:
+        StoreError: "bad_report" if it is damaged.
+    """
+    file = folder / "report.json"
+    try:
+        report = json.loads(file.read_bytes())
+    except (OSError, ValueError) as e:
+        raise StoreError(f"{file}: {e}", code="bad_report", hint=_AGAIN) from e
+    if not isinstance(report, dict):
+        raise StoreError(f"{file} holds no report", code="bad_report", hint=_AGAIN)
+    return report
+
+
+def status(config: Config) -> dict[str, Any]:
+    """Return what is active, what ran last and what waits to be sent."""
+    if not Path(config.storage.dir).is_dir():
+        raise StoreError(
+            f"{config.storage.dir} is not there: nothing has run with this configuration",
+            hint="`quantd optimize -c ...` or `quantd run -c ...` makes it",
+        )
+    releases = places.releases(config)
+    last = last_report(config)
+    with places.journal(config) as journal:
+        counts = journal.counts()
+        unfinished = [run.run_id for run in journal.unfinished_runs()]
+    return {
+        "device": config.device.id,
+        "active release": releases.current(),
+        "releases": releases.ids(),
+        "last run": last.name if last else None,
+        "unfinished runs": unfinished,
+        "messages waiting": counts.waiting,
+        "storage": config.storage.dir,
+    }
+
+
+def run_folder(config: Config, run_id: str) -> Path:
+    """Return where a run's reports lie."""
+    return Path(config.storage.dir, "runs", run_id)
