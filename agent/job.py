@@ -35,6 +35,7 @@ from agent.core.lineage import (
 from agent.core.report import Report
 from agent.disk import full_disk
 from agent.ports import Progress
+from agent.stages.judging import Sitting
 from agent.wiring import heavy, measuring, places, predicting, quantizing
 
 RecordT = TypeVar("RecordT")
@@ -244,11 +245,9 @@ def _evaluate(job: Job) -> object:
 def _measure(job: Job) -> object:
     return measuring.measure(
         job.config,
-        job.record("engines", dict[str, Engine]),
+        job.record("sitting", Sitting),
         job.parent("model", CleanModel),
         job.parent("calibration", CalibrationSet),
-        conditions=(job.spec["power_mode"], job.spec["baselines"]),
-        seed=job.spec["seed"],
         progress=job.progress,
     )
 

@@ -15,15 +15,21 @@ RoundsNs = Mapping[str, Sequence[NDArray[np.int64]]]
 
 
 def survivors(
-    rounds_ns: RoundsNs, frames: Mapping[str, int], baselines: Collection[str]
+    rounds_ns: RoundsNs,
+    frames: Mapping[str, int],
+    baselines: Collection[str],
+    spares: Mapping[str, str],
 ) -> frozenset[str]:
     """Return who is measured on: all whose best round comes near the leader's worst.
+
+    A spare goes once the one that it stands by for has shown even rounds.
 
     Args:
         rounds_ns: Wall time per inference of each round so far, by candidate.
         frames: Frames per inference that count, by candidate: the batch if throughput is wanted,
             1 for latency.
         baselines: Who stays for three rounds whatever happens.
+        spares: Who is the same graph as another that is preferred to it, and that other.
 
     Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification" (AISTATS 2016) for
         dropping between rounds; here by how far rounds reach and not by half, since a tie must
@@ -37,8 +43,10 @@ def survivors(
     }
     worst = {name: max(values) for name, values in levels.items()}
     reach = min(worst.values()) * (1 + _MARGIN)
-    return frozenset(
+    near = frozenset(
         name
         for name, values in levels.items()
         if min(values) <= reach or (name in baselines and len(values) < _BASELINE_ROUNDS)
     )
+    even = {name for name in near if worst[name] <= min(levels[name]) * (1 + _MARGIN)}
+    return near - {spare for spare, other in spares.items() if other in even}

@@ -18,6 +18,7 @@ ENOUGH_SAMPLES = 100
 with the inferences (INA3221 data sheet SBOS576: 1.1 ms a conversion)."""
 
 
+_ALIKE = 0.05  # two readings of one rail; their clocks and rates differ, its truth does not
 _OF_POWER = ("power_w", "energy_j")
 
 
@@ -84,7 +85,10 @@ class Known:
         told = (
             (not one.steady, "its latency did not get steady"),
             (bool(one.throttled), "it throttled"),
-            (one.behind, f"it was behind after {one.rounds} rounds and measured no further"),
+            (
+                one.behind,
+                f"it was measured for {one.rounds} rounds only, when it could no longer win",
+            ),
             (
                 late,
                 f"it drops {rate.dropped:.0%} of the frames at {rate.rate_fps:g} FPS"
@@ -101,9 +105,16 @@ class Known:
             return ()
         told = (
             (power.samples < ENOUGH_SAMPLES, f"its power is of {power.samples} samples only"),
+            (_differ(power), f"{power.source} and {power.check_source} differ in {power.rail}"),
             (power.gaps > 0, f"the power sensor was silent {power.gaps} times"),
         )
         return tuple(words for holds, words in told if holds)
+
+
+def _differ(power: Power) -> bool:
+    if power.check_mean is None:
+        return False
+    return abs(power.mean - power.check_mean) > _ALIKE * max(power.mean, power.check_mean)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,12 +25,14 @@ class Readings:
 
     Attributes:
         samples: In order of time.
+        check: What another sensor told of the same rail.
     """
 
     samples: Sequence[PowerSample]
     rail: str
     source: str
     period_s: float
+    check: Readings | None = None
 
 
 @dataclass(slots=True)
@@ -167,9 +169,12 @@ def _consumption(
         if watts is not None
     ]
     frame_s = _seconds(windows_ns) / _frames(rounds_ns, batch)
+    other = readings.check
     return _Consumption(
         power=Power(
             mean=load.mean_w,
+            check_mean=_mean_w(other, windows_ns) if other else None,
+            check_source=other.source if other else "",
             ci95=interval(load.mean_w, [watts for watts in rounds_w if watts is not None]),
             idle=rest_w,
             rail=readings.rail,
@@ -184,6 +189,11 @@ def _consumption(
         energy_ci95_j=interval(load.mean_w * frame_s, rounds_j),
         energy_net_j=(load.mean_w - rest_w) * frame_s if rest_w is not None else None,
     )
+
+
+def _mean_w(readings: Readings, windows_ns: Sequence[Span]) -> float | None:
+    load = mean_power(readings.samples, windows_ns, readings.period_s)
+    return load.mean_w if load.coverage >= _LEAST_COVERAGE else None
 
 
 def _trace(

@@ -61,15 +61,30 @@ def _beyond(candidate: Candidate, limits: Mapping[str, float]) -> str:
     return ""
 
 
-def _less_faithful(candidates: Sequence[Candidate]) -> dict[str, str]:
-    """Return a reason for all but the two most faithful of each kind of INT8 graph."""
+def spares(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Return who need be measured only while another, of other scales, is disturbed: that other."""
+    return {
+        one.id: ranked[0].id
+        for ranked in _same_graphs([c for c in candidates if _open(c)])
+        for one in ranked[1:]
+    }
+
+
+def _same_graphs(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """Return the INT8 graphs that differ in their scales only, the most faithful of each first."""
     kinds: dict[object, list[Candidate]] = {}
     for one in candidates:
         if one.recipe.precision == "int8":
             kinds.setdefault((one.batch, one.power_mode, one.dla_core), []).append(one)
+    return [
+        sorted(alike, key=lambda c: (*_merit(c), c.id), reverse=True) for alike in kinds.values()
+    ]
+
+
+def _less_faithful(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Return a reason for all but the two most faithful of each kind of INT8 graph."""
     found: dict[str, str] = {}
-    for alike in kinds.values():
-        ranked = sorted(alike, key=lambda c: (*_merit(c), c.id), reverse=True)
+    for ranked in _same_graphs(candidates):
         found |= {
             c.id: f"not measured: {ranked[0].id} is the same graph with other scales, and nearer to FP32"
             for c in ranked[_ALIKE:]

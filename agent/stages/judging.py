@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +21,28 @@ from agent.core.lineage import (
     digest_of,
 )
 from agent.core.search import executable, failed
+from agent.core.shortlist import spares
 from agent.stages.artifacts import Artifacts
 from agent.stages.duration import planned_s, power_decides
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sitting:
+    """What is measured together.
+
+    Attributes:
+        engines: By candidate id.
+        power_mode: To measure in; None for the present one.
+        baselines: Candidates that a fast search measures long enough to compare with.
+        spares: Candidates that a fast search needs only while another is disturbed: that other.
+        seed: For the order.
+    """
+
+    engines: Mapping[str, Engine]
+    power_mode: str | None
+    baselines: tuple[str, ...]
+    spares: Mapping[str, str]
+    seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +125,15 @@ class Judging:
         digests = {name: engine.digest for name, engine in engines.items()}
         digest = digest_of("measure-1", self.run_id, digests, power_mode)
         spec = {
-            "engines": engines,
-            "power_mode": power_mode,
-            "baselines": [c.id for c in judged if c.recipe.precision == "fp32"],
+            "sitting": Sitting(
+                engines=engines,
+                power_mode=power_mode,
+                baselines=tuple(c.id for c in judged if c.recipe.precision == "fp32"),
+                spares=spares(judged),
+                seed=_seed(digest),
+            ),
             "model": model.digest,
             "calibration": calibration.digest,
-            "seed": _seed(digest),
         }
         patience_s = 3 * planned_s(
             self.config.measure,

@@ -51,7 +51,7 @@ def measure(
     *,
     make_runner: Callable[[Engine], EngineRunner],
     tensors: Callable[[Engine], Sequence[Tensors]],
-    power: PowerMeter | str,
+    power: Sequence[PowerMeter] | str,
     clock: Clock,
     conditions: Callable[[], Conditions],
     seed: int,
@@ -65,7 +65,8 @@ def measure(
         settings: Durations and rounds.
         make_runner: Makes an engine's runner, not yet entered.
         tensors: Returns a few real inputs for an engine, bound in turn, one a round.
-        power: The meter, entered already and sampling, or why there is none.
+        power: The meter, entered already and sampling, and maybe another way to read the same
+            rail; or why there is none.
         clock: Monotonic; only `run()` lies between two readings of it.
         conditions: Returns temperature and throttling now; asked around every window.
         seed: For the order of candidates.
@@ -79,7 +80,7 @@ def measure(
         than a window.
     """
     failed: dict[str, str] = {}
-    meter = None if isinstance(power, str) else power
+    meter = None if isinstance(power, str) else power[0]
     with ExitStack() as stack:
         benches = _load(engines, make_runner, tensors, failed, stack)
         idle = _idle(settings, meter, clock, progress) if benches else None
@@ -103,7 +104,7 @@ def measure(
             if selection and running:
                 running &= selection({name: benches[name].seen.rounds_ns for name in running})
         progress(steps, steps, "")
-    readings = power if isinstance(power, str) else _readings(power)
+    readings = power if isinstance(power, str) else _readings(*power)
     measured = {
         name: replace(
             reduced(
@@ -265,12 +266,19 @@ def _paced(
     return np.array(times_ns, np.int64), (start, clock.monotonic_ns()), dropped
 
 
-def _readings(meter: PowerMeter) -> Readings | str:
+def _readings(meter: PowerMeter, check: PowerMeter | None = None) -> Readings | str:
     try:
         samples = meter.samples()
     except PowerError as error:
         return error.message
-    return Readings(samples=samples, rail=meter.rail, source=meter.source, period_s=meter.period_s)
+    other = _readings(check) if check else None
+    return Readings(
+        samples=samples,
+        rail=meter.rail,
+        source=meter.source,
+        period_s=meter.period_s,
+        check=other if isinstance(other, Readings) else None,
+    )
 
 
 def _note(name: str, bench: _Bench | None, meter: PowerMeter | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING
 from agent.config import Config, Measure
 from agent.core.energy import Conditions
 from agent.core.errors import PowerError
-from agent.core.lineage import CalibrationSet, CleanModel, Engine, Measurements, Power
+from agent.core.lineage import CalibrationSet, CleanModel, Measurements, Power
 from agent.stages.duration import power_decides, stretched
+from agent.stages.judging import Sitting
 from agent.wiring import heavy, places
 from agent.wiring.boards import excluded, power_modes
 
@@ -25,26 +25,22 @@ _BIND_FRAMES = 4  # held-out frames that measuring cycles through
 
 def measure(
     config: Config,
-    engines: Mapping[str, Engine],
+    sitting: Sitting,
     model: tuple[CleanModel, Path],
     calibration: tuple[CalibrationSet, Path],
     *,
-    conditions: tuple[str | None, Collection[str]],
-    seed: int,
     progress: Progress,
 ) -> Measurements:
     """Run the measure stage for all engines together.
 
     Args:
         config: For the protocol, the sensor and the strategy.
-        engines: By candidate id.
+        sitting: The engines, the power mode and who may be left out.
         model: The clean model and its folder.
         calibration: The frames and their folder.
-        conditions: The power mode, None for the present one, and the baselines among them.
-        seed: For the order.
         progress: Told before every window.
     """
-    power_mode, baselines = conditions
+    engines = sitting.engines
     from agent.adapters.board_sysfs import temperature_c, throttle_events
     from agent.adapters.clock_system import SystemClock
     from agent.stages.measure import measure as stage
@@ -54,8 +50,8 @@ def measure(
     names = calibration[0].holdout
     wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
     with ExitStack() as stack:
-        if power_mode:
-            stack.enter_context(power_modes(config).held(power_mode))
+        if sitting.power_mode:
+            stack.enter_context(power_modes(config).held(sitting.power_mode))
         meter, reason = _power_meter(config, stack)
         found = stage(
             engines,
@@ -69,14 +65,14 @@ def measure(
             tensors=lambda engine: list(
                 heavy.tensors(config, model[0], calibration[1], wanted, batch=engine.batch)
             )[:_BIND_FRAMES],
-            power=meter or reason,
+            power=[meter, *_checks(meter, stack)] if meter else reason,
             clock=SystemClock(),
             conditions=lambda: Conditions(
                 temp_c=temperature_c(), throttle_events=throttle_events()
             ),
-            seed=seed,
+            seed=sitting.seed,
             progress=progress,
-            selection=_selection(config, engines, baselines),
+            selection=_selection(config, sitting),
         )
     return _with_scope(found, config)
 
@@ -88,21 +84,19 @@ def _protocol(config: Config, meter: PowerMeter | None) -> Measure:
     return stretched(config.measure, meter.period_s)
 
 
-def _selection(
-    config: Config, engines: Mapping[str, Engine], baselines: Collection[str]
-) -> Selection | None:
+def _selection(config: Config, sitting: Sitting) -> Selection | None:
     """Return who is measured on in a fast search; where power counts, everybody."""
     objective, limits = config.objective.metric, config.limits
     if config.search.strategy != "fast" or power_decides(config):
         return None
-    batches = {one.batch for one in engines.values()}
+    batches = {one.batch for one in sitting.engines.values()}
     if len(batches) > 1 and (limits.latency_p99_ms or limits.fps):
         return None  # the faster batch by one measure may be the one that misses the other's limit
     from agent.core.halving import survivors
 
     by_frame = objective == "throughput"
-    frames = {name: one.batch if by_frame else 1 for name, one in engines.items()}
-    return lambda rounds_ns: survivors(rounds_ns, frames, baselines)
+    frames = {name: one.batch if by_frame else 1 for name, one in sitting.engines.items()}
+    return lambda rounds_ns: survivors(rounds_ns, frames, sitting.baselines, sitting.spares)
 
 
 def _with_scope(found: Measurements, config: Config) -> Measurements:
@@ -151,6 +145,17 @@ def _power_meter(config: Config, stack: ExitStack) -> tuple[PowerMeter | None, s
                 raise
             tried.append(f"{name}: {error.message}")
     return None, "no power sensor on this machine (" + "; ".join(tried) + ")"
+
+
+def _checks(meter: PowerMeter, stack: ExitStack) -> list[PowerMeter]:
+    """Return the sensor itself, entered, beside the service that reads the same rail of it."""
+    if meter.source != "jtop":
+        return []
+    try:
+        other = _meter("ina3221")
+        return [stack.enter_context(other)] if other.rail == meter.rail else []
+    except PowerError:
+        return []  # there is no second way, which takes nothing from the first
 
 
 def _meter(name: str) -> PowerMeter:

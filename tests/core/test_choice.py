@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from agent.core.choice import choose
@@ -128,6 +128,7 @@ def test_loosening_a_limit_never_makes_it_infeasible(found, objective, limits, f
         assert not choose(found, objective, {**limits, key: value}).infeasible
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])  # most draws are feasible
 @given(found=some_candidates(), objective=st.sampled_from(OBJECTIVES), limits=limits_of_any_kind)
 def test_what_a_nearest_miss_asks_for_really_helps(found, objective, limits):
     choice = choose(found, objective, limits)
@@ -530,3 +531,13 @@ def test_powers_that_the_rounds_do_not_tell_apart_are_a_tie():
     assert choose([sure, apart], "power", {}).candidate == "int8-a"
     (note,) = choose([noisy], "latency", {"power_w": 5.2}).verdicts["int8-a"].reasons[1:]
     assert "keeps the limit of 5.2 W by less than its noise" in note
+
+
+@pytest.mark.parametrize(("check_w", "doubted"), [(None, False), (4.9, False), (6.0, True)])
+def test_two_readings_of_one_rail_that_differ_are_a_flag_where_power_decides(check_w, doubted):
+    one = measurement(5.0, power_w=5.0)
+    assert one.power is not None
+    one = replace(one, power=replace(one.power, check_mean=check_w, check_source="hwmon"))
+    told = " ".join(choose([candidate("a", one, evaluation())], "power", {}).verdicts["a"].reasons)
+    assert ("ina3221 and hwmon differ in VDD_IN" in told) == doubted
+    assert "differ" not in choose([candidate("a", one, evaluation())], "latency", {}).why

@@ -125,7 +125,10 @@ def test_power_of_other_models_and_the_time_of_this_one_make_energy():
 
 def pairs(*ratios, source="trial", **changed):
     past = replace(PAST, predicted_ms=10.0, source=source, **changed)
-    return [replace(past, latency_p50_ms=10.0 * ratio) for ratio in ratios]
+    return [
+        replace(past, latency_p50_ms=10.0 * ratio, utc=f"run {number}")
+        for number, ratio in enumerate(ratios)
+    ]
 
 
 def reach(history, source="trial"):
@@ -139,6 +142,17 @@ def test_intervals_are_as_wide_as_predictions_were_off():
     assert reach(pairs(*[1.02] * 2, 2.0)) == pytest.approx(log(2.0))  # too few, and far off
     wide = predicted(*pairs(*[1.3] * 12), model=replace(MODEL, sha256="new"), trial=TRIAL)
     assert wide.latency_p50_ms_ci90 == pytest.approx((0.4 / 1.3, 0.4 * 1.3))
+
+
+def test_the_candidates_of_a_run_are_one_observation():
+    one_run = [replace(past, utc="once") for past in pairs(*[1.01] * 20)]
+    assert reach(one_run) == 0.25
+    nine = [
+        replace(past, utc=f"run {number // 2}")
+        for number, past in enumerate(pairs(*[1.01, 1.02] * 8, 1.5, 1.6))
+    ]
+    assert reach(nine) == pytest.approx(log(1.6))
+    assert reach(nine * 3) == pytest.approx(log(1.6))  # repeats of a run prove no more
 
 
 @pytest.mark.parametrize("other", [{"source": "history"}, {"runtime": "tensorrt"}], ids=str)

@@ -93,7 +93,7 @@ def test_the_numbers_are_those_of_the_records():
     }  # fmt: skip
     assert facts["measured"]["power_w"] == {
         "mean": 4.0, "ci95": None, "idle": 1.0, "rail": "VDD_IN", "excludes": "", "source": "ina3221", "samples": 100,
-        "coverage": 1.0, "gaps": 0,
+        "coverage": 1.0, "gaps": 0, "check_mean": None, "check_source": "",
     }  # fmt: skip
     assert facts["measured"]["energy_j"] == pytest.approx(0.02)
     assert facts["measured"]["memory_mb"] == 100.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.core.halving import survivors
 from agent.core.lineage import Prediction
-from agent.core.shortlist import shortlist
+from agent.core.shortlist import shortlist, spares
 from tests.support.candidates import candidate, evaluation
 
 
@@ -126,11 +126,11 @@ def test_who_can_still_win_goes_on_and_the_baseline_for_three_rounds():
         "c": rounds(13, 14),
     }
     frames = dict.fromkeys(found, 1)
-    assert survivors(found, frames, ["fp32"]) == {"fp32", "a", "b"}
-    assert survivors(found, {**frames, "c": 4}, []) == {"c"}
+    assert survivors(found, frames, ["fp32"], {}) == {"fp32", "a", "b"}
+    assert survivors(found, {**frames, "c": 4}, [], {}) == {"c"}
     longer = {name: [*one, one[-1]] for name, one in found.items()}
-    assert survivors(longer, frames, ["fp32"]) == {"a", "b"}
-    assert survivors({name: one[:1] for name, one in found.items()}, frames, []) == set(found)
+    assert survivors(longer, frames, ["fp32"], {}) == {"a", "b"}
+    assert survivors({name: one[:1] for name, one in found.items()}, frames, [], {}) == set(found)
 
 
 @given(
@@ -142,6 +142,25 @@ def test_who_can_still_win_goes_on_and_the_baseline_for_three_rounds():
 )
 def test_the_leader_is_never_dropped(medians):
     found = {name: rounds(*values) for name, values in medians.items()}
-    kept = survivors(found, dict.fromkeys(found, 1), [])
+    kept = survivors(found, dict.fromkeys(found, 1), [], {})
     leader = min(found, key=lambda name: max(float(np.median(r)) for r in found[name]))
     assert leader in kept
+
+
+def test_a_spare_is_measured_only_while_the_other_is_disturbed():
+    twins = {"int8-a": "int8-b"}
+    found = {"int8-a": rounds(10, 10.1), "int8-b": rounds(10.1, 10.2), "fp16": rounds(10, 10)}
+    frames = dict.fromkeys(found, 1)
+    assert survivors(found, frames, [], twins) == {"int8-b", "fp16"}
+    disturbed = {**found, "int8-b": rounds(10.1, 14)}
+    assert survivors(disturbed, frames, [], twins) == set(found)
+    gone = {**found, "int8-b": rounds(13, 14)}
+    assert survivors(gone, frames, [], twins) == {"int8-a", "fp16"}
+
+
+def test_spares_are_the_less_faithful_of_one_graph():
+    found = [one("fp32", None), one("int8-a", 20.0), one("int8-b", 31.0), one("int8-mixed", 40.0)]
+    assert spares(found) == {"int8-a": "int8-b"}
+    assert spares([*found, one("int8-b4", 10.0, batch=4)]) == {"int8-a": "int8-b"}
+    failing = shortlist([*found, one("int8-c", 50.0)], "latency", {"sqnr_db": 25.0})
+    assert spares(failing) == {"int8-b": "int8-c"}

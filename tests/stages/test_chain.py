@@ -95,7 +95,7 @@ ANSWERS = {
     "build": engine,
     "evaluate": lambda spec: replace(evaluation(), digest=spec["digest"]),
     "measure": lambda spec: Measurements(
-        measured={name: measurement() for name in spec["engines"]}, failed={}
+        measured={name: measurement() for name in spec["sitting"].engines}, failed={}
     ),
 }  # fmt: skip
 
@@ -153,7 +153,7 @@ def test_each_power_mode_is_measured_by_itself_with_the_same_engines(tmp_path):
     run.jobs.answers["platform"] = lambda _: platform
     found = {c.id: c for c in run.chain.run().candidates}
     asked = [spec for kind, spec in run.jobs.asked if kind == "measure"]
-    assert [(spec["power_mode"], list(spec["engines"])) for spec in asked] == [
+    assert [(spec["sitting"].power_mode, list(spec["sitting"].engines)) for spec in asked] == [
         ("15W", ["fp32@15W"]), ("25W", ["fp32@25W"]),
     ]  # fmt: skip
     assert run.jobs.counts["build"] == 1
@@ -167,7 +167,9 @@ def test_a_power_mode_that_is_not_taken_ends_its_own_candidates_only(tmp_path):
     run.jobs.answers["platform"] = lambda _: replace(PLATFORM, environment=environment)
     measure = run.jobs.answers["measure"]
     error = PowerError("25W was not taken", code="power_mode")
-    run.jobs.answers["measure"] = lambda s: error if s["power_mode"] == "25W" else measure(s)
+    run.jobs.answers["measure"] = lambda s: (
+        error if s["sitting"].power_mode == "25W" else measure(s)
+    )
     found = {c.id: c for c in run.chain.run().candidates}
     assert "not taken" in found["fp32@25W"].failure
     assert found["fp32@15W"].measurement

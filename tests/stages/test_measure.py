@@ -172,7 +172,9 @@ def test_more_runs_than_the_first_array_holds():
 def test_the_time_spent_is_bounded():
     clock = FakeClock()
     bench(
-        {name: FakeRunner(clock, repeat(10.0)) for name in "ab"}, clock, power=FakePowerMeter(clock)
+        {name: FakeRunner(clock, repeat(10.0)) for name in "ab"},
+        clock,
+        power=[FakePowerMeter(clock)],
     )
     assert clock.now_ns / 1e9 < 2 + 2 * (1 + 5) + 2
 
@@ -226,7 +228,7 @@ def test_power_is_that_of_the_candidates_own_windows():
     found = bench(
         {"a": Loud(clock, repeat(10.0)), "b": Loud(clock, repeat(40.0))},
         clock,
-        power=FakePowerMeter(clock, watts, period_s=0.01),
+        power=[FakePowerMeter(clock, watts, period_s=0.01)],
     ).measured
     for name, mean, seconds in (("a", 10.0, 0.01), ("b", 20.0, 0.04)):
         power = found[name].power
@@ -248,7 +250,7 @@ def test_a_sensor_that_saw_too_little_gives_no_number(seen_s, reason):
             return [one for one in super().samples() if one.t_ns < seen_s * 1e9]
 
     clock = FakeClock()
-    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=Tired(clock)).measured["a"]
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[Tired(clock)]).measured["a"]
     assert (found.power, found.energy_j) == (None, None)
     assert re.match(reason, found.power_reason)
 
@@ -256,7 +258,7 @@ def test_a_sensor_that_saw_too_little_gives_no_number(seen_s, reason):
 def test_a_sensor_that_fails_spoils_no_latency():
     clock = FakeClock()
     meter = FakePowerMeter(clock, broken="the sensor was unplugged")
-    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=meter).measured["a"]
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter]).measured["a"]
     assert (found.power, found.power_reason) == (None, "the sensor was unplugged")
     assert found.latency_ms.p50 == 10.0
 
@@ -269,7 +271,7 @@ def test_energy_is_per_frame_of_a_batch():
         SETTINGS,
         make_runner=lambda _: runner,
         tensors=lambda _: FRAMES,
-        power=FakePowerMeter(clock),
+        power=[FakePowerMeter(clock)],
         clock=clock,
         conditions=Conditions,
         seed=0,
@@ -282,7 +284,7 @@ def test_energy_is_per_frame_of_a_batch():
 def test_what_the_machine_takes_at_rest_is_left_out_of_net_energy_and_the_trace_of_idle():
     clock = FakeClock()
     meter = FakePowerMeter(clock)
-    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=meter).measured["a"]
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter]).measured["a"]
     assert found.power is not None
     assert found.power.idle == pytest.approx(found.power.mean)  # this meter knows one power only
     assert found.energy_net_j == pytest.approx(0.0, abs=1e-9)
@@ -301,7 +303,7 @@ def test_at_a_frame_rate_the_engine_rests_between_frames_and_takes_less_power():
 
     paced = replace(SETTINGS, rate_fps=20.0)
     meter = FakePowerMeter(clock, watts, period_s=0.001)
-    found = bench({"a": runner}, clock, paced, power=meter).measured["a"]
+    found = bench({"a": runner}, clock, paced, power=[meter]).measured["a"]
     rated = found.at_rate
     assert rated is not None
     assert (rated.rate_fps, rated.dropped, rated.samples) == (20.0, 0.0, 100)
@@ -338,7 +340,7 @@ def test_a_batch_waits_for_all_its_frames():
         replace(SETTINGS, rate_fps=20.0),
         make_runner=lambda _: FakeRunner(clock, repeat(10.0)),
         tensors=lambda _: FRAMES,
-        power=FakePowerMeter(clock),
+        power=[FakePowerMeter(clock)],
         clock=clock,
         conditions=Conditions,
         seed=0,
@@ -347,6 +349,20 @@ def test_a_batch_waits_for_all_its_frames():
     assert (found.at_rate.samples, found.at_rate.dropped) == (25, 0.0)
     assert found.at_rate.throughput_fps == pytest.approx(20.0)
     assert found.at_rate.energy_j == pytest.approx(5 / 20)
+
+
+def test_a_second_way_to_read_the_rail_is_told_beside_the_first():
+    clock = FakeClock()
+    meters = [
+        FakePowerMeter(clock, lambda _: 5.0),
+        FakePowerMeter(clock, lambda _: 6.0, source="other", period_s=0.03),
+    ]
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=meters).measured["a"].power
+    assert (found.mean, found.source) == (pytest.approx(5.0), "fake")
+    assert (found.check_mean, found.check_source) == (pytest.approx(6.0), "other")
+    meters[1].broken = "gone"
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=meters).measured["a"].power
+    assert (found.mean, found.check_mean) == (pytest.approx(5.0), None)
 
 
 def test_how_the_rounds_differ_tells_how_well_power_is_known():
@@ -364,7 +380,7 @@ def test_how_the_rounds_differ_tells_how_well_power_is_known():
         return next((w for start, w in reversed(starts) if start <= t_ns), 5.0)
 
     meter = FakePowerMeter(clock, watts, period_s=0.01)
-    found = bench({"a": Round(clock, repeat(10.0))}, clock, power=meter).measured["a"]
+    found = bench({"a": Round(clock, repeat(10.0))}, clock, power=[meter]).measured["a"]
     low, high = found.power.ci95
     assert found.power.mean == pytest.approx(5.0, rel=0.01)
     assert (low, high) == pytest.approx((4.18, 5.98), abs=0.02)  # t(4) = 2.776 of their logarithms
@@ -400,7 +416,7 @@ def test_progress_counts_up_with_the_last_p50():
     bench(
         {"a": FakeRunner(clock, repeat(12.3))},
         clock,
-        power=FakePowerMeter(clock),
+        power=[FakePowerMeter(clock)],
         progress=lambda *one: told.append(one),
     )
     assert told[0] == (0, 0, "idle for 2 s")

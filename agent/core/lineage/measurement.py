@@ -16,6 +16,9 @@ class Power:
         ci95: 95 % interval of the mean, from how the rounds differ; None with a single one.
         trace: (s on the monotonic clock, W) inside the windows, for a plot.
         gaps: Stretches inside the windows in which the sensor was silent.
+        check_mean: Mean of the same rail in the same windows by another way to read it; None
+            where there is none.
+        check_source: That way.
         excludes: What the rail leaves out on this board, in words; empty where nobody knows.
     """
 
@@ -30,6 +33,8 @@ class Power:
     gaps: int = 0
     trace: tuple[tuple[float, float], ...] = ()
     ci95: tuple[float, float] | None = None
+    check_mean: float | None = None
+    check_source: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +86,7 @@ class Measurement:
         at_rate: At the application's frame rate; None where none was asked.
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
-        behind: True if it was left out of later rounds, being slower than another in each.
+        behind: True if it was left out of later rounds, since it could no longer win.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 

@@ -28,7 +28,12 @@ class LatencyFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerFacts:
-    """Power of one rail, W; its interval is null where there was one round only."""
+    """Power of one rail, W.
+
+    Attributes:
+        ci95: Null where there was one round only.
+        check_mean: By check_source, another way to read the same rail; null where there is none.
+    """
 
     mean: float
     ci95: tuple[float, float] | None
@@ -39,6 +44,8 @@ class PowerFacts:
     samples: int
     coverage: float
     gaps: int
+    check_mean: float | None
+    check_source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,4 +162,6 @@ def _power(one: Power) -> PowerFacts:
         samples=one.samples,
         coverage=one.coverage,
         gaps=one.gaps,
+        check_mean=one.check_mean,
+        check_source=one.check_source,
     )

@@ -37,7 +37,7 @@ from tests.support.onnx_runs import random_inputs
 _SCHEME = "U8S8"
 _PROTOCOL = Measure(warmup_s=1.0, duration_s=4.0, rounds=5, idle_s=0.0)
 _FRAMES = 4
-_SIZES = ((320, 256), (640, 480))
+_SIZES = ((256, 192), (320, 256), (480, 384), (640, 480))
 _NOTHING = PastMeasurement(
     model="", precision="", runtime="onnxruntime", batch=1, power_mode="", macs=1,
     latency_p50_ms=1.0, energy_j=None, predicted_ms=1.0, utc="", source=TRIAL,
@@ -83,7 +83,9 @@ def _held(name: str, pairs: dict[str, tuple[float, float]]) -> bool:
     """Return whether an interval from the other models' errors holds this one's p50."""
     model = name.rpartition(" ")[0]
     others = [
-        replace(_NOTHING, predicted_ms=predicted, latency_p50_ms=found)
+        replace(
+            _NOTHING, predicted_ms=predicted, latency_p50_ms=found, utc=other.rpartition(" ")[0]
+        )
         for other, (predicted, found) in pairs.items()
         if other.rpartition(" ")[0] != model
     ]
@@ -122,7 +124,7 @@ def quantized(model: str, target: str) -> str:
 
 
 def models(folder: Path) -> dict[str, str]:
-    """Return paths of clean models: real ones in two sizes each, and networks made up here."""
+    """Return paths of clean models: real ones in four sizes each, and networks made up here."""
     made: dict[str, Callable[[Path], str]] = {
         "inverted": quant_graphs.inverted,
         "detector": quant_graphs.detector,

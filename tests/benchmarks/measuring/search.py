@@ -23,7 +23,7 @@ from agent.core.energy import Conditions
 from agent.core.halving import survivors
 from agent.core.lineage import Candidate, Digest, Measurement, Prediction, Recipe
 from agent.core.measurement import steady, summarize
-from agent.core.shortlist import shortlist
+from agent.core.shortlist import shortlist, spares
 from agent.graphs.qdq import inferred
 from agent.stages.measure import measure
 from tests.benchmarks.measuring.prediction import models, quantized
@@ -152,7 +152,7 @@ def _compared(found: list[Candidate], rounds: dict[str, Rounds]) -> tuple[bool, 
     limits = {"sqnr_db": 10.0}
     full = [replace(c, measurement=_measured(rounds[c.id])) for c in found]
     listed = shortlist(found, "latency", limits)
-    taken = _halved({c.id: rounds[c.id] for c in listed if not c.failure})
+    taken = _halved({c.id: rounds[c.id] for c in listed if not c.failure}, spares(listed))
     fast = [replace(c, measurement=_measured(taken[c.id])) if c.id in taken else c for c in listed]
     chosen, other = (choose(some, "latency", limits).candidate for some in (full, fast))
     spent = sum(len(some) for some in taken.values()) / (len(found) * _ROUNDS)
@@ -162,13 +162,13 @@ def _compared(found: list[Candidate], rounds: dict[str, Rounds]) -> tuple[bool, 
     return its.ci95_p50[0] <= best.ci95_p50[1], spent
 
 
-def _halved(rounds: dict[str, Rounds]) -> dict[str, Rounds]:
+def _halved(rounds: dict[str, Rounds], twins: dict[str, str]) -> dict[str, Rounds]:
     running, taken = set(rounds), {name: [] for name in rounds}
     for number in range(_ROUNDS):
         for name in running:
             taken[name].append(rounds[name][number])
         so_far = {name: taken[name] for name in running}
-        running &= survivors(so_far, dict.fromkeys(running, 1), ["fp32"])
+        running &= survivors(so_far, dict.fromkeys(running, 1), ["fp32"], twins)
     return taken
 
 
