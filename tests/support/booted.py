@@ -68,11 +68,8 @@ class Booted:
     def _is_up(self) -> bool:
         assert self._outer is not None
         if not self._leader:
-            inside = [
-                child
-                for child in psutil.Process(self._outer.pid).children(recursive=True)
-                if child.name() == "systemd"
-            ]
+            children = psutil.Process(self._outer.pid).children(recursive=True)
+            inside = [child for child in children if _name(child) == "systemd"]
             if not inside:
                 return False
             self._leader = inside[0].pid
@@ -104,6 +101,13 @@ class Booted:
             except subprocess.TimeoutExpired:
                 self._outer.kill()
                 self._outer.wait(10)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:  # nspawn has short-lived children
+        return ""
 
 
 def installed(folder: Path) -> dict[Path, Path]:
