@@ -56,7 +56,8 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
         latency, energy where it is known, fidelity, memory and the objective. Nothing feasible
         is an answer: `infeasible` with the nearest miss. Ties inside the noise go to higher
         fidelity, if that differs beyond its own noise, then to less memory; a number flagged
-        throttled or unsteady wins only where no other is feasible, and a candidate that another
+        throttled or unsteady wins only where no other is feasible, one that was left out of the
+        last rounds only where no other was measured to the end, and a candidate that another
         feasible one beats in everything never does.
     """
     ordered = sorted(candidates, key=lambda c: c.id)
@@ -67,7 +68,9 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     feasible = [k for k in known.values() if not broken[k.id]]
     if not feasible:
         return _infeasible(broken, objective, front)
-    ties = _ties([k for k in feasible if not k.flags] or feasible, objective)
+    sound = [k for k in feasible if not k.flags]
+    finished = [k for k in feasible if not k.measurement.behind]
+    ties = _ties(sound or finished or feasible, objective)
     best = ties[0]
     verdicts = {
         c.id: Verdict(verdict="rejected", reasons=tuple(v.reason for v in broken[c.id]))

@@ -1,4 +1,7 @@
-"""Which candidates go into the next round of measuring: those that can still win."""
+"""Which candidates go into the next round of measuring: those that can still win.
+
+Who was left out comes back when the leader is disturbed later.
+"""
 
 from __future__ import annotations
 

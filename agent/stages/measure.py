@@ -72,7 +72,8 @@ def measure(
         seed: For the order of candidates.
         progress: Told before every window.
         selection: Returns who goes into the next round, given what has been measured so far;
-            all do if it is not given. Who is left out keeps the rounds that it had.
+            all do if it is not given. Who is left out keeps the rounds that it had, and may
+            come back.
 
     Returns:
         Every engine as measured or as failed. It takes about idle_s + engines * (warmup_s +
@@ -90,7 +91,7 @@ def measure(
             progress(done, steps, f"warming up {name}")
             _guarded(name, benches, failed, partial(_warm_up, settings=settings, clock=clock))
             done += 1
-        running = set(benches)
+        running = last = frozenset(benches)
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
             take = partial(
                 _visit, settings=settings, clock=clock, number=number, conditions=conditions
@@ -100,9 +101,9 @@ def measure(
                 if name in running:
                     _guarded(name, benches, failed, take)
                 done += 1
-            running &= benches.keys()
-            if selection and running:
-                running &= selection({name: benches[name].seen.rounds_ns for name in running})
+            last, running = running, frozenset(benches)
+            if selection and benches:
+                running = selection({n: bench.seen.rounds_ns for n, bench in benches.items()})
         progress(steps, steps, "")
     readings = power if isinstance(power, str) else _readings(*power)
     measured = {
@@ -114,7 +115,7 @@ def measure(
                 idle_ns=idle,
                 rate_fps=settings.rate_fps,
             ),
-            behind=len(bench.seen.rounds_ns) < settings.rounds,
+            behind=name not in last,
         )
         for name, bench in benches.items()
     }

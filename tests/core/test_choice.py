@@ -541,3 +541,12 @@ def test_two_readings_of_one_rail_that_differ_are_a_flag_where_power_decides(che
     told = " ".join(choose([candidate("a", one, evaluation())], "power", {}).verdicts["a"].reasons)
     assert ("ina3221 and hwmon differ in VDD_IN" in told) == doubted
     assert "differ" not in choose([candidate("a", one, evaluation())], "latency", {}).why
+
+
+def test_one_that_was_measured_to_the_end_comes_before_one_that_was_not():
+    out = candidate("int8-a", replace(measurement(5.0), behind=True, rounds=2), evaluation(40.0))
+    shaken = candidate("int8-b", measurement(5.1, steady=False), evaluation(20.0))
+    found = choose([out, shaken], "latency", {})
+    assert found.candidate == "int8-b"
+    assert "measured for 2 rounds only" in " ".join(found.verdicts["int8-a"].reasons)
+    assert choose([out], "latency", {}).candidate == "int8-a"

@@ -75,7 +75,26 @@ def test_who_is_not_selected_keeps_the_rounds_it_had_and_takes_no_more_time():
     found = bench(runners, clock, selection=selection).measured
     assert (found["slow"].rounds, found["fast"].rounds) == (2, 5)
     assert found["slow"].latency_ms.p50 == 50.0
-    assert seen[-1] == {"fast": 5}
+    assert seen[-1] == {"slow": 2, "fast": 5}
+
+
+def test_who_was_left_out_may_come_back_and_is_behind_only_if_out_at_the_end():
+    clock = FakeClock()
+    runners = {name: FakeRunner(clock, repeat(10.0)) for name in "ab"}
+    seen = []
+
+    def selection(rounds_ns):
+        seen.append({name: len(rounds) for name, rounds in rounds_ns.items()})
+        return frozenset("ab" if len(seen) in {1, 4} else "a")
+
+    found = bench(runners, clock, selection=selection).measured
+    assert [one["b"] for one in seen] == [1, 2, 2, 2, 3]
+    assert (found["b"].rounds, found["b"].behind) == (3, False)
+    seen.clear()
+    found = bench(
+        runners, clock, selection=lambda rounds: frozenset("a" if len(rounds["a"]) > 1 else "ab")
+    ).measured
+    assert (found["b"].rounds, found["b"].behind, found["a"].behind) == (2, True, False)
 
 
 def test_percentiles_see_every_run_in_integers():

@@ -86,7 +86,7 @@ class Measurement:
         at_rate: At the application's frame rate; None where none was asked.
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
-        behind: True if it was left out of later rounds, since it could no longer win.
+        behind: True if it was left out at the end, since it could no longer win.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 

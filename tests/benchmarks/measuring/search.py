@@ -152,8 +152,13 @@ def _compared(found: list[Candidate], rounds: dict[str, Rounds]) -> tuple[bool, 
     limits = {"sqnr_db": 10.0}
     full = [replace(c, measurement=_measured(rounds[c.id])) for c in found]
     listed = shortlist(found, "latency", limits)
-    taken = _halved({c.id: rounds[c.id] for c in listed if not c.failure}, spares(listed))
-    fast = [replace(c, measurement=_measured(taken[c.id])) if c.id in taken else c for c in listed]
+    taken, last = _halved({c.id: rounds[c.id] for c in listed if not c.failure}, spares(listed))
+    fast = [
+        replace(c, measurement=_measured(taken[c.id], behind=c.id not in last))
+        if c.id in taken
+        else c
+        for c in listed
+    ]
     chosen, other = (choose(some, "latency", limits).candidate for some in (full, fast))
     spent = sum(len(some) for some in taken.values()) / (len(found) * _ROUNDS)
     if chosen == other or chosen is None or other is None:
@@ -162,18 +167,21 @@ def _compared(found: list[Candidate], rounds: dict[str, Rounds]) -> tuple[bool, 
     return its.ci95_p50[0] <= best.ci95_p50[1], spent
 
 
-def _halved(rounds: dict[str, Rounds], twins: dict[str, str]) -> dict[str, Rounds]:
-    running, taken = set(rounds), {name: [] for name in rounds}
+def _halved(
+    rounds: dict[str, Rounds], twins: dict[str, str]
+) -> tuple[dict[str, Rounds], frozenset[str]]:
+    """Return the rounds that each was measured in, and who was measured to the end."""
+    running = last = frozenset(rounds)
+    taken: dict[str, Rounds] = {name: [] for name in rounds}
     for number in range(_ROUNDS):
         for name in running:
             taken[name].append(rounds[name][number])
-        so_far = {name: taken[name] for name in running}
-        running &= survivors(so_far, dict.fromkeys(running, 1), ["fp32"], twins)
-    return taken
+        last, running = running, survivors(taken, dict.fromkeys(taken, 1), ["fp32"], twins)
+    return taken, last
 
 
-def _measured(rounds: Rounds) -> Measurement:
+def _measured(rounds: Rounds, *, behind: bool = False) -> Measurement:
     return replace(
         measurement(), latency_ms=summarize(rounds), steady=steady(rounds), rounds=len(rounds),
-        behind=len(rounds) < _ROUNDS,
+        behind=behind,
     )  # fmt: skip
