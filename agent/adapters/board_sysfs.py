@@ -1,4 +1,4 @@
-"""What board this is and how warm, from /sys and /proc: readable by anyone, on any Linux."""
+"""What board this is, from /sys and /proc: readable by anyone, on any Linux."""
 
 from __future__ import annotations
 
@@ -9,10 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 _NVPMODEL_S = 4.0
-_THROTTLE_COUNTERS = (
-    "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count",
-    "sys/class/hwmon/hwmon*/oc*_event_cnt",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,31 +41,6 @@ def read_board(root: str = "/") -> Board:
         power_mode=_power_mode() if root == "/" else None,
         driver=_text(base / "sys/module/nvidia/version"),
     )
-
-
-def temperature_c(root: str = "/") -> float | None:
-    """Return the hottest thermal zone in deg C, None if there is none to read."""
-    found = []
-    for zone in Path(root, "sys/class/thermal").glob("thermal_zone*/temp"):
-        text = _text(zone)
-        if text and re.fullmatch(r"-?\d+", text) and int(text) > 0:  # -256000 means switched off
-            found.append(int(text) / 1000)
-    return max(found, default=None)
-
-
-def throttle_events(root: str = "/") -> int | None:
-    """Return how often the machine has slowed itself since its start, None if nothing counts.
-
-    Source: Linux thermal_throttle of x86 (Documentation/admin-guide/thermal) and NVIDIA's
-        soctherm over-current events (Jetson Linux developer guide, "Over-Current Throttling").
-    """
-    found = [
-        int(text)
-        for pattern in _THROTTLE_COUNTERS
-        for counter in Path(root).glob(pattern)
-        if (text := _text(counter)) and text.isdigit()
-    ]
-    return sum(found) if found else None
 
 
 def _l4t(text: str | None) -> str | None:

@@ -24,10 +24,14 @@ class Conditions:
     Attributes:
         temp_c: Of its hottest zone; None if unknown.
         throttle_events: Counted since it was started; None where nothing counts them.
+        cpu_mhz: Clock of its fastest core; None if unknown.
+        gpu_mhz: Clock of its GPU; None if unknown.
     """
 
     temp_c: float | None = None
     throttle_events: int | None = None
+    cpu_mhz: float | None = None
+    gpu_mhz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ _SKETCH = 512
 _DRIFT = 0.05  # first and last round further apart than this are not the same regime
 _DISTURBED = 0.10  # a single round is allowed more, since five rounds give five chances
 _SETTLED = 0.02
+_FLAT_C = 1.0
 _SIGMAS = 3.0
 
 
@@ -211,11 +212,15 @@ def sketch(rounds_ns: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
     return tuple(float(value) / 1e6 for value in _spaced(ordered, _SKETCH))
 
 
-def settled(medians_ns: Sequence[float]) -> bool:
-    """Return True once warm-up may end: the last three slices agree within 2 %.
+def settled(medians_ns: Sequence[float], temps_c: Sequence[float | None]) -> bool:
+    """Return True once warm-up may end: the last three slices agree within 2 % and 1 deg C.
 
     Args:
         medians_ns: Median latency of each slice of the warm-up so far, ns.
+        temps_c: Temperature after each; None where it is not known.
     """
     last = sorted(medians_ns[-3:])
-    return len(last) == 3 and last[2] - last[0] <= _SETTLED * last[1]
+    if len(last) < 3 or last[2] - last[0] > _SETTLED * last[1]:
+        return False
+    known = [temp_c for temp_c in temps_c[-3:] if temp_c is not None]
+    return not known or max(known) - min(known) <= _FLAT_C

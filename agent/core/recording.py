@@ -105,6 +105,8 @@ def reduced(
         sketch_ms=sketch(seen.rounds_ns),
         temp_c=max((c.temp_c for c in seen.conditions if c.temp_c is not None), default=None),
         device_p50_ms=float(np.median(seen.device_ms)) if seen.device_ms else None,
+        cpu_mhz=_span([c.cpu_mhz for c in seen.conditions]),
+        gpu_mhz=_span([c.gpu_mhz for c in seen.conditions]),
         at_rate=_at_rate(seen, readings, idle_ns, rate_fps) if seen.paced_ns else None,
     )
 
@@ -134,6 +136,11 @@ def _frames(rounds_ns: Sequence[NDArray[np.int64]], batch: int) -> int:
 
 def _seconds(windows_ns: Sequence[Span]) -> float:
     return sum(end - begin for begin, end in windows_ns) / 1e9
+
+
+def _span(values: Sequence[float | None]) -> tuple[float, float] | None:
+    known = [value for value in values if value is not None]
+    return (min(known), max(known)) if known else None
 
 
 def _throttled(conditions: Sequence[Conditions]) -> bool | None:

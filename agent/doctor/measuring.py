@@ -6,13 +6,12 @@ import re
 import sys
 from collections.abc import Mapping
 
+from agent.adapters.conditions_sysfs import GPUS
 from agent.config import Config
 from agent.doctor.findings import Finding, Look, Machine, told, version_of
 
 _HERE = Machine()
 _UNIT = "etc/systemd/system/jtop.service"
-_GPUS = ("*.gpu", "*.ga10b", "gpu-gpc-*")
-"""Of Orin, of Orin before Jetson Linux 36, and of Thor; in /sys/class/devfreq."""
 
 
 def jtop(config: Config, machine: Machine = _HERE) -> Finding | None:
@@ -76,7 +75,7 @@ def clocks(_config: Config, machine: Machine = _HERE) -> Finding | None:
 
 
 def _gpu_clock(machine: Machine) -> str:
-    found = [gpu for kind in _GPUS for gpu in machine.found(f"sys/class/devfreq/{kind}")]
+    found = [gpu for kind in GPUS for gpu in machine.found(f"sys/class/devfreq/{kind}")]
     if not found:
         return ""
     folder = found[0].relative_to(machine.root)

@@ -89,7 +89,8 @@ def measure(
         done = 0
         for name in list(benches):
             progress(done, steps, f"warming up {name}")
-            _guarded(name, benches, failed, partial(_warm_up, settings=settings, clock=clock))
+            warm = partial(_warm_up, settings=settings, clock=clock, conditions=conditions)
+            _guarded(name, benches, failed, warm)
             done += 1
         running = last = frozenset(benches)
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
@@ -172,16 +173,20 @@ def _idle(
     return begin, clock.monotonic_ns()
 
 
-def _warm_up(bench: _Bench, settings: Measure, clock: Clock) -> None:
-    """Run in slices until their medians settle, for warmup_s at most."""
+def _warm_up(
+    bench: _Bench, settings: Measure, clock: Clock, conditions: Callable[[], Conditions]
+) -> None:
+    """Run in slices until their medians and the temperature settle, for warmup_s at most."""
     bench.runner.bind(bench.inputs[0])
     bench.runner.run()
     deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
     slice_ns = int(settings.warmup_s / _WARMUP_SLICES * 1e9)
     medians_ns: list[float] = []
-    while not settled(medians_ns):
+    temps_c: list[float | None] = []
+    while not settled(medians_ns, temps_c):
         times_ns, (_, end_ns) = _timed(bench.runner, clock, slice_ns, [])
         medians_ns.append(float(np.median(times_ns)))
+        temps_c.append(conditions().temp_c)
         if end_ns >= deadline_ns:
             break
 

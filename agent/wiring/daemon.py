@@ -16,9 +16,9 @@ import msgspec
 import psutil
 
 from agent import wire
-from agent.adapters.board_sysfs import temperature_c
 from agent.adapters.clock_system import SystemClock, boot_id
 from agent.adapters.commands_subprocess import run_command
+from agent.adapters.conditions_sysfs import temperature_c
 from agent.adapters.link_mqtt import MqttLink
 from agent.adapters.notifier_systemd import SystemdNotifier
 from agent.adapters.signature_jws import JwsSignatures

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config, Measure
-from agent.core.energy import Conditions
 from agent.core.errors import PowerError
 from agent.core.lineage import CalibrationSet, CleanModel, Measurements, Power
 from agent.stages.duration import power_decides, stretched
@@ -41,8 +40,8 @@ def measure(
         progress: Told before every window.
     """
     engines = sitting.engines
-    from agent.adapters.board_sysfs import temperature_c, throttle_events
     from agent.adapters.clock_system import SystemClock
+    from agent.adapters.conditions_sysfs import read_conditions
     from agent.stages.measure import measure as stage
 
     kept = places.store(config)
@@ -67,9 +66,7 @@ def measure(
             )[:_BIND_FRAMES],
             power=[meter, *_checks(meter, stack)] if meter else reason,
             clock=SystemClock(),
-            conditions=lambda: Conditions(
-                temp_c=temperature_c(), throttle_events=throttle_events()
-            ),
+            conditions=read_conditions,
             seed=sitting.seed,
             progress=progress,
             selection=_selection(config, sitting),

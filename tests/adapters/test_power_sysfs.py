@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.board_sysfs import throttle_events
 from agent.adapters.power_ina3221 import Ina3221PowerMeter, find_rails
 from agent.adapters.power_rapl import RaplPowerMeter
 from agent.core.energy import mean_power
@@ -142,16 +141,3 @@ def test_counter_for_root_only_is_told_as_such() -> None:
             RaplPowerMeter(folder)
     assert caught.value.code == "not_allowed"
     assert caught.value.hint
-
-
-def test_throttling_is_counted_where_the_kernel_counts_it(tmp_path):
-    assert throttle_events(str(tmp_path)) is None
-    for path, count in (
-        ("sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count", "3"),
-        ("sys/devices/system/cpu/cpu1/thermal_throttle/package_throttle_count", "4"),
-        ("sys/class/hwmon/hwmon2/oc1_event_cnt", "5"),
-        ("sys/class/hwmon/hwmon2/oc3_event_cnt", "not a number"),
-    ):
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(f"{count}\n")
-    assert throttle_events(str(tmp_path)) == 12

@@ -166,7 +166,16 @@ def test_the_sketch_of_many_has_512_points():
     ],
 )
 def test_warm_up_ends_when_three_slices_agree(medians_ns, expected):
-    assert settled(medians_ns) is expected
+    assert settled(medians_ns, [None] * len(medians_ns)) is expected
+
+
+@pytest.mark.parametrize(
+    ("temps_c", "flat"),
+    [([40.0, 44.0, 47.0], False), ([40.0, 47.0, 47.5, 48.0], True), ([47.0, None, 47.5], True)],
+    ids=["rising", "risen", "one unknown"],
+)
+def test_warm_up_goes_on_while_it_gets_warmer(temps_c, flat):
+    assert settled([100.0] * len(temps_c), temps_c) is flat
 
 
 @pytest.mark.slow

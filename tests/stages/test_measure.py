@@ -19,6 +19,7 @@ from tests.fakes.runners import FakeClock, FakeRunner
 from tests.support.candidates import engine
 
 SETTINGS = Measure(warmup_s=1.0, duration_s=5.0, rounds=5, idle_s=2.0)
+WARMING: list[Any] = [None] * 3  # what is read of the machine before the first window
 FRAMES = [{"x": np.full((1, 3), value)} for value in (1.0, 2.0)]
 
 
@@ -412,7 +413,7 @@ def test_how_the_rounds_differ_tells_how_well_power_is_known():
     ids=["never", "in a window", "between windows"],
 )
 def test_throttling_counts_inside_the_windows_only(counted, throttled):
-    clock, events = FakeClock(), iter(counted)
+    clock, events = FakeClock(), iter(WARMING + counted)
     found = bench(
         {"a": FakeRunner(clock)}, clock, conditions=lambda: Conditions(throttle_events=next(events))
     ).measured["a"]
@@ -422,11 +423,32 @@ def test_throttling_counts_inside_the_windows_only(counted, throttled):
 
 def test_the_temperature_told_is_the_highest_of_its_windows():
     clock = FakeClock()
-    degrees = iter([40.0, None, 55.0, 50.0, 45.0] * 2)
+    degrees = iter(WARMING + [40.0, None, 55.0, 50.0, 45.0] * 2)
     found = bench(
         {"a": FakeRunner(clock)}, clock, conditions=lambda: Conditions(temp_c=next(degrees))
     ).measured["a"]
     assert found.temp_c == 55.0
+
+
+def test_clocks_are_told_from_lowest_to_highest():
+    clock = FakeClock()
+    clocks = iter([306.0, 918.0, 612.0, None] * 20)
+    found = bench(
+        {"a": FakeRunner(clock)}, clock, conditions=lambda: Conditions(gpu_mhz=next(clocks))
+    ).measured["a"]
+    assert (found.gpu_mhz, found.cpu_mhz) == ((306.0, 918.0), None)
+
+
+def test_warm_up_lasts_while_the_temperature_rises():
+    clock = FakeClock()
+    seen = []
+    bench(
+        {"a": FakeRunner(clock, repeat(10.0))},
+        clock,
+        conditions=lambda: Conditions(temp_c=40 + clock.now_ns / 1e8),
+        progress=lambda done, *_: seen.append((done, clock.now_ns / 1e9)),
+    )
+    assert next(now for done, now in seen if done == 1) >= 1.0  # all of warmup_s
 
 
 def test_progress_counts_up_with_the_last_p50():

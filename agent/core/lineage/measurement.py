@@ -87,6 +87,9 @@ class Measurement:
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
         behind: True if it was left out at the end, since it could no longer win.
+        temp_c: The highest around its windows; None if unknown.
+        cpu_mhz: The lowest and the highest clock around its windows, as they began and ended.
+        gpu_mhz: The same of the GPU.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 
@@ -108,6 +111,8 @@ class Measurement:
     energy_net_j: float | None = None
     energy_ci95_j: tuple[float, float] | None = None
     at_rate: AtRate | None = None
+    cpu_mhz: tuple[float, float] | None = None
+    gpu_mhz: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,9 @@ class Measured:
     """What was measured flat out, and under which flags.
 
     Attributes:
+        cpu_mhz: The lowest and the highest clock as windows began and ended; null where the
+            machine does not tell.
+        gpu_mhz: The same of the GPU.
         at_rate: The same at `measure.rate_fps`, where that is set; power and energy are then
             judged by it.
     """
@@ -93,6 +96,8 @@ class Measured:
     samples: int
     rounds: int
     temp_c: float | None
+    cpu_mhz: tuple[float, float] | None
+    gpu_mhz: tuple[float, float] | None
     device_p50_ms: float | None
     device_reason: str
     at_rate: AtRateFacts | None
@@ -122,6 +127,8 @@ def measured_facts(one: Measurement, memory_mb: float | None) -> Measured:
         samples=one.samples,
         rounds=one.rounds,
         temp_c=one.temp_c,
+        cpu_mhz=one.cpu_mhz,
+        gpu_mhz=one.gpu_mhz,
         device_p50_ms=one.device_p50_ms,
         device_reason="" if one.device_p50_ms is not None else _NO_DEVICE_CLOCK,
         at_rate=_at_rate(one.at_rate) if one.at_rate else None,

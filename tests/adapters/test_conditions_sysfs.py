@@ -1,0 +1,53 @@
+"""What the machine tells of itself around a measurement, and what of it can't be believed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.conditions_sysfs import read_conditions
+from agent.core.energy import Conditions
+
+CPU, GPU = "sys/devices/system/cpu", "sys/class/devfreq"
+
+
+def written(root: Path, files: dict[str, str]) -> Conditions:
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(f"{text}\n")
+    return read_conditions(str(root))
+
+
+def test_a_machine_that_tells_nothing_is_unknown(tmp_path: Path) -> None:
+    assert read_conditions(str(tmp_path)) == Conditions()
+
+
+def test_every_counter_of_throttling_is_added_and_what_is_no_number_left_out(
+    tmp_path: Path,
+) -> None:
+    files = {
+        f"{CPU}/cpu0/thermal_throttle/core_throttle_count": "3",
+        f"{CPU}/cpu1/thermal_throttle/package_throttle_count": "4",
+        "sys/class/hwmon/hwmon2/oc1_event_cnt": "5",
+        "sys/class/hwmon/hwmon2/oc3_event_cnt": "not a number",
+        "sys/class/hwmon/hwmon2/oc4_event_cnt": "9" * 5000,
+    }
+    assert written(tmp_path, files) == Conditions(throttle_events=12)
+
+
+def test_the_hottest_zone_and_the_fastest_core_are_told(tmp_path: Path) -> None:
+    files = {
+        "sys/class/thermal/thermal_zone0/temp": "41500",
+        "sys/class/thermal/thermal_zone1/temp": "52250",
+        "sys/class/thermal/thermal_zone2/temp": "-256000",
+        f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "729600",
+        f"{CPU}/cpu1/cpufreq/scaling_cur_freq": "1510400",
+    }
+    assert written(tmp_path, files) == Conditions(temp_c=52.25, cpu_mhz=1510.4)
+
+
+@pytest.mark.parametrize("name", ["17000000.gpu", "17000000.ga10b", "gpu-gpc-0"])
+def test_the_clock_of_the_gpu_is_found_on_every_jetson(tmp_path: Path, name: str) -> None:
+    files = {f"{GPU}/{name}/cur_freq": "918000000", f"{GPU}/15340000.vic/cur_freq": "1"}
+    assert written(tmp_path, files) == Conditions(gpu_mhz=918.0)
