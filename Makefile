@@ -17,7 +17,7 @@ test: $(READY)  ## Run every check and test that this machine can run
 	@tests/run_all $(BIN)
 
 fast: $(READY)  ## Run the fast tests only
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n auto --dist loadfile
 
 lint: $(READY)  ## Format, lint and type-check
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

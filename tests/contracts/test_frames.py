@@ -129,6 +129,7 @@ def test_a_file_that_was_cut_is_told_as_damaged(folder, share):
     cut.unlink()
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_flipped_bit_is_told_or_changes_nothing(folder, data):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from itertools import chain, count, cycle, repeat
 from typing import Any
 
@@ -319,7 +320,8 @@ def test_at_a_frame_rate_the_engine_rests_between_frames_and_takes_less_power():
     runner.run = lambda run=runner.run: (runs.append(clock.now_ns), run())[1]
 
     def watts(t_ns):
-        return 10.0 if any(begin <= t_ns < begin + 10_000_000 for begin in runs) else 2.0
+        latest = bisect_right(runs, t_ns) - 1
+        return 10.0 if latest >= 0 and t_ns < runs[latest] + 10_000_000 else 2.0
 
     paced = replace(SETTINGS, rate_fps=20.0)
     meter = FakePowerMeter(clock, watts, period_s=0.001)
