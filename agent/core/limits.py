@@ -9,17 +9,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 
-from agent.core.lineage import Candidate, Evaluation, Measurement, Power
+from agent.core.lineage import AtRate, Candidate, Evaluation, Measurement, Power
 
 _DIGITS = 4
+_OF_POWER = ("power_w", "energy_j")
+_ALIKE = 0.05  # two readings of one rail; their clocks and rates differ, its truth does not
 _DROPPED = 0.01  # a frame or two of a disturbed moment is no flag
 ENOUGH_SAMPLES = 100
 """Of power, where it decides: a sensor's reading is of a millisecond, so that few of them alias
 with the inferences (INA3221 data sheet SBOS576: 1.1 ms a conversion)."""
-
-
-_ALIKE = 0.05  # two readings of one rail; their clocks and rates differ, its truth does not
-_OF_POWER = ("power_w", "energy_j")
 
 
 def power_counts(objective: str, limits: Mapping[str, float]) -> bool:
@@ -80,8 +78,7 @@ class Known:
     @property
     def flags(self) -> tuple[str, ...]:
         """What makes the numbers doubtful."""
-        one, rate = self.measurement, self.measurement.at_rate
-        late = bool(rate and rate.dropped > _DROPPED)
+        one = self.measurement
         told = (
             (not one.steady, "its latency did not get steady"),
             (bool(one.throttled), "it throttled"),
@@ -89,15 +86,10 @@ class Known:
                 one.behind,
                 f"it was measured for {one.rounds} rounds only, when it could no longer win",
             ),
-            (
-                late,
-                f"it drops {rate.dropped:.0%} of the frames at {rate.rate_fps:g} FPS"
-                if rate
-                else "",
-            ),
         )
+        late = _late(one.at_rate) if one.at_rate else ()
         doubtful = self._power_doubts() if self.power_counts else ()
-        return (*(words for holds, words in told if holds), *doubtful)
+        return (*(words for holds, words in told if holds), *late, *doubtful)
 
     def _power_doubts(self) -> tuple[str, ...]:
         power = self.power
@@ -109,6 +101,12 @@ class Known:
             (power.gaps > 0, f"the power sensor was silent {power.gaps} times"),
         )
         return tuple(words for holds, words in told if holds)
+
+
+def _late(rate: AtRate) -> tuple[str, ...]:
+    if rate.dropped <= _DROPPED:
+        return ()
+    return (f"it drops {rate.dropped:.0%} of the frames at {rate.rate_fps:g} FPS",)
 
 
 def _differ(power: Power) -> bool:

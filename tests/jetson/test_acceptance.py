@@ -22,6 +22,7 @@ from tests.support.scene import quantd, write_config
 pytestmark = [pytest.mark.jetson, pytest.mark.timeout(1800)]
 _WINDOW_S = 30.0
 _TERM_S = 5.0
+_RATE_FPS = 10.0
 
 
 def configured(folder: Path, **tables: dict[str, Any]) -> Path:
@@ -41,9 +42,12 @@ def configured(folder: Path, **tables: dict[str, Any]) -> Path:
         model_task={"kind": "generic"},
         calibration={"frames": 32, "holdout": 16, "window_s": 10.0},
         runtime={"kind": "tensorrt"},
-        measure={"warmup_s": 2.0, "duration_s": _WINDOW_S, "rounds": 5, "idle_s": 10.0},
+        measure={
+            "warmup_s": 2.0, "duration_s": _WINDOW_S, "rounds": 5, "idle_s": 10.0,
+            "rate_fps": _RATE_FPS,
+        },
         **tables,
-    )
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,19 @@ def test_engines_are_measured_with_power_and_one_is_active(
     assert (folder / "state" / "current" / "engine.plan").stat().st_size > 100_000
 
 
+def test_at_a_frame_rate_less_power_is_taken_and_more_energy_by_the_frame(
+    first: tuple[dict[str, Any], Path],
+) -> None:
+    for one in first[0]["candidates"]:
+        if not one["measured"]:
+            continue
+        flat, rated = one["measured"], one["measured"]["at_rate"]
+        assert rated["throughput_fps"] == pytest.approx(_RATE_FPS, rel=0.05)
+        assert rated["power_w"]["mean"] < flat["power_w"]["mean"]
+        assert rated["energy_j"] > flat["energy_j"]  # the pauses are part of every frame
+        assert flat["gpu_mhz"][0] <= flat["gpu_mhz"][1]
+
+
 def test_half_precision_is_nearer_to_fp32_than_int8(first: tuple[dict[str, Any], Path]) -> None:
     best: dict[str, float] = {}
     for one in first[0]["candidates"]:
@@ -103,7 +120,7 @@ def test_two_ways_to_the_power_agree() -> None:
         found = [
             mean_power(meter.samples(), windows, meter.period_s) for meter in (service, sensor)
         ]
-    assert found[0].mean == pytest.approx(found[1].mean, rel=0.05)
+    assert found[0].mean_w == pytest.approx(found[1].mean_w, rel=0.05)
 
 
 def test_ctrl_c_during_a_build_leaves_nothing_half_made(tmp_path: Path) -> None:
