@@ -66,7 +66,7 @@ class JobMemory:
         with contextlib.suppress(OSError, ValueError):
             for line in self._status.read_text().splitlines():
                 if line.startswith("VmHWM:"):
-                    self.peak_mb = int(line.split()[1]) / 1e3
+                    self.peak_mb = int(line.split()[1]) * 1024 / 1e6  # "kB" there are KiB
         left = psutil.virtual_memory().available + psutil.swap_memory().free
         if left < self._reserve_bytes:
             raise JobError(
