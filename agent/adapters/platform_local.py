@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import platform as machine
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
 import agent
-from agent.core.errors import BuildError
+from agent.core.errors import BuildError, RunnerError
 from agent.core.lineage import Platform
+from agent.engines.cuda import CudaErrors, find_cuda
 from agent.engines.tensorrt import capability, find_tensorrt
 from agent.engines.tensorrt import version as version_of
 
@@ -42,42 +42,40 @@ def find_platform(
     """
     if kind == "tensorrt" and compute_capability:
         return _elsewhere(board, compute_capability)
+    reason = f"runtime.kind is {kind}"
     if kind in {"auto", "tensorrt"}:
-        found = _tensorrt(board)
-        if found is not None:
-            return found
-        if kind == "tensorrt":
-            raise BuildError(
-                "runtime.kind is tensorrt, but TensorRT with a GPU is not usable from this Python",
-                code="no_runtime",
-                hint="on a Jetson: apt install python3-libnvinfer and a venv made with "
-                '--system-site-packages; elsewhere: runtime.kind = "onnxruntime", or '
-                "runtime.compute_capability to build, unmeasured, for a GPU that is not here",
-            )
-    return _onnxruntime(board, providers)
+        try:
+            return _tensorrt(board)
+        except (BuildError, RunnerError) as e:
+            if kind == "tensorrt":
+                raise BuildError(
+                    f"runtime.kind is tensorrt, but TensorRT can't be used: {e.message}",
+                    code="no_runtime",
+                    hint="on a Jetson: apt install python3-libnvinfer and a venv made with "
+                    '--system-site-packages; elsewhere: runtime.kind = "onnxruntime", or '
+                    "runtime.compute_capability to build, unmeasured, for a GPU that is not here",
+                ) from e
+            reason = e.message
+    return _onnxruntime(board, providers, reason)
 
 
-def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform | None:
-    try:
-        tensorrt = import_module("tensorrt")
-        cuda = import_module("pycuda.driver")
-        cuda.init()
+def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
+    """Return the GPU here; raises what says why there is none, or no TensorRT for it."""
+    cuda = find_cuda()  # before TensorRT, whose libraries are large
+    trt = find_tensorrt()
+    with CudaErrors(cuda, "no GPU can be used", "no_runtime"):
         gpu = cuda.Device(0)
         device = gpu.name()
         its_capability = ".".join(map(str, gpu.compute_capability()))
-    except ImportError:
-        return None
-    except RuntimeError:  # pycuda's errors: no driver, no device
-        return None
     return Platform(
         runtime="tensorrt",
-        runtime_version=str(tensorrt.__version__),
+        runtime_version=version_of(trt),
         scheme="S8S8",
         fp16_reason="",
         device=device,
         environment=_environment(board)
         | {
-            "tensorrt": str(tensorrt.__version__),
+            "tensorrt": version_of(trt),
             "gpu": device,
             "compute_capability": its_capability,
         },
@@ -99,7 +97,9 @@ def _elsewhere(board: Mapping[str, str | int | float | None], name: str) -> Plat
     )
 
 
-def _onnxruntime(board: Mapping[str, str | int | float | None], wanted: Sequence[str]) -> Platform:
+def _onnxruntime(
+    board: Mapping[str, str | int | float | None], wanted: Sequence[str], no_tensorrt: str
+) -> Platform:
     try:
         import onnxruntime
 
@@ -118,7 +118,12 @@ def _onnxruntime(board: Mapping[str, str | int | float | None], wanted: Sequence
         scheme="S8S8" if gpu else "U8S8",
         fp16_reason="" if gpu else _NO_FP16,
         device=providers[0].removesuffix("ExecutionProvider") if gpu else _cpu_name(),
-        environment=_environment(board) | {"tensorrt": None, "providers": ", ".join(providers)},
+        environment=_environment(board)
+        | {
+            "tensorrt": None,
+            "tensorrt_reason": no_tensorrt,
+            "providers": ", ".join(providers),
+        },
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
-from agent.engines.providers import make_session, named
+from agent.engines.providers import make_session, named, on_gpu
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 if TYPE_CHECKING:
@@ -85,6 +85,10 @@ class OnnxruntimeRunner:
     def device_ms(self) -> float | None:
         """Return None: ONNX Runtime tells no time of its own."""
         return None
+
+    def device_bytes(self) -> int | None:
+        """Return 0 on the CPU, None on a GPU: ONNX Runtime does not tell what it takes there."""
+        return None if on_gpu(self._session.get_providers()) else 0
 
     def _check(self, name: str, value: NDArray[Any], expected: Any) -> None:
         buffer = self._inputs.get(name)

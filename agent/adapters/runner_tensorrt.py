@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from numpy.typing import NDArray
 
-from agent.core.errors import RunnerError
+from agent.core.errors import BuildError, RunnerError
+from agent.engines.cuda import CudaErrors, find_cuda
+from agent.engines.tensorrt import find_tensorrt, make_logger, version
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
@@ -27,58 +30,67 @@ class TensorrtRunner:
         self._path = path
         self._dla_core = dla_core
         self._cuda: Any = None
-        self._context: Any = None
-        self._engine: Any = None
-        self._execution: Any = None
-        self._stream: Any = None
-        self._begin: Any = None
-        self._end: Any = None
-        self._host: dict[str, NDArray[Any]] = {}
-        self._device: dict[str, Any] = {}
-        self._names: dict[bool, list[str]] = {True: [], False: []}
+        self._errors: Any = None
+        self._open = ExitStack()
+        self._before = (0, 0)
+        self._forget()
 
     def __enter__(self) -> TensorrtRunner:
         try:
-            trt: Any = import_module("tensorrt")
-            self._cuda = import_module("pycuda.driver")
-            self._cuda.init()
-            self._context = self._cuda.Device(0).retain_primary_context()
-        except (ImportError, RuntimeError) as e:  # pycuda's errors are RuntimeErrors
-            raise RunnerError(
-                f"TensorRT can't run here: {e}",
-                code="no_runtime",
-                hint="it needs python3-libnvinfer, pycuda and a GPU; see `quantd doctor`",
-            ) from e
-        self._context.push()
+            trt = find_tensorrt()
+        except BuildError as e:
+            raise RunnerError(e.message, code=e.code, hint=e.hint) from e
+        self._cuda = find_cuda()
+        self._errors = CudaErrors(self._cuda, self._path)
+        with self._errors, ExitStack() as undo:
+            context = self._cuda.Device(0).retain_primary_context()
+            context.push()
+            undo.callback(context.pop)  # PyCUDA aborts a process that ends with one pushed
+            undo.callback(self._forget)
+            self._before = self._memory()
+            self._load(trt)
+            self._allocate(trt)
+            self._open = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._errors:
+            self._open.close()
+
+    def _forget(self) -> None:
+        """Let go of everything that lives in the context, buffers before the engine."""
+        self._names: dict[bool, list[str]] = {True: [], False: []}
+        self._device: dict[str, Any] = {}
+        self._host: dict[str, NDArray[Any]] = {}
+        self._execution: Any = None
+        self._engine: Any = None
+        self._stream: Any = None
+        self._begin: Any = None
+        self._end: Any = None
+
+    def _load(self, trt: Any) -> None:
         try:
             plan = Path(self._path).read_bytes()
         except OSError as e:
-            self.__exit__()
             raise RunnerError(f"{self._path}: {e.strerror}") from e
-        runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+        logger = make_logger(trt)
+        runtime = trt.Runtime(logger)
         if self._dla_core >= 0:
             runtime.DLA_core = self._dla_core
         self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
-            self.__exit__()
             raise RunnerError(
-                f"{self._path}: TensorRT {trt.__version__} doesn't load this engine",
+                f"{self._path}: TensorRT {version(trt)} doesn't load this engine: {logger.told()}",
                 hint="it was built by another version or for another GPU: build it again",
             )
         self._execution = self._engine.create_execution_context()
+        if self._execution is None:
+            raise RunnerError(
+                f"{self._path}: TensorRT has no memory to execute it: {logger.told()}",
+                hint="free memory that the GPU shares or has: close what else uses it",
+            )
         self._stream = self._cuda.Stream()
         self._begin, self._end = self._cuda.Event(), self._cuda.Event()
-        self._allocate(trt)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._device.clear()
-        self._host.clear()
-        self._execution = self._engine = self._stream = None
-        self._begin = self._end = None
-        if self._context is not None:
-            self._context.pop()
-            self._context = None
 
     def bind(self, inputs: Tensors) -> None:
         """Copy inputs into preallocated buffers, to be run many times without allocation.
@@ -103,19 +115,44 @@ class TensorrtRunner:
 
     def run(self) -> None:
         """Execute once, copies included; returns when the outputs are complete."""
-        for name in self._names[True]:
-            self._cuda.memcpy_htod_async(self._device[name], self._host[name], self._stream)
-        self._begin.record(self._stream)
-        if not self._execution.execute_async_v3(self._stream.handle):
-            raise RunnerError(f"{self._path}: TensorRT refused to execute")
-        self._end.record(self._stream)
-        for name in self._names[False]:
-            self._cuda.memcpy_dtoh_async(self._host[name], self._device[name], self._stream)
-        self._stream.synchronize()
+        with self._errors:
+            for name in self._names[True]:
+                self._cuda.memcpy_htod_async(self._device[name], self._host[name], self._stream)
+            self._begin.record(self._stream)
+            if not self._execution.execute_async_v3(self._stream.handle):
+                raise RunnerError(f"{self._path}: TensorRT refused to execute")
+            self._end.record(self._stream)
+            for name in self._names[False]:
+                self._cuda.memcpy_dtoh_async(self._host[name], self._device[name], self._stream)
+            self._stream.synchronize()
 
     def device_ms(self) -> float | None:
         """Return what the GPU took for the last run, copies left out, by CUDA events."""
-        return float(self._begin.time_till(self._end))
+        with self._errors:
+            return float(self._begin.time_till(self._end))
+
+    def device_bytes(self) -> int | None:
+        """Return how much less the GPU has free than before the engine was loaded.
+
+        Where it shares the memory of the process, what the process itself took by then is part
+        of that and left out, so that the two can be added.
+        """
+        free_before, resident_before = self._before
+        free, resident = self._memory()
+        with self._errors:
+            gpu = self._cuda.Device(0)
+            shared = gpu.get_attribute(self._cuda.device_attribute.INTEGRATED)
+        return max(0, free_before - free - (resident - resident_before if shared else 0))
+
+    def _memory(self) -> tuple[int, int]:
+        """Return what the GPU has free and what is resident of this process, bytes."""
+        with self._errors:
+            free, _ = self._cuda.mem_get_info()
+        return int(free), self._resident()
+
+    @staticmethod
+    def _resident() -> int:
+        return int(psutil.Process().memory_info().rss)
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return copies of the outputs of the last run."""
@@ -125,9 +162,24 @@ class TensorrtRunner:
         for index in range(self._engine.num_io_tensors):
             name = self._engine.get_tensor_name(index)
             shape = tuple(self._engine.get_tensor_shape(name))
-            dtype = trt.nptype(self._engine.get_tensor_dtype(name))
-            self._host[name] = self._cuda.pagelocked_empty(shape, dtype)
+            if min(shape, default=0) < 0:
+                raise RunnerError(
+                    f"{self._path}: {name} is {list(shape)}, its size depends on the picture",
+                    code="open_size",
+                    hint="export the model without NonMaxSuppression, NonZero and the like",
+                )
+            self._host[name] = self._cuda.pagelocked_empty(shape, self._dtype(trt, name))
             self._device[name] = self._cuda.mem_alloc(max(1, self._host[name].nbytes))
             self._execution.set_tensor_address(name, int(self._device[name]))
             mode = self._engine.get_tensor_mode(name)
             self._names[mode == trt.TensorIOMode.INPUT].append(name)
+
+    def _dtype(self, trt: Any, name: str) -> Any:
+        kind = self._engine.get_tensor_dtype(name)
+        try:
+            return trt.nptype(kind)
+        except TypeError as e:  # BF16, FP8, INT4
+            raise RunnerError(
+                f"{self._path}: {name} is {str(kind).rpartition('.')[2]}, which NumPy lacks",
+                hint="export the model with inputs and outputs in float32 or float16",
+            ) from e

@@ -8,20 +8,25 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from agent.config import Config
-from agent.doctor.findings import Finding, Look
+from agent.doctor.findings import Finding, Look, Machine
 from agent.wiring import heavy, measuring
 
+_HERE = Machine()
 _LOW_DISK_MB = 1024
 _PATIENCE_S = 10.0
 
 
-def _runtime(config: Config) -> Finding:
+def runtime(config: Config, machine: Machine = _HERE) -> Finding:
+    """Look what would execute; on a Jetson that should be TensorRT."""
     found = heavy.platform(config)
-    return Finding(
-        level="ok",
-        what="runtime",
-        seen=f"{found.runtime} {found.runtime_version} on {found.device}",
-    )
+    seen = f"{found.runtime} {found.runtime_version} on {found.device}"
+    reason = found.environment.get("tensorrt_reason")
+    if config.runtime.kind == "auto" and reason and machine.jetson:
+        return Finding(
+            level="warning", what="runtime", seen=f"{seen}, without TensorRT: {reason}",
+            cure="see TensorRT above; `sudo usermod -aG video,render $USER` opens the GPU",
+        )  # fmt: skip
+    return Finding(level="ok", what="runtime", seen=seen)
 
 
 def _model(config: Config) -> Finding:
@@ -83,7 +88,7 @@ def _power(config: Config) -> Finding:
 
 
 LOOKS: Mapping[str, Look] = {
-    "runtime": _runtime,
+    "runtime": runtime,
     "model": _model,
     "camera": _camera,
     "storage": _storage,

@@ -26,20 +26,21 @@ def find_tensorrt(*, cross: bool = False) -> Any:
     Raises:
         BuildError: "no_runtime" if there is none.
     """
+    reasons = []
     for name in _RTX if cross else ("tensorrt", *_RTX):
         try:
             return import_module(name)
-        except ImportError:
-            continue  # the next one may be there
+        except (ImportError, OSError, RuntimeError) as e:  # a library of it, or a stub of a wheel
+            reasons.append(str(e))  # the next one may be there
     if cross:
         raise BuildError(
-            "no TensorRT-RTX in this Python, which building for another GPU needs",
+            f"no TensorRT-RTX in this Python ({reasons[0]}), which building for another GPU needs",
             code="no_runtime",
             hint="pip install tensorrt-rtx, or build on the device and leave "
             "runtime.compute_capability empty",
         )
     raise BuildError(
-        "no TensorRT in this Python",
+        f"no TensorRT in this Python: {reasons[0]}",
         code="no_runtime",
         hint="on a Jetson: apt install python3-libnvinfer, and a venv made with "
         "--system-site-packages; elsewhere: pip install tensorrt-rtx",

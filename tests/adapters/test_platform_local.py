@@ -3,52 +3,22 @@
 from __future__ import annotations
 
 import sys
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from agent.adapters.platform_local import find_platform
 from agent.core.errors import BuildError
+from tests.fakes import gpu as fakes
 from tests.support.engine_builds import require_tensorrt
 
 BOARD = {"board": "Orin Nano", "l4t": "36.4.3", "power_mode": "15W", "driver": "540.4.0"}
-
-
-def module(name: str, **members: Any) -> ModuleType:
-    made = ModuleType(name)
-    vars(made).update(members)
-    return made
-
-
-class Gpu:
-    """A pycuda device; of a driver that has none if asked so."""
-
-    def __init__(self, index: int) -> None:
-        assert index == 0
-
-    def name(self) -> str:
-        return "Orin"
-
-    def compute_capability(self) -> tuple[int, int]:
-        return (8, 7)
-
-
-def no_driver() -> None:
-    raise RuntimeError("cuInit failed: no CUDA-capable device is detected")
+NO_DEVICE = "no CUDA-capable device is detected"
 
 
 @pytest.fixture
 def jetson(monkeypatch):
     """Put the two modules of a Jetson where imports look first."""
-
-    def give(init=lambda: None):
-        driver = module("pycuda.driver", init=init, Device=Gpu)
-        monkeypatch.setitem(sys.modules, "tensorrt", module("tensorrt", __version__="10.3.0"))
-        monkeypatch.setitem(sys.modules, "pycuda", module("pycuda", driver=driver))
-        monkeypatch.setitem(sys.modules, "pycuda.driver", driver)
-
-    return give
+    return lambda: fakes.give(monkeypatch)
 
 
 def test_a_provider_that_this_onnxruntime_lacks_is_named_with_those_it_has():
@@ -70,12 +40,33 @@ def test_tensorrt_with_a_gpu_is_taken_and_what_its_engines_hold_for_is_told(jets
 
 
 def test_without_a_gpu_auto_is_onnxruntime_and_tensorrt_an_error(jetson):
-    jetson(init=no_driver)
-    assert find_platform("auto", BOARD).runtime == "onnxruntime"
-    with pytest.raises(BuildError) as caught:
+    jetson().fails["init"] = fakes.Error(f"cuInit failed: {NO_DEVICE}")
+    found = find_platform("auto", BOARD)
+    assert found.runtime == "onnxruntime"
+    assert NO_DEVICE in found.environment["tensorrt_reason"]
+    with pytest.raises(BuildError, match=NO_DEVICE) as caught:
         find_platform("tensorrt", BOARD)
     assert caught.value.code == "no_runtime"
     assert "compute_capability" in caught.value.hint
+
+
+def test_a_device_that_can_not_be_used_is_no_device(jetson):
+    jetson().fails["Device"] = fakes.LogicError("cuDeviceGet failed: invalid device ordinal")
+    assert "invalid device ordinal" in find_platform("auto", BOARD).environment["tensorrt_reason"]
+
+
+def test_a_tensorrt_that_does_not_load_is_no_tensorrt(jetson, monkeypatch):
+    jetson()
+    for name in ("tensorrt", "tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not there
+    assert "no TensorRT" in find_platform("auto", BOARD).environment["tensorrt_reason"]
+
+
+def test_where_tensorrt_was_not_asked_for_that_is_the_reason(jetson):
+    jetson()
+    found = find_platform("onnxruntime", BOARD)
+    assert found.environment["tensorrt"] is None
+    assert found.environment["tensorrt_reason"] == "runtime.kind is onnxruntime"
 
 
 def test_a_capability_that_is_named_is_for_tensorrt_only():

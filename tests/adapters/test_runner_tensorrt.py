@@ -1,139 +1,52 @@
-"""The order in which the runner drives a GPU, on stand-ins: no GPU was at hand (see tests/gpu)."""
+"""The order in which the runner drives a GPU, and what becomes of it when that says no.
+
+On a stand-in: no GPU was at hand (see tests/gpu). What the runner computes is in the contract suite.
+"""
 
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from agent.adapters.runner_tensorrt import TensorrtRunner
 from agent.core.errors import RunnerError
-
-
-class Gpu:
-    """The parts of tensorrt and pycuda that the runner uses; doubles its input, notes each call."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-        self.memory: dict[int, Any] = {}
-        self.addresses: dict[str, int] = {}
-        self.dla_core: int | None = None
-        self.refuses = False
-        self.loads = True
-
-    # pycuda.driver
-    def init(self) -> None:
-        self.calls.append("init")
-
-    def Device(self, _index: int) -> Gpu:
-        return self
-
-    def retain_primary_context(self) -> Gpu:
-        return self
-
-    def push(self) -> None:
-        self.calls.append("push")
-
-    def pop(self) -> None:
-        self.calls.append("pop")
-
-    def Stream(self) -> SimpleNamespace:
-        return SimpleNamespace(handle=7, synchronize=lambda: self.calls.append("synchronize"))
-
-    def Event(self) -> SimpleNamespace:
-        return SimpleNamespace(
-            record=lambda _stream: self.calls.append("record"), time_till=lambda _other: 1.25
-        )
-
-    def pagelocked_empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return np.empty(shape, dtype)
-
-    def mem_alloc(self, size: int) -> int:
-        address = 1000 + len(self.memory)
-        self.memory[address] = np.zeros(size, np.uint8)
-        return address
-
-    def memcpy_htod_async(self, address: int, host: Any, _stream: object) -> None:
-        self.calls.append("in")
-        self.memory[address] = host.copy()
-
-    def memcpy_dtoh_async(self, host: Any, address: int, _stream: object) -> None:
-        self.calls.append("out")
-        np.copyto(host, self.memory[address])
-
-    # tensorrt
-    __version__ = "10.3.0"
-    TensorIOMode = SimpleNamespace(INPUT="in", OUTPUT="out")
-    num_io_tensors = 2
-
-    class Logger:
-        ERROR = 1
-
-        def __init__(self, _level: int) -> None:
-            pass
-
-    def Runtime(self, _logger: object) -> Any:
-        gpu = self
-
-        class Runtime:
-            def __setattr__(self, name: str, value: int) -> None:
-                assert name == "DLA_core"
-                gpu.dla_core = value
-
-            def deserialize_cuda_engine(self, _plan: bytes) -> Gpu | None:
-                return gpu if gpu.loads else None
-
-        return Runtime()
-
-    def create_execution_context(self) -> Gpu:
-        return self
-
-    def get_tensor_name(self, index: int) -> str:
-        return ("x", "y")[index]
-
-    def get_tensor_shape(self, _name: str) -> tuple[int, int]:
-        return (1, 3)
-
-    def get_tensor_dtype(self, _name: str) -> str:
-        return "float"
-
-    def nptype(self, _dtype: str) -> Any:
-        return np.float32
-
-    def get_tensor_mode(self, name: str) -> str:
-        return {"x": "in", "y": "out"}[name]
-
-    def set_tensor_address(self, name: str, address: int) -> None:
-        self.addresses[name] = address
-
-    def execute_async_v3(self, handle: int) -> bool:
-        assert handle == 7
-        self.calls.append("execute")
-        self.memory[self.addresses["y"]] = 2 * self.memory[self.addresses["x"]]
-        return not self.refuses
+from tests.fakes import gpu as fakes
+from tests.fakes.gpu import Gpu
 
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    made = Gpu()
-    for name in ("tensorrt", "pycuda.driver"):
-        monkeypatch.setitem(sys.modules, name, made)
-    monkeypatch.setitem(sys.modules, "pycuda", SimpleNamespace(driver=made))
-    return made
+    return fakes.give(monkeypatch)
+
+
+def doubling(path: Any, kind: int = TensorProto.FLOAT) -> str:
+    """Save y = x + x."""
+    graph = helper.make_graph(
+        [helper.make_node("Add", ["x", "x"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", kind, [1, 3])],
+        [helper.make_tensor_value_info("y", kind, [1, 3])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return str(path)
 
 
 @pytest.fixture
 def plan(tmp_path):
-    (tmp_path / "engine.plan").write_bytes(b"a plan")
-    return str(tmp_path / "engine.plan")
+    return doubling(tmp_path / "engine.plan")
+
+
+ONE = {"x": np.float32([[1, 2, 3]])}
 
 
 def test_the_gpus_time_is_that_of_the_execution_without_the_copies(gpu, plan):
     with TensorrtRunner(plan) as runner:
-        runner.bind({"x": np.float32([[1, 2, 3]])})
+        runner.bind(ONE)
         gpu.calls.clear()
         runner.run()
         assert gpu.calls == ["in", "record", "execute", "record", "out", "synchronize"]
@@ -148,13 +61,83 @@ def test_an_engine_for_an_accelerator_is_loaded_for_it(gpu, plan):
         assert gpu.dla_core == 1
 
 
-def test_what_does_not_load_or_execute_is_told_and_the_context_given_back(gpu, plan):
-    gpu.loads = False
-    with pytest.raises(RunnerError, match="doesn't load"), TensorrtRunner(plan):
-        pass
-    assert gpu.calls.count("push") == gpu.calls.count("pop") == 1
-    gpu.loads, gpu.refuses = True, True
+def test_every_tensor_is_copied_once_however_often_the_runner_was_entered(gpu, plan):
+    runner = TensorrtRunner(plan)
+    for _ in range(3):
+        with runner:
+            runner.bind(ONE)
+            gpu.calls.clear()
+            runner.run()
+            assert (gpu.calls.count("in"), gpu.calls.count("out")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "call", ["Device", "deserialize", "create_execution_context", "Stream", "mem_alloc"]
+)
+def test_whatever_the_driver_says_on_loading_is_told_and_the_context_given_back(gpu, plan, call):
+    gpu.fails[call] = fakes.OutOfMemory(f"{call} failed: out of memory")
+    with pytest.raises(RunnerError, match=f"{call} failed: out of memory") as told:
+        TensorrtRunner(plan).__enter__()
+    assert "free memory" in told.value.hint
+    assert gpu.stack == []
+    assert gpu.memory == {}
+
+
+@pytest.mark.parametrize("call", ["in", "execute", "record", "out", "synchronize"])
+def test_whatever_the_driver_says_on_running_is_told_and_it_can_go_on(gpu, plan, call):
+    gpu.fails[call] = fakes.LogicError(f"{call} failed: an illegal memory access")
     with TensorrtRunner(plan) as runner:
-        runner.bind({"x": np.zeros((1, 3), np.float32)})
+        runner.bind(ONE)
+        with pytest.raises(RunnerError, match="an illegal memory access"):
+            runner.run()
+        gpu.fails.clear()
+        runner.run()
+    assert gpu.stack == []
+
+
+def test_what_does_not_load_or_execute_is_told_and_the_context_given_back(gpu, plan, tmp_path):
+    gpu.loads = False
+    with pytest.raises(RunnerError, match="doesn't load"):
+        TensorrtRunner(plan).__enter__()
+    gpu.loads, gpu.contexts = True, False
+    with pytest.raises(RunnerError, match="no memory to execute"):
+        TensorrtRunner(plan).__enter__()
+    gpu.contexts, gpu.executes = True, False
+    with TensorrtRunner(plan) as runner:
+        runner.bind(ONE)
         with pytest.raises(RunnerError, match="refused"):
             runner.run()
+    with pytest.raises(RunnerError, match="No such file"):
+        TensorrtRunner(str(tmp_path / "absent.plan")).__enter__()
+    assert gpu.calls.count("push") == gpu.calls.count("pop") == 4
+
+
+def test_a_type_that_numpy_lacks_is_named_and_the_context_given_back(gpu, tmp_path, monkeypatch):
+    plan = doubling(tmp_path / "engine.plan")
+    monkeypatch.setattr(
+        "tests.fakes.gpu.Engine.get_tensor_dtype", lambda _self, _name: "DataType.bfloat16"
+    )
+    with pytest.raises(RunnerError, match="x is bfloat16"):
+        TensorrtRunner(plan).__enter__()
+    assert gpu.stack == []
+
+
+def test_without_a_driver_there_is_no_runner(gpu, plan):
+    gpu.fails["init"] = fakes.Error("cuInit failed: no CUDA-capable device is detected")
+    with pytest.raises(RunnerError, match="no CUDA-capable device") as told:
+        TensorrtRunner(plan).__enter__()
+    assert told.value.code == "no_runtime"
+
+
+@pytest.mark.parametrize("shares", [False, True])
+def test_the_memory_of_the_gpu_is_told_beside_that_of_the_process(gpu, plan, monkeypatch, shares):
+    """Of a board that shares its memory the process's own growth is in what the GPU has less."""
+    gpu.shares = shares
+    resident = iter([100 << 20, 103 << 20])
+    monkeypatch.setattr(TensorrtRunner, "_resident", staticmethod(lambda: next(resident)))
+    with TensorrtRunner(plan) as runner:
+        runner.bind(ONE)
+        runner.run()
+        scratch, buffers = 16 << 20, 24
+        assert runner.device_bytes() == scratch + buffers - (3 << 20 if shares else 0)
+    assert gpu.used == 300 << 20

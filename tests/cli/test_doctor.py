@@ -12,6 +12,8 @@ import pytest
 from agent import config as configuration
 from agent.core.errors import CameraError, PowerError
 from agent.doctor import LOOKS, Finding, broker, examine, needs
+from agent.doctor.findings import Machine
+from tests.fakes import gpu as fakes
 
 
 @pytest.fixture
@@ -219,3 +221,20 @@ def test_the_verb_shows_a_table_or_json_and_fails_on_a_problem(tmp_path: Path, c
     assert {"runtime", "model", "camera", "broker", "memory"} <= set(told)
     assert all(one["cure"] for one in findings if one["level"] != "ok")
     assert not (tmp_path / "state").exists()
+
+
+def test_a_gpu_that_says_no_is_a_finding_and_not_a_traceback(looked, monkeypatch):
+    fakes.give(monkeypatch).fails["init"] = fakes.Error("cuInit failed: no device")
+    assert looked("runtime").level == "ok"  # ONNX Runtime is as good an answer on a laptop
+    found = looked("runtime", runtime={"kind": "tensorrt"})
+    assert found.level == "problem"
+    assert "cuInit failed: no device" in found.seen
+
+
+def test_on_a_jetson_a_runtime_without_tensorrt_is_worth_a_warning(monkeypatch, tmp_path):
+    fakes.give(monkeypatch).fails["init"] = fakes.Error("cuInit failed: no device")
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3")
+    found = needs.runtime(configuration.Config(), Machine(tmp_path))
+    assert found.level == "warning"
+    assert "without TensorRT: no GPU can be used: cuInit failed: no device" in found.seen

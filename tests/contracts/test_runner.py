@@ -1,4 +1,7 @@
-"""The EngineRunner port: one suite for every runtime; TensorRT's part needs a GPU (`-m gpu`)."""
+"""The EngineRunner port: one suite for every runtime.
+
+TensorRT's own part needs a GPU (`-m gpu`). Without one the same runner drives a stand-in.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.core.errors import RunnerError
 from agent.ports import EngineRunner
+from tests.fakes import gpu
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
 
@@ -33,9 +37,20 @@ def by_tensorrt(model: str) -> EngineRunner:
     return TensorrtRunner(str(folder / FILE))
 
 
-@pytest.fixture(params=[by_onnxruntime, pytest.param(by_tensorrt, marks=pytest.mark.gpu)])
-def make(request: pytest.FixtureRequest) -> Make:
+def by_standin(model: str) -> EngineRunner:
+    """Return the runner of TensorRT over an engine that is the ONNX file itself."""
+    from agent.adapters.runner_tensorrt import TensorrtRunner
+
+    return TensorrtRunner(model)
+
+
+@pytest.fixture(
+    params=[by_onnxruntime, by_standin, pytest.param(by_tensorrt, marks=pytest.mark.gpu)]
+)
+def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
     chosen: Make = request.param
+    if chosen is by_standin:
+        gpu.give(monkeypatch)
     return chosen
 
 
@@ -163,12 +178,27 @@ def test_wrong_inputs_are_refused_and_nothing_is_lost(make, tmp_path, wrong):
 
 
 @pytest.mark.parametrize("body", [b"", b"not an engine", None], ids=["empty", "text", "absent"])
-def test_what_is_no_engine_is_an_error(tmp_path, body):
-    path = tmp_path / "engine"
-    if body is not None:
-        path.write_bytes(body)
-    with pytest.raises(RunnerError), OnnxruntimeRunner(str(path), 1):
-        pass
+def test_what_is_no_engine_is_an_error(make, tmp_path, body):
+    runner = make(quant_graphs.classifier(tmp_path / "m.onnx"))
+    for path in tmp_path.iterdir():
+        path.unlink()
+        if body is not None:
+            path.write_bytes(body)
+    with pytest.raises(RunnerError):
+        runner.__enter__()
+
+
+def test_the_devices_memory_is_told_or_said_not_to_be_known(make, tmp_path):
+    model = quant_graphs.detector(tmp_path / "m.onnx")
+    with make(model) as runner:
+        runner.bind(inferred(model))
+        runner.run()
+        found = runner.device_bytes()
+    assert found is None or found >= 0
+    if make is by_onnxruntime:  # on the CPU here, whose memory is the process's
+        assert found == 0
+    else:
+        assert found
 
 
 def test_it_can_be_entered_again(make, tmp_path):
