@@ -168,7 +168,7 @@ def _ties(sound: Sequence[Known], objective: str) -> list[Known]:
         ties,
         key=lambda k: (
             k.sqnr_db < floor_db,
-            k.evaluation.memory_mb,
+            _memory_mb(k),
             _size(k),
             -k.sqnr_db,
             _sure(k, objective),
@@ -182,6 +182,12 @@ def _alike_db(ties: Sequence[Known]) -> float:
     most = max(ties, key=lambda k: (k.sqnr_db, k.id))
     span = most.evaluation.fidelity.sqnr_db_ci95
     return min(span[0], most.sqnr_db) if span else most.sqnr_db
+
+
+def _memory_mb(known: Known) -> float:
+    """Return the memory to order by; where it is not known it is nobody's merit."""
+    found = known.evaluation.memory_mb
+    return float("inf") if found is None else found
 
 
 def _size(known: Known) -> int:
@@ -241,7 +247,7 @@ def _merit(ties: Sequence[Known], known: Known) -> str:
         return f"{best.id} is nearer to FP32"
     if known not in ties and known.sqnr_db > best.sqnr_db:  # something else goes before it
         return ""
-    if best.evaluation.memory_mb < known.evaluation.memory_mb:
+    if _memory_mb(best) < _memory_mb(known):
         return f"{best.id} needs less memory"
     if _size(best) < _size(known):
         return f"{best.id} is the smaller file"

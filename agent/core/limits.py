@@ -166,7 +166,10 @@ _LIMITS = (
         "energy_j", "energy per frame", " J", lambda k: k.energy_j,
         interval=lambda k: k.energy_ci95_j,
     ),
-    _Limit("memory_mb", "memory", " MB", lambda k: k.evaluation.memory_mb),
+    _Limit(
+        "memory_mb", "memory", " MB", lambda k: k.evaluation.memory_mb,
+        missing=lambda k: k.evaluation.memory_reason or "it was not measured",
+    ),
     _Limit("fps", "throughput", " FPS", lambda k: k.measurement.throughput_fps, True),
     _Limit(
         "sqnr_db", "SQNR of the worst output", " dB", lambda k: k.sqnr_db, True,

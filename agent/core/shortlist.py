@@ -56,7 +56,7 @@ def _beyond(candidate: Candidate, limits: Mapping[str, float]) -> str:
         if value is not None and least > 0 and value < least:
             return f"not measured: {key} {value:.4g} is under the limit of {least:g}"
     most_mb = limits.get("memory_mb", 0.0)
-    if 0 < most_mb < memory_mb:
+    if memory_mb is not None and 0 < most_mb < memory_mb:
         return f"not measured: memory {memory_mb:.4g} MB is over the limit of {most_mb:g} MB"
     return ""
 

@@ -58,3 +58,10 @@ class EngineRunner(Protocol):
     def device_ms(self) -> float | None:
         """Return what the device took for the last run by its own clock, None if it has none."""
         ...
+
+    def device_bytes(self) -> int | None:
+        """Return the device's memory that the engine holds after a run, beside the process's own.
+
+        0 where it has none of its own; None where it does and the runtime does not tell.
+        """
+        ...

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from agent.ports import Tensors
 
 _MEMORY_RUNS = 3
+_NO_DEVICE_MEMORY = "ONNX Runtime does not tell how much of the GPU's memory an engine takes"
 
 
 def evaluate(
@@ -44,7 +45,7 @@ def evaluate(
         comparison: Fresh; knows what the outputs mean.
         memory: Resident bytes of this process now. The first inputs are read before the engine
             is loaded, and the baseline after it has run, so the growth is the engine's and its
-            runtime's; call in a fresh process.
+            runtime's, beside what the runner tells of the device's; call in a fresh process.
         progress: Told after every inference.
 
     Raises:
@@ -63,6 +64,7 @@ def evaluate(
         for inputs in first:
             infer(runner, inputs)
         grown = memory() - before
+        on_device = runner.device_bytes()
         del first, inputs
         with make_baseline() as baseline:
             for done, inputs in enumerate(tensors(), start=1):
@@ -72,7 +74,8 @@ def evaluate(
         digest=digest,
         engine=engine.digest,
         fidelity=comparison.result(),
-        memory_mb=round(max(grown, 0) / 1e6, 1),
+        memory_mb=None if on_device is None else round((max(grown, 0) + on_device) / 1e6, 1),
+        memory_reason=_NO_DEVICE_MEMORY if on_device is None else "",
     )
 
 

@@ -83,7 +83,7 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-2",
+            "evaluate-3",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,

@@ -49,7 +49,7 @@ def some_candidates(draw):
         judged = evaluation(
             draw(st.none() | st.floats(-30, 80)),
             agreement=draw(st.none() | st.floats(0, 1)),
-            memory_mb=draw(st.sampled_from([0.0, 50.0]) | numbers),
+            memory_mb=draw(st.sampled_from([0.0, 50.0, None]) | numbers),
         )
         found.append(
             candidate(f"int8-{index}", measured, judged, size_bytes=draw(st.integers(1, 3)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, example, given
@@ -72,3 +73,11 @@ def test_a_limit_that_can_not_be_judged_says_why_and_no_number_would_help(key):
 def test_the_agreements_own_reason_is_given():
     (found,) = violations(known(), {"agreement": 0.9})
     assert found.reason == "agreement with FP32 has a limit of 0.9: no metric"
+
+
+def test_a_limit_on_memory_that_is_not_told_is_not_kept():
+    """What a runtime holds on its GPU may be more than any limit."""
+    one = replace(known(), evaluation=evaluation(memory_mb=None))
+    assert violations(one, {}) == ()
+    (broken,) = violations(one, {"memory_mb": 500.0})
+    assert broken.reason == "memory has a limit of 500 MB: not told"

@@ -52,6 +52,7 @@ class FakeRunner:
     count: int = 0
     on_device_ms: float | None = None
     entered: bool = False
+    on_device_bytes: int | None = 0
 
     def __enter__(self) -> FakeRunner:
         if not self.loads:
@@ -78,6 +79,9 @@ class FakeRunner:
 
     def device_ms(self) -> float | None:
         return self.on_device_ms
+
+    def device_bytes(self) -> int | None:
+        return self.on_device_bytes
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         return {name: np.array(value) for name, value in self.function(self.bound[-1]).items()}

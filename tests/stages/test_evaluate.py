@@ -72,6 +72,21 @@ def test_memory_is_the_engines_growth_without_the_baseline():
     assert (found.digest, found.engine) == ("d", "int8")
 
 
+def test_what_the_device_holds_is_memory_too():
+    appetite = Appetite()
+    runner = appetite.runner("int8", 25, on_device_bytes=40 * MEGABYTE)
+    found = judge(runner, appetite.runner("fp32", 400), appetite)
+    assert (found.memory_mb, found.memory_reason) == (65.0, "")
+
+
+def test_memory_of_a_device_that_is_not_told_is_null_with_a_reason():
+    appetite = Appetite()
+    runner = appetite.runner("int8", 25, on_device_bytes=None)
+    found = judge(runner, appetite.runner("fp32", 400), appetite)
+    assert found.memory_mb is None
+    assert "GPU's memory" in found.memory_reason
+
+
 def test_reading_the_first_frames_is_not_the_engines_memory():
     appetite = Appetite()
 

@@ -90,9 +90,16 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What an engine costs in memory and in fidelity, found through the engine itself."""
+    """What an engine costs in memory and in fidelity, found through the engine itself.
+
+    Attributes:
+        memory_mb: Of the process and of the device together; None where the runtime does not
+            tell the device's.
+        memory_reason: Why it is None, else empty.
+    """
 
     digest: Digest
     engine: Digest
     fidelity: Fidelity
-    memory_mb: float
+    memory_mb: float | None
+    memory_reason: str = ""

@@ -133,11 +133,7 @@ def candidate_facts(one: Candidate, choice: Choice) -> CandidateFacts:
         if one.engine
         else None,
         predicted=_predicted(one.predicted or _UNPREDICTED, one.measurement),
-        measured=measured_facts(
-            one.measurement, one.evaluation.memory_mb if one.evaluation else None
-        )
-        if one.measurement
-        else None,
+        measured=measured_facts(one.measurement, one.evaluation) if one.measurement else None,
         fidelity=_fidelity(one.evaluation.fidelity) if one.evaluation else None,
         verdict=verdict.verdict,
         reasons=verdict.reasons,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from agent.core.lineage import (
     AtRate,
+    Evaluation,
     Latency,
     Measurement,
     Power,
@@ -77,6 +78,8 @@ class Measured:
         cpu_mhz: The lowest and the highest clock as windows began and ended; null where the
             machine does not tell.
         gpu_mhz: The same of the GPU.
+        memory_mb: What the engine and its runtime hold, of the process and of the device; null
+            with a reason where the runtime does not tell the device's.
         at_rate: The same at `measure.rate_fps`, where that is set; power and energy are then
             judged by it.
     """
@@ -90,6 +93,7 @@ class Measured:
     energy_net_j: float | None
     energy_reason: str
     memory_mb: float | None
+    memory_reason: str
     steady: bool
     throttled: bool | None
     throttled_reason: str
@@ -104,12 +108,12 @@ class Measured:
     at_rate_reason: str
 
 
-def measured_facts(one: Measurement, memory_mb: float | None) -> Measured:
+def measured_facts(one: Measurement, judged: Evaluation | None) -> Measured:
     """Return a measurement as the report tells it.
 
     Args:
         one: The measurement.
-        memory_mb: Found when the engine was evaluated; None if it wasn't.
+        judged: What tells its memory; None if the engine was not evaluated.
     """
     return Measured(
         latency_ms=_latency(one.latency_ms),
@@ -120,7 +124,8 @@ def measured_facts(one: Measurement, memory_mb: float | None) -> Measured:
         energy_j_ci95=one.energy_ci95_j,
         energy_net_j=one.energy_net_j,
         energy_reason="" if one.energy_j is not None else one.power_reason,
-        memory_mb=memory_mb,
+        memory_mb=judged.memory_mb if judged else None,
+        memory_reason=judged.memory_reason if judged else "it was not evaluated",
         steady=one.steady,
         throttled=one.throttled,
         throttled_reason=one.throttled_reason,
