@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ class BuilderSettings:
     """How engines are built.
 
     Attributes:
-        workspace_mb: Limit of the builder's scratch memory; 0 leaves it to TensorRT.
+        workspace_mb: Limit of the builder's scratch memory, MiB; 0 leaves it to TensorRT.
         level: Optimization level, 0 (fastest build) to 5 (fastest engine); -1 leaves it to
             TensorRT.
         dla_core: Build what it can take for this accelerator, the rest for the GPU; -1 for none.
@@ -154,14 +155,22 @@ class TensorrtBuilder:
         return TimingCache(settings.timings, self.version, self.device, settings.conditions)
 
     def _not_built(self, told: str) -> BuildError:
-        limit_mb = self._settings.workspace_mb
-        if limit_mb and "OutOfMemory" in told:
-            hint = f"runtime.workspace_mb = {limit_mb} may be too little: raise it, or set 0"
-        else:
-            hint = "lower runtime.workspace_mb if memory is short; doctor checks the rest"
         return BuildError(
-            f"TensorRT {self.version} built nothing: {told}", code="not_built", hint=hint
+            f"TensorRT {self.version} built nothing: {told}",
+            code="not_built",
+            hint=_cure(told, self._settings.workspace_mb),
         )
+
+
+def _cure(told: str, limit_mb: int) -> str:
+    """Return what to do about a build that failed, by what TensorRT says of it."""
+    if re.search(r"out ?of ?memory|bad_alloc|workspace|allocat", told, re.IGNORECASE):
+        if limit_mb:
+            return f"runtime.workspace_mb = {limit_mb} may be too little: raise it, or free memory"
+        return "free memory, or lower runtime.workspace_mb"
+    if re.search(r"implement|support", told, re.IGNORECASE):
+        return "replace the layer that is named, or use runtime.kind = onnxruntime"
+    return "free memory if it was short, which TensorRT may call an internal error"
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
