@@ -67,6 +67,7 @@ def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
         gpu = cuda.Device(0)
         device = gpu.name()
         its_capability = ".".join(map(str, gpu.compute_capability()))
+        shares = gpu.get_attribute(cuda.device_attribute.INTEGRATED)
     return Platform(
         runtime="tensorrt",
         runtime_version=version_of(trt),
@@ -77,6 +78,7 @@ def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
         | {
             "tensorrt": version_of(trt),
             "gpu": device,
+            "gpu_memory": "shared" if shares else "its own",
             "compute_capability": its_capability,
         },
     )

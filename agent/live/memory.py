@@ -7,6 +7,7 @@ size, so the limit is on what is left free; the peak that is told is the child's
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from agent.core.errors import JobError
 
 _SHARE = 0.02
 _LEAST_BYTES = 64_000_000
+_LEAST_SCRATCH_MB = 64
 _EVERY_S = 0.25
+_HERE = Path("/")
 _CURES = {
     "build": "free memory, lower runtime.workspace_mb or runtime.builder_level, or add swap",
     "quantize": "free memory, add swap, or make the model's input smaller",
@@ -27,6 +30,33 @@ _CURE = "free memory, or add swap"
 def default_reserve() -> int:
     """Return how much memory jobs leave free, bytes."""
     return max(_LEAST_BYTES, int(_SHARE * psutil.virtual_memory().total))
+
+
+def free_bytes(root: Path = _HERE) -> int:
+    """Return the memory that can be had without harm, swap included.
+
+    Swap on zram is left out: it lies in the memory that it is to make room in, and JetPack's
+    default promises half of all there is.
+    """
+    swaps = [line.split() for line in (root / "proc" / "swaps").read_text().splitlines()[1:]]
+    swap_kib = sum(
+        int(size) - int(used) for name, _, size, used, *_ in swaps if "/zram" not in name
+    )
+    return _available(root) + (swap_kib << 10)
+
+
+def scratch_mb(reserve_bytes: int, root: Path = _HERE) -> int:
+    """Return how much scratch memory a builder may take on a GPU that shares the memory, MiB.
+
+    Half of what is free beyond the reserve; the graph, its weights and the engine need room too.
+    """
+    return max(_LEAST_SCRATCH_MB, (_available(root) - reserve_bytes) >> 21)
+
+
+def _available(root: Path) -> int:
+    text = (root / "proc" / "meminfo").read_text()
+    found = re.search(r"^MemAvailable: +(\d+) kB", text, re.MULTILINE)
+    return int(found.group(1)) << 10 if found else int(psutil.virtual_memory().available)
 
 
 def memory_hint(kind: str) -> str:
@@ -67,7 +97,7 @@ class JobMemory:
             for line in self._status.read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     self.peak_mb = int(line.split()[1]) * 1024 / 1e6  # "kB" there are KiB
-        left = psutil.virtual_memory().available + psutil.swap_memory().free
+        left = free_bytes()
         if left < self._reserve_bytes:
             raise JobError(
                 f"{self._kind}: ended at {self.peak_mb:.0f} MB resident, since {left / 1e6:.0f} MB "

@@ -21,6 +21,7 @@ from agent.core.lineage import (
     QuantizedModel,
 )
 from agent.core.upgrade import conditions, foreign
+from agent.live.memory import default_reserve, scratch_mb
 from agent.wiring.boards import facts
 from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
@@ -164,7 +165,7 @@ def build(
         from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
 
         settings = BuilderSettings(
-            workspace_mb=config.runtime.workspace_mb,
+            workspace_mb=_workspace_mb(config, found),
             level=config.runtime.builder_level,
             compute_capability=config.runtime.compute_capability,
             dla_core=shape[1],
@@ -187,6 +188,13 @@ def build(
         clock=SystemClock(),
         progress=progress,
     )
+
+
+def _workspace_mb(config: Config, found: Platform) -> int:
+    """Return the builder's limit: as configured, or what a GPU may take of everybody's memory."""
+    if config.runtime.workspace_mb or found.environment.get("gpu_memory") != "shared":
+        return config.runtime.workspace_mb
+    return scratch_mb(default_reserve())
 
 
 def runner(config: Config, runtime: str, path: Path, dla_core: int = -1) -> EngineRunner:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from agent import config as configuration
 from agent.config import Config
 from agent.core.lineage import Platform
 from agent.core.upgrade import conditions
@@ -48,3 +51,16 @@ def test_an_onnx_file_is_portable_and_nothing_is_looked_up(asked):
     made_for = {"kind": "onnxruntime", "device": "another CPU", "board": "another board"}
     assert heavy._refusal(Config(), made_for) == ""
     assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("gpu_memory", "configured", "expected"),
+    [("shared", 0, 1234), ("its own", 0, 0), (None, 0, 0), ("shared", 700, 700)],
+)
+def test_a_builder_that_shares_the_memory_gets_a_limit_where_none_is_set(
+    monkeypatch, gpu_memory, configured, expected
+):
+    monkeypatch.setattr(heavy, "scratch_mb", lambda _reserve: 1234)
+    config = configuration.from_dump({"runtime": {"workspace_mb": configured}})
+    found = replace(ORIN, environment={**ORIN.environment, "gpu_memory": gpu_memory})
+    assert heavy._workspace_mb(config, found) == expected
