@@ -28,6 +28,7 @@ from agent.ports import Progress
 
 RecordT = TypeVar("RecordT")
 _TERM_GRACE_S = 2.0
+_ITS_MESSAGES = "its messages on stderr say more"
 _SLOW_HINT = {"build": "lower runtime.builder_level, or give the machine more idle cores"}
 
 
@@ -83,7 +84,10 @@ class SubprocessJobs:
                 raw = _follow(child, kind, progress, cancelled, timeout_s, self._reserve_bytes)
             finally:
                 _end(child)
-        return msgspec.json.decode(raw, type=result)
+        try:
+            return msgspec.json.decode(raw, type=result)
+        except msgspec.MsgspecError as e:
+            raise JobError(f"{kind}: its result can't be read: {e}", code="died") from e
 
 
 def _follow(
@@ -120,7 +124,7 @@ def _follow(
             continue
         if line is None:
             break
-        message = msgspec.json.decode(line, type=_Line)
+        message = _decoded(line, kind)
         if message.progress is not None:
             progress(*message.progress)
         else:
@@ -140,8 +144,20 @@ def _follow(
 
 def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
     for line in stream:
-        lines.put(line)
+        if line.endswith(b"\n"):  # else it was killed while it wrote, which its status tells
+            lines.put(line)
     lines.put(None)
+
+
+def _decoded(line: bytes, kind: str) -> _Line:
+    try:
+        return msgspec.json.decode(line, type=_Line)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as e:
+        raise JobError(
+            f"{kind}: it said what is no message: {line[:80]!r}",
+            code="died",
+            hint=_ITS_MESSAGES,
+        ) from e
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -167,4 +183,4 @@ def _death(status: int, peak_mb: float) -> str:
 def _death_hint(kind: str, status: int) -> str:
     if status == -signal.SIGKILL:
         return f"most likely out of memory: {memory_hint(kind)}"
-    return "its messages on stderr say more"
+    return _ITS_MESSAGES

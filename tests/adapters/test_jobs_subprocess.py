@@ -1,0 +1,54 @@
+"""What a child says, and what is made of a child that dies while it says it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from agent.adapters.jobs_subprocess import SubprocessJobs, _end, _follow
+from agent.core.errors import JobError
+
+
+def followed(script: str, progress=lambda *_: None):
+    """Follow a real child that runs a script."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"import os, signal\n{script}"],
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        return _follow(child, "build", progress, threading.Event(), 20.0, 0)
+    finally:
+        _end(child)
+
+
+def test_a_child_killed_in_the_middle_of_a_line_is_a_killed_child():
+    told = []
+    script = (
+        """os.write(1, b'{"progress": [1, 2, "half"]}\\n{"progress": [2, 2, "ful')\n"""
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    with pytest.raises(JobError, match="killed by SIGKILL") as caught:
+        followed(script, lambda *step: told.append(step))
+    assert caught.value.code == "died"
+    assert told == [(1, 2, "half")]
+
+
+@pytest.mark.parametrize(
+    "line", ["no json", "[1]", '{"progress": "x"}', "\\xff\\xfe", '{"progress": [1, 2]}']
+)
+def test_a_line_that_is_no_message_is_an_error_of_the_job(line):
+    with pytest.raises(JobError, match="build: it said what is no message") as caught:
+        followed(f"os.write(1, b'{line}\\n')")
+    assert caught.value.code == "died"
+
+
+def test_a_result_that_is_not_what_was_asked_for_is_an_error_of_the_job(monkeypatch):
+    monkeypatch.setattr("agent.adapters.jobs_subprocess._follow", lambda *_: b'{"a": 1}')
+    with pytest.raises(JobError, match="render: its result"):
+        SubprocessJobs(0).run(
+            "render", {}, str, progress=print, cancelled=threading.Event(), timeout_s=5
+        )
