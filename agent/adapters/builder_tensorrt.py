@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,9 @@ class TensorrtBuilder:
                 if batch == 1
                 else "the graph may have batch 1 built in; leave search.batch at [1]",
             )
+        inputs = [network.get_input(index) for index in range(network.num_inputs)]
         outputs = [network.get_output(index) for index in range(network.num_outputs)]
+        _require_fixed(inputs, outputs)
         reason = odd_output({o.name: tuple(o.shape) for o in outputs}, quantized, batch)
         if reason:
             raise BuildError(
@@ -160,6 +163,25 @@ class TensorrtBuilder:
             code="not_built",
             hint=_cure(told, self._settings.workspace_mb),
         )
+
+
+def _require_fixed(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
+    """Refuse what an engine of one shape can't be, before minutes are spent on it."""
+    for tensor in inputs:
+        if min(tensor.shape, default=0) < 0:
+            raise BuildError(
+                f"input {tensor.name} is {list(tensor.shape)}: engines are built for one shape",
+                code="open_size",
+                hint="set width and height under [model.input], and batches as search.batch",
+            )
+    for tensor in outputs:
+        if min(tensor.shape, default=0) < 0:
+            raise BuildError(
+                f"output {tensor.name} is {list(tensor.shape)}: its size depends on the picture",
+                code="open_size",
+                hint="export the model without NonMaxSuppression, NonZero and the like, or use "
+                "runtime.kind = onnxruntime",
+            )
 
 
 def _cure(told: str, limit_mb: int) -> str:

@@ -33,6 +33,7 @@ class OnnxruntimeRunner:
         self._binding: Any = None
         self._inputs: dict[str, NDArray[Any]] = {}
         self._outputs: dict[str, NDArray[Any]] = {}
+        self._varying: list[str] = []
 
     def __enter__(self) -> OnnxruntimeRunner:
         try:
@@ -47,6 +48,7 @@ class OnnxruntimeRunner:
         self._session = None
         self._inputs = {}
         self._outputs = {}
+        self._varying = []
 
     def bind(self, inputs: Tensors) -> None:
         """Copy inputs into preallocated buffers, to be run many times without allocation.
@@ -68,11 +70,13 @@ class OnnxruntimeRunner:
                 self._binding.bind_cpu_input(name, buffer)
             else:
                 np.copyto(buffer, value)
-        if not self._outputs:
+        if not self._outputs and not self._varying:
             self._bind_outputs()
 
     def run(self) -> None:
         """Execute once on the bound inputs; returns when the outputs are complete."""
+        for name in self._varying:  # else it must have the size that it had in the last run
+            self._binding.bind_output(name, "cpu")
         try:
             self._session.run_with_iobinding(self._binding)
         except ONNXRUNTIME_ERRORS as e:
@@ -80,7 +84,11 @@ class OnnxruntimeRunner:
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return copies of the outputs of the last run."""
-        return {name: buffer.copy() for name, buffer in self._outputs.items()}
+        if not self._varying:
+            return {name: buffer.copy() for name, buffer in self._outputs.items()}
+        names = [one.name for one in self._session.get_outputs()]
+        found = self._binding.get_outputs()
+        return {name: value.numpy().copy() for name, value in zip(names, found, strict=True)}
 
     def device_ms(self) -> float | None:
         """Return None: ONNX Runtime tells no time of its own."""
@@ -107,13 +115,21 @@ class OnnxruntimeRunner:
             )
 
     def _bind_outputs(self) -> None:
-        """Run once to learn the shapes, then let the runtime write into our own buffers."""
-        names = [one.name for one in self._session.get_outputs()]
+        """Run once to learn the shapes, then let the runtime write into our own buffers.
+
+        But for outputs whose size the graph leaves open: the next picture may give another.
+        """
+        declared = {one.name: one.shape for one in self._session.get_outputs()}
+        names = list(declared)
         try:
             found = self._session.run(names, self._inputs)
         except ONNXRUNTIME_ERRORS as e:
             raise RunnerError(f"{self._path}: {one_line(e)}") from e
         for name, value in zip(names, found, strict=True):
+            if not all(isinstance(size, int) for size in declared[name]):
+                self._varying.append(name)
+                self._binding.bind_output(name, "cpu")
+                continue
             buffer = np.ascontiguousarray(value)
             self._outputs[name] = buffer
             self._binding.bind_output(

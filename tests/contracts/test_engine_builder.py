@@ -13,15 +13,17 @@ from onnx import TensorProto, helper
 
 from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
 from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.adapters.intake_onnx import OnnxIntake
 from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.errors import BuildError
 from agent.core.precision import Placement
+from agent.core.preprocess import InputSpec
 from agent.core.thresholds import range_of
 from agent.engines.layers import engine_layers
 from agent.engines.tensorrt import capabilities, find_tensorrt, make_logger
 from agent.graphs.qdq import inferred
-from tests.support import batch_graphs, quant_graphs
+from tests.support import batch_graphs, exported_graphs, quant_graphs
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
 from tests.support.onnx_runs import random_inputs, run
 
@@ -177,6 +179,29 @@ def test_an_operator_that_tensorrt_refuses_is_named(tmp_path):
     assert caught.value.code == "not_parsed"
     assert "onnxruntime" in caught.value.hint
     assert len(caught.value.message) < 800
+
+
+def test_an_output_whose_size_depends_on_the_picture_is_refused_before_the_build(tmp_path):
+    raw = exported_graphs.suppressed(tmp_path / "raw.onnx")
+    OnnxIntake().clean(raw, "m", InputSpec(width=32, height=32), str(tmp_path))
+    told = []
+    with pytest.raises(BuildError, match=r"output \w+ is \[-1, 3\]: its size depends") as caught:
+        built(tensorrt(), str(tmp_path / "model.onnx"), tmp_path / "out",
+              progress=lambda *step: told.append(step))  # fmt: skip
+    assert "without NonMaxSuppression" in caught.value.hint
+    assert told == []
+
+
+def test_a_graph_of_open_shape_is_refused_in_words(tmp_path, detector):
+    """The intake fixes every shape; what gets here without one has come another way."""
+    model = onnx.load(detector)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "batch"
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    open_ = str(tmp_path / "open.onnx")
+    onnx.save(model, open_)
+    with pytest.raises(BuildError, match=r"input x is \[-1, 3, 32, 32\]") as caught:
+        built(tensorrt(), open_, tmp_path / "out")
+    assert "search.batch" in caught.value.hint
 
 
 @pytest.mark.parametrize("level", range(6))

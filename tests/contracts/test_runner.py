@@ -14,11 +14,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from agent.adapters.intake_onnx import OnnxIntake
 from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
-from agent.core.errors import RunnerError
+from agent.core.errors import BuildError, RunnerError
+from agent.core.preprocess import InputSpec
 from agent.ports import EngineRunner
 from tests.fakes import gpu
-from tests.support import quant_graphs
+from tests.support import exported_graphs, quant_graphs
 from tests.support.onnx_runs import random_inputs, run
 
 Make = Callable[[str], EngineRunner]
@@ -124,6 +126,29 @@ def test_the_gpus_own_time_is_within_the_whole(tmp_path):
         found = runner.device_ms()
     assert found is not None
     assert 0 < found < whole_ms
+
+
+def test_outputs_whose_size_depends_on_the_picture_are_told_or_refused(make, tmp_path):
+    """ONNX Runtime gives what there is, again and again; TensorRT's part says what to export."""
+    raw = exported_graphs.suppressed(tmp_path / "raw.onnx")
+    OnnxIntake().clean(raw, "m", InputSpec(width=32, height=32), str(tmp_path))
+    model = str(tmp_path / "model.onnx")
+    if make is not by_onnxruntime:
+        with pytest.raises((BuildError, RunnerError), match="depends on the picture") as told:
+            make(model).__enter__()
+        assert "export" in told.value.hint
+        return
+    found = []
+    with make(model) as runner:
+        for scale in (0.0, 0.5, 0.0, 9.0):
+            inputs = {name: scale * value for name, value in inferred(model).items()}
+            runner.bind(inputs)
+            for _ in range(2):
+                runner.run()
+                (rows,) = runner.outputs().values()
+                np.testing.assert_array_equal(rows, run(model, inputs)[0])
+            found.append(rows)
+    assert len(found[0]) == len(found[2]) == 0 < len(found[1]) < len(found[3])
 
 
 def test_buffers_are_the_callers_own(make, tmp_path):

@@ -127,6 +127,19 @@ def pyramid(path: Path) -> str:
     return g.save(path, ["N", 3, "H", "W"], dict.fromkeys(heads, 4))
 
 
+def suppressed(path: Path) -> str:
+    """Save (1,3,32,32) to (n,3): the brightest of 16 places, none in a black picture."""
+    g = Exported(13)
+    brightest = g.node("GlobalMaxPool", g.node("Relu", g.conv("image", 3, 16)))
+    scores = g.node("Reshape", brightest, g.constant(np.int64([1, 1, 16])))
+    corners = np.float32([[y, x, y + 1, x + 1] for y in range(4) for x in range(4)])
+    limits = (np.int64(16), np.float32(0.5), np.float32(2.5))
+    kept = g.node(
+        "NonMaxSuppression", g.constant(corners[None]), scores, *(g.constant(k) for k in limits)
+    )
+    return g.save(path, [1, 3, 32, 32], {g.node("Cast", kept, to=TensorProto.FLOAT): 2})
+
+
 def attention(path: Path) -> str:
     """Save patches, layer normalization, one attention block and a class, as a ViT has."""
     g = Exported(17)
