@@ -13,6 +13,19 @@ FOLDER = Path(__file__).parents[1] / "fixtures" / "tensorrt"
 VERSIONS = {path.stem.removeprefix("names-"): path for path in FOLDER.glob("names-*.txt")}
 # Only TensorRT-RTX builds for a GPU that is not there; guarded by its ComputeCapability.
 ONLY_RTX = {"num_compute_capabilities", "set_compute_capability"}
+PYCUDA = {  # 2024.1 to 2026.1, src/wrapper/wrap_cudadrv.cpp and pycuda/driver.py
+    "Device", "Error", "Event", "INTEGRATED", "MemoryError", "Stream", "compute_capability",
+    "device_attribute", "get_attribute", "handle", "init", "mem_alloc", "mem_get_info",
+    "memcpy_dtoh_async", "memcpy_htod_async", "pagelocked_empty", "push", "record",
+    "retain_primary_context", "synchronize", "time_till",
+}  # fmt: skip
+ELSEWHERE = {  # of Python, NumPy, psutil, onnx and these modules themselves
+    "IGNORECASE", "Process", "SerializeToString", "attach", "callback", "close", "compile",
+    "conditions", "copyto", "device", "dla_core", "dumps", "fullmatch", "getLogger", "hexdigest",
+    "hint", "level", "load", "loads", "memory_info", "monotonic", "path", "pop_all", "rss",
+    "runnable", "save", "search", "sha256", "st_size", "strerror", "timings", "told", "version",
+    "warning", "workspace_mb",
+}  # fmt: skip
 
 
 def known(path: Path) -> set[str]:
@@ -45,6 +58,18 @@ def test_the_versions_of_jetpack_6_and_7_and_the_newest_are_there():
 @pytest.mark.parametrize("version", sorted(VERSIONS))
 def test_every_name_in_use_is_in_every_version(version, names):
     assert missing(extract.used(), version, names) == set()
+
+
+@pytest.mark.parametrize("version", sorted(VERSIONS))
+def test_every_name_read_from_the_module_is_in_every_version(version):
+    """Also one that no version has: a slip of the pen is not somebody else's attribute."""
+    found = extract.of_the_module()
+    assert {"BuilderFlag", "GPU_FALLBACK", "nptype", "TensorIOMode", "INPUT"} <= found
+    assert found - known(VERSIONS[version]) == set()
+
+
+def test_every_other_attribute_is_known_to_be_one(names):
+    assert extract.used() - names - PYCUDA - ELSEWHERE == set()
 
 
 def test_every_name_in_use_is_in_tensorrt_rtx(names):
