@@ -12,23 +12,18 @@ import pytest
 
 from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
 from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
-from agent.adapters.conditioner_onnx import OnnxConditioner
 from agent.adapters.intake_onnx import OnnxIntake
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.errors import BuildError, ConfigError
-from agent.core.precision import Placement
 from agent.core.preprocess import InputSpec
-from agent.core.thresholds import range_of
 from agent.demo.material import face_detector
 from agent.graphs.qdq import inferred
 from tests.support import exported_graphs, quant_graphs
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
 from tests.support.onnx_runs import run
 from tests.support.parts import missing_part
+from tests.support.recipes import RECIPES, frames, quantized
 
 pytestmark = pytest.mark.slow
-RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "equalized")
 _COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
 
 
@@ -74,42 +69,6 @@ def models(tmp_path_factory):
         return str(work / "model.onnx")
 
     return model
-
-
-def frames(model: str, count: int = 4):
-    (value,) = onnx.load(model).graph.input
-    shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-    rng = np.random.default_rng(0)
-    return [
-        {
-            value.name: rng.integers(0, 256, shape, np.uint8)
-            if dtype == np.uint8
-            else rng.standard_normal(shape).astype(dtype)
-        }
-        for _ in range(count)
-    ]
-
-
-def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set[str]]:
-    """Make a recipe's graph; return it, the layers that compute, and those left in float."""
-    target = str(folder / "out.onnx")
-    inputs = frames(model)
-    quantizer = OnnxQuantizer(1)
-    if recipe == "equalized":
-        even = str(folder / "even.onnx")
-        if OnnxConditioner(1).equalize(model, inputs, even):
-            model = even
-    if recipe in {"fp32", "fp16"}:
-        quantizer.convert(model, recipe, inputs, target)
-        return target, set(), set()
-    found = quantizer.collect(model, inputs, len(inputs), lambda *_: None)
-    ranges = {h.name: range_of(h, "percentile", True) for h in found}
-    rehearsal = OnnxRehearsal(model, "S8S8", ranges.keys(), inputs, 1)
-    layers = set(rehearsal.layers())
-    kept = frozenset(sorted(layers)[::2]) if recipe == "int8-mixed" else frozenset()
-    _, floating = rehearsal.write(Placement(ranges=ranges, kept=kept, corrected=True), target)
-    return target, layers, set(floating)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -1,0 +1,54 @@
+"""The graphs that quantd makes of a model under TensorRT's scheme, each recipe once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from agent.adapters.conditioner_onnx import OnnxConditioner
+from agent.adapters.quantizer_onnx import OnnxQuantizer
+from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.core.precision import Placement
+from agent.core.thresholds import range_of
+
+RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "equalized")
+
+
+def frames(model: str, count: int = 4) -> list[dict[str, np.ndarray[Any, Any]]]:
+    """Return inputs of random values, whatever type the model takes."""
+    (value,) = onnx.load(model).graph.input
+    shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+    rng = np.random.default_rng(0)
+    return [
+        {
+            value.name: rng.integers(0, 256, shape, np.uint8)
+            if dtype == np.uint8
+            else rng.standard_normal(shape).astype(dtype)
+        }
+        for _ in range(count)
+    ]
+
+
+def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set[str]]:
+    """Make a recipe's graph; return it, the layers that compute, and those left in float."""
+    target = str(folder / "out.onnx")
+    inputs = frames(model)
+    quantizer = OnnxQuantizer(1)
+    if recipe == "equalized":
+        even = str(folder / "even.onnx")
+        if OnnxConditioner(1).equalize(model, inputs, even):
+            model = even
+    if recipe in {"fp32", "fp16"}:
+        quantizer.convert(model, recipe, inputs, target)
+        return target, set(), set()
+    found = quantizer.collect(model, inputs, len(inputs), lambda *_: None)
+    ranges = {h.name: range_of(h, "percentile", True) for h in found}
+    rehearsal = OnnxRehearsal(model, "S8S8", ranges.keys(), inputs, 1)
+    layers = set(rehearsal.layers())
+    kept = frozenset(sorted(layers)[::2]) if recipe == "int8-mixed" else frozenset()
+    _, floating = rehearsal.write(Placement(ranges=ranges, kept=kept, corrected=True), target)
+    return target, layers, set(floating)
