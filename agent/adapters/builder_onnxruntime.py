@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,14 +13,15 @@ from onnx import helper
 
 from agent.core.errors import BuildError
 from agent.core.lineage import Layers
-from agent.disk import disk_errors
-from agent.engines.profile import executed
+from agent.disk import disk_errors, write_atomically
+from agent.engines.profile import count, layers_json
 from agent.engines.providers import make_session, named
 from agent.graphs.batches import batched, odd_output
 from agent.ports import Progress
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 FILE = "model.onnx"
+LAYERS = "layers.json"
 
 
 class OnnxruntimeBuilder:
@@ -32,22 +34,26 @@ class OnnxruntimeBuilder:
         threads: For the proof run; 0 takes all cores.
         device: What the engine will run on, as the platform found it.
         providers: As configured; empty for the best.
+        cache: Folder for what a provider builds of the model; empty for none.
     """
 
     runtime = "onnxruntime"
     runnable = True
     dla_core = -1
 
-    def __init__(self, threads: int, device: str, providers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, threads: int, device: str, providers: Sequence[str] = (), cache: str = ""
+    ) -> None:
         self._threads = threads
         self._providers = providers
+        self._cache = cache
         self.version = onnxruntime.__version__
         self.device = device
 
     def build(
         self, quantized: str, batch: int, directory: str, progress: Progress
     ) -> tuple[str, Layers]:
-        """Write directory/model.onnx for this batch and run it once.
+        """Write directory/model.onnx for this batch and run it once; layers.json says what ran.
 
         Raises:
             BuildError: if the runtime refuses the graph, or the graph has batch 1 built in.
@@ -61,7 +67,13 @@ class OnnxruntimeBuilder:
             onnx.save(model, target)
         profile = str(Path(directory, "profile"))
         try:
-            session = make_session(target, self._threads, named(self._providers), profile=profile)
+            session = make_session(
+                target,
+                self._threads,
+                named(self._providers),
+                profile=profile,
+                cache=self._cache,
+            )
             (image,) = model.graph.input
             shape = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
             dtype = helper.tensor_dtype_to_np_dtype(image.type.tensor_type.elem_type)
@@ -75,8 +87,9 @@ class OnnxruntimeBuilder:
                 else "",
             ) from e
         told = Path(session.end_profiling())
-        layers = executed(told)
+        events = json.loads(told.read_bytes())
         told.unlink()
+        write_atomically(Path(directory, LAYERS), layers_json(events))
         names = (output.name for output in model.graph.output)
         shapes = {name: value.shape for name, value in zip(names, made, strict=True)}
         odd = odd_output(shapes, quantized, batch)
@@ -87,4 +100,4 @@ class OnnxruntimeBuilder:
                 hint="the graph has batch 1 built in; leave search.batch at [1]",
             )
         progress(1, 1, "")
-        return FILE, layers
+        return FILE, count(events)

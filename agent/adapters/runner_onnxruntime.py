@@ -23,12 +23,16 @@ class OnnxruntimeRunner:
         path: The model file.
         threads: Threads of one inference; 0 takes all cores.
         providers: As configured; empty for the best.
+        cache: Folder for what a provider builds of the model; empty for none.
     """
 
-    def __init__(self, path: str, threads: int, providers: Sequence[str] = ()) -> None:
+    def __init__(
+        self, path: str, threads: int, providers: Sequence[str] = (), cache: str = ""
+    ) -> None:
         self._path = path
         self._threads = threads
         self._providers = providers
+        self._cache = cache
         self._session: Any = None
         self._binding: Any = None
         self._inputs: dict[str, NDArray[Any]] = {}
@@ -37,7 +41,9 @@ class OnnxruntimeRunner:
 
     def __enter__(self) -> OnnxruntimeRunner:
         try:
-            self._session = make_session(self._path, self._threads, named(self._providers))
+            self._session = make_session(
+                self._path, self._threads, named(self._providers), cache=self._cache
+            )
         except ONNXRUNTIME_ERRORS as e:
             raise RunnerError(f"{self._path}: {one_line(e)}") from e
         self._binding = self._session.io_binding()

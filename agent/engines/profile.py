@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from agent.core.lineage import Layers
@@ -16,31 +15,37 @@ _CONVERSIONS = re.compile(r"QuantizeLinear$|^Cast$|^Reorder|^Memcpy")
 _PRECISIONS = {
     "int8": "int8", "uint8": "int8", "float16": "fp16", "bfloat16": "fp16", "float": "fp32",
 }  # fmt: skip
+_FUSED = re.compile(r"^TRTKernel|^NvTensorRTRTX|^OpenVINO")
+_KERNEL = "_kernel_time"
 _TOLD_BY = "ONNX Runtime's profile of one inference"
+_INSIDE = "; {} of the nodes are whole graphs to their provider, whose inside it does not tell"
 
 
-def executed(file: Path) -> Layers:
-    """Return what ran, from the JSON that `InferenceSession.end_profiling` names.
-
-    The precision of a layer is that of its first input: ConvInteger and QLinearConv read
-    integers, a Conv between a DequantizeLinear and a QuantizeLinear that were not fused reads
-    floats, whatever the graph asked for.
-    """
-    return count(json.loads(file.read_bytes()))
+def layers_json(events: Iterable[Mapping[str, Any]]) -> bytes:
+    """Return the contents of layers.json: which provider ran which node, in order."""
+    nodes = [
+        {"name": name, "operator": operator, "provider": provider}
+        for name, operator, provider, _ in _ran(events)
+    ]
+    return json.dumps({"schema": 1, "nodes": nodes}, indent=1).encode()
 
 
 def count(events: Iterable[Mapping[str, Any]]) -> Layers:
-    """Return what ran, from the events of a profile in which each node ran once."""
+    """Return what ran, from the events of a profile in which each node ran once.
+
+    The precision of a layer is that of its first input: ConvInteger and QLinearConv read
+    integers, a Conv between a DequantizeLinear and a QuantizeLinear that were not fused reads
+    floats, whatever the graph asked for. A provider that makes one node of many is counted as
+    that node; what is inside nobody tells.
+    """
     compute: Counter[str] = Counter()
     providers: Counter[str] = Counter()
-    conversions = others = 0
-    for event in events:
-        if event.get("cat") != "Node" or not str(event.get("name")).endswith("_kernel_time"):
-            continue
-        facts = event.get("args", {})
-        operator = str(facts.get("op_name", ""))
-        providers[str(facts.get("provider", "unknown"))] += 1
-        if _CONVERSIONS.search(operator):
+    conversions = others = fused = 0
+    for _, operator, provider, facts in _ran(events):
+        providers[provider] += 1
+        if _FUSED.search(operator):
+            fused += 1
+        elif _CONVERSIONS.search(operator):
             conversions += 1
         elif _COMPUTE.search(operator):
             compute[_precision(facts)] += 1
@@ -53,8 +58,18 @@ def count(events: Iterable[Mapping[str, Any]]) -> Layers:
         conversions=conversions,
         others=others + compute["other"],
         providers=dict(providers),
-        told_by=_TOLD_BY,
+        told_by=f"{_TOLD_BY}{_INSIDE.format(fused) if fused else ''}",
     )
+
+
+def _ran(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, Mapping[str, Any]]]:
+    """Yield name, operator, provider and facts of every node that ran."""
+    for event in events:
+        name = str(event.get("name"))
+        if event.get("cat") == "Node" and name.endswith(_KERNEL):
+            facts = event.get("args", {})
+            operator, provider = facts.get("op_name", ""), facts.get("provider", "unknown")
+            yield name.removesuffix(_KERNEL), str(operator), str(provider), facts
 
 
 def _precision(facts: Mapping[str, Any]) -> str:

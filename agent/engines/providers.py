@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
@@ -12,10 +16,12 @@ from agent.core.errors import BuildError
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 _BY_ITSELF = (CUDA, CPU)
 """Taken without being named. TensorRT's provider builds an engine whenever a session is made,
 minutes on a board, so it is left to who asks for it."""
-_ON_GPU = {CUDA, "NvTensorRTRTXExecutionProvider", "TensorrtExecutionProvider"}
+_ON_GPU = {CUDA, "NvTensorRTRTXExecutionProvider", TENSORRT}
+_CACHED_GRAPHS = 32
 
 
 def named(wanted: Sequence[str]) -> list[str]:
@@ -76,16 +82,72 @@ def on_gpu(providers: Sequence[str]) -> bool:
 
 
 def make_session(
-    model: str | bytes, threads: int, providers: Sequence[str], *, profile: str = ""
+    model: str | bytes,
+    threads: int,
+    providers: Sequence[str],
+    *,
+    profile: str = "",
+    cache: str = "",
 ) -> onnxruntime.InferenceSession:
-    """Return a session; with `profile`, one that writes what it runs to files of that prefix."""
+    """Return a session.
+
+    Args:
+        model: Path of the file, or its bytes.
+        threads: Of one inference; 0 takes all cores.
+        providers: As `named` returned them.
+        profile: Write what it runs to files of that prefix; empty for no profile.
+        cache: Folder for the engines of TensorRT's provider; empty to build them each time.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
-    return onnxruntime.InferenceSession(model, options, providers=list(providers))
+    chosen = [
+        (name, tensorrt_options(model, cache)) if name == TENSORRT else name for name in providers
+    ]
+    return onnxruntime.InferenceSession(model, options, providers=chosen)
+
+
+def tensorrt_options(model: str | bytes, cache: str) -> dict[str, str]:
+    """Return how TensorRT's provider has to take a graph: by the precisions that are in it.
+
+    Without the flag of a precision it refuses Q/DQ, or computes float16 in float32. It names its
+    cached engines by the nodes of a graph and not by its weights, so each file has a folder.
+
+    Source: onnxruntime.ai, "TensorRT Execution Provider"; microsoft/onnxruntime#13381.
+    """
+    body = Path(model).read_bytes() if isinstance(model, str) else model
+    graph = onnx.load_model_from_string(body).graph
+    found = {}
+    if any(node.op_type in {"QuantizeLinear", "DequantizeLinear"} for node in graph.node):
+        found["trt_int8_enable"] = "True"
+    if any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer):
+        found["trt_fp16_enable"] = "True"
+    if cache:
+        folder = _cache_folder(Path(cache), hashlib.sha256(body).hexdigest()[:32])
+        found |= {
+            "trt_engine_cache_enable": "True",
+            "trt_engine_cache_path": str(folder),
+            "trt_timing_cache_enable": "True",
+            "trt_timing_cache_path": str(folder.parent),
+        }
+    return found
+
+
+def _cache_folder(cache: Path, name: str) -> Path:
+    """Return the folder of a graph, made, and let go of those that were longest not made."""
+    folder = cache / name
+    if not folder.is_dir():
+        folder.mkdir(parents=True, exist_ok=True)
+        graphs = sorted(
+            (one for one in cache.iterdir() if one.is_dir() and one != folder),
+            key=lambda one: one.stat().st_mtime,
+        )
+        for old in graphs[: max(0, len(graphs) + 1 - _CACHED_GRAPHS)]:
+            shutil.rmtree(old, ignore_errors=True)
+    return folder
 
 
 def _probe() -> bytes:

@@ -19,6 +19,7 @@ from agent.core.lineage import (
     Evaluation,
     Platform,
     QuantizedModel,
+    digest_of,
 )
 from agent.core.upgrade import conditions, foreign
 from agent.live.memory import default_reserve, scratch_mb
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from agent.ports import Camera, EngineRunner, Progress, Tensors
 
 _BUILDS_ON_TENSORRT = "tensorrt"
+_BUILDS_BY_ITSELF = "TensorrtExecutionProvider"
 _TIMED_UNDER = ("driver", "l4t", "power_mode")
 _BIND_FRAMES = 4  # held-out frames that measuring cycles through
 
@@ -177,7 +179,8 @@ def build(
     else:
         from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
 
-        builder = OnnxruntimeBuilder(config.runtime.threads, found.device, config.runtime.providers)
+        table = config.runtime
+        builder = OnnxruntimeBuilder(table.threads, found.device, table.providers, _cache(config))
     return stage(
         quantized[0],
         str(quantized[1] / "model.onnx"),
@@ -205,7 +208,17 @@ def runner(config: Config, runtime: str, path: Path, dla_core: int = -1) -> Engi
         return TensorrtRunner(str(path), dla_core)
     from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 
-    return OnnxruntimeRunner(str(path), config.runtime.threads, config.runtime.providers)
+    table = config.runtime
+    return OnnxruntimeRunner(str(path), table.threads, table.providers, _cache(config))
+
+
+def _cache(config: Config) -> str:
+    """Return where TensorRT's provider keeps what it builds; under another driver it builds anew."""
+    if _BUILDS_BY_ITSELF not in config.runtime.providers:
+        return ""
+    told = facts(config)
+    key = digest_of("provider-cache-1", *(told.get(fact) for fact in _TIMED_UNDER))
+    return str(Path(config.storage.dir, "provider-engines", key[:16]))
 
 
 def evaluate(

@@ -142,6 +142,13 @@ def test_what_the_runtime_made_of_the_graph_is_counted(tmp_path, detector, make,
     assert not list((tmp_path / "out").glob("profile*"))
 
 
+def test_onnxruntimes_nodes_are_listed_with_their_providers(tmp_path, detector):
+    built(onnxruntime_builder(), detector, tmp_path / "out")
+    told = json.loads((tmp_path / "out" / "layers.json").read_bytes())
+    assert {one["provider"] for one in told["nodes"]} == {"CPUExecutionProvider"}
+    assert {one["operator"] for one in told["nodes"]} >= {"ConvTranspose"}
+
+
 def test_layers_of_a_float_graph_are_what_they_compute_in(tmp_path, detector):
     half = str(tmp_path / "half.onnx")
     OnnxQuantizer(1).convert(detector, "fp16", [random_inputs(inferred(detector))], half)

@@ -64,3 +64,17 @@ def test_a_builder_that_shares_the_memory_gets_a_limit_where_none_is_set(
     config = configuration.from_dump({"runtime": {"workspace_mb": configured}})
     found = replace(ORIN, environment={**ORIN.environment, "gpu_memory": gpu_memory})
     assert heavy._workspace_mb(config, found) == expected
+
+
+def test_what_tensorrts_provider_builds_is_kept_for_this_driver_only(monkeypatch, tmp_path):
+    def cache(providers, driver):
+        monkeypatch.setattr(heavy, "facts", lambda _config: {"driver": driver})
+        storage = {"dir": str(tmp_path)}
+        return heavy._cache(
+            configuration.from_dump({"runtime": {"providers": providers}, "storage": storage})
+        )
+
+    tensorrt = ["TensorrtExecutionProvider"]
+    assert cache([], "1") == ""
+    assert cache(tensorrt, "1") == cache(tensorrt, "1") != cache(tensorrt, "2")
+    assert cache(tensorrt, "1").startswith(str(tmp_path))
