@@ -46,6 +46,12 @@ _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
 an engine may not load under another driver, GPUs of one name differ between boards, and its
 kernels were timed in one power mode."""
 
+_BUILT_WITH = {
+    "tensorrt": ("workspace_mb", "builder_level", "compute_capability"),
+    "onnxruntime": ("threads", "providers"),
+}
+"""Keys of [runtime] that an engine, or what was found of it while it was built, depends on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
@@ -213,19 +219,16 @@ class Chain:
         self, quantized: QuantizedModel, batch: int, platform: Platform, dla_core: int = -1
     ) -> Engine:
         """Build what the runtime executes; reused only on the very same platform."""
+        settings = configuration.dump(self.config)["runtime"]
         digest = digest_of(
-            "build-3",
+            "build-4",
             quantized.digest,
             batch,
             platform.runtime,
             platform.runtime_version,
             platform.device,
             {fact: platform.environment.get(fact) for fact in _ENGINE_HOLDS_FOR},
-            {
-                key: value
-                for key, value in configuration.dump(self.config)["runtime"].items()
-                if key not in {"kind", "dla_core"}
-            },
+            {key: settings[key] for key in _BUILT_WITH[platform.runtime]},
             dla_core,
         )
         spec = {

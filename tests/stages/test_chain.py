@@ -311,13 +311,23 @@ def test_an_engine_is_reused_only_where_it_was_built(tmp_path, changed, again):
     assert builds == [6, 6 if again else 0]
 
 
-def test_builder_settings_are_part_of_an_engine_and_the_way_to_name_its_runtime_is_not(tmp_path):
+@pytest.mark.parametrize(
+    ("runtime", "mine", "other"),
+    [
+        ("onnxruntime", {"threads": 2}, {"builder_level": 5}),
+        ("tensorrt", {"builder_level": 5}, {"threads": 2, "providers": ["CPUExecutionProvider"]}),
+    ],
+)
+def test_the_settings_of_its_runtime_are_part_of_an_engine_and_no_others(
+    tmp_path, runtime, mine, other
+):
     counts = []
-    for runtime in ({}, {"kind": "onnxruntime"}, {"builder_level": 5}):
-        run = Run(tmp_path, runtime=runtime)
+    for settings in ({}, {"kind": runtime}, other, mine):
+        run = Run(tmp_path, runtime=settings)
+        run.jobs.answers["platform"] = lambda _: replace(PLATFORM, runtime=runtime)
         run.chain.run()
         counts.append(run.jobs.counts["build"])
-    assert counts == [6, 0, 6]
+    assert counts == [6, 0, 0, 6]
 
 
 def test_trouble_of_the_statistics_leaves_what_needs_none(tmp_path):
