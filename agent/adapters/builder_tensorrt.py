@@ -14,7 +14,7 @@ import onnx
 from agent.core.errors import BuildError
 from agent.core.lineage import Layers
 from agent.disk import write_atomically
-from agent.engines.layers import count, engine_layers, layers_json, network_layers
+from agent.engines.layers import count, engine_layers, layers_json, network_layers, on_accelerator
 from agent.engines.tensorrt import (
     capability,
     find_tensorrt,
@@ -99,10 +99,17 @@ class TensorrtBuilder:
         if timings:
             timings.save(config)
         del builder, network, config  # before the engine is loaded: memory is short on a board
-        write_atomically(Path(directory, FILE), plan)
         engine, reason = None, f"built for {self.device}, which is not here to load it"
         if self.runnable:
             engine, reason = engine_layers(trt, plan, logger)
+        if self.dla_core >= 0 and not (logger.on_dla or on_accelerator(engine)):
+            raise BuildError(
+                f"TensorRT {self.version} puts nothing on accelerator {self.dla_core}, so that "
+                "this would be the GPU's engine under another name",
+                code="no_dla",
+                hint="set runtime.dla_core = -1",
+            )
+        write_atomically(Path(directory, FILE), plan)
         write_atomically(Path(directory, LAYERS), layers_json(layers, engine, reason))
         return FILE, count(layers, engine)
 

@@ -88,6 +88,13 @@ def count(network: Sequence[Mapping[str, str]], engine: object) -> Layers:
     )
 
 
+def on_accelerator(engine: object) -> int:
+    """Return how many layers the inspector has on a deep-learning accelerator."""
+    listed = engine.get("Layers") if isinstance(engine, dict) else None
+    kinds = (one.get("LayerType") for one in listed or () if isinstance(one, dict))
+    return sum("dla" in str(kind).lower() for kind in kinds)
+
+
 _PRECISIONS = (("int8", "int8"), ("half", "fp16"), ("fp16", "fp16"), ("bf16", "fp16"),
                ("float", "fp32"), ("fp32", "fp32"))  # fmt: skip
 _INSPECTED = re.compile(r"conv|gemm|matmul|matrix", re.IGNORECASE)

@@ -86,16 +86,23 @@ def capability(trt: Any, name: str) -> Any:
 
 
 def make_logger(trt: Any) -> Any:
-    """Return an ILogger that keeps the last errors for `told()`."""
+    """Return an ILogger that keeps the last errors for `told()`.
+
+    It counts what the builder says to have put on an accelerator (`on_dla`): a line
+    `[DlaLayer] {ForeignNode[first...last]}` for each run of layers.
+    """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self._errors: deque[str] = deque(maxlen=3)
+            self.on_dla = 0
 
         def log(self, severity: Any, message: str) -> None:
             if severity <= trt.ILogger.Severity.ERROR:
                 self._errors.append(message)
+            elif message.startswith("[DlaLayer]"):
+                self.on_dla += 1
 
         def told(self) -> str:
             return "; ".join(self._errors)[:600] or "no reason given"

@@ -22,7 +22,7 @@ PYCUDA = {  # 2024.1 to 2026.1, src/wrapper/wrap_cudadrv.cpp and pycuda/driver.p
 ELSEWHERE = {  # of Python, NumPy, psutil, onnx and these modules themselves
     "IGNORECASE", "Process", "SerializeToString", "attach", "callback", "close", "compile",
     "conditions", "copyto", "device", "dla_core", "dumps", "fullmatch", "getLogger", "hexdigest",
-    "hint", "level", "load", "loads", "memory_info", "monotonic", "path", "pop_all", "rss",
+    "hint", "level", "load", "loads", "memory_info", "monotonic", "on_dla", "path", "pop_all", "rss",
     "runnable", "save", "search", "sha256", "st_size", "strerror", "timings", "told", "version",
     "warning", "workspace_mb",
 }  # fmt: skip

@@ -292,6 +292,21 @@ def test_on_the_device_the_engine_tells_its_layers_and_timings_stay(
     assert [path.suffix for path in (tmp_path / "timings").iterdir()] == [".timings"]
 
 
+@pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
+@pytest.mark.parametrize("told", ['{"Layers": [{"Name": "stem", "LayerType": "kgen"}]}', None])
+def test_an_engine_that_has_nothing_on_the_accelerator_is_none_for_it(tmp_path, detector, told):
+    """TensorRT falls back to the GPU layer by layer, which may be all of them."""
+    builder = tensorrt(dla_core=0)
+    builder.runnable = True
+    builder._trt = OnDevice(told)
+    with pytest.raises(BuildError, match=r"nothing on accelerator 0") as caught:
+        built(builder, detector, tmp_path / "out")
+    assert caught.value.code == "no_dla"
+    assert list((tmp_path / "out").iterdir()) == []
+    builder._trt = OnDevice('{"Layers": [{"Name": "{ForeignNode[a...b]}", "LayerType": "DLA"}]}')
+    built(builder, detector, tmp_path / "out")
+
+
 def test_tensorrt_rtx_leaves_no_timings(tmp_path, detector):
     built(tensorrt(timings=str(tmp_path / "timings")), detector, tmp_path / "out")
     assert not (tmp_path / "timings").exists()
