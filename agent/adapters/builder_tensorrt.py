@@ -143,6 +143,7 @@ class TensorrtBuilder:
         trt, settings = self._trt, self._settings
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        config.clear_flag(trt.BuilderFlag.TF32)  # on by default, with 10 bits for FP32's 23
         if settings.workspace_mb:
             config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mb << 20)
         if settings.level >= 0:

@@ -307,6 +307,15 @@ def test_an_engine_that_has_nothing_on_the_accelerator_is_none_for_it(tmp_path, 
     built(builder, detector, tmp_path / "out")
 
 
+def test_fp32_is_fp32():
+    """TF32 is on by default where the GPU has it, and FP32 is what fidelity is measured against."""
+    builder = tensorrt()
+    trt = find_tensorrt(cross=True)
+    maker = trt.Builder(make_logger(trt))
+    assert maker.create_builder_config().get_flag(trt.BuilderFlag.TF32)
+    assert not builder._config(maker).get_flag(trt.BuilderFlag.TF32)
+
+
 def test_tensorrt_rtx_leaves_no_timings(tmp_path, detector):
     built(tensorrt(timings=str(tmp_path / "timings")), detector, tmp_path / "out")
     assert not (tmp_path / "timings").exists()
