@@ -71,17 +71,24 @@ def tensorrt(config: Config, machine: Machine = _HERE) -> Finding | None:
     if find_spec("pycuda") is None:
         return Finding(
             level="problem", what="TensorRT", seen="TensorRT is there, but PyCUDA is not",
-            cure=f"`PATH=$PATH:/usr/local/cuda/bin {sys.prefix}/bin/pip install pycuda`",
+            cure=f"`{_pip()} install pycuda`",
         )  # fmt: skip
     broken = _broken("pycuda.driver")
     if broken:
         return Finding(
             level="problem", what="TensorRT", seen=f"PyCUDA does not load: {broken}",
-            cure=f"`PATH=$PATH:/usr/local/cuda/bin {sys.prefix}/bin/pip install "
+            cure=f"`{_pip()} install "
             "--force-reinstall --no-cache-dir --no-binary :all: pycuda`: it was built for another CUDA",
         )  # fmt: skip
     found = version_of("tensorrt") or "of an unknown version"
     return Finding(level="ok", what="TensorRT", seen=f"TensorRT {found} and PyCUDA")
+
+
+def _pip() -> str:
+    """Return the pip of this Python, with nvcc on its path, which sudo would reset."""
+    path = "PATH=/usr/local/cuda/bin:$PATH"
+    owner = "" if os.access(sys.prefix, os.W_OK) else "sudo env "
+    return f"{owner}{path} {sys.prefix}/bin/pip"
 
 
 def _broken(module: str) -> str:
