@@ -34,7 +34,8 @@ def by_tensorrt(model: str) -> EngineRunner:
     from agent.adapters.builder_tensorrt import FILE, BuilderSettings, TensorrtBuilder
     from agent.adapters.runner_tensorrt import TensorrtRunner
 
-    folder = Path(model).parent
+    folder = Path(model).with_suffix("")
+    folder.mkdir(exist_ok=True)
     TensorrtBuilder(BuilderSettings()).build(model, 1, str(folder), lambda *_: None)
     return TensorrtRunner(str(folder / FILE))
 
@@ -224,6 +225,19 @@ def test_the_devices_memory_is_told_or_said_not_to_be_known(make, tmp_path):
         assert found == 0
     else:
         assert found
+
+
+def test_two_may_be_entered_at_once_and_take_turns(make, tmp_path):
+    """An engine and its baseline are compared so, and candidates measured."""
+    models = [graph(tmp_path / f"{graph.__name__}.onnx")
+              for graph in (quant_graphs.detector, quant_graphs.classifier)]  # fmt: skip
+    with make(models[0]) as one, make(models[1]) as other:
+        for seed in range(2):
+            for runner, model in ((one, models[0]), (other, models[1])):
+                runner.bind(inferred(model, seed))
+                runner.run()
+                (expected,) = run(model, inferred(model, seed))
+                np.testing.assert_allclose(runner.outputs()["y"], expected, rtol=1e-2, atol=1e-3)
 
 
 def test_it_can_be_entered_again(make, tmp_path):
