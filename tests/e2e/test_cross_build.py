@@ -115,7 +115,7 @@ def test_what_was_not_measured_is_never_offered(tmp_path: Path) -> None:
     ("options", "seen", "advice"),
     [
         (("--compute-capability", "8.7"), "8.7", "it knows: 7.5, "),
-        ((), "TensorRT with a GPU is not usable", "runtime.compute_capability"),
+        ((), "TensorRT can't be used: ", "runtime.compute_capability"),
         (("--compute-capability", "SM86"), "SM86", "major.minor"),
     ],
 )
