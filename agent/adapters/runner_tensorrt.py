@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,7 @@ class TensorrtRunner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._errors:
+        with suppress(self._cuda.Error):  # of a context that broke, and run() told how
             self._open.close()
 
     def _forget(self) -> None:

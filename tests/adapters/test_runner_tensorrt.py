@@ -122,6 +122,16 @@ def test_a_type_that_numpy_lacks_is_named_and_the_context_given_back(gpu, tmp_pa
     assert gpu.stack == []
 
 
+def test_leaving_a_context_that_broke_does_not_hide_what_broke_it(gpu, plan):
+    """After an illegal access every call fails alike, the last one too."""
+    broken = fakes.LogicError("failed: an illegal memory access was encountered")
+    gpu.fails = {"synchronize": broken, "pop": broken}
+    with TensorrtRunner(plan) as runner:
+        runner.bind(ONE)
+        with pytest.raises(RunnerError, match=r"engine\.plan: failed: an illegal"):
+            runner.run()
+
+
 def test_without_a_driver_there_is_no_runner(gpu, plan):
     gpu.fails["init"] = fakes.Error("cuInit failed: no CUDA-capable device is detected")
     with pytest.raises(RunnerError, match="no CUDA-capable device") as told:
