@@ -38,7 +38,7 @@ def free_bytes(root: Path = _HERE) -> int:
     Swap on zram is left out: it lies in the memory that it is to make room in, and JetPack's
     default promises half of all there is.
     """
-    swaps = [line.split() for line in (root / "proc" / "swaps").read_text().splitlines()[1:]]
+    swaps = [line.split() for line in _text(root / "proc" / "swaps").splitlines()[1:]]
     swap_kib = sum(
         int(size) - int(used) for name, _, size, used, *_ in swaps if "/zram" not in name
     )
@@ -54,9 +54,15 @@ def scratch_mb(reserve_bytes: int, root: Path = _HERE) -> int:
 
 
 def _available(root: Path) -> int:
-    text = (root / "proc" / "meminfo").read_text()
-    found = re.search(r"^MemAvailable: +(\d+) kB", text, re.MULTILINE)
+    found = re.search(r"^MemAvailable: +(\d+) kB", _text(root / "proc" / "meminfo"), re.MULTILINE)
     return int(found.group(1)) << 10 if found else int(psutil.virtual_memory().available)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # hidden from a container, or no Linux
+        return ""
 
 
 def memory_hint(kind: str) -> str:
