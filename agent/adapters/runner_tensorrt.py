@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from agent.core.errors import BuildError, RunnerError
 from agent.engines.cuda import CudaErrors, find_cuda
 from agent.engines.tensorrt import find_tensorrt, make_logger, version
+from agent.live.memory import available_bytes
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
@@ -32,7 +33,8 @@ class TensorrtRunner:
         self._cuda: Any = None
         self._errors: Any = None
         self._open = ExitStack()
-        self._before = (0, 0)
+        self._shared = False
+        self._held_before = 0
         self._forget()
 
     def __enter__(self) -> TensorrtRunner:
@@ -43,11 +45,13 @@ class TensorrtRunner:
         self._cuda = find_cuda()
         self._errors = CudaErrors(self._cuda, self._path)
         with self._errors, ExitStack() as undo:
-            context = self._cuda.Device(0).retain_primary_context()
+            gpu = self._cuda.Device(0)
+            self._shared = bool(gpu.get_attribute(self._cuda.device_attribute.INTEGRATED))
+            context = gpu.retain_primary_context()
             context.push()
             undo.callback(context.pop)  # PyCUDA aborts a process that ends with one pushed
             undo.callback(self._forget)
-            self._before = self._memory()
+            self._held_before = self._held()
             self._load(trt)
             self._allocate(trt)
             self._open = undo.pop_all()
@@ -132,27 +136,21 @@ class TensorrtRunner:
             return float(self._begin.time_till(self._end))
 
     def device_bytes(self) -> int | None:
-        """Return how much less the GPU has free than before the engine was loaded.
+        """Return how much more the GPU holds than before the engine was loaded."""
+        return max(0, self._held() - self._held_before)
 
-        Where it shares the memory of the process, what the process itself took by then is part
-        of that and left out, so that the two can be added.
+    def _held(self) -> int:
+        """Return a figure that grows with what the GPU holds beside the process's own memory.
+
+        Where the two share the memory, what CUDA calls free shrinks with every file that is read,
+        so the kernel's word is taken, and what the process itself took by then is left out.
+
+        Source: CUDA driver API, cuMemGetInfo ("free according to the OS", and Tegra).
         """
-        free_before, resident_before = self._before
-        free, resident = self._memory()
+        if self._shared:
+            return -available_bytes() - int(psutil.Process().memory_info().rss)
         with self._errors:
-            gpu = self._cuda.Device(0)
-            shared = gpu.get_attribute(self._cuda.device_attribute.INTEGRATED)
-        return max(0, free_before - free - (resident - resident_before if shared else 0))
-
-    def _memory(self) -> tuple[int, int]:
-        """Return what the GPU has free and what is resident of this process, bytes."""
-        with self._errors:
-            free, _ = self._cuda.mem_get_info()
-        return int(free), self._resident()
-
-    @staticmethod
-    def _resident() -> int:
-        return int(psutil.Process().memory_info().rss)
+            return -int(self._cuda.mem_get_info()[0])
 
     def outputs(self) -> dict[str, NDArray[Any]]:
         """Return copies of the outputs of the last run."""

@@ -116,7 +116,8 @@ def tensorrt_options(model: str | bytes, cache: str) -> dict[str, str]:
     Without the flag of a precision it refuses Q/DQ, or computes float16 in float32. It names its
     cached engines by the nodes of a graph and not by its weights, so each file has a folder.
 
-    Source: onnxruntime.ai, "TensorRT Execution Provider"; microsoft/onnxruntime#13381.
+    Source: onnxruntime.ai, "TensorRT Execution Provider"; microsoft/onnxruntime#13381,
+        #6455 and #32254 for the names of cached engines.
     """
     body = Path(model).read_bytes() if isinstance(model, str) else model
     graph = onnx.load_model_from_string(body).graph

@@ -42,7 +42,7 @@ def free_bytes(root: Path = _HERE) -> int:
     swap_kib = sum(
         int(size) - int(used) for name, _, size, used, *_ in swaps if "/zram" not in name
     )
-    return _available(root) + (swap_kib << 10)
+    return available_bytes(root) + (swap_kib << 10)
 
 
 def scratch_mb(reserve_bytes: int, root: Path = _HERE) -> int:
@@ -50,10 +50,11 @@ def scratch_mb(reserve_bytes: int, root: Path = _HERE) -> int:
 
     Half of what is free beyond the reserve; the graph, its weights and the engine need room too.
     """
-    return max(_LEAST_SCRATCH_MB, (_available(root) - reserve_bytes) >> 21)
+    return max(_LEAST_SCRATCH_MB, (available_bytes(root) - reserve_bytes) >> 21)
 
 
-def _available(root: Path) -> int:
+def available_bytes(root: Path = _HERE) -> int:
+    """Return the memory that can be had without swapping, what files are cached in included."""
     found = re.search(r"^MemAvailable: +(\d+) kB", _text(root / "proc" / "meminfo"), re.MULTILINE)
     return int(found.group(1)) << 10 if found else int(psutil.virtual_memory().available)
 
