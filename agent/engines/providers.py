@@ -21,7 +21,7 @@ _BY_ITSELF = (CUDA, CPU)
 """Taken without being named. TensorRT's provider builds an engine whenever a session is made,
 minutes on a board, so it is left to who asks for it."""
 _ON_GPU = {CUDA, "NvTensorRTRTXExecutionProvider", TENSORRT}
-_CACHED_GRAPHS = 32
+_CACHED_GRAPHS = 16
 
 
 def named(wanted: Sequence[str]) -> list[str]:
