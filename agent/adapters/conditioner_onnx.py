@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import onnx
+
+from agent.core.thresholds import center_of
+from agent.graphs.centering import centerable, centered
 from agent.graphs.channels import channel_maxima
 from agent.graphs.equalization import equalized, read
-from agent.graphs.qdq import inferred, save
+from agent.graphs.qdq import SCHEMES, inferred, last_tensors, save
+from agent.graphs.smoothing import smoothable, smoothed
+from agent.graphs.statistics import Collector
+from agent.graphs.weights import least_error_weights, save_weights
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
+
+Made = tuple[onnx.ModelProto, int]
 
 
 class OnnxConditioner:
@@ -22,18 +31,57 @@ class OnnxConditioner:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
+        self._steps = {
+            "equalization": self._equalized,
+            "smoothing": self._smoothed,
+            "centering": self._centered,
+        }
 
-    def equalize(self, model: str, frames: Sequence[Tensors], target: str) -> int:
-        """Write target with even channels; return at how many places, writing nothing at 0.
+    def steps(self, scheme: str) -> tuple[str, ...]:
+        """Return the names of what can be tried under a scheme, in order.
+
+        Where what lies between layers runs in integers, an operator more is a conversion more,
+        and asymmetric integers need no centering.
+        """
+        return ("equalization",) if SCHEMES[scheme].between else tuple(self._steps)
+
+    def apply(self, step: str, model: str, frames: Sequence[Tensors], target: str) -> int:
+        """Write target with a step done; return at how many places, writing nothing at 0.
 
         Raises:
             CalibrationError: "model_failed" on a frame.
         """
-        clean = inferred(model)
-        tensors = read(clean)
-        if not tensors:
-            return 0
-        made, changed = equalized(clean, channel_maxima(clean, tensors, frames, self._threads))
+        made, changed = self._steps[step](inferred(model), frames)
         if changed:
             save(made, target)
         return changed
+
+    def choose_weights(self, model: str, frames: Sequence[Tensors], target: str) -> int:
+        """Write an npz file of what INT8 is to leave of weights; return of how many layers.
+
+        Raises:
+            CalibrationError: "model_failed" on a frame.
+        """
+        found = dict(least_error_weights(inferred(model), frames, self._threads))
+        save_weights(target, found)
+        return len(found)
+
+    def _equalized(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
+        maxima = channel_maxima(clean, read(clean), frames, self._threads)
+        return equalized(clean, maxima)
+
+    def _smoothed(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
+        maxima = channel_maxima(clean, tuple(smoothable(clean)), frames, self._threads)
+        return smoothed(clean, maxima)
+
+    def _centered(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
+        names = tuple(place.name for place in centerable(clean))
+        if not names:
+            return clean, 0
+        collector = Collector(clean, names, self._threads)
+        with collector.counting() as pool:
+            for frame in frames:
+                collector.add(frame, pool)
+        found = collector.histograms(names, last_tensors(clean.graph))
+        centers = {h.name: center for h in found if (center := center_of(h))}
+        return centered(clean, centers), len(centers)

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from agent.core.errors import QuantizeError
-from agent.core.precision import Noise, Placement
+from agent.core.precision import BIAS_CORRECTION, WEIGHT_ROUNDING, Noise, Placement
 from agent.graphs.biases import correctable, corrected, shifts
 from agent.graphs.channels import channel_means
 from agent.graphs.compute import int8_share, node_macs
@@ -20,8 +19,9 @@ from agent.graphs.edits import copied
 from agent.graphs.qdq import SCHEMES, inferred, nodes_touching, quantized_tensors, save, with_qdq
 from agent.graphs.regions import holders, left_out
 from agent.graphs.residuals import residuals
-from agent.graphs.rounding import round_tensor, rounded_weights
+from agent.graphs.rounding import Weights, reweighted, round_tensor, rounded_weights
 from agent.graphs.sessions import session
+from agent.graphs.weights import load_weights
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class OnnxRehearsal:
         ranged: The tensors that have a range; layers at others stay in float.
         frames: Inputs of the model; all are kept.
         threads: Of the runtime; 0 takes all cores.
+        weights: Path of what INT8 is to leave of weights, from `graphs.weights`; "" for none.
 
     Raises:
         QuantizeError: "not_offered" for a scheme that isn't made here.
@@ -59,6 +60,7 @@ class OnnxRehearsal:
         ranged: Collection[str],
         frames: Sequence[Tensors],
         threads: int,
+        weights: str = "",
     ) -> None:
         if scheme not in SCHEMES:
             raise QuantizeError(f"no scheme is called {scheme}", code="not_offered")
@@ -66,6 +68,7 @@ class OnnxRehearsal:
         self._scheme = scheme
         self._frames = frames
         self._threads = threads
+        self._chosen = load_weights(weights) if weights else {}
         wanted = quantized_tensors(self._clean, scheme)
         self._missing = set(wanted) - set(ranged)
         self._blocked = nodes_touching(self._clean.graph, self._missing)
@@ -81,16 +84,12 @@ class OnnxRehearsal:
             if node.op_type in operators and node.name not in self._blocked
         }
 
-    def weight_noise(self, layer: str) -> Noise:
+    def weight_noise(self, layer: str, steps: Collection[str] = ()) -> Noise:
         """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
-        if layer not in self._rounded:
+        if layer not in self._nearest:
             return tuple(0.0 for _ in self._clean.graph.output)
-        trial = copied(self._clean)
-        name, values = self._rounded[layer]
-        for tensor in trial.graph.initializer:
-            if tensor.name == name:
-                tensor.CopyFrom(numpy_helper.from_array(values, name))
-        return self._noise(trial)
+        values = {layer: self._rounded(steps)[layer]}
+        return self._noise(reweighted(self._prepared(steps, [layer]), values))
 
     def activation_noise(self, ranges: Mapping[str, Range]) -> Noise:
         """Return the noise at the outputs if some activations alone are quantized."""
@@ -118,8 +117,7 @@ class OnnxRehearsal:
         graph = self._clean.graph
         kept = left_out(graph, self._scheme, self._held, placement.kept)
         out = tuple({*kept, *self._blocked})
-        layers = self._rounded.keys() - {*out} if placement.corrected else ()
-        model = corrected(self._clean, self._shifts, layers) if layers else self._clean
+        model = self._prepared(placement.steps, self._nearest.keys() - {*out})
         return with_qdq(model, self._scheme, placement.ranges, out)
 
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
@@ -149,20 +147,39 @@ class OnnxRehearsal:
         layers = {n.name for n in graph.node if n.op_type in SCHEMES[self._scheme].operators}
         return frozenset(layers | residuals(graph).keys())
 
+    def _prepared(self, steps: Collection[str], layers: Collection[str]) -> onnx.ModelProto:
+        """Return the float graph with the weights and biases that some layers have in INT8."""
+        model = self._clean
+        if WEIGHT_ROUNDING in steps:
+            chosen = {n: values for n, values in self._chosen.items() if n in layers}
+            model = reweighted(model, chosen)
+        if BIAS_CORRECTION in steps:
+            model = corrected(model, self._shifts[WEIGHT_ROUNDING in steps], layers)
+        return model
+
     @cached_property
-    def _rounded(self) -> dict[str, tuple[str, NDArray[np.float32]]]:
+    def _nearest(self) -> dict[str, NDArray[np.float32]]:
         return rounded_weights(self._clean, self._scheme)
+
+    def _rounded(self, steps: Collection[str]) -> Weights:
+        chosen = self._chosen if WEIGHT_ROUNDING in steps else {}
+        return {n: chosen.get(n, values) for n, values in self._nearest.items()}
 
     @cached_property
     def _expected(self) -> list[dict[str, NDArray[Any]]]:
         return list(self._outputs(self._clean, self._frames))
 
     @cached_property
-    def _shifts(self) -> dict[str, NDArray[np.float32]]:
+    def _means(self) -> dict[str, NDArray[np.float32]]:
+        inputs = tuple(dict.fromkeys(node.input[0] for node in correctable(self._clean.graph)))
+        return channel_means(self._clean, inputs, self._frames, self._threads)
+
+    @cached_property
+    def _shifts(self) -> dict[bool, dict[str, NDArray[np.float32]]]:
+        """Return what biases make up for, without and with chosen weights."""
         graph = self._clean.graph
-        inputs = tuple(dict.fromkeys(node.input[0] for node in correctable(graph)))
-        means = channel_means(self._clean, inputs, self._frames, self._threads)
-        return shifts(graph, {layer: w for layer, (_, w) in self._rounded.items()}, means)
+        ways = {False: (), True: (WEIGHT_ROUNDING,)}
+        return {on: shifts(graph, self._rounded(way), self._means) for on, way in ways.items()}
 
     def _noise(self, model: onnx.ModelProto) -> Noise:
         values = sum(value.size for value in self._expected[0].values())

@@ -18,6 +18,14 @@ Noise = tuple[float, ...]
 
 BIAS_CORRECTION = "bias-correction"
 """The step that makes up for the mean error of rounded weights."""
+WEIGHT_ROUNDING = "weight-rounding"
+"""The step that rounds weights so that the outputs of their layer move least."""
+WEIGHT_STEPS: tuple[tuple[str, ...], ...] = (
+    (),
+    (BIAS_CORRECTION,),
+    (WEIGHT_ROUNDING, BIAS_CORRECTION),  # what it leaves to the mean is for the bias
+)
+"""What may be done to the weights of layers in INT8; the best is found by trying."""
 _ISLAND = 0.001
 """Share of all multiply-accumulates that a change of precision costs whatever the layer's size."""
 
@@ -61,12 +69,12 @@ class Placement:
     Attributes:
         ranges: Low and high of every activation that is quantized.
         kept: Layers left in float.
-        corrected: True if biases make up for the mean error of rounded weights.
+        steps: What is done to the weights of layers in INT8: some of WEIGHT_STEPS.
     """
 
     ranges: Mapping[str, tuple[float, float]]
     kept: frozenset[str] = frozenset()
-    corrected: bool = False
+    steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +217,11 @@ def best_range(options: Mapping[str, Noise], allowed: Noise) -> str:
     return min(
         options, key=lambda name: sum(n / a for n, a in zip(options[name], allowed, strict=True))
     )
+
+
+def best_steps(tried: Mapping[tuple[str, ...], Fidelity | None]) -> tuple[str, ...]:
+    """Return the steps with the best SQNR of the worst output, of equals the fewest."""
+    return max(tried, key=lambda steps: (worst_sqnr_db(tried[steps]), -len(steps)))
 
 
 def worst_sqnr_db(found: Fidelity | None) -> float:

@@ -23,6 +23,7 @@ _KL_CANDIDATES = 128
 _MSE_CANDIDATES = 64
 _MSE_SMALLEST = 1 / 64  # of the largest magnitude; a step is then about one bin
 _MSE_ROUNDS = 2
+_CENTERED_GAIN = 1.2  # of the steps' size, from which on moving a tensor is worth an operator
 _LEAST_PROBABILITY = 1e-10  # instead of 0 in a logarithm
 
 
@@ -62,6 +63,19 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
     low, high = choose(histogram, symmetric)
     low, high = max(low, widest[0]), min(high, widest[1])
     return (low, high) if low < high else widest
+
+
+def center_of(histogram: TensorHistogram) -> float:
+    """Return what to take off a tensor so that symmetric integers serve it best; 0 for nothing.
+
+    That is the middle of the range that asymmetric integers would have, where they would have
+    distinctly finer steps. A tensor without a range has no middle.
+    """
+    if defect(histogram):
+        return 0.0
+    low, high = range_of(histogram, "mse", symmetric=False)
+    gain = 2 * max(-low, high) / (high - low)
+    return (low + high) / 2 if gain > _CENTERED_GAIN else 0.0
 
 
 def quantization_error(histogram: TensorHistogram, span: Range, symmetric: bool) -> float:

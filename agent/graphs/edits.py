@@ -26,6 +26,14 @@ def group_of(node: onnx.NodeProto) -> int:
     return next((int(a.i) for a in node.attribute if a.name == "group"), 1)
 
 
+def numbers_of(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Return an attribute that is an integer or a list of them."""
+    found = next((a for a in node.attribute if a.name == name), None)
+    if found is None:
+        return default
+    return tuple(found.ints) if found.ints else (int(found.i),)
+
+
 def give(
     graph: onnx.GraphProto, node: onnx.NodeProto, index: int, name: str, values: NDArray[Any]
 ) -> None:

@@ -7,7 +7,7 @@ layers that read it changes nothing in between as long as everything there is ho
 neither does a depthwise reader; other readers get less even weights for it, so there the square
 root is taken.
 
-Every factor is a power of two: the float graph gives the same bits before and after.
+The float graph gives the same numbers before and after, but for float rounding.
 
 Sources: Nagel et al. 2019, arXiv:1906.04721, section 4.1 (cross-layer equalization); Xiao et al.
 2022, arXiv:2211.10438, equation 4 (activations weighed against the weights that read them).
@@ -15,7 +15,7 @@ Sources: Nagel et al. 2019, arXiv:1906.04721, section 4.1 (cross-layer equalizat
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,6 +35,7 @@ _HOMOGENEOUS = (
 _JOINING = ("Add", "Max", "Min", "Sub", "Sum")
 _RANK = 4
 _LARGEST_EXPONENT = 12  # a channel 4096 times smaller than another is noise
+_UNCHANGED = 0.01  # factors nearer to 1 than this change nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def passages(model: onnx.ModelProto) -> Iterator[Passage]:
             if not _homogeneous(node, weights):
                 barred.update(region.get(name) for name in (*node.input, *node.output))
             continue
-        if _scalable(node, weights):
+        if scalable(node, weights):
             makers.setdefault(region[node.output[0]], []).append(node)
             readers.setdefault(region[node.input[0]], []).append(node)
         else:
@@ -99,47 +100,56 @@ def equalized(
     nodes = {node.name: node for node in whole.graph.node}
     weights = {t.name: numpy_helper.to_array(t) for t in whole.graph.initializer}
 
-    def scale(node: onnx.NodeProto, index: int, factors: NDArray[Any]) -> None:
+    def scale(node: onnx.NodeProto, index: int, by: NDArray[Any]) -> None:
         name = ("weight", "bias")[index - 1]
-        values = weights[nodes[node.name].input[index]] * factors
+        values = weights[nodes[node.name].input[index]] * by
         give(whole.graph, nodes[node.name], index, name, values)
         weights[nodes[node.name].input[index]] = values
 
     changed = 0
     for passage in passages(model):
-        largest = [maxima[node.input[0]] for node in passage.readers]
-        factors = _factors(np.max(largest, axis=0), passage, weights)
-        changed += bool((factors != 1).any())
+        largest = np.max([maxima[node.input[0]] for node in passage.readers], axis=0)
+        by = factors(largest, passage.readers, weights)
+        changed += changes(by)
         for node in passage.makers:
-            scale(node, 1, _along(1 / factors, node, maker=True))
+            scale(node, 1, _along_outputs(1 / by, node))
             if len(node.input) > 2 and node.input[2]:
-                scale(node, 2, 1 / factors)
+                scale(node, 2, 1 / by)
         for node in passage.readers:
-            scale(node, 1, _along(factors, node, maker=False))
+            scale(node, 1, along_inputs(by, node))
     drop_unused(whole.graph)
     return whole, changed
 
 
-def _factors(
-    largest: NDArray[np.float32], passage: Passage, weights: Mapping[str, NDArray[Any]]
+def factors(
+    largest: NDArray[np.float32],
+    readers: Sequence[onnx.NodeProto],
+    weights: Mapping[str, NDArray[Any]],
 ) -> NDArray[np.float32]:
-    """Return what each channel is divided by, powers of two, shape (channels,)."""
-    activation = np.log2(np.maximum(largest.astype(np.float64), 1e-30))
-    needed = [
-        _strongest(node, weights[node.input[1]]) for node in passage.readers if group_of(node) == 1
-    ]
-    exponent = activation
+    """Return what each channel of an activation is to be divided by, shape (channels,).
+
+    Args:
+        largest: Magnitude in each channel, shape (channels,).
+        readers: The layers that read it.
+        weights: By name.
+    """
+    exponent = np.log2(np.maximum(largest.astype(np.float64), 1e-30))
+    needed = [_strongest(node, weights[node.input[1]]) for node in readers if group_of(node) == 1]
     alive = largest > 0
     if needed:
         strongest = np.max(needed, axis=0)
-        exponent = (activation - np.log2(np.maximum(strongest, 1e-30))) / 2
+        exponent = (exponent - np.log2(np.maximum(strongest, 1e-30))) / 2
         alive &= strongest > 0
     if not alive.any():
-        return np.ones(passage.channels, np.float32)
+        return np.ones(len(largest), np.float32)
     exponent = np.where(alive, exponent - np.median(exponent[alive]), 0)
-    limited = np.clip(np.rint(exponent), -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
-    factors: NDArray[np.float32] = np.exp2(limited).astype(np.float32)
-    return factors
+    limited = np.clip(exponent, -_LARGEST_EXPONENT, _LARGEST_EXPONENT)
+    return np.asarray(np.exp2(limited), np.float32)
+
+
+def changes(by: NDArray[np.float32]) -> bool:
+    """Return True if these factors are worth applying."""
+    return bool((np.abs(by - 1) > _UNCHANGED).any())
 
 
 def _strongest(node: onnx.NodeProto, weight: NDArray[Any]) -> NDArray[np.float64]:
@@ -147,22 +157,21 @@ def _strongest(node: onnx.NodeProto, weight: NDArray[Any]) -> NDArray[np.float64
     rows = np.abs(weight.astype(np.float64)).max(axis=(2, 3))
     if node.op_type == "ConvTranspose":  # (in, out, kernel...)
         rows = rows.T
-    strongest: NDArray[np.float64] = (
-        rows / np.maximum(rows.max(axis=1, keepdims=True), 1e-30)
-    ).max(axis=0)
-    return strongest
+    even = rows / np.maximum(rows.max(axis=1, keepdims=True), 1e-30)
+    return np.asarray(even.max(axis=0))
 
 
-def _along(factors: NDArray[Any], node: onnx.NodeProto, *, maker: bool) -> NDArray[Any]:
-    """Return factors per channel shaped to multiply a layer's weight of rank 4."""
-    if maker:  # out channels
-        return factors.reshape((-1, 1, 1, 1) if node.op_type == "Conv" else (1, -1, 1, 1))
-    if node.op_type == "ConvTranspose" or group_of(node) == 1:
-        return factors.reshape((1, -1, 1, 1) if node.op_type == "Conv" else (-1, 1, 1, 1))
-    return factors.reshape(-1, 1, 1, 1)  # depthwise
+def along_inputs(by: NDArray[Any], node: onnx.NodeProto) -> NDArray[Any]:
+    """Return values per input channel shaped to multiply a layer's weight of rank 4."""
+    dense = node.op_type == "Conv" and group_of(node) == 1
+    return by.reshape((1, -1, 1, 1) if dense else (-1, 1, 1, 1))  # depthwise and transposed: first
 
 
-def _scalable(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bool:
+def _along_outputs(by: NDArray[Any], node: onnx.NodeProto) -> NDArray[Any]:
+    return by.reshape((-1, 1, 1, 1) if node.op_type == "Conv" else (1, -1, 1, 1))
+
+
+def scalable(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bool:
     """Return True for dense and depthwise convolutions over pictures with constant weights."""
     if any(name and name not in weights for name in node.input[1:]):
         return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from agent.graphs.compute import WEIGHTED
+from agent.graphs.edits import copied, drop_unused, give
 from agent.graphs.qdq import quantized_tensors, with_qdq
 
 Range = tuple[float, float]
+Weights = Mapping[str, NDArray[np.float32]]
+"""By layer."""
 
 
-def rounded_weights(
-    clean: onnx.ModelProto, scheme: str
-) -> dict[str, tuple[str, NDArray[np.float32]]]:
-    """Return for each layer its weight initializer and the values that INT8 leaves of it."""
+def rounded_weights(clean: onnx.ModelProto, scheme: str) -> dict[str, NDArray[np.float32]]:
+    """Return for each layer the weights that INT8 leaves if each is rounded by itself."""
     known = dict.fromkeys(quantized_tensors(clean, scheme), (-1.0, 1.0))
     placed = with_qdq(clean, scheme, known).graph
     constants = {t.name: t for t in placed.initializer}
@@ -32,8 +33,18 @@ def rounded_weights(
             continue
         original, maker = before[node.name].input[1], dequantizers.get(node.input[1])
         if original in weights and maker is not None and maker.input[0] in constants:
-            found[node.name] = original, _values(maker, constants)
+            found[node.name] = _values(maker, constants)
     return found
+
+
+def reweighted(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
+    """Return a copy in which some layers have other weights."""
+    whole = copied(model)
+    for node in whole.graph.node:
+        if node.name in weights:
+            give(whole.graph, node, 1, "rounded", weights[node.name])
+    drop_unused(whole.graph)
+    return whole
 
 
 def round_tensor(

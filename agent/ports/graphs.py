@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from agent.ports.types import Progress
@@ -49,8 +49,16 @@ class Quantizer(Protocol):
 class Conditioner(Protocol):
     """Makes a graph easier to quantize without changing what it computes."""
 
-    def equalize(self, model: str, frames: Sequence[Tensors], target: str) -> int:
-        """Write target with even channels; return at how many places, writing nothing at 0."""
+    def steps(self, scheme: str) -> tuple[str, ...]:
+        """Return the names of what can be tried under a scheme, in order."""
+        ...
+
+    def apply(self, step: str, model: str, frames: Sequence[Tensors], target: str) -> int:
+        """Write target with a step done; return at how many places, writing nothing at 0."""
+        ...
+
+    def choose_weights(self, model: str, frames: Sequence[Tensors], target: str) -> int:
+        """Write what INT8 is to leave of weights so that outputs move least; return the layers."""
         ...
 
 
@@ -66,8 +74,13 @@ class Rehearsal(Protocol):
         """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
         ...
 
-    def weight_noise(self, layer: str) -> Noise:
-        """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
+    def weight_noise(self, layer: str, steps: Collection[str] = ()) -> Noise:
+        """Return the noise at the outputs if the weights of one layer are rounded to INT8.
+
+        Args:
+            layer: Its name.
+            steps: What is done to weights beside rounding, as in `Placement`.
+        """
         ...
 
     def activation_noise(self, ranges: Mapping[str, tuple[float, float]]) -> Noise:

@@ -63,7 +63,7 @@ class Calibrating:
         """Make the model easier to quantize, where that helps on these frames."""
         found = self._taken_over(model, scheme)
         if found is None:
-            digest = digest_of("condition-1", model.digest, calibration.digest, scheme)
+            digest = digest_of("condition-2", model.digest, calibration.digest, scheme)
             spec = {"model": model.digest, "calibration": calibration.digest, "scheme": scheme}
             found = self.artifacts.get("condition", digest, spec, ConditionedModel)
         self.conditioning = found.tried

@@ -200,7 +200,7 @@ class Chain:
                 conditioned, model, calibration
             ).digest
         digest = digest_of(
-            "quantize-2",
+            "quantize-3",
             model.digest,
             None if recipe.precision == "fp32" else calibration.digest,
             spec["statistics"],

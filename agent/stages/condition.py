@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.core.fidelity import Comparison
 from agent.core.histogram import defect
 from agent.core.lineage import ConditionedModel
-from agent.core.precision import Placement, worst_sqnr_db
+from agent.core.precision import BIAS_CORRECTION, Placement, worst_sqnr_db
 from agent.core.thresholds import range_of
 from agent.disk import disk_errors
 from agent.ports import Conditioner, Progress, Quantizer, Rehearsal
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _JUDGED_BY = ("entropy", "mse")
 """Calibrators under which a step is judged, by the better: they clip by different rules."""
-_EQUALIZATION = "equalization"
+_WEIGHTS = "weights.npz"
 
 
 def condition(
@@ -36,7 +36,7 @@ def condition(
     comparison: Callable[[], Comparison],
     progress: Progress,
 ) -> ConditionedModel:
-    """Write work/model.onnx, equalized if INT8 is nearer to FP32 for it.
+    """Write work/model.onnx with the steps that bring INT8 nearer to FP32, and its weights.npz.
 
     Args:
         blank: The record with its parents, nothing done yet.
@@ -47,9 +47,8 @@ def condition(
         conditioner: Changes the graph.
         rehearse: Opens the rehearsal of a model file, given the tensors that have a range.
         comparison: Makes a fresh comparison with FP32.
-        progress: Told after every trial.
+        progress: Told before every trial.
     """
-    target = Path(work) / "model.onnx"
 
     def judged(path: str) -> float:
         histograms = [h for h in quantizer.collect(path, frames, 0, _silent) if not defect(h)]
@@ -57,32 +56,40 @@ def condition(
         symmetric = blank.scheme == "S8S8"
         found = [
             rehearsal.fidelity(
-                Placement(ranges={h.name: range_of(h, name, symmetric) for h in histograms}),
+                Placement(
+                    ranges={h.name: range_of(h, name, symmetric) for h in histograms},
+                    steps=(BIAS_CORRECTION,),
+                ),
                 comparison(),
             )
             for name in _JUDGED_BY
         ]
         return max(worst_sqnr_db(one) for one in found)
 
-    progress(0, 2, _EQUALIZATION)
-    places = conditioner.equalize(model_path, frames, str(target))
-    if not places:
-        tried = f"{_EQUALIZATION}: no place where it would be exact"
-        return _as_it_is(replace(blank, tried=(tried,)), model_path, target)
-    before = judged(model_path)
-    progress(1, 2, _EQUALIZATION)
-    after = judged(str(target))
-    progress(2, 2, _EQUALIZATION)
-    tried = f"{_EQUALIZATION} at {places} places: INT8 from {before:.1f} to {after:.1f} dB"
-    if after <= before:
-        return _as_it_is(replace(blank, tried=(f"{tried}, not kept",)), model_path, target)
-    return replace(blank, steps=(_EQUALIZATION,), tried=(tried,))
-
-
-def _as_it_is(record: ConditionedModel, model_path: str, target: Path) -> ConditionedModel:
-    with disk_errors(target.parent):
+    target, trial = (str(Path(work) / name) for name in ("model.onnx", "trial.onnx"))
+    with disk_errors(Path(work)):
         shutil.copyfile(model_path, target)
-    return record
+    steps = conditioner.steps(blank.scheme)
+    kept, tried = [], []
+    before: float | None = None
+    for index, step in enumerate(steps):
+        progress(index, len(steps) + 1, step)
+        places = conditioner.apply(step, target, frames, trial)
+        if not places:
+            tried.append(f"{step}: no place where it would be exact")
+            continue
+        before = judged(target) if before is None else before
+        after = judged(trial)
+        told = f"{step} at {places} places: INT8 from {before:.1f} to {after:.1f} dB"
+        tried.append(told if after > before else f"{told}, not kept")
+        if after > before:
+            kept.append(step)
+            before = after
+            Path(trial).replace(target)
+    Path(trial).unlink(missing_ok=True)
+    progress(len(steps), len(steps) + 1, "weights")
+    conditioner.choose_weights(target, frames, str(Path(work) / _WEIGHTS))
+    return replace(blank, steps=tuple(kept), tried=tuple(tried))
 
 
 def _silent(_done: int, _total: int, _note: str) -> None:

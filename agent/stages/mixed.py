@@ -11,7 +11,7 @@ from agent.core.fidelity import Comparison
 from agent.core.histogram import TensorHistogram, defect
 from agent.core.lineage import Fidelity, LayerCost, QuantizedModel
 from agent.core.precision import (
-    BIAS_CORRECTION,
+    WEIGHT_STEPS,
     LayerNoise,
     Noise,
     NoiseModel,
@@ -19,9 +19,9 @@ from agent.core.precision import (
     Plan,
     TensorNoise,
     best_range,
+    best_steps,
     decibel,
     find_plan,
-    worst_sqnr_db,
 )
 from agent.core.thresholds import range_of
 from agent.ports import Progress, Rehearsal
@@ -117,35 +117,33 @@ def mixed(
     """
     options = _options(histograms, symmetric=blank.recipe.scheme == "S8S8")
     rehearsal = rehearse(options.keys())
-    model, ranges = _measured(rehearsal, options, target, progress)
-    all_int8 = Placement(ranges=ranges)
-    found = {
-        on: rehearsal.fidelity(replace(all_int8, corrected=on), comparison())
-        for on in (False, True)
+    first = {name: spans[_CALIBRATORS[0]] for name, spans in options.items()}
+    tried = {
+        steps: rehearsal.fidelity(Placement(ranges=first, steps=steps), comparison())
+        for steps in WEIGHT_STEPS
     }
-    corrected = worst_sqnr_db(found[True]) > worst_sqnr_db(found[False])
-    evaluated = len(found)
+    steps = best_steps(tried)
+    model, ranges = _measured(rehearsal, options, target, steps, progress)
+    evaluated = len(tried)
 
     def holds(kept: frozenset[str]) -> bool:
         nonlocal evaluated
-        if not kept:
-            return target.met(found[corrected])
         evaluated += 1
         progress(0, 0, f"trial {evaluated}: {len(kept)} of {len(model.layers)} in float")
-        placement = Placement(ranges=ranges, kept=kept, corrected=corrected)
+        placement = Placement(ranges=ranges, kept=kept, steps=steps)
         return target.met(rehearsal.fidelity(placement, comparison()))
 
-    plan = find_plan(model, holds, _LEAST_SHARE, spent=len(found))
+    plan = find_plan(model, holds, _LEAST_SHARE, spent=len(tried))
     costs = _costs(model, plan)
     if plan is None:
         raise _not_offered(target, costs)
-    placement = Placement(ranges=ranges, kept=plan.kept, corrected=corrected)
+    placement = Placement(ranges=ranges, kept=plan.kept, steps=steps)
     share, kept = rehearsal.write(placement, str(Path(work) / "model.onnx"))
     return replace(
         blank,
         int8_macs_fraction=share,
         kept_float=kept,
-        steps=(*blank.steps, *([BIAS_CORRECTION] if corrected else [])),
+        steps=(*blank.steps, *steps),
         sensitivity=costs,
         evaluations=evaluated,
     )
@@ -189,6 +187,7 @@ def _measured(
     rehearsal: Rehearsal,
     options: Mapping[str, Mapping[str, Range]],
     target: Target,
+    steps: tuple[str, ...],
     progress: Progress,
 ) -> tuple[NoiseModel, dict[str, Range]]:
     """Measure every place alone; return the noise model and the best range of each tensor."""
@@ -208,7 +207,7 @@ def _measured(
             name=name,
             operator=operator,
             macs=macs,
-            noise=told(rehearsal.weight_noise(name), name),
+            noise=told(rehearsal.weight_noise(name, steps), name),
         )
         for name, (operator, macs) in layers.items()
     ]

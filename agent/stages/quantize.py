@@ -14,7 +14,7 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.fidelity import Comparison
 from agent.core.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
 from agent.core.lineage import Digest, QuantizedModel, Recipe, Statistics
-from agent.core.precision import BIAS_CORRECTION, Placement, worst_sqnr_db
+from agent.core.precision import WEIGHT_STEPS, Placement, best_steps
 from agent.core.thresholds import range_of
 from agent.disk import disk_errors
 from agent.ports import Progress, Quantizer, Rehearsal
@@ -122,7 +122,7 @@ def quantize(
     rehearse: Callable[[Collection[str]], Rehearsal],
     comparison: Callable[[], Comparison],
 ) -> QuantizedModel:
-    """Write work/model.onnx in INT8 by one calibrator, with the biases that serve it best.
+    """Write work/model.onnx in INT8 by one calibrator, with the weights that serve it best.
 
     Args:
         blank: The record with its parents and recipe.
@@ -137,13 +137,10 @@ def quantize(
     """
     ranges = _ranges(histograms, blank.recipe)
     rehearsal = rehearse(ranges.keys())
-    plain, corrected = (Placement(ranges=ranges, corrected=on) for on in (False, True))
-    gains = worst_sqnr_db(rehearsal.fidelity(corrected, comparison())) > worst_sqnr_db(
-        rehearsal.fidelity(plain, comparison())
-    )
-    share, kept = rehearsal.write(corrected if gains else plain, str(Path(work) / "model.onnx"))
-    steps = (*blank.steps, BIAS_CORRECTION) if gains else blank.steps
-    return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=steps)
+    ways = {steps: Placement(ranges=ranges, steps=steps) for steps in WEIGHT_STEPS}
+    best = best_steps({s: rehearsal.fidelity(way, comparison()) for s, way in ways.items()})
+    share, kept = rehearsal.write(ways[best], str(Path(work) / "model.onnx"))
+    return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=(*blank.steps, *best))
 
 
 def load_statistics(path: str) -> tuple[TensorHistogram, ...]:

@@ -133,8 +133,9 @@ def quantize(
     few = some_frames(config, model, calibration, _MOST_FRAMES if searched else _FEW_FRAMES)
 
     def rehearse(ranged: Collection[str]) -> Rehearsal:
-        path, scheme = str(conditioned / "model.onnx"), blank.recipe.scheme or ""
-        return OnnxRehearsal(path, scheme, ranged, few, config.runtime.threads)
+        path, weights = (str(conditioned / name) for name in ("model.onnx", "weights.npz"))
+        scheme, threads = blank.recipe.scheme or "", config.runtime.threads
+        return OnnxRehearsal(path, scheme, ranged, few, threads, weights)
 
     ports: dict[str, Any] = {
         "work": work, "rehearse": rehearse, "comparison": lambda: comparison(config)

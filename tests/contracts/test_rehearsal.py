@@ -63,7 +63,7 @@ def test_an_activation_without_an_effect_makes_no_noise(opened):
 
 def test_all_in_float_is_exact(opened):
     rehearsal, ranges, inputs = opened
-    placement = Placement(ranges=ranges, kept=frozenset(LAYERS), corrected=True)
+    placement = Placement(ranges=ranges, kept=frozenset(LAYERS), steps=("bias-correction",))
     found = rehearsal.fidelity(placement, Comparison("generic"))
     assert found.identical
     assert found.frames == len(inputs)
@@ -72,7 +72,7 @@ def test_all_in_float_is_exact(opened):
 @pytest.mark.parametrize("kept", [(), ("depthwise",), ("stem", "head")])
 def test_what_is_written_is_what_was_tried(opened, tmp_path, kept):
     rehearsal, ranges, inputs = opened
-    placement = Placement(ranges=ranges, kept=frozenset(kept), corrected=True)
+    placement = Placement(ranges=ranges, kept=frozenset(kept), steps=("bias-correction",))
     target = str(tmp_path / "out.onnx")
     share, floating = rehearsal.write(placement, target)
     macs = {name: m for name, (_, m) in rehearsal.layers().items()}
@@ -103,8 +103,8 @@ def test_keeping_a_layer_in_float_helps(opened):
 def test_correction_is_of_the_mean_of_the_layers_left_in_int8_only(opened, tmp_path):
     rehearsal, ranges, _ = opened
     plain, corrected = (
-        rehearsal.placed(Placement(ranges=ranges, kept=frozenset({"expand"}), corrected=on))
-        for on in (False, True)
+        rehearsal.placed(Placement(ranges=ranges, kept=frozenset({"expand"}), steps=steps))
+        for steps in ((), ("bias-correction",))
     )
     biases = [
         {n.name: n.input[2] for n in graph.graph.node if n.op_type == "Conv" and len(n.input) > 2}

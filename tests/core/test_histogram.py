@@ -21,7 +21,7 @@ from agent.core.histogram import (
     merge,
     to_arrays,
 )
-from agent.core.thresholds import quantization_error, range_of
+from agent.core.thresholds import center_of, quantization_error, range_of
 
 CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
 values = hnp.arrays(
@@ -186,6 +186,25 @@ def test_nan_stays_after_merging():
     sound = counted(np.ones(4, np.float32))
     broken = replace(sound, minimum=math.nan, maximum=math.nan)
     assert defect(merge(sound, broken)) == defect(merge(broken, sound)) == "it has NaN values"
+
+
+@given(values)
+def test_what_is_moved_to_its_center_has_finer_steps(array):
+    histogram = counted(array)
+    center = center_of(histogram)
+    assert histogram.minimum <= center <= max(histogram.maximum, 0) or not center
+    if center and not defect(histogram):
+        low, high = range_of(histogram, "mse", symmetric=False)
+        assert (high - low) * 1.2 < 2 * max(-low, high)
+        assert center == pytest.approx((low + high) / 2)
+
+
+def test_the_center_of_a_relu_is_its_middle_and_of_a_bell_nothing():
+    bell = np.random.default_rng(0).standard_normal(50_000).astype(np.float32)
+    assert center_of(counted(bell)) == 0
+    clipped = np.clip(3 + 3 * bell, 0, 6)
+    assert center_of(counted(clipped)) == pytest.approx(3, rel=0.02)
+    assert center_of(replace(counted(clipped), maximum=math.inf)) == 0
 
 
 def test_an_unknown_calibrator_is_refused():

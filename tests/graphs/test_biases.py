@@ -22,7 +22,8 @@ def test_the_mean_of_a_layer_is_what_it_was(tmp_path, layer):
     (node,) = [n for n in graph.node if n.name == layer]
     rng = np.random.default_rng(3)
     inputs = {"x": (3 + rng.standard_normal((1, 8, 16, 16))).astype(np.float32)}
-    name, values = rounded_weights(model, "S8S8")[layer]
+    values = rounded_weights(model, "S8S8")[layer]
+    name = node.input[1]
     coarse = np.round(values * 4) / 4
     means = channel_means(model, [n.input[0] for n in correctable(graph)], [inputs], 1)
     shift = shifts(graph, {layer: coarse}, means)

@@ -1,4 +1,4 @@
-"""Channels of one size: not a bit changes in float, and INT8 is nearer to it."""
+"""Channels of one size: float computes the same, and INT8 is nearer to it."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def evened(model, inputs):
     return equalized(model, channel_maxima(model, read(model), [inputs], 1))
 
 
-def test_the_float_graph_gives_the_same_bits(block):
+def test_the_float_graph_computes_the_same(block):
     inputs = random_inputs(block)
     made, changed = evened(block, inputs)
-    assert len(list(passages(block))) == 3  # the two inside, and the even residual stream
-    assert changed == 2
+    assert len(list(passages(block))) == 3  # the two inside, and the residual stream
+    assert changed == 3
     assert made.graph.initializer != block.graph.initializer
     for seed in range(3):
         unseen = random_inputs(block, seed)
         for expected, found in zip(
             run(block, unseen, plain=True), run(made, unseen, plain=True), strict=True
         ):
-            assert np.array_equal(expected, found)
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def in_int8(model, inputs, scheme, path):
@@ -106,8 +106,8 @@ def test_inputs_and_outputs_of_the_model_keep_their_scale(tmp_path):
     model = onnx.shape_inference.infer_shapes(model)
     inputs = random_inputs(model)
     made, changed = evened(model, inputs)
-    assert changed == 1
+    assert changed == 2
     for expected, found in zip(
         run(model, inputs, plain=True), run(made, inputs, plain=True), strict=True
     ):
-        assert np.array_equal(expected, found)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

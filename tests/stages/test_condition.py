@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent.adapters.conditioner_onnx import OnnxConditioner
@@ -12,6 +13,7 @@ from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.fidelity import Comparison
 from agent.core.lineage import ConditionedModel, Digest
 from agent.graphs.qdq import inferred
+from agent.graphs.weights import load_weights
 from agent.stages.condition import condition
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
@@ -39,31 +41,37 @@ def conditioned(path: str, work: Path, scheme: str = "S8S8") -> ConditionedModel
 def test_uneven_channels_are_evened(tmp_path, scheme):
     path = quant_graphs.inverted(tmp_path / "m.onnx")
     found = conditioned(path, tmp_path / "work", scheme)
-    assert found.steps == ("equalization",)
-    assert "at 2 places" in found.tried[0]
+    assert found.steps == (("equalization", "centering") if scheme == "S8S8" else ("equalization",))
+    assert "at 3 places" in found.tried[0]
     made = str(tmp_path / "work" / "model.onnx")
     assert Path(made).read_bytes() != Path(path).read_bytes()
     inputs = random_inputs(inferred(path), 9)
-    assert (run(path, inputs, plain=True)[0] == run(made, inputs, plain=True)[0]).all()
+    expected, computed = (run(model, inputs, plain=True)[0] for model in (path, made))
+    np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-5)
+    assert load_weights(str(tmp_path / "work" / "weights.npz"))
 
 
 def test_a_step_that_loses_is_undone_and_told(tmp_path, monkeypatch):
     path = quant_graphs.inverted(tmp_path / "m.onnx", spread=2)
     worse = quant_graphs.inverted(tmp_path / "worse.onnx", spread=14)
 
-    def equalize(_self, _model, _frames, target):
+    def apply(_self, _step, _model, _frames, target):
         Path(target).write_bytes(Path(worse).read_bytes())
         return 2
 
-    monkeypatch.setattr(OnnxConditioner, "equalize", equalize)
+    monkeypatch.setattr(OnnxConditioner, "apply", apply)
     found = conditioned(path, tmp_path / "work")
     assert found.steps == ()
-    assert found.tried[0].endswith("not kept")
+    assert all(told.endswith("not kept") for told in found.tried)
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()
+    assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["model.onnx", "weights.npz"]
 
 
 def test_a_model_without_a_place_is_taken_as_it_is(tmp_path):
     path = quant_graphs.elementwise(tmp_path / "m.onnx")
     found = conditioned(path, tmp_path / "work")
-    assert found.tried == ("equalization: no place where it would be exact",)
+    assert [told.partition(":")[0] for told in found.tried] == [
+        "equalization", "smoothing", "centering",
+    ]  # fmt: skip
+    assert all(told.endswith("no place where it would be exact") for told in found.tried)
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()

@@ -14,7 +14,7 @@ from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.precision import Placement
 from agent.core.thresholds import range_of
 
-RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "equalized")
+RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "conditioned")
 
 
 def frames(model: str, count: int = 4) -> list[dict[str, np.ndarray[Any, Any]]]:
@@ -38,10 +38,11 @@ def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set
     target = str(folder / "out.onnx")
     inputs = frames(model)
     quantizer = OnnxQuantizer(1)
-    if recipe == "equalized":
-        even = str(folder / "even.onnx")
-        if OnnxConditioner(1).equalize(model, inputs, even):
-            model = even
+    if recipe == "conditioned":
+        for step in OnnxConditioner(1).steps("S8S8"):
+            made = str(folder / f"{step}.onnx")
+            if OnnxConditioner(1).apply(step, model, inputs, made):
+                model = made
     if recipe in {"fp32", "fp16"}:
         quantizer.convert(model, recipe, inputs, target)
         return target, set(), set()
@@ -50,5 +51,5 @@ def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set
     rehearsal = OnnxRehearsal(model, "S8S8", ranges.keys(), inputs, 1)
     layers = set(rehearsal.layers())
     kept = frozenset(sorted(layers)[::2]) if recipe == "int8-mixed" else frozenset()
-    _, floating = rehearsal.write(Placement(ranges=ranges, kept=kept, corrected=True), target)
+    _, floating = rehearsal.write(Placement(ranges=ranges, kept=kept, steps=("bias-correction",)), target)
     return target, layers, set(floating)

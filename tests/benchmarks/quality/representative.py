@@ -95,7 +95,7 @@ def _quantized(folder: Path, clean: str, indices: Sequence[int]) -> list[tuple[s
         feeds = [{name: arrays[f"{index:04d}"]} for index in indices]
     few = feeds[:: max(len(feeds) // _EQUALIZED_ON, 1)][:_EQUALIZED_ON]
     equal = str(folder / "equalized.onnx")
-    model = equal if OnnxConditioner(0).equalize(clean, few, equal) else clean
+    model = equal if OnnxConditioner(0).apply("equalization", clean, few, equal) else clean
     found = OnnxQuantizer(0).collect(model, iter(feeds), len(feeds), lambda *_: None)
     histograms = [one for one in found if not defect(one)]
     rehearsal = OnnxRehearsal(model, "S8S8", [h.name for h in histograms], few, 0)

@@ -1,0 +1,156 @@
+"""Activations moved so that zero is in the middle, where the runtime's integers are symmetric.
+
+What a ReLU leaves is never negative, so of symmetric INT8 it uses the upper half only: 7 bits.
+Less its middle it uses all of them. The layer that reads it takes the middle back with its bias,
+exactly, as long as it adds no zeros around its input; the layer before the ReLU has it in its
+own bias, and the ReLU becomes a clip. Behind other pointwise operators it is a subtraction more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from agent.graphs.edits import copied, drop_unused, give, group_of, numbers_of
+from agent.graphs.smoothing import pointwise
+
+_CLIPS = ("Clip", "Relu")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An activation that can be moved.
+
+    Attributes:
+        name: The tensor.
+        readers: Names of the layers that read it moved.
+        clip: The Relu or Clip that makes it, if the layer before it takes the middle.
+        maker: That layer.
+    """
+
+    name: str
+    readers: tuple[str, ...]
+    clip: str = ""
+    maker: str = ""
+
+
+def centerable(model: onnx.ModelProto) -> tuple[Place, ...]:
+    """Return the activations that can be moved.
+
+    Args:
+        model: From `qdq.inferred`.
+    """
+    return tuple(_places(model.graph))
+
+
+def centered(model: onnx.ModelProto, centers: Mapping[str, float]) -> onnx.ModelProto:
+    """Return a copy with activations moved.
+
+    Args:
+        model: From `qdq.inferred`.
+        centers: What is to become zero in the tensors of some of its `centerable` places.
+    """
+    whole = copied(model)
+    graph = whole.graph
+    nodes = {node.name: node for node in graph.node}
+    for place in centerable(model):
+        center = centers.get(place.name, 0.0)
+        if not center:
+            continue
+        for reader in place.readers:
+            weight = _values(graph, nodes[reader].input[1])
+            sums = weight.reshape(len(weight), -1).sum(axis=1, dtype=np.float64)
+            _add_to_bias(graph, nodes[reader], sums * center)
+        if place.clip:
+            maker = nodes[place.maker]
+            channels = _values(graph, maker.input[1]).shape[maker.op_type != "Conv"]
+            _add_to_bias(graph, maker, np.full(channels, -center))
+            _move_clip(graph, nodes[place.clip], center)
+        else:
+            _subtract(graph, place, nodes, center)
+    drop_unused(graph)
+    return whole
+
+
+def _places(graph: onnx.GraphProto) -> Iterator[Place]:
+    constants = {tensor.name for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {value.name: [] for value in graph.output}
+    ends = frozenset(readers)
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    loose = pointwise(graph)
+    for name, read_by in readers.items():
+        taking = tuple(n.name for n in read_by if n.input[0] == name and _takes(n, constants))
+        if not taking or name not in makers:
+            continue
+        clip = makers[name]
+        if name in loose:
+            yield Place(name, taking)
+        elif clip.op_type in _CLIPS and len(taking) == len(read_by) and name not in ends:
+            maker = makers.get(clip.input[0])
+            alone = len(readers[clip.input[0]]) == 1 and clip.input[0] not in ends
+            if maker is not None and alone and _gives(maker, clip, constants):
+                yield Place(name, taking, clip.name, maker.name)
+
+
+def _takes(node: onnx.NodeProto, constants: set[str]) -> bool:
+    """Return True for a convolution that adds no zeros and whose bias can be changed."""
+    if node.op_type != "Conv" or any(name not in constants for name in node.input[1:] if name):
+        return False
+    automatic = next((a.s for a in node.attribute if a.name == "auto_pad"), b"NOTSET")
+    return automatic in (b"NOTSET", b"VALID") and not any(numbers_of(node, "pads", (0,)))
+
+
+def _gives(maker: onnx.NodeProto, clip: onnx.NodeProto, constants: set[str]) -> bool:
+    """Return True for a layer with a bias of its own in front of a clip with fixed bounds."""
+    grouped = maker.op_type == "ConvTranspose" and group_of(maker) != 1
+    if maker.op_type not in ("Conv", "ConvTranspose") or grouped:
+        return False
+    known = (*maker.input[1:], *clip.input[1:])
+    return all(name in constants for name in known if name)
+
+
+def _add_to_bias(graph: onnx.GraphProto, node: onnx.NodeProto, shift: np.ndarray) -> None:
+    if len(node.input) > 2 and node.input[2]:
+        shift = shift + _values(graph, node.input[2])
+    give(graph, node, 2, "bias", shift)
+
+
+def _move_clip(graph: onnx.GraphProto, node: onnx.NodeProto, center: float) -> None:
+    bounds: list[float | None] = [0.0, None]
+    if node.op_type == "Clip":
+        given = [*node.input[1:], "", ""][:2]
+        bounds = [float(_values(graph, name)) if name else None for name in given]
+    moved = helper.make_node("Clip", [node.input[0]], [node.output[0]], node.name)
+    for index, (end, bound) in enumerate(zip(("low", "high"), bounds, strict=True), 1):
+        if bound is not None:
+            give(graph, moved, index, end, np.array(bound - center))
+        elif end == "low":
+            moved.input.append("")
+    node.CopyFrom(moved)
+
+
+def _subtract(
+    graph: onnx.GraphProto, place: Place, nodes: Mapping[str, onnx.NodeProto], center: float
+) -> None:
+    moved = f"{place.name}:centered"
+    middle = numpy_helper.from_array(np.float32(center), f"{place.name}:center")
+    graph.initializer.append(middle)
+    for reader in place.readers:
+        nodes[reader].input[0] = moved
+    index = next(i for i, node in enumerate(graph.node) if place.name in node.output)
+    node = helper.make_node("Sub", [place.name, middle.name], [moved], moved)
+    graph.node.insert(index + 1, node)
+
+
+def _values(graph: onnx.GraphProto, name: str) -> np.ndarray:
+    found: np.ndarray = next(
+        numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == name
+    )
+    return found
