@@ -211,7 +211,7 @@ def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
         (lambda run: run.jobs.answers.update(identify=lambda _: "another"), "model has changed"),
         (
             lambda run: run.jobs.answers.update(
-                platform=lambda _: replace(PLATFORM, runtime="tensorrt", scheme="S8S8")
+                platform=lambda _: replace(PLATFORM, runtime="tensorrt", scheme="S8S8-FP16")
             ),
             "are for U8S8, this runtime takes S8S8",
         ),
