@@ -96,7 +96,11 @@ class Known:
         if power is None:
             return ()
         told = (
-            (power.samples < ENOUGH_SAMPLES, f"its power is of {power.samples} samples only"),
+            (
+                power.samples < ENOUGH_SAMPLES,
+                f"its power is of {power.samples} samples only, {power.source} giving one every "
+                f"{power.period_s:g} s",
+            ),
             (_differ(power), f"{power.source} and {power.check_source} differ in {power.rail}"),
             (power.gaps > 0, f"the power sensor was silent {power.gaps} times"),
         )
