@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from itertools import chain, count, cycle, repeat
+from itertools import chain, count, cycle, pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -453,18 +453,52 @@ def test_warm_up_lasts_while_the_temperature_rises():
     assert next(now for done, now in seen if done == 1) >= 1.0  # all of warmup_s
 
 
-def test_progress_counts_up_with_the_last_p50():
+def test_progress_counts_up_and_is_told_about_every_second():
     clock = FakeClock()
-    told: list[tuple[int, int, str]] = []
+    told: list[tuple[float, int, int, str]] = []
     bench(
         {"a": FakeRunner(clock, repeat(12.3))},
         clock,
+        replace(SETTINGS, duration_s=20.0),
         power=[FakePowerMeter(clock)],
-        progress=lambda *one: told.append(one),
+        conditions=lambda: Conditions(temp_c=41.7),
+        progress=lambda *one: told.append((clock.now_ns / 1e9, *one)),
     )
-    assert told[0] == (0, 0, "idle for 2 s")
-    assert [(done, total) for done, total, _ in told[1:]] == [(i, 6) for i in range(7)]
-    assert told[4][2] == "a, p50 12.30 ms, 5.00 W"
+    assert told[0][1:] == (0, 0, "idle for 2 s")
+    assert [one[2] for one in told[1:]] == [6] * (len(told) - 1)
+    assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
+    assert told[1][3] == "warming up a"
+    assert {note for _, done, _, note in told if 2 <= done < 6} == {
+        "a, p50 12.30 ms, 5.00 W, 42 °C"
+    }
+    silent_s = [after[0] - before[0] for before, after in pairwise(told[1:])]
+    assert max(silent_s) < 1.3
+
+
+@pytest.mark.parametrize("rate_fps", [0.0, 20.0])
+def test_progress_shows_the_watts_of_the_candidate_that_it_names(rate_fps):
+    clock = FakeClock()
+    begun: list[tuple[int, str]] = []
+
+    class Loud(FakeRunner):
+        def bind(self, inputs):
+            super().bind(inputs)
+            begun.append((clock.now_ns, self.name))
+
+    def watts(t_ns):
+        name = next((name for start, name in reversed(begun) if start <= t_ns), "")
+        return {"": 2.0, "a": 10.0, "b": 20.0}[name]
+
+    notes: list[str] = []
+    bench(
+        {"a": Loud(clock, repeat(10.0)), "b": Loud(clock, repeat(40.0))},
+        clock,
+        replace(SETTINGS, duration_s=15.0, rate_fps=rate_fps),
+        power=[FakePowerMeter(clock, watts, period_s=0.01)],
+        progress=lambda _done, _total, note: notes.append(note),
+    )
+    seen = {(note[0], *re.findall(r"([\d.]+) W", note)) for note in notes if note[1:2] == ","}
+    assert {(name, round(float(found), 1)) for name, found in seen} == {("a", 10.0), ("b", 20.0)}
 
 
 def test_nothing_to_measure():
