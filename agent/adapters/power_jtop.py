@@ -120,7 +120,7 @@ class JtopPowerMeter:
             if line["rail"] == self.rail:
                 t_ns = round(line["uptime_s"] * 1e9) + _monotonic_minus_uptime_ns()
                 if not self._samples or t_ns > self._samples[-1].t_ns:
-                    self._samples.append(PowerSample(t_ns, line["mw"] / 1e3))
+                    self._samples.append(PowerSample(t_ns, line["mw"] / 1e3, self.period_s))
                 self._first.set()
         elif "period_s" in line:
             self.period_s = float(line["period_s"])

@@ -11,10 +11,15 @@ _GAP = 2.5  # sample periods without a sample are a gap and not integrated
 
 @dataclass(frozen=True, slots=True)
 class PowerSample:
-    """Watts at the sensor's own sample time on the monotonic clock."""
+    """Watts at the sensor's own sample time on the monotonic clock.
+
+    Attributes:
+        period_s: Of the sensor at that time, where it may change; None for the meter's.
+    """
 
     t_ns: int
     power_w: float
+    period_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +47,8 @@ class WindowPower:
         mean_w: Trapezoid over the covered time divided by it; None without two samples.
         coverage: Share of the windows' time between samples that are near enough, 0..1.
         samples: Samples inside the windows.
-        gaps: Stretches inside the windows without a sample for 2.5 periods.
+        gaps: Stretches inside the windows without a sample for 2.5 periods; a sensor that is
+            silent at the end of one window and in all of the next makes one in each.
     """
 
     mean_w: float | None
@@ -63,9 +69,10 @@ def mean_power(
     """
     joules = covered_ns = 0.0
     used: set[int] = set()
-    gaps = 0
+    gaps = _silent_ends(samples, windows_ns, period_s)
     for before, after in pairwise(samples):
-        near = after.t_ns - before.t_ns <= _GAP * period_s * 1e9
+        longest_ns = min(_longest_ns(before, period_s), _longest_ns(after, period_s))
+        near = after.t_ns - before.t_ns <= longest_ns
         for begin, end in windows_ns:
             low, high = max(begin, before.t_ns), min(end, after.t_ns)
             if high <= low:
@@ -85,6 +92,24 @@ def mean_power(
         coverage=covered_ns / whole_ns if whole_ns else 0.0,
         samples=len(used),
         gaps=gaps,
+    )
+
+
+def _longest_ns(sample: PowerSample, period_s: float) -> float:
+    return _GAP * (sample.period_s or period_s) * 1e9
+
+
+def _silent_ends(
+    samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]], period_s: float
+) -> int:
+    """Count the windows' stretches before the first sample of all and after the last one."""
+    if not samples:
+        return sum(end - begin > _GAP * period_s * 1e9 for begin, end in windows_ns)
+    first, last = samples[0], samples[-1]
+    return sum(
+        (min(end, first.t_ns) - begin > _longest_ns(first, period_s))
+        + (end - max(begin, last.t_ns) > _longest_ns(last, period_s))
+        for begin, end in windows_ns
     )
 
 

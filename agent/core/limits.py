@@ -14,6 +14,7 @@ from agent.core.lineage import AtRate, Candidate, Evaluation, Measurement, Power
 _DIGITS = 4
 _OF_POWER = ("power_w", "energy_j")
 _ALIKE = 0.05  # two readings of one rail; their clocks and rates differ, its truth does not
+_COVERED = 0.95  # of the windows; the last sample of all is up to a period before their end
 _DROPPED = 0.01  # a frame or two of a disturbed moment is no flag
 ENOUGH_SAMPLES = 100
 """Of power, where it decides: a sensor's reading is of a millisecond, so that few of them alias
@@ -103,6 +104,10 @@ class Known:
             ),
             (_differ(power), f"{power.source} and {power.check_source} differ in {power.rail}"),
             (power.gaps > 0, f"the power sensor was silent {power.gaps} times"),
+            (
+                power.coverage < _COVERED and not power.gaps,
+                f"the power sensor covers only {power.coverage:.0%} of the windows",
+            ),
         )
         return tuple(words for holds, words in told if holds)
 

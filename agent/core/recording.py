@@ -168,7 +168,7 @@ def _consumption(
     if load.mean_w is None or load.coverage < _LEAST_COVERAGE:
         reason = f"{readings.source} covered only {load.coverage:.0%} of the windows"
         return _Consumption(power=None, reason=reason)
-    rest_w = mean_power(samples, [idle_ns], period_s).mean_w if idle_ns else None
+    rest_w = _mean_w(readings, [idle_ns]) if idle_ns else None
     rounds_w = [mean_power(samples, [window], period_s).mean_w for window in windows_ns]
     rounds_j = [
         watts * _seconds([window]) / (one.size * batch)

@@ -475,7 +475,7 @@ def test_a_limit_inside_an_interval_judges_the_value_and_tells_of_the_doubt():
 def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
     few = replace(measurement(5.0, power_w=4.0))
     assert few.power is not None
-    few = replace(few, power=replace(few.power, samples=20, gaps=2))
+    few = replace(few, power=replace(few.power, samples=20, gaps=2, coverage=0.9))
     good, doubtful = (
         candidate("int8-a", measurement(9.0, power_w=6.0), evaluation(30.0)),
         candidate("int8-b", few, evaluation(30.0)),
@@ -486,6 +486,9 @@ def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
     told = " ".join(found.verdicts["int8-b"].reasons)
     assert "20 samples only" in told
     assert "silent 2 times" in told
+    thin = replace(few, power=replace(few.power, samples=200, gaps=0, coverage=0.9))
+    found = choose([good, candidate("int8-b", thin, evaluation(30.0))], "energy", {})
+    assert "covers only 90% of the windows" in " ".join(found.verdicts["int8-b"].reasons)
 
 
 def at_thirty(name, *, flat_w, rate_w, dropped=0.0):

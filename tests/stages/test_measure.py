@@ -276,6 +276,25 @@ def test_a_sensor_that_saw_too_little_gives_no_number(seen_s, reason):
     assert re.match(reason, found.power_reason)
 
 
+def test_a_sensor_that_dies_for_good_is_told_by_its_gaps():
+    clock = FakeClock()
+    meter = FakePowerMeter(clock, gone_ns=5_300_000_000)  # in the third of five windows
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter]).measured["a"].power
+    assert 0.5 <= found.coverage < 0.7
+    assert found.gaps == 3
+
+
+def test_rest_that_the_sensor_did_not_see_is_not_known():
+    class Late(FakePowerMeter):
+        def samples(self):
+            return [one for one in super().samples() if one.t_ns > 1.7e9]  # idle ends at 2 s
+
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[Late(clock)]).measured["a"]
+    assert found.power.mean == pytest.approx(5.0)
+    assert (found.power.idle, found.energy_net_j) == (None, None)
+
+
 def test_a_sensor_that_fails_spoils_no_latency():
     clock = FakeClock()
     meter = FakePowerMeter(clock, broken="the sensor was unplugged")
