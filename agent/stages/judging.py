@@ -112,6 +112,14 @@ class Judging:
             done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration)}
         return [done[c.id] for c in judged]
 
+    def _protocol(self) -> object:
+        """Return how it is measured: in a run by hand the same engines may be measured anew."""
+        dumped = configuration.dump(self.config)
+        decides = power_decides(self.config)
+        left_out = (dumped["objective"], dumped["limits"])  # who may be depends on them
+        fast = self.config.search.strategy == "fast"
+        return dumped["measure"], decides, left_out if fast else None
+
     def _in_mode(
         self,
         judged: Sequence[Candidate],
@@ -123,7 +131,7 @@ class Judging:
         if not engines:
             return list(judged)
         digests = {name: engine.digest for name, engine in engines.items()}
-        digest = digest_of("measure-1", self.run_id, digests, power_mode)
+        digest = digest_of("measure-2", self.run_id, digests, power_mode, self._protocol())
         spec = {
             "sitting": Sitting(
                 engines=engines,

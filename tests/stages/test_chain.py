@@ -284,6 +284,24 @@ def test_an_engine_for_another_device_is_kept_and_never_offered(tmp_path):
     assert not run.jobs.counts.keys() & {"evaluate", "measure"}
 
 
+@pytest.mark.parametrize(
+    ("tables", "again"),
+    [
+        ({}, False),
+        ({"limits": {"latency_p99_ms": 5.0}}, False),
+        ({"measure": {"duration_s": 5.0}}, True),
+        ({"measure": {"power": "none"}}, True),
+        ({"search": {"strategy": "fast"}}, True),
+        ({"limits": {"power_w": 5.0}}, True),  # windows become as long as the sensor needs
+    ],
+)
+def test_a_run_by_hand_is_measured_anew_where_the_protocol_changed(tmp_path, tables, again):
+    Run(tmp_path).chain.run()
+    run = Run(tmp_path, **tables)
+    run.chain.run()
+    assert run.jobs.counts["measure"] == int(again)
+
+
 HERE = {"compute_capability": "8.7", "driver": "540.4.0", "l4t": "36.4.3", "power_mode": "15W"}
 
 
