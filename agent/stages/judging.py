@@ -57,6 +57,15 @@ class Judging:
     run_id: str
     artifacts: Artifacts
 
+    def look_for_sensor(self) -> None:
+        """Tell early if the sensor that is asked for by name is not there.
+
+        Raises:
+            PowerError: of that sensor.
+        """
+        if self.config.measure.power not in {"auto", "none"}:
+            self.artifacts.job("sensor", {}, str)
+
     def evaluated(
         self, made: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
     ) -> list[Candidate]:

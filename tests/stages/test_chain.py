@@ -422,6 +422,14 @@ def test_a_file_of_other_devices_that_is_bad_is_told_before_anything_is_captured
     assert run.jobs.counts["capture"] == 0
 
 
+def test_a_sensor_asked_for_that_is_not_there_is_told_before_anything_is_captured(tmp_path):
+    run = Run(tmp_path, measure={"power": "jtop"})
+    run.jobs.answers["sensor"] = lambda _: PowerError("the service is not active")
+    with pytest.raises(PowerError, match="not active"):
+        run.chain.run()
+    assert not run.jobs.counts.keys() & {"capture", "quantize", "build"}
+
+
 def test_what_was_seen_in_one_power_mode_predicts_for_that_mode_only(tmp_path):
     run = Run(tmp_path, search={"power_modes": ["7W", "15W"], "precisions": ["fp32"]})
     run.jobs.answers["platform"] = lambda _: replace(

@@ -19,7 +19,8 @@ class Power:
         check_mean: Mean of the same rail in the same windows by another way to read it; None
             where there is none.
         check_source: That way.
-        excludes: What the rail leaves out on this board, in words; empty where nobody knows.
+        excludes: What the rail leaves out on this machine, in words; empty where nobody knows.
+        passed_over: Why sensors that go before this one were not used, in words; else empty.
     """
 
     mean: float
@@ -30,6 +31,7 @@ class Power:
     coverage: float
     period_s: float
     excludes: str = ""
+    passed_over: str = ""
     gaps: int = 0
     trace: tuple[tuple[float, float], ...] = ()
     ci95: tuple[float, float] | None = None

@@ -32,6 +32,7 @@ class PowerFacts:
 
     Attributes:
         ci95: Null where there was one round only.
+        passed_over: Why sensors that go before this one were not used; empty if it is the first.
         check_mean: By check_source, another way to read the same rail; null where there is none.
     """
 
@@ -40,6 +41,7 @@ class PowerFacts:
     idle: float | None
     rail: str
     excludes: str
+    passed_over: str
     source: str
     samples: int
     coverage: float
@@ -165,6 +167,7 @@ def _power(one: Power) -> PowerFacts:
         idle=one.idle,
         rail=one.rail,
         excludes=one.excludes,
+        passed_over=one.passed_over,
         source=one.source,
         samples=one.samples,
         coverage=one.coverage,
