@@ -221,7 +221,26 @@ def doubts(known: Known, limits: Mapping[str, float]) -> tuple[str, ...]:
                 f"{limit.words} {told(value, bound)}{limit.unit} keeps the limit of "
                 f"{bound:g}{limit.unit} by less than its noise ({_told_span(span, limit)})"
             )
-    return tuple(found)
+    return (*found, *_tail_doubts(known, limits.get("latency_p99_ms", 0.0)))
+
+
+def _tail_doubts(known: Known, bound: float) -> tuple[str, ...]:
+    """Say what p99 leaves open: of too few runs, or above its limit at the application's rate."""
+    if bound <= 0.0:
+        return ()
+    latency, rate = known.measurement.latency_ms, known.measurement.at_rate
+    told_here = []
+    if latency.ci95_p99 is None:
+        told_here.append(
+            f"p99 {told(latency.p99, bound)} ms keeps the limit of {bound:g} ms, but has no "
+            f"interval: {latency.ci95_reason}"
+        )
+    if rate and rate.latency_ms.p99 > bound:
+        told_here.append(
+            f"at {rate.rate_fps:g} FPS p99 is {told(rate.latency_ms.p99, bound)} ms, over the "
+            f"limit of {bound:g} ms, which is judged flat out"
+        )
+    return tuple(told_here)
 
 
 def _within(known: Known, limit: _Limit, bound: float) -> str:

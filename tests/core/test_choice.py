@@ -553,3 +553,17 @@ def test_one_that_was_measured_to_the_end_comes_before_one_that_was_not():
     assert found.candidate == "int8-b"
     assert "measured for 2 rounds only" in " ".join(found.verdicts["int8-a"].reasons)
     assert choose([out], "latency", {}).candidate == "int8-a"
+
+
+def test_two_single_rounds_that_are_near_one_another_are_a_tie():
+    def single(name, p50, sqnr_db):
+        one = measurement(p50)
+        one = replace(one, latency_ms=replace(one.latency_ms, ci95_p50=None), rounds=1)
+        return candidate(name, one, evaluation(sqnr_db))
+
+    assert (
+        choose([single("a", 10.0, 20.0), single("b", 10.3, 50.0)], "latency", {}).candidate == "b"
+    )
+    assert (
+        choose([single("a", 10.0, 20.0), single("b", 12.0, 50.0)], "latency", {}).candidate == "a"
+    )

@@ -41,14 +41,21 @@ class Power:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Wall time per inference in ms, warm-up removed (nearest-rank percentiles)."""
+    """Wall time per inference in ms, warm-up removed (nearest-rank percentiles).
+
+    Attributes:
+        ci95_p50: 95 % interval; None of a single round.
+        ci95_p99: The same of p99; None of so few runs that the slowest may well be faster.
+        ci95_reason: Why one of them is None, in words; else empty.
+    """
 
     p50: float
     p90: float
     p99: float
-    ci95_p50: tuple[float, float]
-    ci95_p99: tuple[float, float]
+    ci95_p50: tuple[float, float] | None
+    ci95_p99: tuple[float, float] | None
     mean: float
+    ci95_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

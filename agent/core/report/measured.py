@@ -17,13 +17,20 @@ _NO_RATE = "measure.rate_fps is not set"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyFacts:
-    """Wall time per inference, ms."""
+    """Wall time per inference, ms.
+
+    Attributes:
+        ci95_p50: Null of a single round.
+        ci95_p99: Null of so few runs that the slowest may well be faster than p99.
+        ci95_reason: Why one of them is null; empty if none is.
+    """
 
     p50: float
     p90: float
     p99: float
-    ci95_p50: tuple[float, float]
-    ci95_p99: tuple[float, float]
+    ci95_p50: tuple[float, float] | None
+    ci95_p99: tuple[float, float] | None
+    ci95_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +163,12 @@ def _at_rate(one: AtRate) -> AtRateFacts:
 
 def _latency(one: Latency) -> LatencyFacts:
     return LatencyFacts(
-        p50=one.p50, p90=one.p90, p99=one.p99, ci95_p50=one.ci95_p50, ci95_p99=one.ci95_p99
+        p50=one.p50,
+        p90=one.p90,
+        p99=one.p99,
+        ci95_p50=one.ci95_p50,
+        ci95_p99=one.ci95_p99,
+        ci95_reason=one.ci95_reason,
     )
 
 
