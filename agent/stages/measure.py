@@ -84,7 +84,7 @@ def measure(
     failed: dict[str, str] = {}
     meter = None if isinstance(power, str) else power[0]
     with ExitStack() as stack:
-        benches = _load(engines, make_runner, tensors, failed, stack)
+        benches = _load(engines, make_runner, tensors, failed, stack, progress)
         idle = _idle(settings, meter, clock, progress) if benches else None
         bar = LiveNote(progress, meter, steps=len(benches) * (settings.rounds + 1))
         for name in list(benches):
@@ -134,9 +134,11 @@ def _load(
     tensors: Callable[[Engine], Sequence[Tensors]],
     failed: dict[str, str],
     stack: ExitStack,
+    progress: Progress,
 ) -> dict[str, _Bench]:
     benches: dict[str, _Bench] = {}
     for name, engine in engines.items():
+        progress(0, 0, f"loading {name}")
         inputs = tensors(engine)
         if not inputs:
             failed[name] = f"fewer held-out frames than the batch of {engine.batch}"
