@@ -29,14 +29,20 @@ class Conditions:
     Attributes:
         temp_c: Of its hottest zone; None if unknown.
         throttle_events: Counted since it was started; None where nothing counts them.
+        cooling: Devices that slow CPU or GPU down to cool them, at this moment; None where the
+            machine has none that tells.
         cpu_mhz: Clock of its fastest core; None if unknown.
         gpu_mhz: Clock of its GPU; None if unknown.
+        waited_ns: What the threads of this process have waited for a CPU since they began; None
+            if the kernel does not tell.
     """
 
     temp_c: float | None = None
     throttle_events: int | None = None
+    cooling: int | None = None
     cpu_mhz: float | None = None
     gpu_mhz: float | None = None
+    waited_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, exp, floor, hypot, log, sqrt
 
@@ -18,10 +19,11 @@ _ROUNDS_FOR_A_LINE = 4
 _TAIL_RUNS = 368  # 0.99^368 = 2.5 %: of fewer, the slowest is too often faster than p99
 _LOOKED_AT, _LAGS, _UNRELATED = 4096, 200, 0.05  # so that a million runs cost no more
 _SKETCH = 512
-_DRIFT = 0.05  # first and last round further apart than this are not the same regime
+DRIFT = 0.05  # first and last round further apart than this are not the same regime
 _DISTURBED = 0.10  # a single round is allowed more, since five rounds give five chances
-_SETTLED = 0.02
-_FLAT_C = 1.0
+SETTLED = 0.02
+_FLAT_C_PER_S = 1 / 30
+_DOUBT = 2.0  # standard errors within which a slope of temperatures is the sensor's noise
 _SIGMAS = 3.0
 
 
@@ -219,7 +221,7 @@ def steady(rounds_ns: Sequence[NDArray[np.int64]]) -> bool:
     slopes = [(b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(medians), 2)]
     rise = float(np.median(slopes)) * (len(rounds) - 1)
     off = sum(abs(one - middle) > max(_DISTURBED * middle, noise) for one in medians)
-    return abs(rise) <= max(_DRIFT * middle, noise) and off <= len(rounds) // 5
+    return abs(rise) <= max(DRIFT * middle, noise) and off <= len(rounds) // 5
 
 
 def _median_error(samples: NDArray[np.int64]) -> float:
@@ -238,15 +240,47 @@ def sketch(rounds_ns: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
     return tuple(float(value) / 1e6 for value in _spaced(ordered, _SKETCH))
 
 
-def settled(medians_ns: Sequence[float], temps_c: Sequence[float | None]) -> bool:
-    """Return True once warm-up may end: the last three slices agree within 2 % and 1 deg C.
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A short stretch of warm-up: its times, ns; when it ended, ns; deg C then, if known."""
+
+    times_ns: NDArray[np.int64]
+    end_ns: int
+    temp_c: float | None
+
+
+def settled(slices: Sequence[Slice], *, within: float = SETTLED) -> bool:
+    """Return True once warm-up may end: latency is level, and it gets no warmer.
 
     Args:
-        medians_ns: Median latency of each slice of the warm-up so far, ns.
-        temps_c: Temperature after each; None where it is not known.
+        slices: The warm-up so far.
+        within: How far the medians of the last three may lie apart, as a share, where their
+            noise does not explain more.
     """
-    last = sorted(medians_ns[-3:])
-    if len(last) < 3 or last[2] - last[0] > _SETTLED * last[1]:
+    last = slices[-3:]
+    if len(last) < 3:
         return False
-    known = [temp_c for temp_c in temps_c[-3:] if temp_c is not None]
-    return not known or max(known) - min(known) <= _FLAT_C
+    medians = sorted(float(np.median(one.times_ns)) for one in last)
+    noise = _SIGMAS * sqrt(2) * float(np.median([_median_error(one.times_ns) for one in last]))
+    if medians[2] - medians[0] > max(within * medians[1], noise):
+        return False
+    known = [(one.end_ns / 1e9, one.temp_c) for one in slices if one.temp_c is not None]
+    return not _rises(known[-max(3, (len(known) + 1) // 2) :])
+
+
+def _rises(readings: Sequence[tuple[float, float]]) -> bool:
+    """Return True if a temperature rises by over 1 deg C in 30 s, beyond the noise of (s, deg C).
+
+    Source: the slope of least squares and its standard error (Draper and Smith, "Applied
+        Regression Analysis", 1998, 1.4). Zones tell steps of 0.5 or 1 deg C on most machines.
+    """
+    if len(readings) < 3:
+        return False
+    at, temps = np.array(readings).T
+    at, temps = at - at.mean(), temps - temps.mean()
+    spread = float(at @ at)
+    if spread == 0.0:
+        return False
+    slope = float(at @ temps) / spread
+    left = float(np.square(temps - slope * at).sum()) / (len(readings) - 2)
+    return slope - _DOUBT * sqrt(left / spread) > _FLAT_C_PER_S

@@ -19,11 +19,11 @@ from agent.config import Measure
 from agent.core.energy import Conditions
 from agent.core.errors import PowerError, RunnerError
 from agent.core.lineage import Engine, Measurements
-from agent.core.measurement import schedule, settled
+from agent.core.measurement import DRIFT, Slice, schedule, settled
 from agent.core.recording import Readings, Recording, reduced
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
 from agent.stages.live_note import LiveNote
-from agent.stages.windows import Window, flat_out, paced
+from agent.stages.windows import Window, flat_out, overhead_ns, paced
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
@@ -112,6 +112,7 @@ def measure(
                 running = selection({n: bench.seen.rounds_ns for n, bench in benches.items()})
         progress(bar.steps, bar.steps, "")
     readings = power if isinstance(power, str) else _readings(*power)
+    harness_ns = overhead_ns(clock)
     measured = {
         name: replace(
             reduced(
@@ -122,6 +123,7 @@ def measure(
                 rate_fps=settings.rate_fps,
             ),
             behind=name not in last,
+            harness_ns=harness_ns,
         )
         for name, bench in benches.items()
     }
@@ -192,17 +194,16 @@ def _warm_up(
     bench.runner.run()
     deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
     slice_ns = int(settings.warmup_s / _WARMUP_SLICES * 1e9)
-    medians_ns: list[float] = []
-    temps_c: list[float | None] = []
-    while not settled(medians_ns, temps_c):
+    slices: list[Slice] = []
+    while not settled(slices):
         window = Window(clock, slice_ns, bar.tell, bench.run_ns)
         times_ns, (_, end_ns) = flat_out(bench.runner, window, [])
         bench.run_ns = float(np.median(times_ns))
-        medians_ns.append(bench.run_ns)
         bar.temp_c = conditions().temp_c
-        temps_c.append(bar.temp_c)
+        slices.append(Slice(times_ns, end_ns, bar.temp_c))
         if end_ns >= deadline_ns:
             break
+    bench.seen.settled = settled(slices, within=DRIFT)
 
 
 def _visit(

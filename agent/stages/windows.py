@@ -19,6 +19,7 @@ _LEAST_RUNS = 5  # per window, however slow the candidate
 _MOST_RUNS = 1_000_000
 _LOOKED_AT = 1000  # of the newest runs, for what is told meanwhile
 _EVERY_NS = 1_000_000_000
+_CALLS = 2000
 
 Tell = Callable[[NDArray[np.int64], Span], None]
 """Called about once a second, between runs: (the newest runs' times, ns; begin and now, ns)."""
@@ -107,3 +108,20 @@ def paced(
             window.tell(np.array(times_ns[-_LOOKED_AT:], np.int64), (start, end))
     clock.sleep(max(start + frames * period_ns - clock.monotonic_ns(), 0) / 1e9)
     return np.array(times_ns, np.int64), (start, clock.monotonic_ns()), dropped
+
+
+def overhead_ns(clock: Clock) -> float:
+    """Return what the loops add to every time: the median of calls that do nothing."""
+    now_ns, run = clock.monotonic_ns, _Nothing().run
+    times_ns = np.zeros(_CALLS, np.int64)
+    for index in range(_CALLS):
+        begin = now_ns()
+        run()
+        end = now_ns()
+        times_ns[index] = end - begin
+    return float(np.median(times_ns))
+
+
+class _Nothing:
+    def run(self) -> None:
+        pass

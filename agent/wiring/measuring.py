@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config, Measure
+from agent.core.errors import PowerError
 from agent.core.lineage import CalibrationSet, CleanModel, Measurements
 from agent.stages.duration import power_decides, stretched
 from agent.stages.judging import Sitting
@@ -14,7 +16,7 @@ from agent.wiring import heavy, places, sensors
 from agent.wiring.boards import power_modes
 
 if TYPE_CHECKING:
-    from agent.ports import PowerMeter, Progress
+    from agent.ports import PowerMeter, PowerModes, Progress
     from agent.stages.measure import Selection
 
 _BIND_FRAMES = 4  # held-out frames that measuring cycles through
@@ -46,9 +48,11 @@ def measure(
     largest = max(engine.batch for engine in engines.values())
     names = calibration[0].holdout
     wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
+    modes = power_modes(config)
     with ExitStack() as stack:
         if sitting.power_mode:
-            stack.enter_context(power_modes(config).held(sitting.power_mode))
+            stack.enter_context(modes.held(sitting.power_mode))
+        mode = _present(modes)
         sensor = sensors.opened(config, gpu=sensors.on_gpu(engines.values()), stack=stack)
         meter = sensor.meter
         found = stage(
@@ -70,7 +74,25 @@ def measure(
             progress=progress,
             selection=_selection(config, sitting),
         )
+        found = _with_mode(found, mode, _present(modes))
     return sensors.with_scope(found, config, sensor.passed_over)
+
+
+def _present(modes: PowerModes) -> str:
+    """Return the power mode, "" on a machine without any."""
+    try:
+        return modes.current()
+    except PowerError:
+        return ""
+
+
+def _with_mode(found: Measurements, before: str, after: str) -> Measurements:
+    """Say with every figure that something else has set another power mode meanwhile."""
+    if before == after or not (before and after):
+        return found
+    told = f"the power mode changed from {before} to {after} meanwhile"
+    measured = {name: replace(one, mode_change=told) for name, one in found.measured.items()}
+    return replace(found, measured=measured)
 
 
 def _protocol(config: Config, meter: PowerMeter | None) -> Measure:

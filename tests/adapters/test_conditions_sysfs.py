@@ -47,6 +47,49 @@ def test_the_hottest_zone_and_the_fastest_core_are_told(tmp_path: Path) -> None:
     assert written(tmp_path, files) == Conditions(temp_c=52.25, cpu_mhz=1510.4)
 
 
+THERMAL = "sys/class/thermal/cooling_device"
+
+
+def cooling(devices: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for number, (kind, state) in enumerate(devices.items()):
+        found |= {f"{THERMAL}{number}/type": kind, f"{THERMAL}{number}/cur_state": state}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ({"pwm-fan": "3", "LCD": "7", "iwlwifi": "1"}, None),
+        ({"pwm-fan": "3", "cpufreq-cpu0": "0", "gpu-throttle-alert": "0"}, 0),
+        ({"cpufreq-cpu0": "2", "devfreq-17000000.gpu": "1", "cpu-throttle-alert": "0"}, 2),
+        ({"Processor": "1", "Fan": "1", "intel_powerclamp": "-1"}, 1),
+        ({"cpufreq-cpu0": "nothing"}, None),
+    ],
+    ids=["no device that slows", "none slows", "two slow", "x86", "unreadable"],
+)
+def test_cooling_devices_that_slow_computing_are_counted(
+    tmp_path: Path, devices: dict[str, str], expected: int | None
+) -> None:
+    assert written(tmp_path, cooling(devices)) == Conditions(cooling=expected)
+
+
+def test_waiting_for_a_cpu_is_added_over_the_threads(tmp_path: Path) -> None:
+    files = {
+        "proc/self/task/10/schedstat": "900 40 3",
+        "proc/self/task/11/schedstat": "5 2 1",
+        "proc/self/task/12/schedstat": "odd",
+    }
+    assert written(tmp_path, files) == Conditions(waited_ns=42)
+
+
+def test_this_machine_counts_waiting_upward() -> None:
+    before, after = read_conditions().waited_ns, read_conditions().waited_ns
+    if before is None or after is None:
+        pytest.skip("a kernel without schedstat")
+    assert after >= before >= 0
+
+
 @pytest.mark.parametrize("name", ["17000000.gpu", "17000000.ga10b", "gpu-gpc-0"])
 def test_the_clock_of_the_gpu_is_found_on_every_jetson(tmp_path: Path, name: str) -> None:
     files = {f"{GPU}/{name}/cur_freq": "918000000", f"{GPU}/15340000.vic/cur_freq": "1"}

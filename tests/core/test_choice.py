@@ -491,6 +491,25 @@ def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
     assert "covers only 90% of the windows" in " ".join(found.verdicts["int8-b"].reasons)
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"settled": False}, "not warmed up"),
+        ({"starved": 0.2}, "waited for a CPU 20% of the time"),
+        ({"mode_change": "the power mode changed from 15W to 7W meanwhile"}, "15W to 7W"),
+    ],
+)
+def test_what_was_measured_under_doubtful_conditions_wins_only_alone(changed, words):
+    doubtful = candidate("int8-a", replace(measurement(5.0), **changed), evaluation(30.0))
+    good = candidate("int8-b", measurement(9.0), evaluation(30.0))
+    found = choose([doubtful, good], "latency", {})
+    assert found.candidate == "int8-b"
+    assert words in " ".join(found.verdicts["int8-a"].reasons)
+    assert choose([doubtful], "latency", {}).candidate == "int8-a"
+    barely = candidate("int8-a", replace(measurement(5.0), starved=0.08), evaluation(30.0))
+    assert choose([barely, good], "latency", {}).candidate == "int8-a"
+
+
 def at_thirty(name, *, flat_w, rate_w, dropped=0.0):
     one = replace(
         measurement(5.0, power_w=flat_w), at_rate=at_rate(30.0, power_w=rate_w, dropped=dropped)

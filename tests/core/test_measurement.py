@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.measurement import percentile, schedule, settled, sketch, steady, summarize
+from agent.core.measurement import Slice, percentile, schedule, settled, sketch, steady, summarize
 from tests.benchmarks.measuring.intervals import FEW, PROCESSES, SHAPES, coverage
 
 times_ns = st.lists(st.integers(1, 10**12), min_size=1, max_size=40)
@@ -159,27 +159,51 @@ def test_the_sketch_of_many_has_512_points():
     assert len(sketch([np.arange(1, 5001)])) == 512
 
 
+def slices(medians_ns, temps_c=None, apart_s=0.5, noise=0.0):
+    """Return what warm-up saw: each slice of 50 runs, their noise a share of the median."""
+    rng = np.random.default_rng(12)
+    temps_c = temps_c or [None] * len(medians_ns)
+    return [
+        Slice((median * rng.lognormal(0, noise, 50)).astype(np.int64), int(i * apart_s * 1e9), temp)
+        for i, (median, temp) in enumerate(zip(medians_ns, temps_c, strict=True))
+    ]
+
+
 @pytest.mark.parametrize(
     ("medians_ns", "expected"),
     [
         ([], False),
-        ([10.0, 10.0], False),
-        ([30.0, 20.0, 10.0], False),
-        ([30.0, 10.0, 10.1, 10.05], True),
-        ([10.0, 10.0, 10.0, 10.3], False),
+        ([10000, 10000], False),
+        ([30000, 20000, 10000], False),
+        ([30000, 10000, 10100, 10050], True),
+        ([10000, 10000, 10000, 10300], False),
     ],
 )
 def test_warm_up_ends_when_three_slices_agree(medians_ns, expected):
-    assert settled(medians_ns, [None] * len(medians_ns)) is expected
+    assert settled(slices(medians_ns)) is expected
+
+
+def test_warm_up_does_not_wait_for_what_noise_hides():
+    assert not settled(slices([10000, 10000, 10500], noise=0.02))
+    assert settled(slices([10000, 10000, 10500], noise=0.2))
+    assert settled(slices([10000, 10000, 10300]), within=0.05)
 
 
 @pytest.mark.parametrize(
-    ("temps_c", "flat"),
-    [([40.0, 44.0, 47.0], False), ([40.0, 47.0, 47.5, 48.0], True), ([47.0, None, 47.5], True)],
-    ids=["rising", "risen", "one unknown"],
+    ("temps_c", "apart_s", "flat"),
+    [
+        ([40.0, 44.0, 47.0], 0.5, False),
+        ([40.0, 42.0, 44.0, 47.0, 47.0, 47.1, 47.0, 47.1], 0.5, True),
+        ([47.0, None, 47.5], 0.5, True),
+        ([47.0, 47.0, 47.0, 47.5, 47.0, 47.5, 47.0, 47.5], 0.5, True),  # the zone tells halves
+        ([47.0, 47.1, 47.2, 47.3, 47.4], 0.5, False),  # 6 deg C in 30 s, and no 1 deg C yet
+        ([47.0, 47.1, 47.2, 47.3, 47.4], 6.0, True),  # half a degree in 30 s
+        ([50.0, 49.0, 48.0, 47.0], 0.5, True),  # it cools down after another candidate
+    ],
+    ids=["rising", "risen", "few", "steps", "slowly rising", "as good as flat", "falling"],
 )
-def test_warm_up_goes_on_while_it_gets_warmer(temps_c, flat):
-    assert settled([100.0] * len(temps_c), temps_c) is flat
+def test_warm_up_goes_on_while_it_gets_warmer(temps_c, apart_s, flat):
+    assert settled(slices([10000] * len(temps_c), temps_c, apart_s)) is flat
 
 
 def test_a_single_round_tells_no_interval_and_why():

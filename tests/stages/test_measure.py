@@ -443,6 +443,48 @@ def test_throttling_counts_inside_the_windows_only(counted, throttled):
     assert found.throttled_reason == ""
 
 
+@pytest.mark.parametrize(
+    ("cooling", "throttled"), [([0, 0] * 5, False), ([0, 0, 0, 1] + [0, 0] * 3, True)]
+)
+def test_a_device_that_cools_by_slowing_down_is_throttling(cooling, throttled):
+    clock, states = FakeClock(), iter(WARMING + cooling)
+    found = bench(
+        {"a": FakeRunner(clock)}, clock, conditions=lambda: Conditions(cooling=next(states))
+    ).measured["a"]
+    assert found.throttled is throttled
+
+
+@pytest.mark.parametrize(
+    ("busy_rounds", "rate_fps", "least", "most"),
+    [
+        ((), 0.0, 0.0, 0.0),
+        ((2,), 0.0, 0.0, 0.0),
+        (range(5), 0.0, 0.29, 0.31),
+        (range(5), 20.0, 0.06, 0.3),  # in the pauses nobody waits
+    ],
+)
+def test_threads_that_wait_for_a_cpu_are_told_where_they_often_do(
+    busy_rounds, rate_fps, least, most
+):
+    clock = FakeClock()
+    runner = FakeRunner(clock, repeat(10.0))
+    waited_ns, run = [0], runner.run
+
+    def disturbed():
+        run()
+        if len(runner.bound) - 2 in busy_rounds:
+            waited_ns[0] += 3_000_000
+
+    runner.run = disturbed
+    found = bench(
+        {"a": runner},
+        clock,
+        replace(SETTINGS, rate_fps=rate_fps),
+        conditions=lambda: Conditions(waited_ns=waited_ns[0]),
+    ).measured["a"]
+    assert least <= found.starved <= most
+
+
 def test_the_temperature_told_is_the_highest_of_its_windows():
     clock = FakeClock()
     degrees = iter(WARMING + [40.0, None, 55.0, 50.0, 45.0] * 2)
@@ -471,6 +513,25 @@ def test_warm_up_lasts_while_the_temperature_rises():
         progress=lambda done, *_: seen.append((done, clock.now_ns / 1e9)),
     )
     assert next(now for done, now in seen if done == 1) >= 1.0  # all of warmup_s
+
+
+@pytest.mark.parametrize(
+    ("ms", "temp_c", "settled"),
+    [
+        (repeat(10.0), lambda s: 40.0, True),
+        (repeat(10.0), lambda s: 40.0 + s, False),
+        ((5.0 + index * 0.05 for index in count()), lambda s: 40.0, False),
+    ],
+    ids=["flat", "getting warmer", "getting slower"],
+)
+def test_a_warm_up_that_ended_too_early_is_told(ms, temp_c, settled):
+    clock = FakeClock()
+    found = bench(
+        {"a": FakeRunner(clock, ms)},
+        clock,
+        conditions=lambda: Conditions(temp_c=temp_c(clock.now_ns / 1e9)),
+    ).measured["a"]
+    assert found.settled is settled
 
 
 def test_progress_counts_up_and_is_told_about_every_second():

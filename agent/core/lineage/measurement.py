@@ -96,6 +96,12 @@ class Measurement:
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
         behind: True if it was left out at the end, since it could no longer win.
+        settled: False if warm-up ended before latency and temperature were flat.
+        starved: For which share of a window its threads waited for a CPU, added up, 0 or more;
+            None where the kernel does not tell.
+        mode_change: That the power mode changed meanwhile, in words; else empty.
+        harness_ns: What is in every time that is not the inference's: two readings of the clock
+            and a call.
         temp_c: The highest around its windows; None if unknown.
         cpu_mhz: The lowest and the highest clock around its windows, as they began and ended.
         gpu_mhz: The same of the GPU.
@@ -122,6 +128,10 @@ class Measurement:
     at_rate: AtRate | None = None
     cpu_mhz: tuple[float, float] | None = None
     gpu_mhz: tuple[float, float] | None = None
+    settled: bool = True
+    starved: float | None = None
+    mode_change: str = ""
+    harness_ns: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

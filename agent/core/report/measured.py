@@ -86,6 +86,11 @@ class Measured:
         cpu_mhz: The lowest and the highest clock as windows began and ended; null where the
             machine does not tell.
         gpu_mhz: The same of the GPU.
+        settled: False if warm-up ended before latency and temperature were flat.
+        starved: For which share of a window its threads waited for a CPU, added up; null where
+            the kernel does not tell.
+        mode_change: That the power mode changed meanwhile; empty if it did not.
+        harness_ns: What is in every time that is not the inference's.
         at_rate: The same at `measure.rate_fps`, where that is set; power and energy are then
             judged by it.
     """
@@ -102,6 +107,10 @@ class Measured:
     steady: bool
     throttled: bool | None
     throttled_reason: str
+    settled: bool
+    starved: float | None
+    mode_change: str
+    harness_ns: float | None
     samples: int
     rounds: int
     temp_c: float | None
@@ -133,6 +142,10 @@ def measured_facts(one: Measurement, memory_mb: float | None) -> Measured:
         steady=one.steady,
         throttled=one.throttled,
         throttled_reason=one.throttled_reason,
+        settled=one.settled,
+        starved=one.starved,
+        mode_change=one.mode_change,
+        harness_ns=one.harness_ns,
         samples=one.samples,
         rounds=one.rounds,
         temp_c=one.temp_c,
