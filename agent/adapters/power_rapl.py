@@ -41,7 +41,8 @@ class RaplPowerMeter(SampledMeter):
         self._before = [_number(zone / "energy_uj") for zone, _ in self._zones]
         self._at_ns = time.monotonic_ns()
         time.sleep(period_s)  # the first sample needs an interval
-        super().__init__("rapl", "+".join(zones.values()), period_s, self._watts)
+        super().__init__("rapl", "+".join(zones.values()), period_s, self._watts, averages=True)
+        self._read_ns = self._at_ns
 
     def _watts(self) -> float:
         now = [_number(zone / "energy_uj") for zone, _ in self._zones]
