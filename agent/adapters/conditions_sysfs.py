@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.core.energy import Conditions
+from agent.core.energy import Clocked, Conditions
 
 _THROTTLE_COUNTERS = (
     "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count",
@@ -18,18 +18,25 @@ _WAITED = "proc/self/task/*/schedstat"
 _CPU_CLOCKS = ("sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq",)
 GPUS = ("*.gpu", "*.ga10b", "gpu-gpc-*")
 """Of Orin, of Orin before Jetson Linux 36, and of Thor; in /sys/class/devfreq."""
+_CPU_TIMES = ("sys/devices/system/cpu/cpufreq/policy*/stats/time_in_state",)
+_CPU_TIME = re.compile(r"^([0-9]+) ([0-9]+)$", re.MULTILINE)
+_GPU_TIMES = tuple(f"sys/class/devfreq/{name}/trans_stat" for name in GPUS)
+_GPU_TIME = re.compile(r"^\*? *([0-9]+):(?: +[0-9]+)* +([0-9]+)$", re.MULTILINE)
 _GPU_CLOCKS = tuple(f"sys/class/devfreq/{name}/cur_freq" for name in GPUS)
 
 
 def read_conditions(root: str = "/") -> Conditions:
     """Look at the machine; `root` is where its file system begins.
 
-    Clocks are those of the fastest core and of the fastest part of the GPU.
+    Clocks are those of the fastest core and of the fastest part of the GPU; what is counted of
+    them is of all cores and all parts.
     """
     return Conditions(
         temp_c=temperature_c(root),
         throttle_events=_throttle_events(root),
         cooling=_cooling(root),
+        cpu_clocked=_clocked(root, _CPU_TIMES, _CPU_TIME, mhz=1e-3, seconds=1e-2),
+        gpu_clocked=_clocked(root, _GPU_TIMES, _GPU_TIME, mhz=1e-6, seconds=1e-3),
         waited_ns=_waited_ns(root),
         cpu_mhz=max((khz / 1e3 for khz in _numbers(root, _CPU_CLOCKS)), default=None),
         gpu_mhz=max((hz / 1e6 for hz in _numbers(root, _GPU_CLOCKS)), default=None),
@@ -69,6 +76,31 @@ def _cooling(root: str) -> int | None:
         if _COOLING.search(kind) and "fan" not in kind.lower():
             found = (found or 0) + (state > 0)
     return found
+
+
+def _clocked(
+    root: str, patterns: tuple[str, ...], row: re.Pattern[str], *, mhz: float, seconds: float
+) -> Clocked | None:
+    """Return what tables of clocks and the time in each add up to, None where there is no time.
+
+    Source: Linux Documentation/cpu-freq/cpufreq-stats.rst (kHz, 10 ms) and
+        Documentation/ABI/testing/sysfs-class-devfreq (trans_stat: Hz, the transitions, ms).
+    """
+    times = [
+        (int(clock) * mhz, int(time) * seconds)
+        for pattern in patterns
+        for file in Path(root).glob(pattern)
+        for clock, time in row.findall(_text(file))
+    ]
+    whole_s = sum(time for _, time in times)
+    return Clocked(whole_s, sum(clock * time for clock, time in times)) if whole_s else None
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _waited_ns(root: str) -> int | None:

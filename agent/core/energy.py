@@ -22,6 +22,14 @@ class PowerSample:
     period_s: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Clocked:
+    """How long clocks have run, s, and the sum of MHz times s, since the machine was started."""
+
+    seconds: float
+    mhz_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
     """How a machine is at one moment.
@@ -33,6 +41,8 @@ class Conditions:
             machine has none that tells.
         cpu_mhz: Clock of its fastest core; None if unknown.
         gpu_mhz: Clock of its GPU; None if unknown.
+        cpu_clocked: What the clocks of all clusters have run; None where nothing counts it.
+        gpu_clocked: The same of the GPU.
         waited_ns: What the threads of this process have waited for a CPU since they began; None
             if the kernel does not tell.
     """
@@ -42,6 +52,8 @@ class Conditions:
     cooling: int | None = None
     cpu_mhz: float | None = None
     gpu_mhz: float | None = None
+    cpu_clocked: Clocked | None = None
+    gpu_clocked: Clocked | None = None
     waited_ns: int | None = None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.energy import Conditions, PowerSample, mean_power
+from agent.core.energy import Clocked, Conditions, PowerSample, mean_power
 from agent.core.lineage import AtRate, Digest, Measurement, Power
 from agent.core.measurement import interval, sketch, steady, summarize
 
@@ -117,8 +117,10 @@ def reduced(
         sketch_ms=sketch(seen.rounds_ns),
         temp_c=max((c.temp_c for c in seen.conditions if c.temp_c is not None), default=None),
         device_p50_ms=float(np.median(seen.device_ms)) if seen.device_ms else None,
-        cpu_mhz=_span([c.cpu_mhz for c in seen.conditions]),
-        gpu_mhz=_span([c.gpu_mhz for c in seen.conditions]),
+        cpu_mhz=_span(_means([c.cpu_clocked for c in seen.conditions]))
+        or _span([c.cpu_mhz for c in seen.conditions]),
+        gpu_mhz=_span(_means([c.gpu_clocked for c in seen.conditions]))
+        or _span([c.gpu_mhz for c in seen.conditions]),
         at_rate=_at_rate(seen, readings, idle_ns, rate_fps) if seen.paced_ns else None,
     )
 
@@ -153,6 +155,15 @@ def _seconds(windows_ns: Sequence[Span]) -> float:
 def _span(values: Sequence[float | None]) -> tuple[float, float] | None:
     known = [value for value in values if value is not None]
     return (min(known), max(known)) if known else None
+
+
+def _means(clocked: Sequence[Clocked | None]) -> list[float | None]:
+    """Return the mean clock of each window, MHz, from what was counted before and after it."""
+    return [
+        (after.mhz_s - before.mhz_s) / (after.seconds - before.seconds)
+        for before, after in zip(clocked[0::2], clocked[1::2], strict=True)
+        if before is not None and after is not None and after.seconds > before.seconds
+    ]
 
 
 def _throttled(conditions: Sequence[Conditions]) -> bool | None:

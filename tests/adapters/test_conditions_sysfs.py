@@ -74,6 +74,38 @@ def test_cooling_devices_that_slow_computing_are_counted(
     assert written(tmp_path, cooling(devices)) == Conditions(cooling=expected)
 
 
+TRANSITIONS = """\
+     From  :   To
+           : 306000000 612000000 918000000   time(ms)
+  306000000:         0         3         1      4000
+* 612000000:         2         0         7      1000
+  918000000:         2         6         0      5000
+Total transition : 21
+"""
+
+
+def test_clocks_are_added_over_the_time_that_was_spent_at_each(tmp_path: Path) -> None:
+    policy = f"{CPU}/cpufreq/policy"
+    files = {
+        f"{policy}0/stats/time_in_state": "729600 1000\n1510400 500",
+        f"{policy}4/stats/time_in_state": "729600 0\n1510400 1500",
+        f"{GPU}/17000000.gpu/trans_stat": TRANSITIONS,
+        f"{GPU}/15340000.vic/trans_stat": TRANSITIONS,
+    }
+    found = written(tmp_path, files)
+    assert found.cpu_clocked is not None
+    assert found.cpu_clocked.seconds == pytest.approx(30.0)
+    assert found.cpu_clocked.mhz_s == pytest.approx(729.6 * 10 + 1510.4 * 20)
+    assert found.gpu_clocked is not None
+    assert found.gpu_clocked.seconds == pytest.approx(10.0)
+    assert found.gpu_clocked.mhz_s == pytest.approx(306 * 4 + 612 * 1 + 918 * 5)
+
+
+@pytest.mark.parametrize("text", ["Not Supported.", "", "918000000:", "x: 1 2 3"])
+def test_a_table_of_clocks_that_tells_no_time_is_none(tmp_path: Path, text: str) -> None:
+    assert written(tmp_path, {f"{GPU}/17000000.gpu/trans_stat": text}) == Conditions()
+
+
 def test_waiting_for_a_cpu_is_added_over_the_threads(tmp_path: Path) -> None:
     files = {
         "proc/self/task/10/schedstat": "900 40 3",

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.config import Measure
-from agent.core.energy import Conditions
+from agent.core.energy import Clocked, Conditions
 from agent.core.lineage import Measurements
 from agent.stages.measure import measure
 from tests.fakes.power import FakePowerMeter
@@ -501,6 +501,19 @@ def test_clocks_are_told_from_lowest_to_highest():
         {"a": FakeRunner(clock)}, clock, conditions=lambda: Conditions(gpu_mhz=next(clocks))
     ).measured["a"]
     assert (found.gpu_mhz, found.cpu_mhz) == ((306.0, 918.0), None)
+
+
+def test_clocks_that_are_counted_are_told_as_the_means_of_windows():
+    clock = FakeClock()
+
+    def conditions():
+        now_s = clock.now_ns / 1e9
+        slow_s = max(now_s - 4.0, 0.0)  # from 4 s on it runs at half the clock
+        mhz_s = 900.0 * min(now_s, 4.0) + 450.0 * slow_s
+        return Conditions(gpu_mhz=900.0, gpu_clocked=Clocked(now_s, mhz_s))
+
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, conditions=conditions)
+    assert found.measured["a"].gpu_mhz == pytest.approx((450.0, 900.0), abs=0.1)
 
 
 def test_warm_up_lasts_while_the_temperature_rises():

@@ -103,7 +103,8 @@ class Measurement:
         harness_ns: What is in every time that is not the inference's: two readings of the clock
             and a call.
         temp_c: The highest around its windows; None if unknown.
-        cpu_mhz: The lowest and the highest clock around its windows, as they began and ended.
+        cpu_mhz: The lowest and the highest clock of its windows: their means over all cores where
+            the kernel counts them, else that of the fastest as they began and ended.
         gpu_mhz: The same of the GPU.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """

@@ -83,8 +83,9 @@ class Measured:
     """What was measured flat out, and under which flags.
 
     Attributes:
-        cpu_mhz: The lowest and the highest clock as windows began and ended; null where the
-            machine does not tell.
+        cpu_mhz: The lowest and the highest clock of the windows: their means over all cores where
+            the kernel counts them, else that of the fastest as they began and ended; null where
+            the machine tells neither.
         gpu_mhz: The same of the GPU.
         settled: False if warm-up ended before latency and temperature were flat.
         starved: For which share of a window its threads waited for a CPU, added up; null where
