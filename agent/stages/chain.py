@@ -136,6 +136,7 @@ class Chain:
         platform = self.platform()
         model = self.intake()
         self._fleet(model, platform)  # a file that can't be read is told before the long capture
+        self._judging.look_for_sensor()
         calibration = self.capture()
         made = self.built(platform, model, calibration)
         judged = self._judging.evaluated(made, model, calibration)
