@@ -60,6 +60,10 @@ ALTER TABLE measurements ADD COLUMN high_ms REAL;
 ALTER TABLE measurements ADD COLUMN source TEXT NOT NULL DEFAULT '';
 ALTER TABLE measurements ADD COLUMN dla_core INTEGER NOT NULL DEFAULT -1;
 """
+_SPANS = """
+ALTER TABLE measurements ADD COLUMN span_low_ms REAL;
+ALTER TABLE measurements ADD COLUMN span_high_ms REAL;
+"""
 
 
 class SqliteJournal:
@@ -84,7 +88,7 @@ class SqliteJournal:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._now = now
-        self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS))
+        self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS))
         self._outbox = OutboxTable(self._db, limits, now)
         self.renewed = self._db.renewed
         if self.renewed:  # counters go on above every number the lost file can have given out

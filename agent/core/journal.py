@@ -154,6 +154,8 @@ class PastMeasurement:
         high_ms: Where it ended.
         source: What the prediction stood on, as `core.prediction` names it.
         dla_core: The accelerator that it ran on; -1 for none.
+        span_low_ms: Where a prediction that was no point but a span began; None for a point.
+        span_high_ms: Where it ended.
     """
 
     model: str
@@ -171,6 +173,15 @@ class PastMeasurement:
     high_ms: float | None = None
     source: str = ""
     dla_core: int = -1
+    span_low_ms: float | None = None
+    span_high_ms: float | None = None
+
+    @property
+    def nearest_ms(self) -> float | None:
+        """Of what was predicted, what the measurement came nearest to; None without prediction."""
+        if self.span_low_ms is None or self.span_high_ms is None:
+            return self.predicted_ms or None
+        return min(max(self.latency_p50_ms, self.span_low_ms), self.span_high_ms)
 
     @property
     def inside(self) -> bool | None:

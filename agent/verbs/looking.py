@@ -12,7 +12,7 @@ from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import StoreError
 from agent.core.journal import PastMeasurement
-from agent.core.prediction import accuracy
+from agent.core.residuals import accuracy
 from agent.terminal import show, summary, table
 from agent.verbs.options import (
     CAMERA,
@@ -76,7 +76,7 @@ def _predictions(config: Config, *, as_json: bool) -> int:
         [
             [past.utc[:16], past.model[:8], past.precision, str(past.batch), past.source or "-",
              _predicted(past), f"{past.latency_p50_ms:.3f}",
-             f"{past.latency_p50_ms / (past.predicted_ms or 1) - 1:+.1%}", _INSIDE[past.inside]]
+             f"{past.latency_p50_ms / (past.nearest_ms or 1) - 1:+.1%}", _INSIDE[past.inside]]
             for past in checked[:_SHOWN]
         ],
     )  # fmt: skip

@@ -215,6 +215,8 @@ def test_measurements(journal: SqliteJournal) -> None:
             high_ms=2.5,
             source="trial",
             dla_core=0,
+            span_low_ms=1.8,
+            span_high_ms=2.2,
         )
         for number in range(3)
     ]

@@ -15,6 +15,7 @@ class Prediction:
     """What was expected before anything was built; None with a reason where nothing is known.
 
     Attributes:
+        latency_p50_ms_span: What p50 lies between if the prediction is no point; None for one.
         latency_p50_ms_ci90: Where p50 should lie nine times of ten.
         energy_j: Joules per frame.
         source: history, trial, fleet or other models; "" where nothing is known.
@@ -24,6 +25,7 @@ class Prediction:
     energy_j: float | None
     basis: str
     source: str = ""
+    latency_p50_ms_span: tuple[float, float] | None = None
     latency_p50_ms_ci90: tuple[float, float] | None = None
     throughput_fps: float | None = None
     power_w: float | None = None

@@ -22,8 +22,9 @@ from agent.adapters.trial_onnxruntime import time_trial
 from agent.config import Measure
 from agent.core.energy import Conditions
 from agent.core.journal import PastMeasurement
-from agent.core.prediction import TRIAL, residual
+from agent.core.prediction import TRIAL, UNPROVEN
 from agent.core.preprocess import InputSpec
+from agent.core.residuals import reach, residuals
 from agent.core.thresholds import range_of
 from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
 from agent.stages.measure import measure
@@ -90,7 +91,8 @@ def _held(name: str, pairs: dict[str, tuple[float, float]]) -> bool:
         if other.rpartition(" ")[0] != model
     ]
     predicted, found = pairs[name]
-    return abs(log(found / predicted)) <= residual(others, TRIAL, _NOTHING.runtime)
+    checked = residuals(others, TRIAL, _NOTHING.runtime)
+    return abs(log(found / predicted)) <= reach(checked, UNPROVEN[TRIAL])
 
 
 def _predicted_and_measured(model: str, folder: Path) -> dict[str, tuple[float, float]]:
