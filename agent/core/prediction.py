@@ -2,7 +2,8 @@
 
 In order of trust: this device's own measurements of the same model, a short trial of its graph
 with placeholder scales, what other devices measured of it, this device's measurements of other
-models scaled by their compute. Where nothing is known the answer is None with the reason.
+models scaled by their compute, what the board could do at its peak. Where nothing is known the
+answer is None with the reason.
 """
 
 from __future__ import annotations
@@ -16,9 +17,16 @@ from agent.core.fleet import FleetFigure
 from agent.core.journal import PastMeasurement
 from agent.core.lineage import CleanModel, Prediction, Recipe
 from agent.core.residuals import MIXED, reach, residuals
+from agent.core.roofline import WIDTH, Peak, expected_ms
 
-HISTORY, TRIAL, FLEET, SCALED = "history", "trial", "fleet", "other models"
-UNPROVEN: Mapping[str, float] = {HISTORY: 0.25, TRIAL: 0.25, FLEET: log(2), SCALED: log(4)}
+HISTORY, TRIAL, FLEET, SCALED, ROOFLINE = "history", "trial", "fleet", "other models", "roofline"
+UNPROVEN: Mapping[str, float] = {
+    HISTORY: 0.25,
+    TRIAL: 0.25,
+    FLEET: log(2),
+    SCALED: log(4),
+    ROOFLINE: WIDTH,
+}
 """Half width, as a logarithm, of intervals until predictions of a source have been checked here.
 
 Source: leave-one-out over this project's models on a laptop CPU: nine of ten trials were within
@@ -49,11 +57,13 @@ class Evidence:
         history: Past measurements of this device in the power mode to predict for, in any order.
         trial: Of the model in the batch to predict for, if the runtime allows one.
         fleet: What other devices measured of the model on the same runtime.
+        peak: What the device's maker quotes of its GPU, where that is what executes.
     """
 
     history: Sequence[PastMeasurement] = ()
     trial: Trial | None = None
     fleet: Sequence[FleetFigure] = ()
+    peak: Peak | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +97,7 @@ def predict(
         or _from_trial(recipe, evidence.trial)
         or _from_fleet(recipe, batch, evidence.fleet)
         or _from_other_models(alike, model)
+        or _from_peak(recipe, model, batch, evidence.peak)
     )
     if guess is None:
         reason = f"nothing known of {recipe.precision} on {runtime} here"
@@ -129,12 +140,16 @@ def _from_trial(recipe: Recipe, trial: Trial | None) -> _Guess | None:
     if recipe.precision != MIXED:
         tried_ms = trial.int8_ms if recipe.precision == "int8" else trial.fp32_ms
         return _Guess(latency_ms=tried_ms, source=TRIAL, basis=basis)
-    low, high = sorted((trial.int8_ms, trial.fp32_ms))
+    return _between(trial.int8_ms, trial.fp32_ms, TRIAL, basis)
+
+
+def _between(int8_ms: float, fp32_ms: float, source: str, basis: str) -> _Guess:
+    low_ms, high_ms = sorted((int8_ms, fp32_ms))
     return _Guess(
-        latency_ms=sqrt(low * high),
-        source=TRIAL,
+        latency_ms=sqrt(low_ms * high_ms),
+        source=source,
         basis=f"{basis}: between INT8 and FP32, since what stays float is found later",
-        span_ms=(low, high),
+        span_ms=(low_ms, high_ms),
     )
 
 
@@ -160,6 +175,19 @@ def _from_other_models(alike: Sequence[PastMeasurement], model: CleanModel) -> _
         source=SCALED,
         basis=f"{len(scalable)} earlier measurements of other models here, scaled by compute",
     )
+
+
+def _from_peak(recipe: Recipe, model: CleanModel, batch: int, peak: Peak | None) -> _Guess | None:
+    if peak is None:
+        return None
+    basis = "a quarter of the board's quoted peak, since nothing was measured here yet"
+    ends = ("int8", "fp32") if recipe.precision == MIXED else (recipe.precision,)
+    found = [ms for one in ends if (ms := expected_ms(model, one, batch, peak))]
+    if not found:
+        return None
+    if recipe.precision == MIXED:
+        return _between(found[0], found[-1], ROOFLINE, basis)
+    return _Guess(latency_ms=found[0], source=ROOFLINE, basis=basis)
 
 
 def _power_w(past: PastMeasurement) -> float | None:

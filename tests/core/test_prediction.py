@@ -12,6 +12,7 @@ from agent.core.fleet import FleetFigure
 from agent.core.journal import PastMeasurement
 from agent.core.lineage import CleanModel, Digest, Prediction, Recipe
 from agent.core.prediction import Evidence, Trial, predict
+from agent.core.roofline import Peak
 
 MODEL = CleanModel(
     digest=Digest("m"),
@@ -48,8 +49,10 @@ ELSEWHERE = FleetFigure(
 )
 
 
-def predicted(*history, recipe=INT8, model=MODEL, trial=None, batch=1, fleet=()) -> Prediction:
-    evidence = Evidence(history=history, trial=trial, fleet=fleet)
+def predicted(
+    *history, recipe=INT8, model=MODEL, trial=None, batch=1, fleet=(), peak=None
+) -> Prediction:
+    evidence = Evidence(history=history, trial=trial, fleet=fleet, peak=peak)
     return predict(recipe, model, "onnxruntime", batch, evidence)
 
 
@@ -171,6 +174,25 @@ def test_other_devices_are_believed_after_the_graph_itself_and_before_other_mode
     assert found.basis == "median of 12 measurements of this model elsewhere (f.csv)"
     assert predicted(OTHER, fleet=[replace(ELSEWHERE, precision="fp32")]).source == "other models"
     assert predicted(fleet=[ELSEWHERE], batch=4).latency_p50_ms is None
+
+
+def test_the_peak_of_the_board_is_the_last_resort_and_told_to_be_vague():
+    peak = Peak(int8_sparse_ops_per_s=40e12, memory_bytes_per_s=0.804e9)
+    found = predicted(peak=peak)
+    assert found.source == "roofline"
+    assert found.latency_p50_ms == pytest.approx(1.0)  # moving 201 kB at a quarter of the peak
+    assert found.latency_p50_ms_ci90 == pytest.approx((0.25, 4.0))
+    mixed = predicted(peak=peak, recipe=Recipe(precision="int8-mixed"))
+    assert mixed.latency_p50_ms_span == pytest.approx((1.0, 4.0))
+    assert predicted(OTHER, peak=peak).source == "other models"
+    assert (
+        predicted(
+            peak=peak, model=replace(MODEL, weight_bytes=0, activation_bytes=0, macs=0)
+        ).latency_p50_ms
+        is None
+    )
+    checked = pairs(*[1.2] * 12, source="roofline", precision="fp16")
+    assert predicted(*checked, peak=peak).latency_p50_ms_ci90 == pytest.approx((1 / 1.2, 1.2))
 
 
 def test_a_precision_that_was_not_tried_is_not_called_another():

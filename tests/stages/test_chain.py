@@ -372,6 +372,18 @@ def test_a_graph_is_tried_once_in_each_power_mode(tmp_path):
     assert asked == [1, 1, 0]
 
 
+def test_a_known_board_that_has_measured_nothing_predicts_by_its_peak(tmp_path):
+    run = Run(tmp_path, device={"board": "orin-nano"})
+    run.jobs.answers["platform"] = lambda _: replace(PLATFORM, runtime="tensorrt", scheme="S8S8")
+    found = {c.recipe.precision: c.predicted for c in run.chain.run().candidates}
+    assert {one.source for one in found.values()} == {"roofline"}
+    assert found["int8"].latency_p50_ms < found["fp32"].latency_p50_ms
+    assert run.jobs.counts["trial"] == 0
+    run = Run(tmp_path, device={"board": "orin-nano"})  # on its CPU the GPU's peak says nothing
+    run.jobs.answers["trial"] = lambda _: RunnerError("no")
+    assert {c.predicted.source for c in run.chain.run().candidates} == {""}
+
+
 def test_the_same_file_made_for_another_state_of_the_machine_is_another_release(tmp_path):
     """Else an engine that an upgrade leaves as it was would stay outdated for ever."""
     run = Run(tmp_path)

@@ -51,5 +51,7 @@ def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set
     rehearsal = OnnxRehearsal(model, "S8S8", ranges.keys(), inputs, 1)
     layers = set(rehearsal.layers())
     kept = frozenset(sorted(layers)[::2]) if recipe == "int8-mixed" else frozenset()
-    _, floating = rehearsal.write(Placement(ranges=ranges, kept=kept, steps=("bias-correction",)), target)
+    _, floating = rehearsal.write(
+        Placement(ranges=ranges, kept=kept, steps=("bias-correction",)), target
+    )
     return target, layers, set(floating)

@@ -18,7 +18,7 @@ class Prediction:
         latency_p50_ms_span: What p50 lies between if the prediction is no point; None for one.
         latency_p50_ms_ci90: Where p50 should lie nine times of ten.
         energy_j: Joules per frame.
-        source: history, trial, fleet or other models; "" where nothing is known.
+        source: history, trial, fleet, other models or roofline; "" where nothing is known.
     """
 
     latency_p50_ms: float | None
