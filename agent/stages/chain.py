@@ -7,12 +7,15 @@ returns its stored record.
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from agent import config as configuration
 from agent.config import Config
 from agent.core.basis import Basis
+from agent.core.choice import choose
 from agent.core.errors import (
     BuildError,
     ConfigError,
@@ -33,7 +36,7 @@ from agent.core.lineage import (
     digest_of,
 )
 from agent.core.search import candidates, failed, recipes
-from agent.core.shortlist import shortlist
+from agent.core.shortlist import doubtful, shortlist, wave, worth_making
 from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
 from agent.stages.artifacts import Artifacts, Observe
@@ -41,6 +44,7 @@ from agent.stages.calibrating import Calibrating
 from agent.stages.judging import Judging
 from agent.stages.predicting import Predicting
 
+_LOG = logging.getLogger(__name__)
 _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
 """Facts of the platform, beside its runtime and device, without which an engine is not reused:
 an engine may not load under another driver, GPUs of one name differ between boards, and its
@@ -137,12 +141,13 @@ class Chain:
         model = self.intake()
         self._fleet(model, platform)  # a file that can't be read is told before the long capture
         calibration = self.capture()
-        made = self.built(platform, model, calibration)
-        judged = self._judging.evaluated(made, model, calibration)
+        found = self.predicted(platform, model)
         if self.config.search.strategy == "fast":
-            limits = configuration.dump(self.config)["limits"]
-            judged = shortlist(judged, self.config.objective.metric, limits)
-        measured = self._judging.measured(judged, model, calibration)
+            measured = self._searched(found, platform, model, calibration)
+        else:
+            made = self.built(found, platform, model, calibration)
+            judged = self._judging.evaluated(made, model, calibration)
+            measured = self._judging.measured(judged, model, calibration, fast=False)
         return Outcome(
             platform=platform,
             model=model,
@@ -153,6 +158,35 @@ class Chain:
             counted=self._calibrating.counted,
             not_extended=self._calibrating.not_extended,
         )
+
+    def _searched(
+        self,
+        found: Sequence[Candidate],
+        platform: Platform,
+        model: CleanModel,
+        calibration: CalibrationSet,
+    ) -> list[Candidate]:
+        """Make and measure only what can win; everybody, if that leaves a doubt."""
+        objective = self.config.objective.metric
+        limits: dict[str, float] = configuration.dump(self.config)["limits"]
+        judged: list[Candidate] = []
+        pending = list(found)
+        while pending:
+            now, pending = wave(pending, objective, limits)
+            made = self.built(now, platform, model, calibration)
+            judged += self._judging.evaluated(made, model, calibration, before=judged)
+            pending = worth_making(pending, judged, objective, limits)
+            judged += [c for c in pending if c.left_out]
+            pending = [c for c in pending if not c.left_out]
+        by_id = {c.id: c for c in shortlist(judged, objective, limits)}
+        listed = [by_id[c.id] for c in found]
+        measured = self._judging.measured(listed, model, calibration, fast=True)
+        if not doubtful(measured, choose(measured, objective, limits), objective):
+            return measured
+        _LOG.info("search_widened: what was left out might win after all, or nothing is feasible")
+        made = self.built(found, platform, model, calibration)
+        judged = self._judging.evaluated(made, model, calibration)
+        return self._judging.measured(judged, model, calibration, fast=False)
 
     def _fleet(self, model: CleanModel, platform: Platform) -> Fleet:
         if self._told_by_fleet is None:
@@ -239,13 +273,16 @@ class Chain:
         }
         return self._artifacts.get("build", digest, spec, Engine)
 
-    def quantized(
-        self, platform: Platform, model: CleanModel, calibration: CalibrationSet
-    ) -> list[Candidate]:
-        """Return every candidate with its graph; one's own trouble ends only itself."""
-        found = self._predicting.predicted(
+    def predicted(self, platform: Platform, model: CleanModel) -> tuple[Candidate, ...]:
+        """Return every candidate with what it should take."""
+        return self._predicting.predicted(
             self.candidates(platform), model, platform, self._fleet(model, platform)
         )
+
+    def quantized(
+        self, found: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+    ) -> list[Candidate]:
+        """Return candidates with their graphs; one's own trouble ends only itself."""
         made = []
         for candidate in self._artifacts.counted("quantize", found):
             if candidate.failure:
@@ -261,13 +298,16 @@ class Chain:
         return made
 
     def built(
-        self, platform: Platform, model: CleanModel, calibration: CalibrationSet
+        self,
+        found: Sequence[Candidate],
+        platform: Platform,
+        model: CleanModel,
+        calibration: CalibrationSet,
     ) -> list[Candidate]:
-        """Return every candidate with its engine; one's own trouble ends only itself."""
+        """Return candidates with their engines; one's own trouble ends only itself."""
         made = []
-        for candidate in self._artifacts.counted(
-            "build", self.quantized(platform, model, calibration)
-        ):
+        quantized = self.quantized(found, model, calibration)
+        for candidate in self._artifacts.counted("build", quantized):
             if candidate.quantized is None:
                 made.append(candidate)
                 continue

@@ -36,6 +36,7 @@ class Sitting:
         baselines: Candidates that a fast search measures long enough to compare with.
         spares: Candidates that a fast search needs only while another is disturbed: that other.
         seed: For the order.
+        fast: False to measure everybody to the end.
     """
 
     engines: Mapping[str, Engine]
@@ -43,6 +44,7 @@ class Sitting:
     baselines: tuple[str, ...]
     spares: Mapping[str, str]
     seed: int
+    fast: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +60,25 @@ class Judging:
     artifacts: Artifacts
 
     def evaluated(
-        self, made: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+        self,
+        made: Sequence[Candidate],
+        model: CleanModel,
+        calibration: CalibrationSet,
+        before: Sequence[Candidate] = (),
     ) -> list[Candidate]:
-        """Return every candidate with its fidelity and memory, found through its engine."""
+        """Return every candidate with its fidelity and memory, found through its engine.
+
+        Args:
+            made: The candidates, with their engines.
+            model: The clean model.
+            calibration: The frames.
+            before: Those evaluated before, who may hold the baselines.
+        """
         made = [executable(candidate) for candidate in made]
         baselines = {
-            c.batch: c.engine for c in made if c.recipe.precision == "fp32" and not c.failure
+            c.batch: c.engine
+            for c in (*before, *made)
+            if c.recipe.precision == "fp32" and not c.failure
         }
         judged = []
         for candidate in self.artifacts.counted("evaluate", made):
@@ -103,13 +118,18 @@ class Judging:
         return replace(candidate, evaluation=evaluation)
 
     def measured(
-        self, judged: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+        self,
+        judged: Sequence[Candidate],
+        model: CleanModel,
+        calibration: CalibrationSet,
+        *,
+        fast: bool,
     ) -> list[Candidate]:
         """Measure all engines together in interleaved rounds, one power mode after the other."""
         done: dict[str, Candidate] = {}
         for mode in dict.fromkeys(c.power_mode for c in judged):
             of_mode = [c for c in judged if c.power_mode == mode]
-            done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration)}
+            done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration, fast=fast)}
         return [done[c.id] for c in judged]
 
     def _in_mode(
@@ -118,12 +138,14 @@ class Judging:
         power_mode: str | None,
         model: CleanModel,
         calibration: CalibrationSet,
+        *,
+        fast: bool,
     ) -> list[Candidate]:
         engines = {c.id: c.engine for c in judged if c.engine and not c.failure}
         if not engines:
             return list(judged)
         digests = {name: engine.digest for name, engine in engines.items()}
-        digest = digest_of("measure-1", self.run_id, digests, power_mode)
+        digest = digest_of("measure-2", self.run_id, digests, power_mode, fast)
         spec = {
             "sitting": Sitting(
                 engines=engines,
@@ -131,6 +153,7 @@ class Judging:
                 baselines=tuple(c.id for c in judged if c.recipe.precision == "fp32"),
                 spares=spares(judged),
                 seed=_seed(digest),
+                fast=fast,
             ),
             "model": model.digest,
             "calibration": calibration.digest,

@@ -75,11 +75,13 @@ def _describe(result: Any, chain: Chain) -> None:
 
 
 def _quantize(chain: Chain) -> list[Candidate]:
-    return chain.quantized(chain.platform(), chain.intake(), chain.capture())
+    platform, model = chain.platform(), chain.intake()
+    return chain.quantized(chain.predicted(platform, model), model, chain.capture())
 
 
 def _build(chain: Chain) -> list[Candidate]:
-    return chain.built(chain.platform(), chain.intake(), chain.capture())
+    platform, model = chain.platform(), chain.intake()
+    return chain.built(chain.predicted(platform, model), platform, model, chain.capture())
 
 
 def _measure(chain: Chain) -> list[Candidate]:

@@ -38,6 +38,8 @@ class Candidate:
     Attributes:
         dla_core: The deep-learning accelerator to build for; -1 for the GPU alone.
         failure: Why a stage could not make or run it; empty if all went well.
+        left_out: Why a fast search looked no further at it: limit, scales or prediction;
+            `failure` says it in words. Empty if it did.
     """
 
     id: str
@@ -52,6 +54,7 @@ class Candidate:
     evaluation: Evaluation | None = None
     measurement: Measurement | None = None
     failure: str = ""
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,7 +176,7 @@ def _halved(
     for number in range(_ROUNDS):
         for name in running:
             taken[name].append(rounds[name][number])
-        last, running = running, survivors(taken, dict.fromkeys(taken, 1), ["fp32"], twins)
+        last, running = running, survivors(taken, dict.fromkeys(taken, 1), ["fp32"], twins, taken)
     return taken, last
 
 
