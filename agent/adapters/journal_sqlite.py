@@ -23,10 +23,10 @@ from agent.core.journal import (
     OutboxCounts,
     OutboxLimits,
     Outgoing,
-    PastMeasurement,
     Row,
     Run,
 )
+from agent.core.past import PastMeasurement
 from agent.database import Database
 from agent.outbox_table import OUTBOX_SCHEMA, OutboxTable
 
@@ -63,6 +63,12 @@ ALTER TABLE measurements ADD COLUMN dla_core INTEGER NOT NULL DEFAULT -1;
 _SPANS = """
 ALTER TABLE measurements ADD COLUMN span_low_ms REAL;
 ALTER TABLE measurements ADD COLUMN span_high_ms REAL;
+ALTER TABLE measurements ADD COLUMN predicted_w REAL;
+ALTER TABLE measurements ADD COLUMN low_w REAL;
+ALTER TABLE measurements ADD COLUMN high_w REAL;
+ALTER TABLE measurements ADD COLUMN predicted_j REAL;
+ALTER TABLE measurements ADD COLUMN low_j REAL;
+ALTER TABLE measurements ADD COLUMN high_j REAL;
 """
 
 

@@ -9,13 +9,13 @@ answer is None with the reason.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 from statistics import median
 
 from agent.core.fleet import FleetFigure
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import CleanModel, Prediction, Recipe
+from agent.core.past import ENERGY, LATENCY, POWER, PastMeasurement
 from agent.core.residuals import MIXED, reach, residuals
 from agent.core.roofline import WIDTH, Peak, expected_ms
 
@@ -33,6 +33,7 @@ Source: leave-one-out over this project's models on a laptop CPU: nine of ten tr
     20 %, and times scaled by multiply-accumulates off by 2 to 4 times. Other devices may be in
     another power mode and at another temperature, which halves or doubles what they take.
 """
+_UNPROVEN_POWER = 0.25  # of the same model here; another one's may be half or twice as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,19 +105,39 @@ def predict(
         return Prediction(latency_p50_ms=None, energy_j=None, basis=reason)
     here = _median([_power_w(past) for past in alike])
     power_w = guess.power_w if guess.power_w is not None else here
-    checked = residuals(evidence.history, guess.source, runtime, mixed=recipe.precision == MIXED)
-    width = reach(checked, UNPROVEN[guess.source])
-    low_ms, high_ms = guess.span_ms or (guess.latency_ms, guess.latency_ms)
-    return Prediction(
+    mixed = recipe.precision == MIXED
+
+    def width(figure: str, unproven: float) -> float:
+        checked = residuals(evidence.history, guess.source, runtime, mixed=mixed, figure=figure)
+        return reach(checked, unproven)
+
+    level = width(LATENCY, UNPROVEN[guess.source])
+    span_ms = guess.span_ms or (guess.latency_ms, guess.latency_ms)
+    found = Prediction(
         latency_p50_ms=guess.latency_ms,
         latency_p50_ms_span=guess.span_ms,
-        latency_p50_ms_ci90=(low_ms * exp(-width), high_ms * exp(width)),
+        latency_p50_ms_ci90=_widened(span_ms, level),
         throughput_fps=1e3 * batch / guess.latency_ms if guess.latency_ms else None,
-        power_w=power_w,
-        energy_j=power_w * guess.latency_ms / 1e3 / batch if power_w is not None else None,
+        energy_j=None,
         basis=guess.basis,
         source=guess.source,
     )
+    if power_w is None:
+        return found
+    own = guess.power_w is not None and guess.source == HISTORY
+    assumed = _UNPROVEN_POWER if own else log(2)
+    joules = [power_w * ms / 1e3 / batch for ms in (guess.latency_ms, *span_ms)]
+    return replace(
+        found,
+        power_w=power_w,
+        power_w_ci90=_widened((power_w, power_w), width(POWER, assumed)),
+        energy_j=joules[0],
+        energy_j_ci90=_widened((joules[1], joules[2]), width(ENERGY, level + assumed)),
+    )
+
+
+def _widened(span: tuple[float, float], width: float) -> tuple[float, float]:
+    return span[0] * exp(-width), span[1] * exp(width)
 
 
 def _from_history(alike: Sequence[PastMeasurement], model: CleanModel) -> _Guess | None:

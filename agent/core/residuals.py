@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, log
+from math import ceil
 from statistics import median
 
-from agent.core.journal import PastMeasurement
+from agent.core.past import ENERGY, LATENCY, POWER, Check, PastMeasurement
 
 COVERAGE = 0.9
 MIXED = "int8-mixed"
@@ -15,9 +15,14 @@ _ROUNDING = 1e-9
 
 
 def residuals(
-    history: Sequence[PastMeasurement], source: str, runtime: str, *, mixed: bool = False
+    history: Sequence[PastMeasurement],
+    source: str,
+    runtime: str,
+    *,
+    mixed: bool = False,
+    figure: str = LATENCY,
 ) -> list[tuple[str, float]]:
-    """Return (run, by how much p50 missed what a source predicted, as a logarithm).
+    """Return (run, by how much a measurement missed what a source predicted, as a logarithm).
 
     What of int8-mixed stays float is found after the prediction, so that a trial says a span
     for it: its misses, outside that span, are another thing than those of a point.
@@ -27,13 +32,13 @@ def residuals(
         source: What the predictions stood on.
         runtime: What executed.
         mixed: Those of int8-mixed, or those of everything else.
+        figure: Latency, power or energy.
     """
     return [
-        (past.utc, abs(log(past.latency_p50_ms / nearest)))
+        (past.utc, one.log_off)
         for past in history
         if (past.source, past.runtime, past.precision == MIXED) == (source, runtime, mixed)
-        and past.latency_p50_ms > 0
-        and (nearest := past.nearest_ms)
+        and (one := past.check(figure))
     ]
 
 
@@ -67,9 +72,10 @@ def reach(found: Iterable[tuple[str, float]], unproven: float) -> float:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """How near predictions of one source and precision came.
+    """How near predictions of one figure, source and precision came.
 
     Attributes:
+        figure: Latency, power or energy.
         count: Predictions that a measurement has checked.
         median_off: Half of them were this near, as a share of the prediction; where that was a
             span, of its nearer end, and 0 inside.
@@ -77,6 +83,7 @@ class Accuracy:
         inside: Share of the measurements that the 90 % intervals held; None where none was told.
     """
 
+    figure: str
     source: str
     precision: str
     count: int
@@ -86,19 +93,25 @@ class Accuracy:
 
 
 def accuracy(history: Sequence[PastMeasurement]) -> tuple[Accuracy, ...]:
-    """Return how near predictions came, by source and precision, and last over all of them."""
-    checked = [past for past in history if past.nearest_ms]
-    groups: dict[tuple[str, str], list[PastMeasurement]] = {}
-    for past in checked:
-        groups.setdefault((past.source, past.precision), []).append(past)
-    told = [_accuracy(*key, group) for key, group in sorted(groups.items())]
-    return (*told, _accuracy("all", "all", checked)) if checked else ()
+    """Return how near predictions came, by figure, source and precision, and over all of each."""
+    return tuple(one for figure in (LATENCY, POWER, ENERGY) for one in _of_figure(history, figure))
 
 
-def _accuracy(source: str, precision: str, checked: Sequence[PastMeasurement]) -> Accuracy:
-    off = sorted(abs(past.latency_p50_ms / (past.nearest_ms or 1.0) - 1) for past in checked)
-    held = [one for past in checked if (one := past.inside) is not None]
+def _of_figure(history: Sequence[PastMeasurement], figure: str) -> list[Accuracy]:
+    groups: dict[tuple[str, str], list[Check]] = {}
+    for past in history:
+        if one := past.check(figure):
+            groups.setdefault((past.source, past.precision), []).append(one)
+    told = [_accuracy(figure, *key, group) for key, group in sorted(groups.items())]
+    everything = [one for group in groups.values() for one in group]
+    return [*told, _accuracy(figure, "all", "all", everything)] if told else []
+
+
+def _accuracy(figure: str, source: str, precision: str, checked: Sequence[Check]) -> Accuracy:
+    off = sorted(abs(one.off) for one in checked)
+    held = [one.inside for one in checked if one.inside is not None]
     return Accuracy(
+        figure=figure,
         source=source,
         precision=precision,
         count=len(off),

@@ -23,7 +23,6 @@ from agent.core.errors import (
     QuantdError,
 )
 from agent.core.fleet import Fleet
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import (
     CalibrationSet,
     Candidate,
@@ -35,6 +34,7 @@ from agent.core.lineage import (
     Statistics,
     digest_of,
 )
+from agent.core.past import PastMeasurement
 from agent.core.search import candidates, failed, recipes
 from agent.core.shortlist import doubtful, shortlist, wave, worth_making
 from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS

@@ -14,9 +14,8 @@ from agent import config as configuration
 from agent.config import Config
 from agent.core.basis import Basis
 from agent.core.errors import ActivationError, JobError, QuantdError
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import Activation, Candidate, Choice, digest_of
-from agent.core.past import remembered
+from agent.core.past import PastMeasurement, remembered
 from agent.core.report import Report, compose
 from agent.core.upgrade import conditions
 from agent.ports import Clock, Jobs, Releases, Store

@@ -10,8 +10,8 @@ from agent.config import Config
 from agent.config.boards import board
 from agent.core.errors import BuildError, JobError, RunnerError
 from agent.core.fleet import Fleet, in_mode
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import Candidate, CleanModel, Platform, Prediction, digest_of
+from agent.core.past import PastMeasurement
 from agent.core.prediction import Evidence, Trial, predict
 from agent.core.roofline import Peak
 from agent.stages.artifacts import Artifacts

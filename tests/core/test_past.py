@@ -24,6 +24,7 @@ def test_a_measurement_is_remembered_with_what_was_predicted_of_it():
     guess = Prediction(
         latency_p50_ms=9.0, energy_j=None, basis="a trial", source="trial",
         latency_p50_ms_ci90=(5.0, 16.0), latency_p50_ms_span=(6.0, 13.5),
+        power_w=4.0, power_w_ci90=(3.0, 5.5),
     )  # fmt: skip
     mixed = replace(candidate("fp16", measurement(power_w=5.0)), predicted=guess)
     (past,) = kept(mixed, candidate("int8"))
@@ -34,6 +35,7 @@ def test_a_measurement_is_remembered_with_what_was_predicted_of_it():
     assert (past.predicted_ms, past.source) == (9.0, "trial")
     assert (past.low_ms, past.high_ms) == (5.0, 16.0)
     assert (past.span_low_ms, past.span_high_ms) == (6.0, 13.5)
+    assert (past.predicted_w, past.low_w, past.high_w, past.low_j) == (4.0, 3.0, 5.5, None)
     assert past.utc == "2026-11-23T10:15:00Z"
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import exp
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.fleet import FleetFigure
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import CleanModel, Digest, Prediction, Recipe
+from agent.core.past import PastMeasurement
 from agent.core.prediction import Evidence, Trial, predict
 from agent.core.roofline import Peak
 
@@ -125,6 +126,23 @@ def test_power_of_other_models_and_the_time_of_this_one_make_energy():
     assert found.energy_j == pytest.approx(5.0 * 0.4e-3)
 
 
+def test_power_and_energy_have_intervals_that_past_errors_narrow():
+    found = predicted(PAST)
+    assert found.power_w == pytest.approx(20 / 3)
+    assert found.power_w_ci90 == pytest.approx((20 / 3 * exp(-0.25), 20 / 3 * exp(0.25)))
+    assert found.energy_j_ci90 == pytest.approx((0.02 * exp(-0.5), 0.02 * exp(0.5)))
+    other = predicted(OTHER)
+    assert other.power_w_ci90 == pytest.approx((2.5, 10.0))
+    checked = pairs(
+        *[1.0] * 12, source="history", model="other", predicted_w=5.0, power_w=5.5,
+        predicted_j=0.05, energy_j=0.06,
+    )  # fmt: skip
+    found = predicted(PAST, *checked)
+    assert found.power_w_ci90 == pytest.approx((20 / 3 / 1.1, 20 / 3 * 1.1))
+    assert found.energy_j_ci90 == pytest.approx((0.02 / 1.2, 0.02 * 1.2))
+    assert predicted(trial=TRIAL).power_w_ci90 is None
+
+
 def pairs(*ratios, source="trial", **changed):
     past = replace(PAST, predicted_ms=10.0, source=source, **changed)
     return [
@@ -230,6 +248,8 @@ def test_a_prediction_is_positive_or_none_and_order_does_not_matter(history, tri
     assert found.basis
     assert found.latency_p50_ms is None or found.latency_p50_ms > 0
     assert found.energy_j is None or found.energy_j >= 0
+    if found.energy_j:
+        assert 0 <= found.energy_j_ci90[0] <= found.energy_j <= found.energy_j_ci90[1]
     if found.latency_p50_ms is not None:
         low, high = found.latency_p50_ms_ci90
         assert 0 < low <= found.latency_p50_ms <= high

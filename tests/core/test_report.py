@@ -99,7 +99,9 @@ def test_the_numbers_are_those_of_the_records():
     assert facts["measured"]["memory_mb"] == 100.0
     assert facts["predicted"] == {
         "latency_p50_ms": 6.0, "latency_p50_ms_ci90": [4.0, 9.0], "inside": True,
-        "throughput_fps": None, "power_w": None, "energy_j": None, "basis": "a trial",
+        "throughput_fps": None, "throughput_fps_ci90": [pytest.approx(4000 / 9), 1000.0],
+        "power_w": None, "power_w_ci90": None, "energy_j": None, "energy_j_ci90": None,
+        "basis": "a trial",
     }  # fmt: skip
     assert facts["engine"] == {
         "digest": "f", "bytes": 1000, "build_s": 1.0,

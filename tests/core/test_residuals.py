@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.journal import PastMeasurement
+from agent.core.past import PastMeasurement
 from agent.core.residuals import accuracy, reach, residuals
 
 PAST = PastMeasurement(
@@ -90,3 +90,28 @@ def test_accuracy_is_told_of_what_was_checked_by_source_and_precision():
     assert trial.inside == pytest.approx(3 / 5)
     assert (everything.source, everything.count) == ("all", 6)
     assert everything.inside == pytest.approx(3 / 5)
+
+
+def test_power_and_energy_are_checked_where_they_were_predicted():
+    past = replace(
+        PAST, source="history", predicted_ms=4.0, power_w=6.0, predicted_w=5.0, low_w=4.0,
+        high_w=5.5, energy_j=0.018, predicted_j=0.02,
+    )  # fmt: skip
+    found = {one.figure: one for one in accuracy([past]) if one.source == "all"}
+    assert list(found) == ["latency", "power", "energy"]
+    assert found["power"].median_off == pytest.approx(0.2)
+    assert (found["power"].inside, found["energy"].inside) == (0.0, None)
+    assert found["energy"].p90_off == pytest.approx(0.1)
+    ((run, off),) = residuals([past], "history", "onnxruntime", figure="power")
+    assert (run, off) == (PAST.utc, pytest.approx(log(1.2)))
+    unknown = replace(past, power_w=None, energy_j=0.0)
+    assert {one.figure for one in accuracy([unknown])} == {"latency"}
+
+
+def test_the_energy_of_a_span_is_a_span():
+    mixed = replace(
+        PAST, precision="int8-mixed", predicted_ms=2.0, span_low_ms=1.0, span_high_ms=4.0,
+        predicted_j=0.02, energy_j=0.035, source="trial",
+    )  # fmt: skip
+    assert mixed.check("energy").off == 0
+    assert replace(mixed, energy_j=0.08).check("energy").off == pytest.approx(1.0)

@@ -17,7 +17,7 @@ class Prediction:
     Attributes:
         latency_p50_ms_span: What p50 lies between if the prediction is no point; None for one.
         latency_p50_ms_ci90: Where p50 should lie nine times of ten.
-        energy_j: Joules per frame.
+        energy_j: Joules per frame; its interval and that of power_w as for latency.
         source: history, trial, fleet, other models or roofline; "" where nothing is known.
     """
 
@@ -29,6 +29,8 @@ class Prediction:
     latency_p50_ms_ci90: tuple[float, float] | None = None
     throughput_fps: float | None = None
     power_w: float | None = None
+    power_w_ci90: tuple[float, float] | None = None
+    energy_j_ci90: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.adapters.trial_onnxruntime import time_trial
 from agent.config import Measure
 from agent.core.energy import Conditions
-from agent.core.journal import PastMeasurement
+from agent.core.past import PastMeasurement
 from agent.core.prediction import TRIAL, UNPROVEN
 from agent.core.preprocess import InputSpec
 from agent.core.residuals import reach, residuals
