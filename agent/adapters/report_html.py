@@ -15,6 +15,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from agent.core.circumstances import circumstances
 from agent.core.legible import legible
 from agent.core.report import CandidateFacts, Report
 from agent.core.unknowns import unknowns
@@ -75,6 +76,9 @@ def render(
         headline=_headline(report),
         plots=[(title, words, plot) for title, words, plot in plots if plot],
         unknowns=unknowns([asdict(one) for one in report.candidates]),
+        circumstances={
+            one.id: circumstances(asdict(one), report.environment) for one in report.candidates
+        },
         pictures=[base64.b64encode(one).decode("ascii") for one in pictures],
     )
 

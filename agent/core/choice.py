@@ -67,7 +67,7 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     front = _front(list(known.values()), objective)
     feasible = [k for k in known.values() if not broken[k.id]]
     if not feasible:
-        return _infeasible(broken, objective, front)
+        return _flagged(_infeasible(broken, objective, front), known)
     sound = [k for k in feasible if not k.flags]
     finished = [k for k in feasible if not k.measurement.behind]
     ties = _ties(sound or finished or feasible, objective)
@@ -80,7 +80,7 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     for k in feasible:
         notes = tuple(f"note: {doubt}" for doubt in doubts(k, limits))
         verdicts[k.id] = replace(verdicts[k.id], reasons=(*verdicts[k.id].reasons, *notes))
-    return Choice(
+    chosen = Choice(
         candidate=best.id,
         objective=objective,
         why=_why(best, known, objective),
@@ -89,6 +89,20 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
         infeasible=False,
         nearest_miss=None,
     )
+    return _flagged(chosen, known)
+
+
+def _flagged(choice: Choice, known: Mapping[str, Known]) -> Choice:
+    """Put the flags of every number that was measured beside its verdict."""
+    verdicts = dict(choice.verdicts)
+    for name, one in known.items():
+        told_already = verdicts[name].verdict != "rejected"
+        verdicts[name] = replace(
+            verdicts[name],
+            reasons=(*verdicts[name].reasons, *(() if told_already else one.flags)),
+            flags=one.flags,
+        )
+    return replace(choice, verdicts=verdicts)
 
 
 def _known(candidate: Candidate, power_counts: bool) -> Known | None:

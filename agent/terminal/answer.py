@@ -6,13 +6,11 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from agent.core.circumstances import circumstances
 from agent.core.unknowns import unknowns
 from agent.terminal.candidates import at_rate_table, fitting_table
-
-if TYPE_CHECKING:
-    pass
 from agent.terminal.console import console, safe
 
 
@@ -26,6 +24,9 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
         screen.print(at_rate_table(at_rate))
     for one in report["candidates"]:
         screen.print(f"  [bold]{safe(one['id'])}[/bold]: {safe('; '.join(one['reasons']))}")
+        told = circumstances(one, report["environment"])
+        if told:
+            screen.print(f"    measured: {safe(told)}", style="dim")
     for null in unknowns(report["candidates"]):
         text = f"{null.what}: {null.reason} ({', '.join(null.candidates)})"
         screen.print(f"  no value of {safe(text)}", style="dim")

@@ -181,6 +181,15 @@ def test_doubtful_numbers_are_flagged():
     page = Page(drawn([candidate("fp32", measurement(steady=False, throttled=True), evaluation())]))
     assert "not steady" in page.text
     assert page.texts.count("throttled") == 1
+    assert "doubtful" in page.text
+    assert "doubtful" not in Page(drawn([candidate("fp32", measurement(), evaluation())])).text
+
+
+def test_every_figure_stands_with_its_conditions():
+    hot = replace(measurement(power_w=3.0), temp_c=61.4, gpu_mhz=(306.0, 624.0))
+    text = Page(drawn([candidate("fp32", hot, evaluation())])).text
+    assert "Measured: 1000 inferences in 5 rounds, up to 61 °C, GPU 306 to 624 MHz" in text
+    assert "power of VDD_IN by ina3221 every 0.1 s" in text
 
 
 def test_many_candidates_with_many_long_outputs_still_make_a_page():

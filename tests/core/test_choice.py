@@ -319,6 +319,18 @@ def test_throughput_is_uncertain_on_the_side_where_latency_may_be_longer():
     assert choose([may_be_faster, exact], "throughput", {}).candidate == "int8-a"
 
 
+@pytest.mark.parametrize("limit", ["sqnr_db", "latency_p99_ms"])
+def test_a_flag_stands_beside_every_verdict(limit):
+    drifting = candidate("int8", measurement(5.0, steady=False), evaluation(10.0))
+    sound = candidate("fp32", measurement(9.0), evaluation(None))
+    found = choose([drifting, sound], "latency", {limit: {"sqnr_db": 20.0}.get(limit, 4.0)})
+    verdict = found.verdicts["int8"]
+    assert verdict.verdict == "rejected"
+    assert verdict.flags == ("its latency did not get steady",)
+    assert verdict.reasons[-1] == "its latency did not get steady"
+    assert found.verdicts["fp32"].flags == ()
+
+
 def test_doubtful_numbers_win_only_alone():
     doubtful = candidate("int8", measurement(5.0, steady=False), evaluation(30.0))
     choice = choose([doubtful, FP32], "latency", {})

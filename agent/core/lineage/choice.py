@@ -61,10 +61,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """chosen, feasible or rejected, and why in words."""
+    """chosen, feasible or rejected, and why in words.
+
+    Attributes:
+        flags: What makes its numbers doubtful, which is among the reasons too.
+    """
 
     verdict: str
     reasons: tuple[str, ...]
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

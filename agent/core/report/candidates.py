@@ -91,7 +91,11 @@ class QuantizationFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateFacts:
-    """One candidate, with its verdict and the reasons."""
+    """One candidate, with its verdict and the reasons.
+
+    Attributes:
+        flags: What makes its numbers doubtful, which is among the reasons too.
+    """
 
     id: str
     precision: str
@@ -107,6 +111,7 @@ class CandidateFacts:
     fidelity: FidelityFacts | None
     verdict: str
     reasons: tuple[str, ...]
+    flags: tuple[str, ...]
 
 
 def candidate_facts(one: Candidate, choice: Choice) -> CandidateFacts:
@@ -141,6 +146,7 @@ def candidate_facts(one: Candidate, choice: Choice) -> CandidateFacts:
         fidelity=_fidelity(one.evaluation.fidelity) if one.evaluation else None,
         verdict=verdict.verdict,
         reasons=verdict.reasons,
+        flags=verdict.flags,
     )
 
 

@@ -33,6 +33,7 @@ class PowerFacts:
 
     Attributes:
         ci95: Null where there was one round only.
+        period_s: Between two readings of the sensor.
         check_mean: By check_source, another way to read the same rail; null where there is none.
     """
 
@@ -42,6 +43,7 @@ class PowerFacts:
     rail: str
     excludes: str
     source: str
+    period_s: float
     samples: int
     coverage: float
     gaps: int
@@ -171,6 +173,7 @@ def _power(one: Power) -> PowerFacts:
         rail=one.rail,
         excludes=one.excludes,
         source=one.source,
+        period_s=one.period_s,
         samples=one.samples,
         coverage=one.coverage,
         gaps=one.gaps,
