@@ -29,6 +29,7 @@ from agent.core.lineage import (
     CleanModel,
     Engine,
     Platform,
+    PowerTrace,
     QuantizedModel,
     Recipe,
     Statistics,
@@ -66,6 +67,7 @@ class Outcome:
         reused: True if the frames are those of an earlier run.
         counted: The statistics behind the INT8 scales, None where there are none.
         not_extended: Why they were not added to earlier ones, though asked; else empty.
+        traces: Of power, one for each power mode.
     """
 
     platform: Platform
@@ -76,6 +78,7 @@ class Outcome:
     reused: bool = False
     counted: Statistics | None = None
     not_extended: str = ""
+    traces: tuple[PowerTrace, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -157,6 +160,7 @@ class Chain:
             reused=self.basis.calibration is not None,
             counted=self._calibrating.counted,
             not_extended=self._calibrating.not_extended,
+            traces=tuple(self._judging.traces),
         )
 
     def _searched(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import config as configuration
@@ -18,6 +18,7 @@ from agent.core.lineage import (
     Engine,
     Evaluation,
     Measurements,
+    PowerTrace,
     digest_of,
 )
 from agent.core.search import executable, failed
@@ -53,11 +54,13 @@ class Judging:
 
     Attributes:
         run_id: Measurements belong to one run only.
+        traces: Of power, one for each sitting of the last time that all were measured.
     """
 
     config: Config
     run_id: str
     artifacts: Artifacts
+    traces: list[PowerTrace] = field(default_factory=list)
 
     def evaluated(
         self,
@@ -126,6 +129,7 @@ class Judging:
         fast: bool,
     ) -> list[Candidate]:
         """Measure all engines together in interleaved rounds, one power mode after the other."""
+        self.traces.clear()
         done: dict[str, Candidate] = {}
         for mode in dict.fromkeys(c.power_mode for c in judged):
             of_mode = [c for c in judged if c.power_mode == mode]
@@ -169,6 +173,7 @@ class Judging:
             if error.code != "power_mode":
                 raise
             return [failed(c, error) if c.id in engines else c for c in judged]
+        self.traces.append(found.trace)
         return [
             replace(
                 c,

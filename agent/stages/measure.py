@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from agent.config import Measure
 from agent.core.energy import Conditions
 from agent.core.errors import PowerError, RunnerError
-from agent.core.lineage import Engine, Measurements
+from agent.core.lineage import Engine, Measurements, PowerTrace
 from agent.core.measurement import schedule, settled
+from agent.core.power_trace import traced
 from agent.core.recording import Readings, Recording, Span, reduced
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
 
@@ -120,7 +121,9 @@ def measure(
         )
         for name, bench in benches.items()
     }
-    return Measurements(measured=measured, failed=failed)
+    recorded = {name: bench.seen for name, bench in benches.items()}
+    trace = PowerTrace() if isinstance(readings, str) else traced(readings.samples, idle, recorded)
+    return Measurements(measured=measured, failed=failed, trace=trace)
 
 
 def _load(

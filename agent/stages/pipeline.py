@@ -262,11 +262,7 @@ def _page(
             "config": configuration.dump(config),
             "report": report,
             "calibration": outcome.calibration.digest,
-            "traces": {
-                c.id: c.measurement.power.trace
-                for c in outcome.candidates
-                if c.measurement and c.measurement.power
-            },
+            "traces": outcome.traces,
             "sketches_ms": {
                 c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement
             },

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.lineage import Candidate, Prediction
+from agent.core.lineage import Candidate, PowerTrace, PowerWindow, Prediction
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
 
@@ -65,11 +65,31 @@ class Page(html.parser.HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def drawn(found: Sequence[Candidate], *, limits=None, text="small", pictures=(b"jpeg",)) -> str:
+def drawn(
+    found: Sequence[Candidate], *, limits=None, text="small", pictures=(b"jpeg",), traces=()
+) -> str:
     from agent.adapters.report_html import render
 
     sketches = {one.id: one.measurement.sketch_ms for one in found if one.measurement}
-    return render(report_of(found, limits=limits, text=text), pictures, sketches)
+    return render(report_of(found, limits=limits, text=text), pictures, sketches, traces)
+
+
+def test_the_power_of_every_sitting_is_one_line_with_its_windows():
+    paced = replace(measurement(5.0, power_w=3.0), at_rate=at_rate(30.0, power_w=2.0))
+    found = [candidate("fp32", paced, evaluation()), candidate("fp16", failure="no kernels")]
+    windows = tuple(
+        PowerWindow(candidate=name, kind=kind, begin_s=begin, end_s=begin + 2.0)
+        for name, kind, begin in (
+            ("", "idle", 100.0), ("fp32", "flat out", 103.0), ("fp32", "at rate", 105.0),
+            ("fp16", "flat out", 108.0),
+        )
+    )  # fmt: skip
+    trace = PowerTrace(points=tuple((100.0 + t / 10, 3.0) for t in range(100)), windows=windows)
+    page = Page(drawn(found, traces=[trace, PowerTrace()]))
+    assert "at rest" in page.text
+    assert page.plot_tags["svg"] == Page(drawn(found)).plot_tags["svg"] + 1
+    bare = [candidate("fp32", measurement(5.0), evaluation())]
+    assert "VDD_IN" not in Page(drawn(bare, traces=[trace])).text
 
 
 def usual(text: str = "out") -> list[Candidate]:
