@@ -172,7 +172,7 @@ class Chain:
     ) -> list[Candidate]:
         """Make and measure only what can win; everybody, if that leaves a doubt."""
         objective = self.config.objective.metric
-        limits: dict[str, float] = configuration.dump(self.config)["limits"]
+        limits = self.config.limits.by_name()
         judged: list[Candidate] = []
         pending = list(found)
         while pending:
@@ -249,9 +249,8 @@ class Chain:
 
     def _goal(self) -> object:
         """Return what int8-mixed looks for."""
-        dumped = configuration.dump(self.config)
-        limits = dumped["limits"]
-        return dumped["model"]["task"], limits["sqnr_db"], limits["agreement"]
+        limits = self.config.limits
+        return configuration.dump(self.config)["model"]["task"], limits.sqnr_db, limits.agreement
 
     def build(
         self, quantized: QuantizedModel, batch: int, platform: Platform, dla_core: int = -1

@@ -14,7 +14,7 @@ _SLOWEST_SENSOR_S = 1.0  # between samples; jtop at its default interval
 
 def power_decides(config: Config) -> bool:
     """Return whether the objective or a limit is one of power or energy."""
-    return power_counts(config.objective.metric, msgspec.structs.asdict(config.limits))
+    return power_counts(config.objective.metric, config.limits.by_name())
 
 
 def stretched(settings: Measure, period_s: float) -> Measure:

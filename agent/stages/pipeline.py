@@ -108,7 +108,7 @@ def optimize(
         counted=outcome.counted,
         not_extended=outcome.not_extended,
         conditioning=outcome.conditioning,
-        limits=configuration.dump(config)["limits"],
+        limits=config.limits.by_name(),
         candidates=outcome.candidates,
         choice=choice,
         activation=activation,
