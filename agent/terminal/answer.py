@@ -14,8 +14,12 @@ from agent.terminal.candidates import at_rate_table, fitting_table
 from agent.terminal.console import console, safe
 
 
-def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
-    """Print the answer of a run: the table, the choice and why, where everything lies."""
+def figures(report: Mapping[str, Any]) -> None:
+    """Print what was measured: the table, and what stands behind each candidate's numbers.
+
+    Args:
+        report: As report.json; of it the model's name, device, environment and candidates.
+    """
     screen = console()
     screen.print()
     screen.print(fitting_table(screen, report))
@@ -30,6 +34,12 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
     for null in unknowns(report["candidates"]):
         text = f"{null.what}: {null.reason} ({', '.join(null.candidates)})"
         screen.print(f"  no value of {safe(text)}", style="dim")
+
+
+def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
+    """Print the answer of a run: its figures, the choice and why, where everything lies."""
+    figures(report)
+    screen = console()
     choice = report["choice"]
     calibration = report["calibration"]
     turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
