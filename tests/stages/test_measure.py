@@ -311,6 +311,14 @@ def test_what_the_machine_takes_at_rest_is_left_out_of_net_energy():
     assert found.energy_net_j == pytest.approx(0.0, abs=1e-9)
 
 
+def test_those_measured_in_turn_are_compared_round_by_round():
+    clock = FakeClock()
+    runners = {"a": FakeRunner(clock, repeat(10.0)), "b": FakeRunner(clock, repeat(11.0))}
+    found = bench(runners, clock).measured
+    assert found["b"].against["a"] == pytest.approx((1.1, 1.1))
+    assert found["a"].against.keys() == {"b"}
+
+
 def test_the_trace_has_the_windows_of_everybody_and_of_rest():
     clock = FakeClock()
     names = "ab"

@@ -88,6 +88,8 @@ class Measurement:
         temp_c: The highest around its windows; None if unknown.
         cpu_mhz: The lowest and the highest clock around its windows, as they began and ended.
         gpu_mhz: The same of the GPU.
+        against: 95 % interval of its p50 over that of others, by candidate, from the rounds that
+            both were measured in; of none where that was not every round.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 
@@ -111,6 +113,7 @@ class Measurement:
     at_rate: AtRate | None = None
     cpu_mhz: tuple[float, float] | None = None
     gpu_mhz: tuple[float, float] | None = None
+    against: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
