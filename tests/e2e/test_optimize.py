@@ -131,6 +131,20 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["error"]["code"] == "activation"
 
 
+def test_a_fast_search_chooses_and_where_nothing_fits_measures_everybody(tmp_path: Path) -> None:
+    config = write_config(tmp_path, search={"strategy": "fast", "calibrators": ["minmax", "mse"]})
+    done = quantd("optimize", "-c", config, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    chosen = next(c for c in report["candidates"] if c["verdict"] == "chosen")
+    assert chosen["measured"]["rounds"] == 3
+    config.write_text(config.read_text() + "[limits]\nlatency_p99_ms = 0.0001\n")
+    done = quantd("optimize", "-c", config, "--json")
+    assert done.returncode == 3, done.stderr
+    found = json.loads(done.stdout)["candidates"]
+    assert all(one["measured"]["rounds"] == 3 for one in found if one["precision"] != "fp16")
+
+
 def test_a_page_that_can_not_be_drawn_costs_nothing_but_itself(tmp_path: Path) -> None:
     config = write_config(tmp_path, search={"precisions": ["fp32"]})
     done = quantd("optimize", "-c", config, "--json", MPLBACKEND="no-such-backend")
