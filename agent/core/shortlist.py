@@ -55,13 +55,14 @@ def worth_making(
 
     Args:
         pending: Not made yet.
-        judged: Evaluated; one that misses a limit on fidelity or memory rules nobody out.
+        judged: Evaluated; one that is not known to keep the limits on fidelity and memory rules
+            nobody out.
         objective: latency, energy, power or throughput.
         limits: By the names of the configuration; 0 or absent is no limit.
     """
     if power_counts(objective, limits):
         return list(pending)
-    able = [c for c in judged if c.evaluation and not c.failure and not _beyond(c, limits)]
+    able = [c for c in judged if not c.failure and _keeps(c, limits)]
     return _left_out(pending, _slower([c for c in pending if not c.failure], able))
 
 
@@ -86,7 +87,7 @@ def shortlist(
     reasons |= _less_faithful([c for c in open_ if c.id not in reasons])
     if not power_counts(objective, limits):  # else time does not say whether it can win
         left = [c for c in open_ if c.id not in reasons]
-        reasons |= _slower(left, left)
+        reasons |= _slower(left, [c for c in left if _keeps(c, limits)])
     return _left_out(candidates, reasons)
 
 
@@ -149,6 +150,15 @@ def _beyond(candidate: Candidate, limits: Mapping[str, float]) -> str:
     if memory_mb is not None and 0 < most_mb < memory_mb:
         return f"not measured: memory {memory_mb:.4g} MB is over the limit of {most_mb:g} MB"
     return ""
+
+
+def _keeps(candidate: Candidate, limits: Mapping[str, float]) -> bool:
+    """Return whether a candidate is known to keep what `_beyond` looks at."""
+    if candidate.evaluation is None or _beyond(candidate, limits):
+        return False
+    fidelity, memory_mb = candidate.evaluation.fidelity, candidate.evaluation.memory_mb
+    agrees = fidelity.identical or fidelity.agreement is not None or not limits.get("agreement")
+    return agrees and (memory_mb is not None or not limits.get("memory_mb"))
 
 
 def spares(candidates: Sequence[Candidate]) -> dict[str, str]:

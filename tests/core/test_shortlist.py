@@ -149,6 +149,9 @@ def test_what_is_slower_than_one_that_keeps_the_limits_is_not_even_built():
     assert left.left_out == PREDICTION
     for limits in ({"sqnr_db": 20.0}, {"memory_mb": 50.0}, {"power_w": 5.0}):
         assert worth_making([mixed], [fast], "latency", limits) == [mixed]
+    untold = replace(fast, evaluation=replace(fast.evaluation, memory_mb=None))
+    assert worth_making([mixed], [untold], "latency", {"memory_mb": 500.0}) == [mixed]
+    assert worth_making([mixed], [fast], "latency", {"agreement": 0.9}) == [mixed]
     failing = replace(fast, failure="it does not load")
     assert worth_making([mixed], [failing], "latency", {}) == [mixed]
 
