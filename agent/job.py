@@ -37,7 +37,7 @@ from agent.core.report import Report
 from agent.disk import full_disk
 from agent.ports import Progress
 from agent.stages.judging import Sitting
-from agent.wiring import heavy, measuring, places, predicting, quantizing
+from agent.wiring import heavy, measuring, places, predicting, quantizing, sensors
 
 RecordT = TypeVar("RecordT")
 _PR_SET_PDEATHSIG = 1
@@ -253,6 +253,10 @@ def _measure(job: Job) -> object:
     )
 
 
+def _sensor(job: Job) -> str:
+    return sensors.power_source(job.config)[0]
+
+
 def _check(job: Job) -> str:
     heavy.check_release(job.config, str(job.spec["release"]))
     return "good"
@@ -281,6 +285,7 @@ KINDS: dict[str, Callable[[Job], object]] = {
     "quantize": _quantize,
     "build": _build,
     "evaluate": _evaluate,
+    "sensor": _sensor,
     "measure": _measure,
     "check": _check,
     "render": _render,

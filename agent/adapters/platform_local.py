@@ -71,7 +71,7 @@ def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
     return Platform(
         runtime="tensorrt",
         runtime_version=version_of(trt),
-        scheme="S8S8",
+        scheme="S8S8-FP16",
         fp16_reason="",
         device=device,
         environment=_environment(board)
@@ -91,7 +91,7 @@ def _elsewhere(board: Mapping[str, str | int | float | None], name: str) -> Plat
     return Platform(
         runtime="tensorrt",
         runtime_version=version_of(module),
-        scheme="S8S8",
+        scheme="S8S8-FP16",
         fp16_reason="",
         device=f"compute capability {name}",
         environment=_environment(board)

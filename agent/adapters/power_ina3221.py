@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from agent.core.errors import PowerError
 from agent.live.sampling import SampledMeter
 
 _CHIPS = {"ina3221", "ina238"}
-_TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")  # rails that carry all of the module's power
+TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")
+"""Rails that carry all of a module's power, on boards that nobody told us of."""
 _PERIOD_S = 0.1
 
 Reader = Callable[[], float]
@@ -26,12 +27,19 @@ class Ina3221PowerMeter(SampledMeter):
         root: Where the file system begins.
         rail: A rail by name; empty for the total.
         period_s: Time between reads.
+        totals: Rails that are the total; the first that is here is taken.
 
     Raises:
         PowerError: "no_sensor" if there is no such sensor or rail.
     """
 
-    def __init__(self, root: str = "/", rail: str = "", period_s: float = _PERIOD_S) -> None:
+    def __init__(
+        self,
+        root: str = "/",
+        rail: str = "",
+        period_s: float = _PERIOD_S,
+        totals: Sequence[str] = TOTALS,
+    ) -> None:
         rails = find_rails(root)
         if not rails:
             raise PowerError("no INA3221 or INA238 in /sys/class/hwmon", code="no_sensor")
@@ -39,7 +47,7 @@ class Ina3221PowerMeter(SampledMeter):
             raise PowerError(
                 f"no rail {rail}", code="no_sensor", hint="rails here: " + ", ".join(rails)
             )
-        total = rail or next((name for name in _TOTALS if name in rails), "")
+        total = rail or next((name for name in totals if name in rails), "")
         if total:
             name, readers = total, [rails[total]]
         else:

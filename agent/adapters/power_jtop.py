@@ -80,7 +80,10 @@ class JtopPowerMeter:
         pause_s = _BACKOFF_S[0]
         while not self._stopped.is_set():
             before = len(self._samples)
-            self._run_child()
+            try:
+                self._run_child()
+            except OSError as e:  # no memory for a child, say; there may be some later
+                self._trouble = f"{type(e).__name__}: {e}"
             if len(self._samples) > before:
                 pause_s = _BACKOFF_S[0]
             elif not self._samples:
@@ -108,7 +111,7 @@ class JtopPowerMeter:
 
     def _read(self, stream: IO[bytes]) -> None:
         for line in stream:
-            with contextlib.suppress(ValueError):  # a line cut off by its end
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # cut off by its end
                 self._take(json.loads(line))
 
     def _take(self, line: dict[str, Any]) -> None:
@@ -120,7 +123,7 @@ class JtopPowerMeter:
             if line["rail"] == self.rail:
                 t_ns = round(line["uptime_s"] * 1e9) + _monotonic_minus_uptime_ns()
                 if not self._samples or t_ns > self._samples[-1].t_ns:
-                    self._samples.append(PowerSample(t_ns, line["mw"] / 1e3))
+                    self._samples.append(PowerSample(t_ns, line["mw"] / 1e3, self.period_s))
                 self._first.set()
         elif "period_s" in line:
             self.period_s = float(line["period_s"])

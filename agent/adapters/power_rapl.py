@@ -38,10 +38,19 @@ class RaplPowerMeter(SampledMeter):
                 "no RAPL counter of a package in /sys/class/powercap", code="no_sensor"
             )
         self._zones = [(zone, _number(zone / "max_energy_range_uj")) for zone in zones]
+        super().__init__("rapl", "+".join(zones.values()), period_s, self._watts, averages=True)
+        self._begin()
+
+    def __enter__(self) -> RaplPowerMeter:
+        """Count from now on; the first sample needs an interval."""
+        self._begin()
+        time.sleep(self.period_s)
+        super().__enter__()
+        return self
+
+    def _begin(self) -> None:
         self._before = [_number(zone / "energy_uj") for zone, _ in self._zones]
-        self._at_ns = time.monotonic_ns()
-        time.sleep(period_s)  # the first sample needs an interval
-        super().__init__("rapl", "+".join(zones.values()), period_s, self._watts)
+        self._at_ns = self._read_ns = time.monotonic_ns()
 
     def _watts(self) -> float:
         now = [_number(zone / "energy_uj") for zone, _ in self._zones]

@@ -16,6 +16,8 @@ from agent.graphs.biases import correctable, corrected, shifts
 from agent.graphs.channels import channel_means
 from agent.graphs.compute import int8_share, node_macs
 from agent.graphs.edits import copied
+from agent.graphs.half import overflowing
+from agent.graphs.half_rest import rest_halved
 from agent.graphs.qdq import SCHEMES, inferred, nodes_touching, quantized_tensors, save, with_qdq
 from agent.graphs.regions import holders, left_out
 from agent.graphs.residuals import residuals
@@ -123,8 +125,12 @@ class OnnxRehearsal:
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
         """Write the INT8 graph; return (int8_macs_fraction, nodes kept float).
 
+        What it leaves in float is float16 where the scheme says so: trials have it in float32,
+        which ONNX Runtime computes many times faster.
+
         Raises:
-            QuantizeError: "nothing_quantized" if no compute would run in INT8.
+            QuantizeError: "nothing_quantized" if no compute would run in INT8; "opset" if the
+                graph can't be brought to one with Q/DQ on float16.
         """
         placed = self.placed(placement)
         share, floating = int8_share(placed, self._clean)
@@ -135,7 +141,7 @@ class OnnxRehearsal:
                 code="nothing_quantized",
                 hint="use fp32 or fp16 for this model",
             )
-        save(placed, target)
+        save(rest_halved(placed, self._wide) if SCHEMES[self._scheme].half else placed, target)
         return share, floating
 
     @cached_property
@@ -168,6 +174,10 @@ class OnnxRehearsal:
     @cached_property
     def _expected(self) -> list[dict[str, NDArray[Any]]]:
         return list(self._outputs(self._clean, self._frames))
+
+    @cached_property
+    def _wide(self) -> tuple[str, ...]:
+        return overflowing(self._clean, self._frames, self._threads)
 
     @cached_property
     def _means(self) -> dict[str, NDArray[np.float32]]:

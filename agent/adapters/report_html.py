@@ -130,7 +130,7 @@ def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None
         if one.measured is None or one.fidelity is None:
             continue
         p50 = one.measured.latency_ms.p50
-        low, high = one.measured.latency_ms.ci95_p50
+        low, high = one.measured.latency_ms.ci95_p50 or (p50, p50)
         y = _EXACT_DB if one.fidelity.sqnr_db is None else one.fidelity.sqnr_db
         on_front = one.id in report.choice.pareto
         below, above = one.fidelity.sqnr_db_ci95 or (y, y)

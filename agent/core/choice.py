@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from agent.core.limits import Known, Violation, doubts, power_counts, power_reason, told, violations
 from agent.core.lineage import Candidate, Choice, Verdict
 
+_ONE_ROUND = 0.05  # as far as several may drift apart and be called steady
 _POWER_NOISE = 0.01
 """Share of a mean power that is not told apart from noise: one step of the INA3221 (40 uV over
 5 mOhm at 5 V is 40 mW, its data sheet SBOS576) at the 4 W of a small board."""
@@ -157,7 +158,8 @@ def _interval(known: Known, objective: str) -> tuple[float, float]:
         below, above = _widths(known.energy_j, known.energy_ci95_j)
     else:
         latency = known.measurement.latency_ms
-        below, above = _shares(latency.p50, latency.ci95_p50)
+        span = latency.ci95_p50
+        below, above = _shares(latency.p50, span) if span else (_ONE_ROUND, _ONE_ROUND)
     return cost - abs(cost) * below, cost + abs(cost) * above
 
 

@@ -11,10 +11,23 @@ _GAP = 2.5  # sample periods without a sample are a gap and not integrated
 
 @dataclass(frozen=True, slots=True)
 class PowerSample:
-    """Watts at the sensor's own sample time on the monotonic clock."""
+    """Watts at the sensor's own sample time on the monotonic clock.
+
+    Attributes:
+        period_s: Of the sensor at that time, where it may change; None for the meter's.
+    """
 
     t_ns: int
     power_w: float
+    period_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clocked:
+    """How long clocks have run, s, and the sum of MHz times s, since the machine was started."""
+
+    seconds: float
+    mhz_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,14 +37,24 @@ class Conditions:
     Attributes:
         temp_c: Of its hottest zone; None if unknown.
         throttle_events: Counted since it was started; None where nothing counts them.
+        cooling: Devices that slow CPU or GPU down to cool them, at this moment; None where the
+            machine has none that tells.
         cpu_mhz: Clock of its fastest core; None if unknown.
         gpu_mhz: Clock of its GPU; None if unknown.
+        cpu_clocked: What the clocks of all clusters have run; None where nothing counts it.
+        gpu_clocked: The same of the GPU.
+        waited_ns: What the threads of this process have waited for a CPU since they began; None
+            if the kernel does not tell.
     """
 
     temp_c: float | None = None
     throttle_events: int | None = None
+    cooling: int | None = None
     cpu_mhz: float | None = None
     gpu_mhz: float | None = None
+    cpu_clocked: Clocked | None = None
+    gpu_clocked: Clocked | None = None
+    waited_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +65,8 @@ class WindowPower:
         mean_w: Trapezoid over the covered time divided by it; None without two samples.
         coverage: Share of the windows' time between samples that are near enough, 0..1.
         samples: Samples inside the windows.
-        gaps: Stretches inside the windows without a sample for 2.5 periods.
+        gaps: Stretches inside the windows without a sample for 2.5 periods; a sensor that is
+            silent at the end of one window and in all of the next makes one in each.
     """
 
     mean_w: float | None
@@ -63,9 +87,10 @@ def mean_power(
     """
     joules = covered_ns = 0.0
     used: set[int] = set()
-    gaps = 0
+    gaps = _silent_ends(samples, windows_ns, period_s)
     for before, after in pairwise(samples):
-        near = after.t_ns - before.t_ns <= _GAP * period_s * 1e9
+        longest_ns = min(_longest_ns(before, period_s), _longest_ns(after, period_s))
+        near = after.t_ns - before.t_ns <= longest_ns
         for begin, end in windows_ns:
             low, high = max(begin, before.t_ns), min(end, after.t_ns)
             if high <= low:
@@ -85,6 +110,24 @@ def mean_power(
         coverage=covered_ns / whole_ns if whole_ns else 0.0,
         samples=len(used),
         gaps=gaps,
+    )
+
+
+def _longest_ns(sample: PowerSample, period_s: float) -> float:
+    return _GAP * (sample.period_s or period_s) * 1e9
+
+
+def _silent_ends(
+    samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]], period_s: float
+) -> int:
+    """Count the windows' stretches before the first sample of all and after the last one."""
+    if not samples:
+        return sum(end - begin > _GAP * period_s * 1e9 for begin, end in windows_ns)
+    first, last = samples[0], samples[-1]
+    return sum(
+        (min(end, first.t_ns) - begin > _longest_ns(first, period_s))
+        + (end - max(begin, last.t_ns) > _longest_ns(last, period_s))
+        for begin, end in windows_ns
     )
 
 

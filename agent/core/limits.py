@@ -14,6 +14,8 @@ from agent.core.lineage import AtRate, Candidate, Evaluation, Measurement, Power
 _DIGITS = 4
 _OF_POWER = ("power_w", "energy_j")
 _ALIKE = 0.05  # two readings of one rail; their clocks and rates differ, its truth does not
+_COVERED = 0.95  # of the windows; the last sample of all is up to a period before their end
+_STARVED = 0.10  # of a window, added over the threads
 _DROPPED = 0.01  # a frame or two of a disturbed moment is no flag
 ENOUGH_SAMPLES = 100
 """Of power, where it decides: a sensor's reading is of a millisecond, so that few of them alias
@@ -79,28 +81,47 @@ class Known:
     def flags(self) -> tuple[str, ...]:
         """What makes the numbers doubtful."""
         one = self.measurement
-        told = (
-            (not one.steady, "its latency did not get steady"),
-            (bool(one.throttled), "it throttled"),
-            (
-                one.behind,
-                f"it was measured for {one.rounds} rounds only, when it could no longer win",
-            ),
-        )
         late = _late(one.at_rate) if one.at_rate else ()
         doubtful = self._power_doubts() if self.power_counts else ()
-        return (*(words for holds, words in told if holds), *late, *doubtful)
+        return (*disturbed(one), *late, *doubtful)
 
     def _power_doubts(self) -> tuple[str, ...]:
         power = self.power
         if power is None:
             return ()
         told = (
-            (power.samples < ENOUGH_SAMPLES, f"its power is of {power.samples} samples only"),
+            (
+                power.samples < ENOUGH_SAMPLES,
+                f"its power is of {power.samples} samples only, {power.source} giving one every "
+                f"{power.period_s:g} s",
+            ),
             (_differ(power), f"{power.source} and {power.check_source} differ in {power.rail}"),
             (power.gaps > 0, f"the power sensor was silent {power.gaps} times"),
+            (
+                power.coverage < _COVERED and not power.gaps,
+                f"the power sensor covers only {power.coverage:.0%} of the windows",
+            ),
         )
         return tuple(words for holds, words in told if holds)
+
+
+def disturbed(one: Measurement) -> tuple[str, ...]:
+    """Return what makes a measurement doubtful whatever it is judged by, in words."""
+    told = (
+        (not one.steady, "its latency did not get steady"),
+        (bool(one.throttled), "it throttled"),
+        (not one.settled, "it was not warmed up"),
+        (
+            (one.starved or 0.0) > _STARVED,
+            f"its threads waited for a CPU {one.starved or 0.0:.0%} of the time",
+        ),
+        (bool(one.mode_change), one.mode_change),
+        (
+            one.behind,
+            f"it was measured for {one.rounds} rounds only, when it could no longer win",
+        ),
+    )
+    return tuple(words for holds, words in told if holds)
 
 
 def _late(rate: AtRate) -> tuple[str, ...]:
@@ -215,7 +236,26 @@ def doubts(known: Known, limits: Mapping[str, float]) -> tuple[str, ...]:
                 f"{limit.words} {told(value, bound)}{limit.unit} keeps the limit of "
                 f"{bound:g}{limit.unit} by less than its noise ({_told_span(span, limit)})"
             )
-    return tuple(found)
+    return (*found, *_tail_doubts(known, limits.get("latency_p99_ms", 0.0)))
+
+
+def _tail_doubts(known: Known, bound: float) -> tuple[str, ...]:
+    """Say what p99 leaves open: of too few runs, or above its limit at the application's rate."""
+    if bound <= 0.0:
+        return ()
+    latency, rate = known.measurement.latency_ms, known.measurement.at_rate
+    told_here = []
+    if latency.ci95_p99 is None:
+        told_here.append(
+            f"p99 {told(latency.p99, bound)} ms keeps the limit of {bound:g} ms, but has no "
+            f"interval: {latency.ci95_reason}"
+        )
+    if rate and rate.latency_ms.p99 > bound:
+        told_here.append(
+            f"at {rate.rate_fps:g} FPS p99 is {told(rate.latency_ms.p99, bound)} ms, over the "
+            f"limit of {bound:g} ms, which is judged flat out"
+        )
+    return tuple(told_here)
 
 
 def _within(known: Known, limit: _Limit, bound: float) -> str:

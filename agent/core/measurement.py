@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, exp, floor, hypot, log, sqrt
 
@@ -14,13 +15,15 @@ from agent.core.lineage import Latency
 
 _NORMAL = 1.959964  # of the standard normal, 97.5 percent
 _STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-_PARTS = 8  # a single round is split
+_ROUNDS_FOR_A_LINE = 4
+_TAIL_RUNS = 368  # 0.99^368 = 2.5 %: of fewer, the slowest is too often faster than p99
 _LOOKED_AT, _LAGS, _UNRELATED = 4096, 200, 0.05  # so that a million runs cost no more
 _SKETCH = 512
-_DRIFT = 0.05  # first and last round further apart than this are not the same regime
+DRIFT = 0.05  # first and last round further apart than this are not the same regime
 _DISTURBED = 0.10  # a single round is allowed more, since five rounds give five chances
-_SETTLED = 0.02
-_FLAT_C = 1.0
+SETTLED = 0.02
+_FLAT_C_PER_S = 1 / 30
+_DOUBT = 2.0  # standard errors within which a slope of temperatures is the sensor's noise
 _SIGMAS = 3.0
 
 
@@ -56,50 +59,51 @@ def summarize(rounds_ns: Sequence[NDArray[np.int64]]) -> Latency:
         rounds_ns: Wall time per inference for each round, ns, in the order taken; none empty.
 
     Returns:
-        ms; nearest-rank percentiles; 95 % intervals of p50 and p99.
+        ms; nearest-rank percentiles; 95 % intervals of p50 and p99, None where so few rounds or
+        runs tell none.
     """
     everything = np.concatenate(list(rounds_ns))
     ordered = np.sort(everything)
-    p50, p90, p99 = (percentile(ordered, percent) for percent in (50, 90, 99))
-    level = _level_width(rounds_ns)
-    below, above = _tail_widths(ordered, rounds_ns)
+    p50, p90, p99 = (percentile(ordered, percent) / 1e6 for percent in (50, 90, 99))
+    levels = [max(float(np.median(one)), 1.0) for one in rounds_ns]
+    worth = _effective(ordered, rounds_ns)
     return Latency(
-        p50=p50 / 1e6,
-        p90=p90 / 1e6,
-        p99=p99 / 1e6,
-        ci95_p50=(p50 / 1e6 * exp(-level), p50 / 1e6 * exp(level)),
-        ci95_p99=(p99 / 1e6 * exp(-hypot(level, below)), p99 / 1e6 * exp(hypot(level, above))),
+        p50=p50,
+        p90=p90,
+        p99=p99,
+        ci95_p50=interval(p50, levels),
+        ci95_p99=None if worth < _TAIL_RUNS else _tail(p99, levels, ordered, worth),
+        ci95_reason=_unknown(len(levels), ordered.size, worth),
         mean=float(everything.mean()) / 1e6,
     )
 
 
-def _level_width(rounds_ns: Sequence[NDArray[np.int64]]) -> float:
-    """Return the half width of p50's 95 % interval, as a logarithm.
-
-    Rounds are the independent observations: each has its own temperature and neighbours, and
-    inferences within one are not independent. Five rounds make Student's t with four degrees
-    of freedom; a bootstrap of so few covers 74 to 91 % where it promises 95.
-
-    Source: Student's t interval on the logarithms of the rounds' medians; checked against
-        processes with drift, levels, autocorrelation and bursts by `make bench-measure`.
-    """
-    rounds = list(rounds_ns)
-    if len(rounds) == 1:
-        rounds = np.array_split(rounds[0], min(_PARTS, rounds[0].size))
-    if len(rounds) < 2:
-        return 0.0
-    return _half_width(np.array([max(float(np.median(one)), 1.0) for one in rounds]))
+def _unknown(rounds: int, runs: int, worth: float) -> str:
+    """Say why an interval is None, "" if none is."""
+    if rounds < 2:
+        return "of a single round"
+    if worth < _TAIL_RUNS:
+        alike = f", worth {worth:.0f} independent ones" if worth < 0.9 * runs else ""
+        return f"p99 of {runs} runs only{alike}, while its interval takes {_TAIL_RUNS}"
+    return ""
 
 
 def interval(middle: float, levels: Sequence[float]) -> tuple[float, float] | None:
-    """Return the 95 % interval of a mean of which each round gave one observation.
+    """Return the 95 % interval of a figure of which each round gave one observation.
+
+    Rounds are the independent observations: each has its own temperature and neighbours, and
+    inferences within one are not independent. Five rounds make Student's t with few degrees of
+    freedom; a bootstrap of so few covers 74 to 91 % where it promises 95.
 
     Args:
-        middle: The mean, that of all rounds.
-        levels: That of each round; all positive.
+        middle: The figure, that of all rounds.
+        levels: That of each round, in the order taken; all positive.
 
     Returns:
         Student's t on their logarithms, around `middle`; None with fewer than two rounds.
+
+    Source: checked against processes with drift, levels, autocorrelation and bursts by
+        `make bench-measure`.
     """
     if len(levels) < 2 or min(levels) <= 0.0:
         return None
@@ -108,24 +112,48 @@ def interval(middle: float, levels: Sequence[float]) -> tuple[float, float] | No
 
 
 def _half_width(levels: NDArray[np.float64]) -> float:
-    return _student(levels.size - 1) * float(np.log(levels).std(ddof=1)) / sqrt(levels.size)
+    """Return half the interval's width, as a logarithm.
+
+    From four rounds on, a drift is no noise: rounds in turn, evenly spaced, give the level in
+    the middle of it whatever its slope, so what counts is how they scatter around their line.
+
+    Source: the standard error of a regression at the mean of its abscissa (Draper and Smith,
+        "Applied Regression Analysis", 1998, 1.4).
+    """
+    logs, count = np.log(levels), levels.size
+    if count < _ROUNDS_FOR_A_LINE:
+        return _student(count - 1) * float(logs.std(ddof=1)) / sqrt(count)
+    at = np.arange(count) - (count - 1) / 2
+    slope = float(at @ logs) / float(at @ at)
+    scatter = float(np.square(logs - logs.mean() - slope * at).sum()) / (count - 2)
+    return _student(count - 2) * sqrt(scatter / count)
 
 
-def _tail_widths(
-    ordered: NDArray[np.int64], rounds_ns: Sequence[NDArray[np.int64]]
-) -> tuple[float, float]:
-    """Return how far down and up p99 may lie for the number of runs, as logarithms.
+def _tail(
+    p99: float, levels: Sequence[float], ordered: NDArray[np.int64], worth: float
+) -> tuple[float, float] | None:
+    """Return the 95 % interval of p99: how the rounds differ, and how few runs are that slow.
+
+    Args:
+        p99: In ms.
+        levels: Median of each round.
+        ordered: All runs, sorted.
+        worth: How many independent ones they are as good as, `_TAIL_RUNS` at least.
 
     Source: binomial interval of order statistics (Conover, "Practical Nonparametric
-        Statistics", 1999, 3.2), with as many observations as the slow runs that follow one
-        another leave independent.
+        Statistics", 1999, 3.2).
     """
+    level = interval(1.0, levels)
+    if level is None:
+        return None
     share, count = 0.99, ordered.size
-    reach = _NORMAL * sqrt(share * (1 - share) / max(_effective(ordered, rounds_ns), 1.0))
-    low = ordered[max(0, floor(max(share - reach, 0.0) * count) - 1)]
+    reach = _NORMAL * sqrt(share * (1 - share) / worth)
+    low = ordered[max(0, floor((share - reach) * count) - 1)]
     high = ordered[min(count, ceil(min(share + reach, 1.0) * count)) - 1]
     middle = max(float(percentile(ordered, 99)), 1.0)
-    return log(middle / max(float(low), 1.0)), log(max(float(high), 1.0) / middle)
+    below, above = log(middle / max(float(low), 1.0)), log(max(float(high), 1.0) / middle)
+    width = log(level[1])
+    return p99 * exp(-hypot(width, below)), p99 * exp(hypot(width, above))
 
 
 def _effective(ordered: NDArray[np.int64], rounds_ns: Sequence[NDArray[np.int64]]) -> float:
@@ -193,7 +221,7 @@ def steady(rounds_ns: Sequence[NDArray[np.int64]]) -> bool:
     slopes = [(b - a) / (j - i) for (i, a), (j, b) in combinations(enumerate(medians), 2)]
     rise = float(np.median(slopes)) * (len(rounds) - 1)
     off = sum(abs(one - middle) > max(_DISTURBED * middle, noise) for one in medians)
-    return abs(rise) <= max(_DRIFT * middle, noise) and off <= len(rounds) // 5
+    return abs(rise) <= max(DRIFT * middle, noise) and off <= len(rounds) // 5
 
 
 def _median_error(samples: NDArray[np.int64]) -> float:
@@ -212,15 +240,47 @@ def sketch(rounds_ns: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
     return tuple(float(value) / 1e6 for value in _spaced(ordered, _SKETCH))
 
 
-def settled(medians_ns: Sequence[float], temps_c: Sequence[float | None]) -> bool:
-    """Return True once warm-up may end: the last three slices agree within 2 % and 1 deg C.
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A short stretch of warm-up: its times, ns; when it ended, ns; deg C then, if known."""
+
+    times_ns: NDArray[np.int64]
+    end_ns: int
+    temp_c: float | None
+
+
+def settled(slices: Sequence[Slice], *, within: float = SETTLED) -> bool:
+    """Return True once warm-up may end: latency is level, and it gets no warmer.
 
     Args:
-        medians_ns: Median latency of each slice of the warm-up so far, ns.
-        temps_c: Temperature after each; None where it is not known.
+        slices: The warm-up so far.
+        within: How far the medians of the last three may lie apart, as a share, where their
+            noise does not explain more.
     """
-    last = sorted(medians_ns[-3:])
-    if len(last) < 3 or last[2] - last[0] > _SETTLED * last[1]:
+    last = slices[-3:]
+    if len(last) < 3:
         return False
-    known = [temp_c for temp_c in temps_c[-3:] if temp_c is not None]
-    return not known or max(known) - min(known) <= _FLAT_C
+    medians = sorted(float(np.median(one.times_ns)) for one in last)
+    noise = _SIGMAS * sqrt(2) * float(np.median([_median_error(one.times_ns) for one in last]))
+    if medians[2] - medians[0] > max(within * medians[1], noise):
+        return False
+    known = [(one.end_ns / 1e9, one.temp_c) for one in slices if one.temp_c is not None]
+    return not _rises(known[-max(3, (len(known) + 1) // 2) :])
+
+
+def _rises(readings: Sequence[tuple[float, float]]) -> bool:
+    """Return True if a temperature rises by over 1 deg C in 30 s, beyond the noise of (s, deg C).
+
+    Source: the slope of least squares and its standard error (Draper and Smith, "Applied
+        Regression Analysis", 1998, 1.4). Zones tell steps of 0.5 or 1 deg C on most machines.
+    """
+    if len(readings) < 3:
+        return False
+    at, temps = np.array(readings).T
+    at, temps = at - at.mean(), temps - temps.mean()
+    spread = float(at @ at)
+    if spread == 0.0:
+        return False
+    slope = float(at @ temps) / spread
+    left = float(np.square(temps - slope * at).sum()) / (len(readings) - 2)
+    return slope - _DOUBT * sqrt(left / spread) > _FLAT_C_PER_S

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import log
 
+from agent.core.limits import disturbed
 from agent.core.lineage import Candidate, CleanModel, Measurement, Prediction
 
 LATENCY, POWER, ENERGY = "latency", "power", "energy"
@@ -123,12 +124,8 @@ def remembered(
     return tuple(
         _remembered(one, one.measurement, model, one.power_mode or present, utc)
         for one in candidates
-        if one.measurement and _sound(one.measurement)
+        if one.measurement and not disturbed(one.measurement)
     )
-
-
-def _sound(one: Measurement) -> bool:
-    return one.steady and not one.throttled and not one.behind
 
 
 def _remembered(

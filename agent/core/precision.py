@@ -212,6 +212,11 @@ _HOPELESS = 2.0
 """Predicted noise over the allowed beyond which a set is not worth an evaluation (3 dB)."""
 
 
+def symmetric(scheme: str | None) -> bool:
+    """Return True if the integers of a scheme lie evenly around zero."""
+    return scheme is not None and scheme.startswith("S8S8")
+
+
 def best_range(options: Mapping[str, Noise], allowed: Noise) -> str:
     """Return the option with the least noise, outputs weighed by what is allowed at each."""
     return min(

@@ -164,12 +164,12 @@ def _from_trial(recipe: Recipe, trial: Trial | None) -> _Guess | None:
     return _between(trial.int8_ms, trial.fp32_ms, TRIAL, basis)
 
 
-def _between(int8_ms: float, fp32_ms: float, source: str, basis: str) -> _Guess:
-    low_ms, high_ms = sorted((int8_ms, fp32_ms))
+def _between(int8_ms: float, float_ms: float, source: str, basis: str) -> _Guess:
+    low_ms, high_ms = sorted((int8_ms, float_ms))
     return _Guess(
         latency_ms=sqrt(low_ms * high_ms),
         source=source,
-        basis=f"{basis}: between INT8 and FP32, since what stays float is found later",
+        basis=f"{basis}: between INT8 and float, since what stays float is found later",
         span_ms=(low_ms, high_ms),
     )
 
@@ -202,7 +202,7 @@ def _from_peak(recipe: Recipe, model: CleanModel, batch: int, peak: Peak | None)
     if peak is None:
         return None
     basis = "a quarter of the board's quoted peak, since nothing was measured here yet"
-    ends = ("int8", "fp32") if recipe.precision == MIXED else (recipe.precision,)
+    ends = ("int8", "fp16") if recipe.precision == MIXED else (recipe.precision,)
     found = [ms for one in ends if (ms := expected_ms(model, one, batch, peak))]
     if not found:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.energy import Conditions, PowerSample, mean_power
+from agent.core.energy import Clocked, Conditions, PowerSample, mean_power
 from agent.core.lineage import AtRate, Digest, Measurement, Power
 from agent.core.measurement import interval, sketch, steady, summarize
 
@@ -45,8 +45,9 @@ class Recording:
         paced_ns: As rounds_ns, at the application's frame rate; empty where none was asked.
         paced_windows_ns: Begin and end of each of these.
         dropped: Inferences that the rate asked for and that never began.
-        conditions: Before and after each window, in turn.
+        conditions: Before and after each window, in turn; each paced window follows its other.
         device_ms: Time of every inference by the device's own clock, flat out.
+        settled: False if warm-up ended before latency and temperature were flat.
     """
 
     batch: int
@@ -57,6 +58,15 @@ class Recording:
     dropped: int = 0
     conditions: list[Conditions] = field(default_factory=list)
     device_ms: list[float] = field(default_factory=list)
+    settled: bool = True
+
+    @property
+    def spans_ns(self) -> list[Span]:
+        """Every window, in the order of the conditions around them."""
+        if not self.paced_windows_ns:
+            return self.windows_ns
+        pairs = zip(self.windows_ns, self.paced_windows_ns, strict=True)
+        return [span for pair in pairs for span in pair]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +107,8 @@ def reduced(
         energy_ci95_j=used.energy_ci95_j,
         energy_net_j=used.energy_net_j,
         steady=steady(seen.rounds_ns),
+        settled=seen.settled,
+        starved=_starved(seen.conditions, seen.spans_ns),
         throttled=throttled,
         throttled_reason=_UNKNOWN_THROTTLING if throttled is None else "",
         samples=sum(one.size for one in seen.rounds_ns),
@@ -104,8 +116,10 @@ def reduced(
         sketch_ms=sketch(seen.rounds_ns),
         temp_c=max((c.temp_c for c in seen.conditions if c.temp_c is not None), default=None),
         device_p50_ms=float(np.median(seen.device_ms)) if seen.device_ms else None,
-        cpu_mhz=_span([c.cpu_mhz for c in seen.conditions]),
-        gpu_mhz=_span([c.gpu_mhz for c in seen.conditions]),
+        cpu_mhz=_span(_means([c.cpu_clocked for c in seen.conditions]))
+        or _span([c.cpu_mhz for c in seen.conditions]),
+        gpu_mhz=_span(_means([c.gpu_clocked for c in seen.conditions]))
+        or _span([c.gpu_mhz for c in seen.conditions]),
         at_rate=_at_rate(seen, readings, idle_ns, rate_fps) if seen.paced_ns else None,
     )
 
@@ -142,15 +156,42 @@ def _span(values: Sequence[float | None]) -> tuple[float, float] | None:
     return (min(known), max(known)) if known else None
 
 
-def _throttled(conditions: Sequence[Conditions]) -> bool | None:
-    """Return whether the machine slowed itself inside a window; None if nothing counts that."""
-    events = [one.throttle_events for one in conditions]
-    pairs = [
-        (before, after)
-        for before, after in zip(events[0::2], events[1::2], strict=True)
-        if before is not None and after is not None
+def _means(clocked: Sequence[Clocked | None]) -> list[float | None]:
+    """Return the mean clock of each window, MHz, from what was counted before and after it."""
+    return [
+        (after.mhz_s - before.mhz_s) / (after.seconds - before.seconds)
+        for before, after in zip(clocked[0::2], clocked[1::2], strict=True)
+        if before is not None and after is not None and after.seconds > before.seconds
     ]
-    return any(after > before for before, after in pairs) if pairs else None
+
+
+def _throttled(conditions: Sequence[Conditions]) -> bool | None:
+    """Return whether the machine slowed itself inside a window; None if nothing tells that.
+
+    Events are counted all the time, cooling is seen as windows begin and end.
+    """
+    events = [
+        (before.throttle_events, after.throttle_events)
+        for before, after in zip(conditions[0::2], conditions[1::2], strict=True)
+    ]
+    counted = [b > a for a, b in events if a is not None and b is not None]
+    cooled = [one.cooling > 0 for one in conditions if one.cooling is not None]
+    return any(counted + cooled) if counted or cooled else None
+
+
+def _starved(conditions: Sequence[Conditions], spans_ns: Sequence[Span]) -> float | None:
+    """Return for which share of a window threads waited for a CPU; None if that is not known.
+
+    The median of the windows: one that was disturbed moves p50 as little.
+    """
+    shares = [
+        max(after.waited_ns - before.waited_ns, 0) / (end - begin)
+        for before, after, (begin, end) in zip(
+            conditions[0::2], conditions[1::2], spans_ns, strict=True
+        )
+        if before.waited_ns is not None and after.waited_ns is not None
+    ]
+    return float(np.median(shares)) if shares else None
 
 
 def _consumption(
@@ -167,7 +208,7 @@ def _consumption(
     if load.mean_w is None or load.coverage < _LEAST_COVERAGE:
         reason = f"{readings.source} covered only {load.coverage:.0%} of the windows"
         return _Consumption(power=None, reason=reason)
-    rest_w = mean_power(samples, [idle_ns], period_s).mean_w if idle_ns else None
+    rest_w = _mean_w(readings, [idle_ns]) if idle_ns else None
     rounds_w = [mean_power(samples, [window], period_s).mean_w for window in windows_ns]
     rounds_j = [
         watts * _seconds([window]) / (one.size * batch)

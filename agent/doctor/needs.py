@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.config import Config
 from agent.doctor.findings import Finding, Look, Machine
-from agent.wiring import heavy, measuring
+from agent.wiring import heavy, sensors
 
 _HERE = Machine()
 _LOW_DISK_MB = 1024
@@ -75,7 +75,7 @@ def _storage(config: Config) -> Finding:
 
 
 def _power(config: Config) -> Finding:
-    source, reason = measuring.power_source(config)
+    source, reason = sensors.power_source(config)
     if source:
         return Finding(level="ok", what="power sensor", seen=source)
     cure = (

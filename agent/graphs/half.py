@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,20 +30,30 @@ def halved(
         frames: Inputs on which values are looked at.
         threads: Of the runtime; 0 takes all cores.
     """
-    kept = _overflowing(model, frames, threads)
+    kept = overflowing(model, frames, threads)
+    return in_half(model, kept), kept
+
+
+def in_half(model: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelProto:
+    """Return a copy of an inferred model in float16 but for some nodes; its ends keep their types.
+
+    Args:
+        model: Every node named.
+        wide: Nodes to leave in float32.
+    """
     with warnings.catch_warnings():
         # It tells of every weight that becomes zero; fidelity is measured later.
         warnings.simplefilter("ignore", UserWarning)
         whole = onnx.ModelProto()
         whole.CopyFrom(model)
         half: onnx.ModelProto = convert_float_to_float16(
-            whole, keep_io_types=True, node_block_list=list(kept)
+            whole, keep_io_types=True, node_block_list=list(wide)
         )
     _join(half.graph)
-    return half, kept
+    return half
 
 
-def _overflowing(
+def overflowing(
     model: onnx.ModelProto, frames: Iterable[Mapping[str, NDArray[Any]]], threads: int
 ) -> tuple[str, ...]:
     """Return the nodes that make or read a value which float16 can't hold with room to spare."""

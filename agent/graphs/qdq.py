@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,18 @@ class Scheme:
         operators: What is surrounded by Q/DQ.
         between: True if what lies between weighted layers is quantized too; if not, the skip
             input of a residual addition still is.
+        half: True if what stays in float is float16.
         options: `extra_options` of ONNX Runtime's QDQQuantizer.
     """
 
     activation: Any
     operators: tuple[str, ...]
     between: bool
+    half: bool
     options: Mapping[str, object]
 
 
-SCHEMES = {
+SCHEMES: dict[str, Scheme] = {
     # ONNX Runtime on a CPU fuses DQ -> operator -> Q, so outputs are quantized too, and so is
     # all that lies between convolutions. Left out is what it has no integer kernel for:
     # ConvTranspose would only be rounded and then computed in float.
@@ -62,6 +64,7 @@ SCHEMES = {
             "Unsqueeze",
         ),
         between=True,
+        half=False,
         options={"WeightSymmetric": True},
     ),
     # TensorRT fuses Q/DQ on the inputs of weighted layers and moves it through the others by
@@ -71,6 +74,7 @@ SCHEMES = {
         activation=QuantType.QInt8,
         operators=WEIGHTED,
         between=False,
+        half=False,
         options={
             "ActivationSymmetric": True,
             "WeightSymmetric": True,
@@ -79,6 +83,7 @@ SCHEMES = {
         },
     ),
 }  # fmt: skip
+SCHEMES["S8S8-FP16"] = replace(SCHEMES["S8S8"], half=True)  # what TensorRT itself executes
 
 
 def inferred(path: str) -> onnx.ModelProto:

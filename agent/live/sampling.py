@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,20 +23,32 @@ class SampledMeter:
         rail: What is measured.
         period_s: Time between reads.
         read: Returns W now; raises PowerError where the sensor is gone.
+        averages: True if it returns the mean since it was called before, which is of the middle
+            between the two.
     """
 
-    def __init__(self, source: str, rail: str, period_s: float, read: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        source: str,
+        rail: str,
+        period_s: float,
+        read: Callable[[], float],
+        *,
+        averages: bool = False,
+    ) -> None:
         self.source = source
         self.rail = rail
         self.period_s = period_s
         self._read = read
+        self._averages = averages
+        self._read_ns = time.monotonic_ns()
         self._samples: list[PowerSample] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"power-{source}", daemon=True)
 
     def __enter__(self) -> SampledMeter:
         """Read once, so that a sensor that doesn't work is told at once; then sample."""
-        self._samples.append(PowerSample(time.monotonic_ns(), self._read()))
+        self._take()
         self._thread.start()
         return self
 
@@ -51,9 +64,11 @@ class SampledMeter:
         due = time.monotonic() + self.period_s
         while not self._stopped.wait(max(0.0, due - time.monotonic())):
             due = max(due + self.period_s, time.monotonic())
-            begin = time.monotonic_ns()
-            try:
-                power_w = self._read()
-            except PowerError:
-                continue
-            self._samples.append(PowerSample((begin + time.monotonic_ns()) // 2, power_w))
+            with contextlib.suppress(PowerError):
+                self._take()
+
+    def _take(self) -> None:
+        begin_ns = self._read_ns if self._averages else time.monotonic_ns()
+        power_w = self._read()
+        self._read_ns = time.monotonic_ns()
+        self._samples.append(PowerSample((begin_ns + self._read_ns) // 2, power_w))

@@ -37,6 +37,7 @@ class Artifacts:
         cancelled: Set from outside to end a job within seconds.
         timings_s: Seconds spent by stage so far; it is filled.
         protected: Digests that stay even where the disk is full.
+        last_note: What the last job told last, to say what a job was at that died.
     """
 
     config: Config
@@ -47,6 +48,7 @@ class Artifacts:
     cancelled: threading.Event
     timings_s: dict[str, float]
     protected: frozenset[str] = frozenset()
+    last_note: str = ""
     _used: set[str] = field(default_factory=set)
     _counting: tuple[int, int, str] = (0, 0, "")
 
@@ -117,6 +119,7 @@ class Artifacts:
         """Run a job whose result is not kept; arguments and errors as for `get`."""
 
         def progress(done: int, total: int, note: str) -> None:
+            self.last_note = note
             if kind not in _COUNTED:
                 self.observe(kind, done, total, note)
             elif note:
@@ -124,6 +127,7 @@ class Artifacts:
                 index, count, candidate = self._counting
                 self.observe(kind, index, count, f"{candidate}: {note}{steps}")
 
+        self.last_note = ""
         return self.jobs.run(
             kind,
             {"config": configuration.dump(self.config), **spec},

@@ -143,6 +143,7 @@ class Chain:
         platform = self.platform()
         model = self.intake()
         self._fleet(model, platform)  # a file that can't be read is told before the long capture
+        self._judging.look_for_sensor()
         calibration = self.capture()
         found = self.predicted(platform, model)
         if self.config.search.strategy == "fast":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.core.fidelity import Comparison
 from agent.core.histogram import defect
 from agent.core.lineage import ConditionedModel
-from agent.core.precision import BIAS_CORRECTION, Placement, worst_sqnr_db
+from agent.core.precision import BIAS_CORRECTION, Placement, symmetric, worst_sqnr_db
 from agent.core.thresholds import range_of
 from agent.disk import disk_errors
 from agent.ports import Conditioner, Progress, Quantizer, Rehearsal
@@ -53,11 +53,11 @@ def condition(
     def judged(path: str) -> float:
         histograms = [h for h in quantizer.collect(path, frames, 0, _silent) if not defect(h)]
         rehearsal = rehearse(path, [h.name for h in histograms])
-        symmetric = blank.scheme == "S8S8"
+        even = symmetric(blank.scheme)
         found = [
             rehearsal.fidelity(
                 Placement(
-                    ranges={h.name: range_of(h, name, symmetric) for h in histograms},
+                    ranges={h.name: range_of(h, name, even) for h in histograms},
                     steps=(BIAS_CORRECTION,),
                 ),
                 comparison(),

@@ -9,7 +9,11 @@ import msgspec
 from agent.config import Config, Measure
 from agent.core.limits import ENOUGH_SAMPLES, power_counts
 
-_SLOWEST_SENSOR_S = 1.0  # between samples; jtop at its default interval
+_SLOWEST_SENSOR_S = 1.0
+"""Between samples: jtop at its default interval. Nobody waits for one that is slower still, as
+jtop is where another client owns its interval: its few samples are a flag."""
+_SPARE = 1.2  # samples planned for each that is needed: jtop's are all late, some by much
+_LEAST_S = 30.0
 
 
 def power_decides(config: Config) -> bool:
@@ -24,7 +28,7 @@ def stretched(settings: Measure, period_s: float) -> Measure:
         settings: As configured.
         period_s: Of the sensor.
     """
-    least_s = ENOUGH_SAMPLES * period_s
+    least_s = max(_LEAST_S, _SPARE * ENOUGH_SAMPLES * min(period_s, _SLOWEST_SENSOR_S))
     return msgspec.structs.replace(settings, duration_s=max(settings.duration_s, least_s))
 
 

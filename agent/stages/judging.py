@@ -62,6 +62,15 @@ class Judging:
     artifacts: Artifacts
     traces: list[PowerTrace] = field(default_factory=list)
 
+    def look_for_sensor(self) -> None:
+        """Tell early if the sensor that is asked for by name is not there.
+
+        Raises:
+            PowerError: of that sensor.
+        """
+        if self.config.measure.power not in {"auto", "none"}:
+            self.artifacts.job("sensor", {}, str)
+
     def evaluated(
         self,
         made: Sequence[Candidate],
@@ -136,6 +145,18 @@ class Judging:
             done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration, fast=fast)}
         return [done[c.id] for c in judged]
 
+    def _on_the_bench(self, engines: Mapping[str, Engine]) -> str:
+        """Return who was loaded, warmed up or measured when the job ended; "" if nobody was."""
+        name = self.artifacts.last_note.split(",", maxsplit=1)[0].rsplit(" ", maxsplit=1)[-1]
+        return name if name in engines else ""
+
+    def _protocol(self, *, fast: bool) -> object:
+        """Return how it is measured: in a run by hand the same engines may be measured anew."""
+        dumped = configuration.dump(self.config)
+        decides = power_decides(self.config)
+        left_out = (dumped["objective"], dumped["limits"])  # who may be depends on them
+        return dumped["measure"], decides, left_out if fast else None
+
     def _in_mode(
         self,
         judged: Sequence[Candidate],
@@ -144,12 +165,14 @@ class Judging:
         calibration: CalibrationSet,
         *,
         fast: bool,
+        again: bool = True,
     ) -> list[Candidate]:
+        """Measure in one mode; who kills the job is left out, once, and the others begin anew."""
         engines = {c.id: c.engine for c in judged if c.engine and not c.failure}
         if not engines:
             return list(judged)
         digests = {name: engine.digest for name, engine in engines.items()}
-        digest = digest_of("measure-2", self.run_id, digests, power_mode, fast)
+        digest = digest_of("measure-2", self.run_id, digests, power_mode, self._protocol(fast=fast))
         spec = {
             "sitting": Sitting(
                 engines=engines,
@@ -173,6 +196,11 @@ class Judging:
             if error.code != "power_mode":
                 raise
             return [failed(c, error) if c.id in engines else c for c in judged]
+        except JobError as error:
+            alone = self._on_the_bench(engines) if again and error.code != "timed_out" else ""
+            lost = {alone} if alone and len(engines) > 1 else engines.keys()
+            judged = [failed(c, error) if c.id in lost else c for c in judged]
+            return self._in_mode(judged, power_mode, model, calibration, fast=fast, again=False)
         self.traces.append(found.trace)
         return [
             replace(

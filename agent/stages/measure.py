@@ -7,7 +7,7 @@ one at that rate.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,17 +19,17 @@ from agent.config import Measure
 from agent.core.energy import Conditions
 from agent.core.errors import PowerError, RunnerError
 from agent.core.lineage import Engine, Measurements, PowerTrace
-from agent.core.measurement import schedule, settled
+from agent.core.measurement import DRIFT, Slice, schedule, settled
 from agent.core.pairing import against
 from agent.core.power_trace import traced
-from agent.core.recording import Readings, Recording, Span, reduced
+from agent.core.recording import Readings, Recording, reduced
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
+from agent.stages.live_note import LiveNote
+from agent.stages.windows import Window, flat_out, overhead_ns, paced
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
 
-_LEAST_RUNS = 5  # per window, however slow the candidate
-_MOST_RUNS = 1_000_000
 _REFILL_RUNS = 2  # untimed after another candidate had the caches
 _WARMUP_SLICES = 10
 
@@ -39,12 +39,13 @@ Selection = Callable[[Mapping[str, Sequence[NDArray[np.int64]]]], frozenset[str]
 
 @dataclass(slots=True)
 class _Bench:
-    """One candidate on the bench."""
+    """One candidate on the bench; `run_ns` is what a run took in its last window, 0 before."""
 
     engine: Engine
     runner: EngineRunner
     inputs: Sequence[Tensors]
     seen: Recording
+    run_ns: float = 0.0
 
 
 def measure(
@@ -72,7 +73,7 @@ def measure(
         clock: Monotonic; only `run()` lies between two readings of it.
         conditions: Returns temperature and throttling now; asked around every window.
         seed: For the order of candidates.
-        progress: Told before every window.
+        progress: Told before every window, and about each second in it.
         selection: Returns who goes into the next round, given what has been measured so far;
             all do if it is not given. Who is left out keeps the rounds that it had, and may
             come back.
@@ -85,30 +86,35 @@ def measure(
     failed: dict[str, str] = {}
     meter = None if isinstance(power, str) else power[0]
     with ExitStack() as stack:
-        benches = _load(engines, make_runner, tensors, failed, stack)
+        benches = _load(engines, make_runner, tensors, failed, stack, progress)
         idle = _idle(settings, meter, clock, progress) if benches else None
-        steps = len(benches) * (settings.rounds + 1)
-        done = 0
+        bar = LiveNote(progress, meter, steps=len(benches) * (settings.rounds + 1))
         for name in list(benches):
-            progress(done, steps, f"warming up {name}")
-            warm = partial(_warm_up, settings=settings, clock=clock, conditions=conditions)
+            bar.of(f"warming up {name}")
+            warm = partial(_warm_up, settings=settings, clock=clock, conditions=conditions, bar=bar)
             _guarded(name, benches, failed, warm)
-            done += 1
+            bar.done += 1
         running = last = frozenset(benches)
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
             take = partial(
-                _visit, settings=settings, clock=clock, number=number, conditions=conditions
+                _visit,
+                settings=settings,
+                clock=clock,
+                number=number,
+                conditions=conditions,
+                bar=bar,
             )
             for name in order:
-                progress(done, steps, _note(name, benches.get(name), meter))
-                if name in running:
+                if name in running and name in benches:
+                    bar.of(name, benches[name].seen)
                     _guarded(name, benches, failed, take)
-                done += 1
+                bar.done += 1
             last, running = running, frozenset(benches)
             if selection and benches:
                 running = selection({n: bench.seen.rounds_ns for n, bench in benches.items()})
-        progress(steps, steps, "")
+        progress(bar.steps, bar.steps, "")
     readings = power if isinstance(power, str) else _readings(*power)
+    harness_ns = overhead_ns(clock)
     measured = {
         name: replace(
             reduced(
@@ -119,6 +125,7 @@ def measure(
                 rate_fps=settings.rate_fps,
             ),
             behind=name not in last,
+            harness_ns=harness_ns,
         )
         for name, bench in benches.items()
     }
@@ -139,9 +146,11 @@ def _load(
     tensors: Callable[[Engine], Sequence[Tensors]],
     failed: dict[str, str],
     stack: ExitStack,
+    progress: Progress,
 ) -> dict[str, _Bench]:
     benches: dict[str, _Bench] = {}
     for name, engine in engines.items():
+        progress(0, 0, f"loading {name}")
         inputs = tensors(engine)
         if not inputs:
             failed[name] = f"fewer held-out frames than the batch of {engine.batch}"
@@ -184,21 +193,27 @@ def _idle(
 
 
 def _warm_up(
-    bench: _Bench, settings: Measure, clock: Clock, conditions: Callable[[], Conditions]
+    bench: _Bench,
+    settings: Measure,
+    clock: Clock,
+    conditions: Callable[[], Conditions],
+    bar: LiveNote,
 ) -> None:
     """Run in slices until their medians and the temperature settle, for warmup_s at most."""
     bench.runner.bind(bench.inputs[0])
     bench.runner.run()
     deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
     slice_ns = int(settings.warmup_s / _WARMUP_SLICES * 1e9)
-    medians_ns: list[float] = []
-    temps_c: list[float | None] = []
-    while not settled(medians_ns, temps_c):
-        times_ns, (_, end_ns) = _timed(bench.runner, clock, slice_ns, [])
-        medians_ns.append(float(np.median(times_ns)))
-        temps_c.append(conditions().temp_c)
+    slices: list[Slice] = []
+    while not settled(slices):
+        window = Window(clock, slice_ns, bar.tell, bench.run_ns)
+        times_ns, (_, end_ns) = flat_out(bench.runner, window, [])
+        bench.run_ns = float(np.median(times_ns))
+        bar.temp_c = conditions().temp_c
+        slices.append(Slice(times_ns, end_ns, bar.temp_c))
         if end_ns >= deadline_ns:
             break
+    bench.seen.settled = settled(slices, within=DRIFT)
 
 
 def _visit(
@@ -207,79 +222,28 @@ def _visit(
     clock: Clock,
     number: int,
     conditions: Callable[[], Conditions],
+    bar: LiveNote,
 ) -> None:
     """Measure one candidate for its share of one round."""
     seen, window_ns = bench.seen, int(settings.duration_s / settings.rounds * 1e9)
     bench.runner.bind(bench.inputs[number % len(bench.inputs)])
     before = conditions()
+    bar.temp_c = before.temp_c
     for _ in range(_REFILL_RUNS):
         bench.runner.run()
-    times_ns, span_ns = _timed(bench.runner, clock, window_ns, seen.device_ms)
+    window = Window(clock, window_ns, bar.tell, bench.run_ns)
+    times_ns, span_ns = flat_out(bench.runner, window, seen.device_ms)
     seen.rounds_ns.append(times_ns)
     seen.windows_ns.append(span_ns)
     after = conditions()
     seen.conditions += [before, after]
     if settings.rate_fps:
         period_ns = int(bench.engine.batch / settings.rate_fps * 1e9)
-        times_ns, span_ns, dropped = _paced(bench.runner, clock, window_ns, period_ns)
+        times_ns, span_ns, dropped = paced(bench.runner, window, period_ns)
         seen.paced_ns.append(times_ns)
         seen.paced_windows_ns.append(span_ns)
         seen.dropped += dropped
         seen.conditions += [after, conditions()]
-
-
-def _timed(
-    runner: EngineRunner, clock: Clock, window_ns: int, device_ms: list[float]
-) -> tuple[NDArray[np.int64], Span]:
-    """Return the time of every run in a window, ns, and the window's (begin, end).
-
-    Only `run()` lies between the two readings of the clock; times are written into an array
-    that grows, between runs, by doubling. Where the device has a clock of its own, its times
-    are added to `device_ms`, also between runs.
-    """
-    tells = runner.device_ms() is not None  # it has run before: warm-up, and to fill the caches
-    times_ns = np.zeros(1024, np.int64)
-    run, now_ns = runner.run, clock.monotonic_ns
-    count = 0
-    start = end = now_ns()
-    while count < _MOST_RUNS and (end - start < window_ns or count < _LEAST_RUNS):
-        begin = now_ns()
-        run()
-        end = now_ns()
-        times_ns[count] = end - begin
-        count += 1
-        if tells:
-            device_ms.append(runner.device_ms() or 0.0)
-        if count == times_ns.size:
-            times_ns = np.concatenate([times_ns, np.zeros_like(times_ns)])
-    return times_ns[:count].copy(), (start, end)
-
-
-def _paced(
-    runner: EngineRunner, clock: Clock, window_ns: int, period_ns: int
-) -> tuple[NDArray[np.int64], Span, int]:
-    """Run as an application does that takes the newest frame of a live camera, and waits for it.
-
-    A frame that comes while the engine is busy waits; the next one replaces it.
-
-    Returns:
-        The time of every run, ns; the window, whole periods long, ns; how many were replaced.
-    """
-    frames = max(round(window_ns / period_ns), 1)
-    times_ns: list[int] = []
-    start = clock.monotonic_ns()
-    frame = dropped = 0
-    while frame < frames:
-        clock.sleep(max(start + frame * period_ns - clock.monotonic_ns(), 0) / 1e9)
-        begin = clock.monotonic_ns()
-        runner.run()
-        end = clock.monotonic_ns()
-        times_ns.append(end - begin)
-        newest = max(frame + 1, (end - start) // period_ns)
-        dropped += min(newest, frames) - frame - 1
-        frame = newest
-    clock.sleep(max(start + frames * period_ns - clock.monotonic_ns(), 0) / 1e9)
-    return np.array(times_ns, np.int64), (start, clock.monotonic_ns()), dropped
 
 
 def _readings(meter: PowerMeter, check: PowerMeter | None = None) -> Readings | str:
@@ -295,15 +259,3 @@ def _readings(meter: PowerMeter, check: PowerMeter | None = None) -> Readings | 
         period_s=meter.period_s,
         check=other if isinstance(other, Readings) else None,
     )
-
-
-def _note(name: str, bench: _Bench | None, meter: PowerMeter | None) -> str:
-    """Say what is measured and what it showed last: p50, power, temperature."""
-    if bench is None or not bench.seen.rounds_ns:
-        return name
-    told = [name, f"p50 {np.median(bench.seen.rounds_ns[-1]) / 1e6:.2f} ms"]
-    if meter is not None:
-        with suppress(PowerError):
-            told += [f"{one.power_w:.2f} W" for one in meter.samples()[-1:]]
-    degrees = bench.seen.conditions[-1].temp_c if bench.seen.conditions else None
-    return ", ".join(told if degrees is None else [*told, f"{degrees:.0f} °C"])

@@ -22,6 +22,7 @@ from agent.core.precision import (
     best_steps,
     decibel,
     find_plan,
+    symmetric,
 )
 from agent.core.thresholds import range_of
 from agent.ports import Progress, Rehearsal
@@ -115,7 +116,7 @@ def mixed(
         QuantizeError: "not_offered" if no set of layers meets the target with enough in INT8;
             "no_range" if no tensor has a range.
     """
-    options = _options(histograms, symmetric=blank.recipe.scheme == "S8S8")
+    options = _options(histograms, blank.recipe.scheme)
     rehearsal = rehearse(options.keys())
     first = {name: spans[_CALIBRATORS[0]] for name, spans in options.items()}
     tried = {
@@ -170,11 +171,13 @@ def _margin_db(found: Fidelity) -> float:
 
 
 def _options(
-    histograms: Sequence[TensorHistogram], *, symmetric: bool
+    histograms: Sequence[TensorHistogram], scheme: str | None
 ) -> dict[str, dict[str, Range]]:
     """Return for every sound tensor its range by each calibrator."""
     found = {
-        histogram.name: {name: range_of(histogram, name, symmetric) for name in _CALIBRATORS}
+        histogram.name: {
+            name: range_of(histogram, name, symmetric(scheme)) for name in _CALIBRATORS
+        }
         for histogram in histograms
         if not defect(histogram)
     }

@@ -14,7 +14,7 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.fidelity import Comparison
 from agent.core.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
 from agent.core.lineage import Digest, QuantizedModel, Recipe, Statistics
-from agent.core.precision import WEIGHT_STEPS, Placement, best_steps
+from agent.core.precision import WEIGHT_STEPS, Placement, best_steps, symmetric
 from agent.core.thresholds import range_of
 from agent.disk import disk_errors
 from agent.ports import Progress, Quantizer, Rehearsal
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from agent.ports import Tensors
 
 _FILE = "statistics.npz"
-_SYMMETRIC = "S8S8"
 Earlier = tuple[Statistics, Sequence[TensorHistogram]]
 
 
@@ -169,5 +168,4 @@ def _ranges(
             code="no_range",
             hint="look at the model's outputs on the calibration frames",
         )
-    symmetric = recipe.scheme == _SYMMETRIC
-    return {h.name: range_of(h, recipe.calibrator or "", symmetric) for h in sound}
+    return {h.name: range_of(h, recipe.calibrator or "", symmetric(recipe.scheme)) for h in sound}

@@ -47,6 +47,81 @@ def test_the_hottest_zone_and_the_fastest_core_are_told(tmp_path: Path) -> None:
     assert written(tmp_path, files) == Conditions(temp_c=52.25, cpu_mhz=1510.4)
 
 
+THERMAL = "sys/class/thermal/cooling_device"
+
+
+def cooling(devices: dict[str, str]) -> dict[str, str]:
+    found = {}
+    for number, (kind, state) in enumerate(devices.items()):
+        found |= {f"{THERMAL}{number}/type": kind, f"{THERMAL}{number}/cur_state": state}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"),
+    [
+        ({"pwm-fan": "3", "LCD": "7", "iwlwifi": "1"}, None),
+        ({"pwm-fan": "3", "cpufreq-cpu0": "0", "gpu-throttle-alert": "0"}, 0),
+        ({"cpufreq-cpu0": "2", "devfreq-17000000.gpu": "1", "cpu-throttle-alert": "0"}, 2),
+        ({"Processor": "1", "Fan": "1", "intel_powerclamp": "-1"}, 1),
+        ({"cpufreq-cpu0": "nothing"}, None),
+    ],
+    ids=["no device that slows", "none slows", "two slow", "x86", "unreadable"],
+)
+def test_cooling_devices_that_slow_computing_are_counted(
+    tmp_path: Path, devices: dict[str, str], expected: int | None
+) -> None:
+    assert written(tmp_path, cooling(devices)) == Conditions(cooling=expected)
+
+
+TRANSITIONS = """\
+     From  :   To
+           : 306000000 612000000 918000000   time(ms)
+  306000000:         0         3         1      4000
+* 612000000:         2         0         7      1000
+  918000000:         2         6         0      5000
+Total transition : 21
+"""
+
+
+def test_clocks_are_added_over_the_time_that_was_spent_at_each(tmp_path: Path) -> None:
+    policy = f"{CPU}/cpufreq/policy"
+    files = {
+        f"{policy}0/stats/time_in_state": "729600 1000\n1510400 500",
+        f"{policy}4/stats/time_in_state": "729600 0\n1510400 1500",
+        f"{GPU}/17000000.gpu/trans_stat": TRANSITIONS,
+        f"{GPU}/15340000.vic/trans_stat": TRANSITIONS,
+    }
+    found = written(tmp_path, files)
+    assert found.cpu_clocked is not None
+    assert found.cpu_clocked.seconds == pytest.approx(30.0)
+    assert found.cpu_clocked.mhz_s == pytest.approx(729.6 * 10 + 1510.4 * 20)
+    assert found.gpu_clocked is not None
+    assert found.gpu_clocked.seconds == pytest.approx(10.0)
+    assert found.gpu_clocked.mhz_s == pytest.approx(306 * 4 + 612 * 1 + 918 * 5)
+
+
+@pytest.mark.parametrize("text", ["Not Supported.", "", "918000000:", "x: 1 2 3"])
+def test_a_table_of_clocks_that_tells_no_time_is_none(tmp_path: Path, text: str) -> None:
+    assert written(tmp_path, {f"{GPU}/17000000.gpu/trans_stat": text}) == Conditions()
+
+
+def test_waiting_for_a_cpu_is_added_over_the_threads(tmp_path: Path) -> None:
+    files = {
+        "proc/self/task/10/schedstat": "900 40 3",
+        "proc/self/task/11/schedstat": "5 2 1",
+        "proc/self/task/12/schedstat": "odd",
+    }
+    assert written(tmp_path, files) == Conditions(waited_ns=42)
+
+
+def test_this_machine_counts_waiting_upward() -> None:
+    before, after = read_conditions().waited_ns, read_conditions().waited_ns
+    if before is None or after is None:
+        pytest.skip("a kernel without schedstat")
+    assert after >= before >= 0
+
+
 @pytest.mark.parametrize("name", ["17000000.gpu", "17000000.ga10b", "gpu-gpc-0"])
 def test_the_clock_of_the_gpu_is_found_on_every_jetson(tmp_path: Path, name: str) -> None:
     files = {f"{GPU}/{name}/cur_freq": "918000000", f"{GPU}/15340000.vic/cur_freq": "1"}

@@ -33,7 +33,7 @@ def test_tensorrt_with_a_gpu_is_taken_and_what_its_engines_hold_for_is_told(jets
     jetson()
     found = find_platform(kind, BOARD)
     assert (found.runtime, found.runtime_version, found.device) == ("tensorrt", "10.3.0", "Orin")
-    assert found.scheme == "S8S8"
+    assert found.scheme == "S8S8-FP16"
     assert {key: found.environment[key] for key in ("compute_capability", *BOARD)} == {
         "compute_capability": "8.7", **BOARD,
     }  # fmt: skip

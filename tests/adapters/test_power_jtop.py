@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import os
 import signal
@@ -19,12 +20,17 @@ import psutil
 import pytest
 
 from agent import config as configuration
+from agent.adapters.clock_system import SystemClock
 from agent.adapters.power_jtop import JtopPowerMeter
-from agent.core.energy import PowerSample, mean_power
+from agent.config import Measure
+from agent.core.energy import Conditions, PowerSample, mean_power
 from agent.core.errors import PowerError
+from agent.stages.measure import measure
 from agent.wiring.boards import excluded
+from tests.support.candidates import engine
+from tests.support.fakejetson import boards
 from tests.support.fakejetson.service import FakeJetson, require_namespace
-from tests.support.fakejetson.waves import Player, Wave, constant, ramp, square
+from tests.support.fakejetson.waves import Player, Wave, constant, ramp, sine, square
 from tests.support.parts import missing_part
 
 PERIOD_S = 0.1
@@ -88,15 +94,22 @@ def clients(jetson: FakeJetson) -> list[psutil.Process]:
 @both_releases
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("wave", "whole_s"),
-    [(constant(7.25), 1.0), (square(5.0, 9.0, 1.37), 2.74), (ramp(4.0, 12.0, 2.0), 2.0)],
-    ids=["constant", "square", "ramp"],
+    ("name", "wave", "whole_s"),
+    [
+        ("orin-nano", constant(7.25), 1.0),
+        ("orin-nano", square(5.0, 9.0, 1.37), 2.74),
+        ("orin-nano", ramp(4.0, 12.0, 2.0), 2.0),
+        ("agx-orin", square(5.0, 9.0, 1.37), 2.74),
+        ("thor", square(5.0, 9.0, 1.37), 2.74),
+    ],
+    ids=["constant", "square", "ramp", "square on agx-orin", "square on thor"],
 )
 def test_mean_power_is_the_truth_and_each_sample_is_of_its_time(
-    board: Boards, wave: Wave, whole_s: float
+    board: Boards, name: str, wave: Wave, whole_s: float, release: str
 ) -> None:
-    jetson = board()
-    with meter(jetson) as sampling, Player(wave, jetson.rails["VDD_IN"].set) as player:
+    jetson = board(name)
+    moved, others_w = rails_told(name, release)
+    with meter(jetson) as sampling, Player(wave, jetson.rails[moved].set) as player:
         for _ in range(4):  # a loaded machine may let a client of 0.1 s lose its service once
             begin_ns = time.monotonic_ns()
             end_ns = begin_ns + int(2 * whole_s * 1e9)
@@ -105,13 +118,76 @@ def test_mean_power_is_the_truth_and_each_sample_is_of_its_time(
             if power.gaps == 0:
                 break
     assert power.gaps == 0
-    assert power.mean_w == pytest.approx(player.mean_w(begin_ns, end_ns), abs=0.3)
+    assert power.mean_w == pytest.approx(player.mean_w(begin_ns, end_ns) + others_w, abs=0.3)
     assert power.coverage > 0.95
-    assert sampling.rail == "VDD_IN"
+    assert sampling.rail == moved or moved in sampling.rail.removeprefix("sum:").split("+")
     inside = [s for s in sampling.samples() if begin_ns <= s.t_ns <= end_ns]
     for sample in inside:  # the service reads the rail some ms after the time it tells
         possible = player.watts_near(sample.t_ns, slack_s=0.06)
-        assert min(possible) - 0.002 <= sample.power_w <= max(possible) + 0.002
+        seen_w = sample.power_w - others_w
+        assert min(possible) - 0.01 <= seen_w <= max(possible) + 0.01  # a mA at 20 V, rounded
+
+
+def rails_told(name: str, release: str) -> tuple[str, float]:
+    """Return a rail that jtop's figure holds, and what the others in it carry, W."""
+    known = boards.BOARDS[name]
+    if known.total and not (name == "thor" and release):  # 4.3.2 reads no INA238
+        return known.total, 0.0
+    rails = {c.label: c.idle_w for chip in known.ina3221.values() for c in chip if c.label != "NC"}
+    moved = next(iter(rails))
+    return moved, sum(rails.values()) - rails[moved]
+
+
+class Sleeper:
+    """An engine whose inference takes 5 ms, and that remembers when they were, by what is bound."""
+
+    def __init__(self) -> None:
+        self.bound: list[list[tuple[int, int]]] = []
+
+    def __enter__(self) -> Sleeper:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def bind(self, _: object) -> None:
+        self.bound.append([])
+
+    def run(self) -> None:
+        begin_ns = time.monotonic_ns()
+        time.sleep(0.005)
+        self.bound[-1].append((begin_ns, time.monotonic_ns()))
+
+    def device_ms(self) -> None:
+        return None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", boards.BOARDS)
+def test_energy_of_an_inference_through_the_whole_stage_is_the_truth(
+    board: Boards, name: str
+) -> None:
+    jetson, runner = board(name), Sleeper()
+    moved, others_w = rails_told(name, "")
+    rail = jetson.rails[moved]
+    with meter(jetson) as sampling, Player(sine(5.0, 9.0, 1.37), rail.set) as player:
+        (one,) = measure(
+            {"a": engine(name="a")},
+            Measure(warmup_s=1.0, duration_s=8.0, rounds=2, idle_s=0.5),
+            make_runner=lambda _: runner,  # type: ignore[arg-type, return-value]
+            tensors=lambda _: [{}],
+            power=[sampling],
+            clock=SystemClock(),
+            conditions=Conditions,
+            seed=1,
+            progress=lambda *_: None,
+        ).measured.values()
+    windows = [(runs[2][0], runs[-1][1]) for runs in runner.bound[1:]]  # two fill the caches
+    joules = sum(
+        (player.mean_w(begin, end) + others_w) * (end - begin) / 1e9 for begin, end in windows
+    )
+    assert one.power is not None
+    assert one.energy_j == pytest.approx(joules / one.samples, rel=0.01)
+    assert one.power.coverage > 0.9
 
 
 @both_releases
@@ -244,6 +320,25 @@ def test_service_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
         assert caught.value.code == "no_sensor"
         assert "jtop" in caught.value.hint
         assert time.monotonic() - began < 8
+
+
+def test_a_line_that_is_no_sample_ends_nothing() -> None:
+    lines = b'{"mw": 1}\n[1]\n7\n"mw"\n{"period_s": null}\n{"mw"'
+    sample = b'{"mw": 5000, "rail": "VDD_IN", "uptime_s": 1.5}\n'
+    sampling = JtopPowerMeter()
+    sampling._read(io.BytesIO(lines + b"\n" + sample))
+    assert [one.power_w for one in sampling.samples()] == [5.0]
+
+
+def test_a_machine_that_can_start_no_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("no memory for a process")
+
+    monkeypatch.setattr(subprocess, "Popen", refused)
+    with pytest.raises(PowerError, match="no memory") as caught, JtopPowerMeter():
+        pass
+    assert caught.value.code == "no_sensor"
+    assert not [t for t in threading.enumerate() if t.name.startswith("power")]
 
 
 def test_library_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

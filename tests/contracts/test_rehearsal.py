@@ -11,13 +11,13 @@ import pytest
 from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.fidelity import Comparison
-from agent.core.precision import Placement
+from agent.core.precision import Placement, symmetric
 from agent.core.thresholds import range_of
 from agent.graphs.qdq import inferred
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run, sqnr_db
 
-SCHEMES = ("U8S8", "S8S8")
+SCHEMES = ("U8S8", "S8S8", "S8S8-FP16")
 LAYERS = ("stem", "expand", "depthwise", "project", "head")
 
 
@@ -27,7 +27,7 @@ def opened(request, tmp_path):
     path = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
     inputs = [random_inputs(inferred(path), seed) for seed in range(6)]
     histograms = OnnxQuantizer(1).collect(path, inputs, len(inputs), lambda *_: None)
-    ranges = {h.name: range_of(h, "minmax", request.param == "S8S8") for h in histograms}
+    ranges = {h.name: range_of(h, "minmax", symmetric(request.param)) for h in histograms}
     rehearsal = OnnxRehearsal(path, request.param, ranges.keys(), inputs, 1)
     return rehearsal, {name: ranges[name] for name in rehearsal.tensors}, inputs
 
@@ -87,7 +87,9 @@ def test_what_is_written_is_what_was_tried(opened, tmp_path, kept):
         np.concatenate([run(path, frame, plain=plain)[0] for frame in inputs])
         for path in (model, target)
     )
-    assert sqnr_db(reference, found) == pytest.approx(tried.sqnr_db, abs=0.01)
+    # beside the integers float16 is written where float32 was tried
+    near = 0.5 if str(rehearsal._scheme).endswith("FP16") else 0.01
+    assert sqnr_db(reference, found) == pytest.approx(tried.sqnr_db, abs=near)
 
 
 def test_keeping_a_layer_in_float_helps(opened):

@@ -513,7 +513,7 @@ def test_a_limit_inside_an_interval_judges_the_value_and_tells_of_the_doubt():
 def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
     few = replace(measurement(5.0, power_w=4.0))
     assert few.power is not None
-    few = replace(few, power=replace(few.power, samples=20, gaps=2))
+    few = replace(few, power=replace(few.power, samples=20, gaps=2, coverage=0.9))
     good, doubtful = (
         candidate("int8-a", measurement(9.0, power_w=6.0), evaluation(30.0)),
         candidate("int8-b", few, evaluation(30.0)),
@@ -524,6 +524,28 @@ def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
     told = " ".join(found.verdicts["int8-b"].reasons)
     assert "20 samples only" in told
     assert "silent 2 times" in told
+    thin = replace(few, power=replace(few.power, samples=200, gaps=0, coverage=0.9))
+    found = choose([good, candidate("int8-b", thin, evaluation(30.0))], "energy", {})
+    assert "covers only 90% of the windows" in " ".join(found.verdicts["int8-b"].reasons)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"settled": False}, "not warmed up"),
+        ({"starved": 0.2}, "waited for a CPU 20% of the time"),
+        ({"mode_change": "the power mode changed from 15W to 7W meanwhile"}, "15W to 7W"),
+    ],
+)
+def test_what_was_measured_under_doubtful_conditions_wins_only_alone(changed, words):
+    doubtful = candidate("int8-a", replace(measurement(5.0), **changed), evaluation(30.0))
+    good = candidate("int8-b", measurement(9.0), evaluation(30.0))
+    found = choose([doubtful, good], "latency", {})
+    assert found.candidate == "int8-b"
+    assert words in " ".join(found.verdicts["int8-a"].reasons)
+    assert choose([doubtful], "latency", {}).candidate == "int8-a"
+    barely = candidate("int8-a", replace(measurement(5.0), starved=0.08), evaluation(30.0))
+    assert choose([barely, good], "latency", {}).candidate == "int8-a"
 
 
 def at_thirty(name, *, flat_w, rate_w, dropped=0.0):
@@ -588,3 +610,17 @@ def test_one_that_was_measured_to_the_end_comes_before_one_that_was_not():
     assert found.candidate == "int8-b"
     assert "measured for 2 rounds only" in " ".join(found.verdicts["int8-a"].reasons)
     assert choose([out], "latency", {}).candidate == "int8-a"
+
+
+def test_two_single_rounds_that_are_near_one_another_are_a_tie():
+    def single(name, p50, sqnr_db):
+        one = measurement(p50)
+        one = replace(one, latency_ms=replace(one.latency_ms, ci95_p50=None), rounds=1)
+        return candidate(name, one, evaluation(sqnr_db))
+
+    assert (
+        choose([single("a", 10.0, 20.0), single("b", 10.3, 50.0)], "latency", {}).candidate == "b"
+    )
+    assert (
+        choose([single("a", 10.0, 20.0), single("b", 12.0, 50.0)], "latency", {}).candidate == "a"
+    )

@@ -82,6 +82,37 @@ def test_time_without_samples_at_the_ends_is_not_covered():
     assert (found.mean_w, found.coverage) == (7.0, 0.25)
 
 
+@pytest.mark.parametrize(
+    ("windows_s", "gaps"),
+    [
+        ([(0, 4), (5, 9), (10, 14), (15, 19), (20, 24)], 3),  # alive until 11 s
+        ([(0, 4), (5, 9), (10, 11)], 0),
+        ([(9, 13)], 0),  # 2 s without a sample are no gap yet
+        ([(-3, 4)], 1),
+        ([(-9, -3)], 1),
+        ([(12, 14)], 0),  # too short to tell
+    ],
+)
+def test_a_sensor_that_dies_for_good_or_wakes_late_leaves_gaps_too(windows_s, gaps):
+    windows = [(begin * SECOND, end * SECOND) for begin, end in windows_s]
+    assert mean_power(every_second(*[5.0] * 12), windows, 1.0).gaps == gaps
+
+
+def test_a_sensor_that_never_spoke_is_one_gap_a_window():
+    found = mean_power([], [(0, 4 * SECOND), (5 * SECOND, 9 * SECOND)], 1.0)
+    assert (found.gaps, found.samples, found.mean_w) == (2, 0, None)
+
+
+def test_each_stretch_is_judged_by_the_period_that_the_sensor_had_then():
+    """Another client of jtop may change its interval in the middle of a run."""
+    fast = [PowerSample(t * SECOND // 2, 4.0, period_s=0.5) for t in range(9)]
+    slow = [PowerSample(t * SECOND, 6.0, period_s=5.0) for t in (6, 11, 16)]
+    found = mean_power([*fast, *slow], [(0, 16 * SECOND)], 5.0)
+    assert (found.gaps, found.coverage) == (1, (4 + 10) / 16)  # 2 s at the change are a gap
+    found = mean_power([*fast, *slow], [(0, 26 * SECOND)], 0.5)
+    assert found.gaps == 1  # 10 s after the last one are none at its own period
+
+
 @pytest.mark.parametrize("samples", [[], every_second(5.0)], ids=["none", "one"])
 def test_power_takes_two_samples(samples):
     assert mean_power(samples, [(-SECOND, SECOND)], 1.0).mean_w is None

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from agent.core.limits import Known, told, violations
-from tests.support.candidates import candidate, evaluation, measurement
+from agent.core.limits import Known, doubts, told, violations
+from tests.support.candidates import at_rate, candidate, evaluation, measurement
 
 numbers = st.floats(1e-6, 1e7)
 
@@ -81,3 +81,20 @@ def test_a_limit_on_memory_that_is_not_told_is_not_kept():
     assert violations(one, {}) == ()
     (broken,) = violations(one, {"memory_mb": 500.0})
     assert broken.reason == "memory has a limit of 500 MB: not told"
+
+
+def test_a_p99_without_an_interval_and_one_above_the_limit_at_the_frame_rate_are_doubts():
+    one = measurement(p50=10.0, p99=12.0)
+    few = replace(one.latency_ms, ci95_p99=None, ci95_reason="p99 of 25 runs only")
+    judged = evaluation(40.0)
+
+    def doubted(measured, bound):
+        known = Known(candidate=candidate("int8"), measurement=measured, evaluation=judged)
+        return doubts(known, {"latency_p99_ms": bound})
+
+    assert doubted(one, 20.0) == doubted(replace(one, latency_ms=few), 0.0) == ()
+    (told_here,) = doubted(replace(one, latency_ms=few), 20.0)
+    assert "p99 of 25 runs only" in told_here
+    paced = replace(one, at_rate=at_rate(30.0, p50=25.0))
+    assert "at 30 FPS p99 is 25 ms, over the limit of 20 ms" in doubted(paced, 20.0)[0]
+    assert doubted(paced, 30.0) == ()

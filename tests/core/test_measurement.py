@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.measurement import percentile, schedule, settled, sketch, steady, summarize
-from tests.benchmarks.measuring.intervals import PROCESSES, coverage
+from agent.core.measurement import Slice, percentile, schedule, settled, sketch, steady, summarize
+from tests.benchmarks.measuring.intervals import FEW, PROCESSES, SHAPES, coverage
 
 times_ns = st.lists(st.integers(1, 10**12), min_size=1, max_size=40)
 rounds_ns = st.lists(times_ns, min_size=1, max_size=6)
@@ -61,7 +63,9 @@ def test_percentiles_are_samples_in_order_and_the_intervals_hold_them(rounds):
     samples_ms = {value / 1e6 for one in rounds for value in one}
     assert {found.p50, found.p90, found.p99} <= samples_ms
     assert found.p50 <= found.p90 <= found.p99
-    for (low, high), value in ((found.ci95_p50, found.p50), (found.ci95_p99, found.p99)):
+    for span, value in ((found.ci95_p50, found.p50), (found.ci95_p99, found.p99)):
+        assert span is not None or found.ci95_reason
+        low, high = span or (value, value)
         assert 0 <= low <= value * (1 + 1e-9)
         assert value * (1 - 1e-9) <= high < float("inf")
     assert summarize(arrays(rounds)) == found
@@ -155,33 +159,93 @@ def test_the_sketch_of_many_has_512_points():
     assert len(sketch([np.arange(1, 5001)])) == 512
 
 
+def slices(medians_ns, temps_c=None, apart_s=0.5, noise=0.0):
+    """Return what warm-up saw: each slice of 50 runs, their noise a share of the median."""
+    rng = np.random.default_rng(12)
+    temps_c = temps_c or [None] * len(medians_ns)
+    return [
+        Slice((median * rng.lognormal(0, noise, 50)).astype(np.int64), int(i * apart_s * 1e9), temp)
+        for i, (median, temp) in enumerate(zip(medians_ns, temps_c, strict=True))
+    ]
+
+
 @pytest.mark.parametrize(
     ("medians_ns", "expected"),
     [
         ([], False),
-        ([10.0, 10.0], False),
-        ([30.0, 20.0, 10.0], False),
-        ([30.0, 10.0, 10.1, 10.05], True),
-        ([10.0, 10.0, 10.0, 10.3], False),
+        ([10000, 10000], False),
+        ([30000, 20000, 10000], False),
+        ([30000, 10000, 10100, 10050], True),
+        ([10000, 10000, 10000, 10300], False),
     ],
 )
 def test_warm_up_ends_when_three_slices_agree(medians_ns, expected):
-    assert settled(medians_ns, [None] * len(medians_ns)) is expected
+    assert settled(slices(medians_ns)) is expected
+
+
+def test_warm_up_does_not_wait_for_what_noise_hides():
+    assert not settled(slices([10000, 10000, 10500], noise=0.02))
+    assert settled(slices([10000, 10000, 10500], noise=0.2))
+    assert settled(slices([10000, 10000, 10300]), within=0.05)
 
 
 @pytest.mark.parametrize(
-    ("temps_c", "flat"),
-    [([40.0, 44.0, 47.0], False), ([40.0, 47.0, 47.5, 48.0], True), ([47.0, None, 47.5], True)],
-    ids=["rising", "risen", "one unknown"],
+    ("temps_c", "apart_s", "flat"),
+    [
+        ([40.0, 44.0, 47.0], 0.5, False),
+        ([40.0, 42.0, 44.0, 47.0, 47.0, 47.1, 47.0, 47.1], 0.5, True),
+        ([47.0, None, 47.5], 0.5, True),
+        ([47.0, 47.0, 47.0, 47.5, 47.0, 47.5, 47.0, 47.5], 0.5, True),  # the zone tells halves
+        ([47.0, 47.1, 47.2, 47.3, 47.4], 0.5, False),  # 6 deg C in 30 s, and no 1 deg C yet
+        ([47.0, 47.1, 47.2, 47.3, 47.4], 6.0, True),  # half a degree in 30 s
+        ([50.0, 49.0, 48.0, 47.0], 0.5, True),  # it cools down after another candidate
+    ],
+    ids=["rising", "risen", "few", "steps", "slowly rising", "as good as flat", "falling"],
 )
-def test_warm_up_goes_on_while_it_gets_warmer(temps_c, flat):
-    assert settled([100.0] * len(temps_c), temps_c) is flat
+def test_warm_up_goes_on_while_it_gets_warmer(temps_c, apart_s, flat):
+    assert settled(slices([10000] * len(temps_c), temps_c, apart_s)) is flat
+
+
+def test_a_single_round_tells_no_interval_and_why():
+    rng = np.random.default_rng(6)
+    found = summarize(noisy_rounds(rng, [10], runs=5000))
+    assert (found.ci95_p50, found.ci95_p99) == (None, None)
+    assert found.ci95_reason == "of a single round"
+
+
+@pytest.mark.parametrize(
+    ("runs", "known"), [(5, False), (73, False), (80, True), (600, True)], ids="{}".format
+)
+def test_p99_of_few_runs_has_no_interval(runs, known):
+    """Of 25 runs the slowest is faster than p99 in three cases of four."""
+    found = summarize(noisy_rounds(np.random.default_rng(8), [10] * 5, runs=runs))
+    assert found.ci95_p50 is not None
+    assert (found.ci95_p99 is not None) is known
+    assert bool(found.ci95_reason) is not known
+    if not known:
+        assert found.ci95_reason.startswith(f"p99 of {5 * runs} runs only")
+
+
+def test_runs_that_are_slow_together_are_told_as_fewer():
+    calm = noisy_rounds(np.random.default_rng(9), [10] * 5, runs=100, noise=0.001)
+    for one in calm:
+        one[40:60] *= 2
+    assert re.search("500 runs only, worth [1-9][0-9]? independ", summarize(calm).ci95_reason)
+
+
+@pytest.mark.parametrize("rise", [0.0, 0.04, 0.3, -0.3])
+def test_a_drift_widens_no_interval(rise):
+    levels = [10 * (1 + rise * step / 4) for step in range(5)]
+    low, high = summarize(noisy_rounds(np.random.default_rng(10), levels)).ci95_p50
+    assert high / low < 1.03
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROCESSES)
-def test_the_intervals_cover_what_they_promise(name):
+@pytest.mark.parametrize("shapes", [SHAPES, FEW], ids=["usual", "few"])
+def test_the_intervals_cover_what_they_promise(name, shapes):
     """`make bench-measure` prints the figures; this is far enough away not to fail by chance."""
-    p50, p99 = coverage(PROCESSES[name], 40)
-    assert p50 > 0.85
-    assert p99 > 0.75
+    found = coverage(PROCESSES[name], 60, shapes)
+    assert 0.88 < found.p50 <= 1.0
+    assert found.p99 is None or found.p99 > 0.85
+    assert (found.p99 is None) is (shapes is FEW)

@@ -90,9 +90,11 @@ def test_the_numbers_are_those_of_the_records():
     (facts,) = written(report_of([one]))["candidates"]
     assert facts["measured"]["latency_ms"] == {
         "p50": 5.0, "p90": 5.0, "p99": 7.0, "ci95_p50": [4.95, 5.05], "ci95_p99": [7.0, 7.0],
+        "ci95_reason": "",
     }  # fmt: skip
     assert facts["measured"]["power_w"] == {
-        "mean": 4.0, "ci95": None, "idle": 1.0, "rail": "VDD_IN", "excludes": "", "source": "ina3221", "period_s": 0.1, "samples": 100,
+        "mean": 4.0, "ci95": None, "idle": 1.0, "rail": "VDD_IN", "excludes": "",
+        "passed_over": "", "source": "ina3221", "period_s": 0.1, "samples": 100,
         "coverage": 1.0, "gaps": 0, "check_mean": None, "check_source": "",
     }  # fmt: skip
     assert facts["measured"]["energy_j"] == pytest.approx(0.02)

@@ -62,7 +62,11 @@ def test_every_node_is_listed_with_the_provider_that_ran_it():
 
 @pytest.mark.parametrize(
     ("recipe", "flags"),
-    [("fp32", set()), ("fp16", {"trt_fp16_enable"}), ("int8", {"trt_int8_enable"})],
+    [
+        ("fp32", set()),
+        ("fp16", {"trt_fp16_enable"}),
+        ("int8", {"trt_int8_enable", "trt_fp16_enable"}),
+    ],
 )
 def test_tensorrts_provider_is_told_which_precisions_a_graph_has(tmp_path, recipe, flags):
     """Without its flag it refuses Q/DQ."""

@@ -14,9 +14,14 @@ Answer = Callable[[Mapping[str, Any]], object]
 
 @dataclass
 class FakeJobs:
-    """Implements `ports.Jobs`; an answer that is an exception is raised."""
+    """Implements `ports.Jobs`; an answer that is an exception is raised.
+
+    Attributes:
+        notes: What a job tells of its progress, by kind.
+    """
 
     answers: dict[str, Answer]
+    notes: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
 
     def run(
@@ -30,8 +35,8 @@ class FakeJobs:
         timeout_s: float,
     ) -> RecordT:
         self.asked.append((kind, spec))
-        progress(1, 2, "half-way")
         answer = self.answers[kind](spec)
+        progress(1, 2, self.notes.get(kind, "half-way"))
         if isinstance(answer, Exception):
             raise answer
         assert isinstance(answer, result)

@@ -175,6 +175,41 @@ def test_a_power_mode_that_is_not_taken_ends_its_own_candidates_only(tmp_path):
     assert found["fp32@15W"].measurement
 
 
+@pytest.mark.parametrize("note", ["loading {}", "warming up {}", "{}, p50 1.00 ms, 5.00 W"])
+def test_who_kills_the_measuring_job_is_left_out_and_the_others_are_measured(tmp_path, note):
+    run = Run(tmp_path)
+    measure = run.jobs.answers["measure"]
+    run.jobs.notes["measure"] = note.format("int8-mse")
+    killed = JobError("measure: killed by SIGSEGV at 300 MB resident", code="died", hint="see")
+    run.jobs.answers["measure"] = lambda s: (
+        killed if "int8-mse" in s["sitting"].engines else measure(s)
+    )
+    found = {c.id: c for c in run.chain.run().candidates if c.id != "fp16"}
+    assert run.jobs.counts["measure"] == 2
+    assert [name for name, c in found.items() if c.failure] == ["int8-mse"]
+    assert "SIGSEGV" in found["int8-mse"].failure
+    assert all(c.measurement for name, c in found.items() if name != "int8-mse")
+
+
+@pytest.mark.parametrize(
+    ("note", "code", "tries"),
+    [("int8-mse", "died", 2), ("idle for 10 s", "no_memory", 1), ("int8-mse", "timed_out", 1)],
+)
+def test_a_measuring_job_that_can_not_be_saved_still_ends_in_a_report(tmp_path, note, code, tries):
+    run = Run(tmp_path).failing("measure", JobError("measure: ended", code=code))
+    run.jobs.notes["measure"] = note
+    outcome = run.chain.run()
+    assert run.jobs.counts["measure"] == tries
+    assert all(c.failure for c in outcome.candidates)
+
+
+def test_a_measuring_job_that_was_canceled_ends_the_run(tmp_path):
+    run = Run(tmp_path).failing("measure", JobError("measure: canceled", code="canceled"))
+    with pytest.raises(JobError, match="canceled"):
+        run.chain.run()
+    assert run.jobs.counts["measure"] == 1
+
+
 def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
     first = Run(tmp_path).failing("build", JobError("died", code="died"))
     assert all(c.failure for c in first.chain.run().candidates)
@@ -211,7 +246,7 @@ def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
         (lambda run: run.jobs.answers.update(identify=lambda _: "another"), "model has changed"),
         (
             lambda run: run.jobs.answers.update(
-                platform=lambda _: replace(PLATFORM, runtime="tensorrt", scheme="S8S8")
+                platform=lambda _: replace(PLATFORM, runtime="tensorrt", scheme="S8S8-FP16")
             ),
             "are for U8S8, this runtime takes S8S8",
         ),
@@ -282,6 +317,24 @@ def test_an_engine_for_another_device_is_kept_and_never_offered(tmp_path):
     assert all(c.engine and c.measurement is None for c in found.values())
     assert all("cross-built for compute capability 8.6" in c.failure for c in found.values())
     assert not run.jobs.counts.keys() & {"evaluate", "measure"}
+
+
+@pytest.mark.parametrize(
+    ("tables", "again"),
+    [
+        ({}, False),
+        ({"limits": {"latency_p99_ms": 5.0}}, False),
+        ({"measure": {"duration_s": 5.0}}, True),
+        ({"measure": {"power": "none"}}, True),
+        ({"search": {"strategy": "fast"}}, True),
+        ({"limits": {"power_w": 5.0}}, True),  # windows become as long as the sensor needs
+    ],
+)
+def test_a_run_by_hand_is_measured_anew_where_the_protocol_changed(tmp_path, tables, again):
+    Run(tmp_path).chain.run()
+    run = Run(tmp_path, **tables)
+    run.chain.run()
+    assert run.jobs.counts["measure"] == int(again)
 
 
 HERE = {"compute_capability": "8.7", "driver": "540.4.0", "l4t": "36.4.3", "power_mode": "15W"}
@@ -465,6 +518,14 @@ def test_a_file_of_other_devices_that_is_bad_is_told_before_anything_is_captured
     with pytest.raises(ConfigError, match="line 3"):
         run.chain.run()
     assert run.jobs.counts["capture"] == 0
+
+
+def test_a_sensor_asked_for_that_is_not_there_is_told_before_anything_is_captured(tmp_path):
+    run = Run(tmp_path, measure={"power": "jtop"})
+    run.jobs.answers["sensor"] = lambda _: PowerError("the service is not active")
+    with pytest.raises(PowerError, match="not active"):
+        run.chain.run()
+    assert not run.jobs.counts.keys() & {"capture", "quantize", "build"}
 
 
 def test_what_was_seen_in_one_power_mode_predicts_for_that_mode_only(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.config import Measure
-from agent.core.energy import Conditions
+from agent.core.energy import Clocked, Conditions
 from agent.core.lineage import Measurements
 from agent.stages.measure import measure
 from tests.fakes.power import FakePowerMeter
@@ -276,6 +276,25 @@ def test_a_sensor_that_saw_too_little_gives_no_number(seen_s, reason):
     assert re.match(reason, found.power_reason)
 
 
+def test_a_sensor_that_dies_for_good_is_told_by_its_gaps():
+    clock = FakeClock()
+    meter = FakePowerMeter(clock, gone_ns=5_300_000_000)  # in the third of five windows
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter]).measured["a"].power
+    assert 0.5 <= found.coverage < 0.7
+    assert found.gaps == 3
+
+
+def test_rest_that_the_sensor_did_not_see_is_not_known():
+    class Late(FakePowerMeter):
+        def samples(self):
+            return [one for one in super().samples() if one.t_ns > 1.7e9]  # idle ends at 2 s
+
+    clock = FakeClock()
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[Late(clock)]).measured["a"]
+    assert found.power.mean == pytest.approx(5.0)
+    assert (found.power.idle, found.energy_net_j) == (None, None)
+
+
 def test_a_sensor_that_fails_spoils_no_latency():
     clock = FakeClock()
     meter = FakePowerMeter(clock, broken="the sensor was unplugged")
@@ -424,7 +443,8 @@ def test_how_the_rounds_differ_tells_how_well_power_is_known():
     found = bench({"a": Round(clock, repeat(10.0))}, clock, power=[meter]).measured["a"]
     low, high = found.power.ci95
     assert found.power.mean == pytest.approx(5.0, rel=0.01)
-    assert (low, high) == pytest.approx((4.18, 5.98), abs=0.02)  # t(4) = 2.776 of their logarithms
+    # t(3) = 3.182 of how their logarithms scatter around the line through them
+    assert (low, high) == pytest.approx((4.07, 6.14), abs=0.02)
     assert found.energy_ci95_j == pytest.approx((low / 100, high / 100), rel=0.01)
 
 
@@ -440,6 +460,48 @@ def test_throttling_counts_inside_the_windows_only(counted, throttled):
     ).measured["a"]
     assert found.throttled is throttled
     assert found.throttled_reason == ""
+
+
+@pytest.mark.parametrize(
+    ("cooling", "throttled"), [([0, 0] * 5, False), ([0, 0, 0, 1] + [0, 0] * 3, True)]
+)
+def test_a_device_that_cools_by_slowing_down_is_throttling(cooling, throttled):
+    clock, states = FakeClock(), iter(WARMING + cooling)
+    found = bench(
+        {"a": FakeRunner(clock)}, clock, conditions=lambda: Conditions(cooling=next(states))
+    ).measured["a"]
+    assert found.throttled is throttled
+
+
+@pytest.mark.parametrize(
+    ("busy_rounds", "rate_fps", "least", "most"),
+    [
+        ((), 0.0, 0.0, 0.0),
+        ((2,), 0.0, 0.0, 0.0),
+        (range(5), 0.0, 0.29, 0.31),
+        (range(5), 20.0, 0.06, 0.3),  # in the pauses nobody waits
+    ],
+)
+def test_threads_that_wait_for_a_cpu_are_told_where_they_often_do(
+    busy_rounds, rate_fps, least, most
+):
+    clock = FakeClock()
+    runner = FakeRunner(clock, repeat(10.0))
+    waited_ns, run = [0], runner.run
+
+    def disturbed():
+        run()
+        if len(runner.bound) - 2 in busy_rounds:
+            waited_ns[0] += 3_000_000
+
+    runner.run = disturbed
+    found = bench(
+        {"a": runner},
+        clock,
+        replace(SETTINGS, rate_fps=rate_fps),
+        conditions=lambda: Conditions(waited_ns=waited_ns[0]),
+    ).measured["a"]
+    assert least <= found.starved <= most
 
 
 def test_the_temperature_told_is_the_highest_of_its_windows():
@@ -460,6 +522,19 @@ def test_clocks_are_told_from_lowest_to_highest():
     assert (found.gpu_mhz, found.cpu_mhz) == ((306.0, 918.0), None)
 
 
+def test_clocks_that_are_counted_are_told_as_the_means_of_windows():
+    clock = FakeClock()
+
+    def conditions():
+        now_s = clock.now_ns / 1e9
+        slow_s = max(now_s - 4.0, 0.0)  # from 4 s on it runs at half the clock
+        mhz_s = 900.0 * min(now_s, 4.0) + 450.0 * slow_s
+        return Conditions(gpu_mhz=900.0, gpu_clocked=Clocked(now_s, mhz_s))
+
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, conditions=conditions)
+    assert found.measured["a"].gpu_mhz == pytest.approx((450.0, 900.0), abs=0.1)
+
+
 def test_warm_up_lasts_while_the_temperature_rises():
     clock = FakeClock()
     seen = []
@@ -472,18 +547,72 @@ def test_warm_up_lasts_while_the_temperature_rises():
     assert next(now for done, now in seen if done == 1) >= 1.0  # all of warmup_s
 
 
-def test_progress_counts_up_with_the_last_p50():
+@pytest.mark.parametrize(
+    ("ms", "temp_c", "settled"),
+    [
+        (repeat(10.0), lambda s: 40.0, True),
+        (repeat(10.0), lambda s: 40.0 + s, False),
+        ((5.0 + index * 0.05 for index in count()), lambda s: 40.0, False),
+    ],
+    ids=["flat", "getting warmer", "getting slower"],
+)
+def test_a_warm_up_that_ended_too_early_is_told(ms, temp_c, settled):
     clock = FakeClock()
-    told: list[tuple[int, int, str]] = []
+    found = bench(
+        {"a": FakeRunner(clock, ms)},
+        clock,
+        conditions=lambda: Conditions(temp_c=temp_c(clock.now_ns / 1e9)),
+    ).measured["a"]
+    assert found.settled is settled
+
+
+def test_progress_counts_up_and_is_told_about_every_second():
+    clock = FakeClock()
+    told: list[tuple[float, int, int, str]] = []
     bench(
         {"a": FakeRunner(clock, repeat(12.3))},
         clock,
+        replace(SETTINGS, duration_s=20.0),
         power=[FakePowerMeter(clock)],
-        progress=lambda *one: told.append(one),
+        conditions=lambda: Conditions(temp_c=41.7),
+        progress=lambda *one: told.append((clock.now_ns / 1e9, *one)),
     )
-    assert told[0] == (0, 0, "idle for 2 s")
-    assert [(done, total) for done, total, _ in told[1:]] == [(i, 6) for i in range(7)]
-    assert told[4][2] == "a, p50 12.30 ms, 5.00 W"
+    assert [one[1:] for one in told[:2]] == [(0, 0, "loading a"), (0, 0, "idle for 2 s")]
+    del told[0]
+    assert [one[2] for one in told[1:]] == [6] * (len(told) - 1)
+    assert [done for _, done, _, _ in told] == sorted(done for _, done, _, _ in told)
+    assert told[1][3] == "warming up a"
+    assert {note for _, done, _, note in told if 2 <= done < 6} == {
+        "a, p50 12.30 ms, 5.00 W, 42 °C"
+    }
+    silent_s = [after[0] - before[0] for before, after in pairwise(told[1:])]
+    assert max(silent_s) < 1.3
+
+
+@pytest.mark.parametrize("rate_fps", [0.0, 20.0])
+def test_progress_shows_the_watts_of_the_candidate_that_it_names(rate_fps):
+    clock = FakeClock()
+    begun: list[tuple[int, str]] = []
+
+    class Loud(FakeRunner):
+        def bind(self, inputs):
+            super().bind(inputs)
+            begun.append((clock.now_ns, self.name))
+
+    def watts(t_ns):
+        name = next((name for start, name in reversed(begun) if start <= t_ns), "")
+        return {"": 2.0, "a": 10.0, "b": 20.0}[name]
+
+    notes: list[str] = []
+    bench(
+        {"a": Loud(clock, repeat(10.0)), "b": Loud(clock, repeat(40.0))},
+        clock,
+        replace(SETTINGS, duration_s=15.0, rate_fps=rate_fps),
+        power=[FakePowerMeter(clock, watts, period_s=0.01)],
+        progress=lambda _done, _total, note: notes.append(note),
+    )
+    seen = {(note[0], *re.findall(r"([\d.]+) W", note)) for note in notes if note[1:2] == ","}
+    assert {(name, round(float(found), 1)) for name, found in seen} == {("a", 10.0), ("b", 20.0)}
 
 
 def test_nothing_to_measure():

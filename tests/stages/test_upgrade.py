@@ -14,7 +14,7 @@ from agent.core.upgrade import ATTEMPTS, conditions
 from agent.stages.upgrade import Ports, inspect
 
 NOW = Platform(
-    runtime="tensorrt", runtime_version="10.7", scheme="S8S8", fp16_reason="", device="Orin",
+    runtime="tensorrt", runtime_version="10.7", scheme="S8S8-FP16", fp16_reason="", device="Orin",
     environment={"board": "Nano", "compute_capability": "8.7", "driver": "1", "l4t": "36.5"},
 )  # fmt: skip
 THEN = {**conditions(NOW), "version": "10.3", "l4t": "36.4"}

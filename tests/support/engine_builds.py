@@ -30,7 +30,7 @@ def platform(**facts: Any) -> Platform:
     return Platform(
         runtime="tensorrt",
         runtime_version="RTX",
-        scheme="S8S8",
+        scheme="S8S8-FP16",
         fp16_reason="",
         device=f"compute capability {CAPABILITY}",
         environment=facts,

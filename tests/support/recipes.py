@@ -14,6 +14,7 @@ from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.precision import Placement
 from agent.core.thresholds import range_of
 
+SCHEME = "S8S8-FP16"
 RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "conditioned")
 
 
@@ -39,7 +40,7 @@ def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set
     inputs = frames(model)
     quantizer = OnnxQuantizer(1)
     if recipe == "conditioned":
-        for step in OnnxConditioner(1).steps("S8S8"):
+        for step in OnnxConditioner(1).steps(SCHEME):
             made = str(folder / f"{step}.onnx")
             if OnnxConditioner(1).apply(step, model, inputs, made):
                 model = made
@@ -48,7 +49,7 @@ def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set
         return target, set(), set()
     found = quantizer.collect(model, inputs, len(inputs), lambda *_: None)
     ranges = {h.name: range_of(h, "percentile", True) for h in found}
-    rehearsal = OnnxRehearsal(model, "S8S8", ranges.keys(), inputs, 1)
+    rehearsal = OnnxRehearsal(model, SCHEME, ranges.keys(), inputs, 1)
     layers = set(rehearsal.layers())
     kept = frozenset(sorted(layers)[::2]) if recipe == "int8-mixed" else frozenset()
     _, floating = rehearsal.write(

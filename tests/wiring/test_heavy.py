@@ -13,7 +13,7 @@ from agent.core.upgrade import conditions
 from agent.wiring import heavy
 
 ORIN = Platform(
-    runtime="tensorrt", runtime_version="10.3", scheme="S8S8", fp16_reason="", device="Orin",
+    runtime="tensorrt", runtime_version="10.3", scheme="S8S8-FP16", fp16_reason="", device="Orin",
     environment={"board": "Nano", "compute_capability": "8.7", "driver": "1", "l4t": "36.4"},
 )  # fmt: skip
 

@@ -1,30 +1,32 @@
-"""Which sensor checks which."""
+"""What is said of measurements during which the machine was changed."""
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import pytest
 
+from agent.core.errors import PowerError
+from agent.core.lineage import Measurements
 from agent.wiring import measuring
-from tests.fakes.power import FakePowerMeter
-from tests.fakes.runners import FakeClock
-
-CLOCK = FakeClock()
+from tests.support.candidates import measurement
 
 
 @pytest.mark.parametrize(
-    ("source", "beside", "checked"),
+    ("before", "after", "words"),
     [
-        ("jtop", FakePowerMeter(CLOCK, source="ina3221"), True),
-        ("jtop", FakePowerMeter(CLOCK, source="ina3221", rail="sum:A+B"), False),
-        ("jtop", FakePowerMeter(CLOCK, source="ina3221", absent="no sensor"), False),
-        ("rapl", FakePowerMeter(CLOCK, source="ina3221"), False),
+        ("15W", "15W", ""),
+        ("15W", "7W", "the power mode changed from 15W to 7W meanwhile"),
+        ("", "", ""),
+        ("15W", "", ""),  # nvpmodel did not answer in time
     ],
-    ids=["same rail", "another rail", "no sensor", "not jtop"],
 )
-def test_the_sensor_itself_checks_the_service_that_reads_it(monkeypatch, source, beside, checked):
-    monkeypatch.setattr(measuring, "_meter", {"ina3221": beside}.__getitem__)
-    with ExitStack() as stack:
-        found = measuring._checks(FakePowerMeter(CLOCK, source=source), stack)
-        assert found == ([beside] if checked else [])
+def test_a_power_mode_that_something_else_has_set_is_told(before, after, words):
+    found = Measurements(measured={"a": measurement()}, failed={})
+    assert measuring._with_mode(found, before, after).measured["a"].mode_change == words
+
+
+def test_a_machine_without_power_modes_has_none():
+    class Without:
+        def current(self) -> str:
+            raise PowerError("nvpmodel tells no power mode", code="power_mode")
+
+    assert measuring._present(Without()) == ""

@@ -18,7 +18,8 @@ class Power:
         check_mean: Mean of the same rail in the same windows by another way to read it; None
             where there is none.
         check_source: That way.
-        excludes: What the rail leaves out on this board, in words; empty where nobody knows.
+        excludes: What the rail leaves out on this machine, in words; empty where nobody knows.
+        passed_over: Why sensors that go before this one were not used, in words; else empty.
     """
 
     mean: float
@@ -29,6 +30,7 @@ class Power:
     coverage: float
     period_s: float
     excludes: str = ""
+    passed_over: str = ""
     gaps: int = 0
     ci95: tuple[float, float] | None = None
     check_mean: float | None = None
@@ -37,14 +39,21 @@ class Power:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """Wall time per inference in ms, warm-up removed (nearest-rank percentiles)."""
+    """Wall time per inference in ms, warm-up removed (nearest-rank percentiles).
+
+    Attributes:
+        ci95_p50: 95 % interval; None of a single round.
+        ci95_p99: The same of p99; None of so few runs that the slowest may well be faster.
+        ci95_reason: Why one of them is None, in words; else empty.
+    """
 
     p50: float
     p90: float
     p99: float
-    ci95_p50: tuple[float, float]
-    ci95_p99: tuple[float, float]
+    ci95_p50: tuple[float, float] | None
+    ci95_p99: tuple[float, float] | None
     mean: float
+    ci95_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +94,15 @@ class Measurement:
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
         behind: True if it was left out at the end, since it could no longer win.
+        settled: False if warm-up ended before latency and temperature were flat.
+        starved: For which share of a window its threads waited for a CPU, added up, 0 or more;
+            None where the kernel does not tell.
+        mode_change: That the power mode changed meanwhile, in words; else empty.
+        harness_ns: What is in every time that is not the inference's: two readings of the clock
+            and a call.
         temp_c: The highest around its windows; None if unknown.
-        cpu_mhz: The lowest and the highest clock around its windows, as they began and ended.
+        cpu_mhz: The lowest and the highest clock of its windows: their means over all cores where
+            the kernel counts them, else that of the fastest as they began and ended.
         gpu_mhz: The same of the GPU.
         against: 95 % interval of its p50 over that of others, by candidate, from the rounds that
             both were measured in; of none where that was not every round.
@@ -113,6 +129,10 @@ class Measurement:
     at_rate: AtRate | None = None
     cpu_mhz: tuple[float, float] | None = None
     gpu_mhz: tuple[float, float] | None = None
+    settled: bool = True
+    starved: float | None = None
+    mode_change: str = ""
+    harness_ns: float | None = None
     against: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ class Platform:
 
     Attributes:
         runtime: tensorrt or onnxruntime.
-        scheme: The quantization scheme of that runtime: "S8S8" or "U8S8".
+        scheme: The quantization scheme of that runtime: "S8S8-FP16", "S8S8" or "U8S8".
         fp16_reason: Why FP16 gains nothing here; empty where it is a candidate.
         device: CPU or GPU name.
         environment: Facts for the report: board, l4t, versions, power mode, memory.

@@ -18,13 +18,20 @@ _NO_RATE = "measure.rate_fps is not set"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyFacts:
-    """Wall time per inference, ms."""
+    """Wall time per inference, ms.
+
+    Attributes:
+        ci95_p50: Null of a single round.
+        ci95_p99: Null of so few runs that the slowest may well be faster than p99.
+        ci95_reason: Why one of them is null; empty if none is.
+    """
 
     p50: float
     p90: float
     p99: float
-    ci95_p50: tuple[float, float]
-    ci95_p99: tuple[float, float]
+    ci95_p50: tuple[float, float] | None
+    ci95_p99: tuple[float, float] | None
+    ci95_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +40,7 @@ class PowerFacts:
 
     Attributes:
         ci95: Null where there was one round only.
+        passed_over: Why sensors that go before this one were not used; empty if it is the first.
         period_s: Between two readings of the sensor.
         check_mean: By check_source, another way to read the same rail; null where there is none.
     """
@@ -42,6 +50,7 @@ class PowerFacts:
     idle: float | None
     rail: str
     excludes: str
+    passed_over: str
     source: str
     period_s: float
     samples: int
@@ -77,9 +86,15 @@ class Measured:
     """What was measured flat out, and under which flags.
 
     Attributes:
-        cpu_mhz: The lowest and the highest clock as windows began and ended; null where the
-            machine does not tell.
+        cpu_mhz: The lowest and the highest clock of the windows: their means over all cores where
+            the kernel counts them, else that of the fastest as they began and ended; null where
+            the machine tells neither.
         gpu_mhz: The same of the GPU.
+        settled: False if warm-up ended before latency and temperature were flat.
+        starved: For which share of a window its threads waited for a CPU, added up; null where
+            the kernel does not tell.
+        mode_change: That the power mode changed meanwhile; empty if it did not.
+        harness_ns: What is in every time that is not the inference's.
         memory_mb: What the engine and its runtime hold, of the process and of the device; null
             with a reason where the runtime does not tell the device's.
         at_rate: The same at `measure.rate_fps`, where that is set; power and energy are then
@@ -99,6 +114,10 @@ class Measured:
     steady: bool
     throttled: bool | None
     throttled_reason: str
+    settled: bool
+    starved: float | None
+    mode_change: str
+    harness_ns: float | None
     samples: int
     rounds: int
     temp_c: float | None
@@ -131,6 +150,10 @@ def measured_facts(one: Measurement, judged: Evaluation | None) -> Measured:
         steady=one.steady,
         throttled=one.throttled,
         throttled_reason=one.throttled_reason,
+        settled=one.settled,
+        starved=one.starved,
+        mode_change=one.mode_change,
+        harness_ns=one.harness_ns,
         samples=one.samples,
         rounds=one.rounds,
         temp_c=one.temp_c,
@@ -161,7 +184,12 @@ def _at_rate(one: AtRate) -> AtRateFacts:
 
 def _latency(one: Latency) -> LatencyFacts:
     return LatencyFacts(
-        p50=one.p50, p90=one.p90, p99=one.p99, ci95_p50=one.ci95_p50, ci95_p99=one.ci95_p99
+        p50=one.p50,
+        p90=one.p90,
+        p99=one.p99,
+        ci95_p50=one.ci95_p50,
+        ci95_p99=one.ci95_p99,
+        ci95_reason=one.ci95_reason,
     )
 
 
@@ -172,6 +200,7 @@ def _power(one: Power) -> PowerFacts:
         idle=one.idle,
         rail=one.rail,
         excludes=one.excludes,
+        passed_over=one.passed_over,
         source=one.source,
         period_s=one.period_s,
         samples=one.samples,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +21,12 @@ def constant(watts: float) -> Wave:
 def square(low_w: float, high_w: float, period_s: float) -> Wave:
     """Half of each period low, the other half high."""
     return lambda t: low_w if t % period_s < period_s / 2 else high_w
+
+
+def sine(low_w: float, high_w: float, period_s: float) -> Wave:
+    """From its middle upward."""
+    middle_w, reach_w = (low_w + high_w) / 2, (high_w - low_w) / 2
+    return lambda t: middle_w + reach_w * math.sin(2 * math.pi * t / period_s)
 
 
 def ramp(from_w: float, to_w: float, duration_s: float) -> Wave:

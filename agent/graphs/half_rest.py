@@ -1,0 +1,112 @@
+"""An INT8 graph whose float parts are float16, with scales that float16 can hold.
+
+TensorRT computes what lies between integers in the type of the values beside the Q/DQ, so with
+float32 there every layer that was left in float would run at half the speed or less. A Q/DQ
+pair on float16 values has float16 scales. Small ones lose their bits there, and with them all
+weights of a channel shrink or vanish; so a scale that float16 does not hold well is rounded up
+first, and the codes are made anew for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper, version_converter
+
+from agent.core.errors import QuantizeError
+from agent.graphs.compute import WEIGHTED
+from agent.graphs.half import in_half
+from agent.runtime_errors import one_line
+
+_OPSET = 19  # the first with Q/DQ on float16
+_LINEAR = ("QuantizeLinear", "DequantizeLinear")
+_NORMAL = float(np.finfo(np.float16).tiny)  # below, float16 has fewer bits
+_LARGEST = float(np.finfo(np.float16).max)
+_CODES = 127
+
+
+def rest_halved(placed: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelProto:
+    """Return a copy of a graph with symmetric Q/DQ, its float parts in float16.
+
+    Args:
+        placed: From `qdq.with_qdq`.
+        wide: Nodes that have to stay in float32, from `half.overflowing`.
+
+    Raises:
+        QuantizeError: "opset" if the graph can't be brought to the opset that it takes.
+    """
+    whole = _modern(placed)
+    kept = _with_their_pairs(whole.graph, wide)
+    _fit_scales(whole.graph, kept)
+    return in_half(whole, kept)
+
+
+def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
+    if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) < _OPSET:
+        try:
+            model = version_converter.convert_version(model, _OPSET)
+        except RuntimeError as e:
+            raise QuantizeError(f"opset {_OPSET}: {one_line(e)}", code="opset") from e
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+def _fit_scales(graph: onnx.GraphProto, kept: Collection[str]) -> None:
+    """Round scales to what float16 holds, and the codes of weights to match.
+
+    Args:
+        graph: It is changed.
+        kept: Nodes that stay in float32, and keep their scales.
+    """
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    done = {n.input[1] for n in graph.node if n.op_type in _LINEAR and n.name in kept}
+    for node in graph.node:
+        if node.op_type not in _LINEAR or node.input[1] in done or node.input[1] not in constants:
+            continue
+        done.add(node.input[1])
+        scale = numpy_helper.to_array(constants[node.input[1]])
+        fitted = fitting(scale)
+        constants[node.input[1]].CopyFrom(numpy_helper.from_array(fitted, node.input[1]))
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants:
+            codes = numpy_helper.to_array(constants[node.input[0]])
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
+            shape = [-1 if i == axis % codes.ndim else 1 for i in range(codes.ndim)]
+            by = (scale / fitted).reshape(shape if scale.ndim else ())
+            again = np.clip(np.rint(codes * by), -_CODES, _CODES).astype(codes.dtype)
+            constants[node.input[0]].CopyFrom(numpy_helper.from_array(again, node.input[0]))
+
+
+def fitting(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return positive scales that float16 holds: the nearest, or the next larger of small ones."""
+    nearest = np.minimum(scale, _LARGEST).astype(np.float16)
+    small = np.minimum(nearest, np.float16(_NORMAL))
+    larger = np.where(small < scale, np.nextafter(small, np.float16(1)), small)
+    fitted = np.where(scale < _NORMAL, larger, nearest)
+    return np.where(scale > _LARGEST, scale, fitted).astype(np.float32)  # those stay float32
+
+
+def _with_their_pairs(graph: onnx.GraphProto, wide: Collection[str]) -> frozenset[str]:
+    """Return the nodes to leave in float32: also the Q/DQ beside them, and what reads those.
+
+    A conversion between DequantizeLinear and the layer that reads it would keep that layer out
+    of INT8, and one between a value that is too large and its QuantizeLinear would cut it off.
+    """
+
+    def ends(names: Collection[str], side: str) -> set[str]:
+        return {end for n in graph.node if n.name in names for end in getattr(n, side)}
+
+    def nodes(operators: Collection[str], side: str, tensors: set[str]) -> set[str]:
+        return {
+            n.name
+            for n in graph.node
+            if n.op_type in operators and not tensors.isdisjoint(getattr(n, side))
+        }
+
+    quantizers = nodes(["QuantizeLinear"], "input", ends(wide, "output"))
+    dequantizers = nodes(["DequantizeLinear"], "input", ends(quantizers, "output"))
+    dequantizers |= nodes(["DequantizeLinear"], "output", ends(wide, "input"))
+    layers = nodes(WEIGHTED, "input", ends(dequantizers, "output"))
+    dequantizers |= nodes(["DequantizeLinear"], "output", ends(layers, "input"))
+    return frozenset({*wide, *quantizers, *dequantizers, *layers})

@@ -1,0 +1,36 @@
+"""A measuring process that is killed in the middle: its candidate is lost, and nothing else."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import psutil
+import pytest
+
+from agent import config as configuration
+from agent.wiring import runs
+from tests.support.scene import write_config
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGKILL])
+def test_who_kills_the_measuring_process_is_left_out_and_a_report_is_made(tmp_path, number):
+    config = configuration.load(write_config(tmp_path))
+    killed = []
+
+    def observe(stage: str, _done: int, _total: int, note: str) -> None:
+        if stage == "measure" and note.startswith("int8-minmax, p50") and not killed:
+            (child,) = psutil.Process().children()
+            killed.append(note)
+            child.send_signal(number)
+
+    finished = runs.optimize(config, trigger="test", observe=observe, cancelled=threading.Event())
+    assert killed
+    by_id = {one["id"]: one for one in finished.report["candidates"]}
+    assert by_id["int8-minmax"]["measured"] is None
+    assert number.name in " ".join(by_id["int8-minmax"]["reasons"])
+    assert by_id["fp32"]["measured"]["latency_ms"]["p50"] > 0
+    assert by_id["int8-entropy"]["measured"]["latency_ms"]["p50"] > 0
+    assert finished.report["choice"]["candidate"] != "int8-minmax"

@@ -1,0 +1,122 @@
+"""INT8 graphs with float16 between the integers: the same codes, and no scale that vanishes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, numpy_helper
+
+from agent.adapters.quantizer_onnx import OnnxQuantizer
+from agent.core.errors import QuantizeError
+from agent.core.thresholds import range_of
+from agent.graphs.compute import int8_share
+from agent.graphs.half import overflowing
+from agent.graphs.half_rest import fitting, rest_halved
+from agent.graphs.qdq import inferred, save, with_qdq
+from tests.graphs.test_half import loud
+from tests.support import quant_graphs
+from tests.support.onnx_runs import random_inputs, run, sqnr_db
+
+
+def placed(model, path, inputs, left_out=()):
+    save(model, path)
+    found = OnnxQuantizer(1, "S8S8").collect(path, [inputs], 1, lambda *_: None)
+    ranges = {h.name: range_of(h, "minmax", symmetric=True) for h in found}
+    return with_qdq(model, "S8S8", ranges, left_out)
+
+
+@given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=20))
+def test_scales_fit_float16_and_small_ones_never_shrink(values):
+    scale = np.array(values, np.float32)
+    fitted = fitting(scale)
+    assert fitted.dtype == np.float32
+    inside = scale <= 65504
+    assert (fitted[inside].astype(np.float16) == fitted[inside]).all()
+    assert (fitted[~inside] == scale[~inside]).all()
+    assert (fitted > 0).all()
+    normal = inside & (scale >= 2**-14)
+    assert (np.abs(fitted[normal] / scale[normal] - 1) <= 2**-11).all()
+    assert (fitted[scale < 2**-14] >= scale[scale < 2**-14]).all()
+
+
+@pytest.mark.parametrize("left_out", [(), ("expand",), ("depthwise", "depthwise_relu")])
+def test_the_rest_is_float16_and_the_integers_stay(tmp_path, left_out):
+    model = inferred(quant_graphs.inverted(tmp_path / "m.onnx", spread=2))
+    inputs = random_inputs(model)
+    wide = placed(model, str(tmp_path / "m.onnx"), inputs, left_out)
+    half = rest_halved(wide, ())
+    target = str(tmp_path / "half.onnx")
+    save(half, target)
+    onnx.checker.check_model(target, full_check=True)
+    assert int8_share(half, model) == int8_share(wide, model)
+    types = {v.name: v.type.tensor_type.elem_type for v in inferred(target).graph.value_info}
+    assert {types[n.output[0]] for n in half.graph.node if n.op_type == "Relu"} == {
+        TensorProto.FLOAT16
+    }
+    (reference,) = run(model, inputs)
+    before, after = (
+        sqnr_db(reference, run(graph, inputs, plain=True)[0]) for graph in (wide, half)
+    )
+    assert after > before - 1
+
+
+def test_small_channels_keep_their_weights(tmp_path):
+    """A channel of weights near 1e-4 has a scale of 1e-6: as float16 it would be off by 3 %."""
+    model = onnx.load(quant_graphs.inverted(tmp_path / "m.onnx", spread=0))
+    constants = {t.name: t for t in model.graph.initializer}
+    for name, by in (("w1", 1e-4), ("b1", 1e-4), ("w3", 1e4)):
+        values = numpy_helper.to_array(constants[name]) * np.float32(by)
+        constants[name].CopyFrom(numpy_helper.from_array(values, name))
+    model = onnx.shape_inference.infer_shapes(model)
+    inputs = random_inputs(model)
+    wide = placed(model, str(tmp_path / "m.onnx"), inputs)
+    (reference,) = run(model, inputs)
+    before, after = (
+        sqnr_db(reference, run(graph, inputs, plain=True)[0])
+        for graph in (wide, rest_halved(wide, ()))
+    )
+    assert after > before - 1.5
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_what_overflows_stays_float32_and_its_layer_in_int8(tmp_path, factor):
+    model = loud(tmp_path / "m.onnx", factor)
+    inputs = random_inputs(model)
+    wide = placed(model, str(tmp_path / "m.onnx"), inputs)
+    half = rest_halved(wide, overflowing(model, [inputs], 1))
+    assert int8_share(half, model) == int8_share(wide, model)
+    (reference,) = run(model, inputs)
+    before, after = (
+        sqnr_db(reference, run(graph, inputs, plain=True)[0]) for graph in (wide, half)
+    )
+    assert after > before - 1
+
+
+def test_a_large_activation_is_quantized_before_it_is_cut_off(tmp_path):
+    model = onnx.load(quant_graphs.inverted(tmp_path / "m.onnx", spread=0))
+    constants = {t.name: t for t in model.graph.initializer}
+    for name, by in (("w1", 1e6), ("b1", 1e6), ("w3", 1e-6), ("w2", 1.0)):
+        values = numpy_helper.to_array(constants[name]) * np.float32(by)
+        constants[name].CopyFrom(numpy_helper.from_array(values, name))
+    model = onnx.shape_inference.infer_shapes(model)
+    inputs = random_inputs(model)
+    wide = placed(model, str(tmp_path / "m.onnx"), inputs)
+    half = rest_halved(wide, overflowing(model, [inputs], 1))
+    (reference,) = run(model, inputs)
+    before, after = (
+        sqnr_db(reference, run(graph, inputs, plain=True)[0]) for graph in (wide, half)
+    )
+    assert after > before - 1
+    assert int8_share(half, model)[0] == 1
+
+
+def test_a_graph_that_no_newer_opset_takes_is_told(tmp_path):
+    model = inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
+    wide = placed(model, str(tmp_path / "m.onnx"), random_inputs(model))
+    wide.graph.node[0].op_type = "NoSuchOperator"
+    with pytest.raises(QuantizeError) as caught:
+        rest_halved(wide, ())
+    assert caught.value.code == "opset"
