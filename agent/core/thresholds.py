@@ -20,6 +20,7 @@ ASYMMETRIC_STEPS = 255
 """Steps of uint8, 0..255."""
 _KL_LEVELS = 128
 _KL_CANDIDATES = 128
+_KL_KEPT = 0.99  # of all values: more than the rest are no outliers, as the zeros of a moved ReLU
 _MSE_CANDIDATES = 64
 _MSE_SMALLEST = 1 / 64  # of the largest magnitude; a step is then about one bin
 _MSE_ROUNDS = 2
@@ -130,7 +131,9 @@ def _entropy(histogram: TensorHistogram, symmetric: bool) -> Range:
     top = int(filled[-1]) + 1 if len(filled) else 0
     if top <= levels:
         return _widest(histogram, symmetric)
-    candidates = np.unique(np.geomspace(levels, top, _KL_CANDIDATES).round().astype(int))
+    inside = np.cumsum(_magnitudes(histogram))  # what the bins hold, the zeros with them
+    smallest = max(levels, int(np.searchsorted(inside, _KL_KEPT * inside[-1])) + 1)
+    candidates = np.unique(np.geomspace(smallest, top, _KL_CANDIDATES).round().astype(int))
     divergences = [_divergence(bins[:top], int(size), levels) for size in candidates]
     high = float(candidates[int(np.argmin(divergences))]) * histogram.bin_width
     return -high, high

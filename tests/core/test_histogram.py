@@ -156,6 +156,15 @@ def test_many_zeros_of_a_relu_do_not_move_the_entropy_threshold():
 
 
 @pytest.mark.parametrize("calibrator", CALIBRATORS)
+def test_the_zeros_of_a_centered_relu_are_not_clipped(calibrator):
+    """Nearly all of its values lie at one end: they are no outliers, whatever the rest says."""
+    rng = np.random.default_rng(0)
+    array = np.where(rng.random(200_000) < 0.9965, 0, rng.uniform(0, 6, 200_000)) - 3
+    low, _ = range_of(counted(array.astype(np.float32)), calibrator, symmetric=True)
+    assert low <= -2.9
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
 def test_what_must_not_be_clipped_is_not(calibrator):
     histogram = replace(counted(heavy_tail()), clippable=False)
     assert range_of(histogram, calibrator, False) == (-55.0, 60.0)
