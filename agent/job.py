@@ -28,6 +28,7 @@ from agent.core.lineage import (
     Digest,
     Engine,
     Platform,
+    PowerTrace,
     QuantizedModel,
     Recipe,
     Statistics,
@@ -265,7 +266,10 @@ def _render(job: Job) -> str:
     _, frames = job.parent("calibration", CalibrationSet)
     shown = frames if job.config.calibration.keep == "frames" else None
     return heavy.render(
-        job.record("report", Report), shown, job.spec["sketches_ms"], job.spec["traces"]
+        job.record("report", Report),
+        shown,
+        job.spec["sketches_ms"],
+        job.record("traces", tuple[PowerTrace, ...]),
     )
 
 

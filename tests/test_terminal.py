@@ -78,6 +78,23 @@ def test_a_log_file_gets_every_column_and_a_dash_for_every_null(capsys):
     assert "fp16: no kernels" in shown.err
 
 
+def test_a_doubtful_number_has_a_mark_that_is_explained(capsys):
+    summarized([CANDIDATES[0], candidate("fp16", measurement(7.0, steady=False), evaluation())])
+    shown = capsys.readouterr().err
+    assert row(shown, "fp16")[2] == "7.00*"
+    assert "* doubtful, see the reasons" in shown
+    summarized(CANDIDATES)
+    assert "doubtful" not in capsys.readouterr().err
+
+
+def test_a_number_stands_with_its_conditions(capsys):
+    hot = replace(CANDIDATES[1], measurement=replace(CANDIDATES[1].measurement, temp_c=61.4))
+    summarized([hot])
+    shown = " ".join(capsys.readouterr().err.split())
+    assert "measured: 1000 inferences in 5 rounds, up to 61 °C, power of VDD_IN" in shown
+    assert "by ina3221 every 0.1 s (100 samples over 100% of the windows)" in shown
+
+
 def test_a_log_file_is_as_wide_as_the_table(capsys):
     name = f"int8-{'x' * 150}"
     summarized([candidate(name, measurement(5.0), evaluation(31.0))])

@@ -23,10 +23,10 @@ from agent.core.journal import (
     OutboxCounts,
     OutboxLimits,
     Outgoing,
-    PastMeasurement,
     Row,
     Run,
 )
+from agent.core.past import PastMeasurement
 from agent.database import Database
 from agent.outbox_table import OUTBOX_SCHEMA, OutboxTable
 
@@ -60,6 +60,16 @@ ALTER TABLE measurements ADD COLUMN high_ms REAL;
 ALTER TABLE measurements ADD COLUMN source TEXT NOT NULL DEFAULT '';
 ALTER TABLE measurements ADD COLUMN dla_core INTEGER NOT NULL DEFAULT -1;
 """
+_SPANS = """
+ALTER TABLE measurements ADD COLUMN span_low_ms REAL;
+ALTER TABLE measurements ADD COLUMN span_high_ms REAL;
+ALTER TABLE measurements ADD COLUMN predicted_w REAL;
+ALTER TABLE measurements ADD COLUMN low_w REAL;
+ALTER TABLE measurements ADD COLUMN high_w REAL;
+ALTER TABLE measurements ADD COLUMN predicted_j REAL;
+ALTER TABLE measurements ADD COLUMN low_j REAL;
+ALTER TABLE measurements ADD COLUMN high_j REAL;
+"""
 
 
 class SqliteJournal:
@@ -84,7 +94,7 @@ class SqliteJournal:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._now = now
-        self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS))
+        self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS))
         self._outbox = OutboxTable(self._db, limits, now)
         self.renewed = self._db.renewed
         if self.renewed:  # counters go on above every number the lost file can have given out

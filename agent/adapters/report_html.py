@@ -15,8 +15,11 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from agent.core.circumstances import circumstances
 from agent.core.legible import legible
-from agent.core.report import CandidateFacts, Report
+from agent.core.lineage import PowerTrace
+from agent.core.power_trace import AT_RATE
+from agent.core.report import CandidateFacts, Measured, Report
 from agent.core.unknowns import unknowns
 
 _LINE, _LIMIT = "#999999", "#D55E00"
@@ -29,7 +32,7 @@ def render(
     report: Report,
     pictures: Sequence[bytes],
     sketches_ms: Mapping[str, Sequence[float]],
-    traces: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    traces: Sequence[PowerTrace] = (),
 ) -> str:
     """Return the page.
 
@@ -37,7 +40,7 @@ def render(
         report: The run.
         pictures: JPEGs of sample calibration frames.
         sketches_ms: Order statistics of the latencies by candidate id.
-        traces: (s, W) inside each candidate's windows, where power was measured.
+        traces: Of power, one for each sitting, where it was measured.
     """
     measured = [one for one in report.candidates if one.measured]
     with warnings.catch_warnings(), mpl.rc_context(
@@ -53,10 +56,10 @@ def render(
              _latency(measured, sketches_ms, report.limits)),
             ("Speed against fidelity",
              "Up and to the left is better; dots are on the Pareto front, the large one is chosen. "
-             "Bars are the 95 % interval of p50.",
+             "Bars are the 95 % intervals.",
              _pareto(measured, report)),
-            ("Power", "What the rail carried in the windows of each candidate; the line is its mean, "
-             "the dashed one the machine at rest.", _power(measured, traces or {})),
+            ("Power", "What the rail carried all along. A candidate's windows have its colour, paler "
+             "at the frame rate, with its mean as a line.", _power(measured, traces)),
             ("Fidelity of every output", "Signal-to-quantization-noise ratio on held-out frames.",
              _fidelity(measured, report.limits)),
             ("Predicted before building, against measured",
@@ -75,6 +78,9 @@ def render(
         headline=_headline(report),
         plots=[(title, words, plot) for title, words, plot in plots if plot],
         unknowns=unknowns([asdict(one) for one in report.candidates]),
+        circumstances={
+            one.id: circumstances(asdict(one), report.environment) for one in report.candidates
+        },
         pictures=[base64.b64encode(one).decode("ascii") for one in pictures],
     )
 
@@ -127,40 +133,59 @@ def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None
         low, high = one.measured.latency_ms.ci95_p50 or (p50, p50)
         y = _EXACT_DB if one.fidelity.sqnr_db is None else one.fidelity.sqnr_db
         on_front = one.id in report.choice.pareto
-        axes.errorbar(p50, y, xerr=[[p50 - low], [high - p50]], fmt="o" if on_front else "x",
-                      capsize=2, ms=10 if one.verdict == "chosen" else 6, label=legible(one.id))  # fmt: skip
+        below, above = one.fidelity.sqnr_db_ci95 or (y, y)
+        axes.errorbar(p50, y, xerr=[[p50 - low], [high - p50]],
+                      yerr=[[max(y - below, 0)], [max(above - y, 0)]],
+                      fmt="o" if on_front else "x", capsize=2, ms=10 if one.verdict == "chosen" else 6, label=legible(one.id))  # fmt: skip
     if report.limits.get("sqnr_db"):
         axes.axhline(report.limits["sqnr_db"], color=_LIMIT, ls="--", lw=1)
-    axes.set_xlim(left=0)
     axes.margins(x=0.2, y=0.15)
+    axes.set_xlim(left=0)
     figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
     axes.set(xlabel="p50 latency, ms", ylabel=f"worst output, dB ({_EXACT_DB:g} = exact)")
     return _svg(figure)
 
 
-def _power(
-    measured: Sequence[CandidateFacts], traces: Mapping[str, Sequence[Sequence[float]]]
-) -> Markup | None:
-    shown = [one for one in measured if traces.get(one.id)]
-    if not shown:
+def _power(measured: Sequence[CandidateFacts], traces: Sequence[PowerTrace]) -> Markup | None:
+    """Draw one line through every sitting, each candidate's windows in a colour of its own."""
+    shown = {one.id: one.measured for one in measured if one.measured and _rail(one)}
+    drawn = [trace for trace in traces if trace.points]
+    if not shown or not drawn:
         return None
     figure, axes = _figure()
-    origin_s = min(t for one in shown for t, _ in traces[one.id])
-    for one in shown:
-        if one.measured is None or one.measured.power_w is None:
-            continue
-        points = [(t - origin_s, watts) for t, watts in traces[one.id]]
-        (dots,) = axes.plot(*zip(*points, strict=True), ".", ms=3, label=legible(one.id))
-        axes.axhline(one.measured.power_w.mean, color=dots.get_color(), lw=1)
-    rests = [one.measured.power_w.idle for one in shown if one.measured and one.measured.power_w]
-    known = [watts for watts in rests if watts is not None]
-    if known:
-        axes.axhline(known[0], color=_LINE, ls="--", lw=1)
+    origin_s = drawn[0].windows[0].begin_s
+    colours = {name: f"C{number % 10}" for number, name in enumerate(shown)}
+    named: set[str] = set()
+    for trace in drawn:
+        times_s, watts = zip(*trace.points, strict=True)
+        axes.plot([t - origin_s for t in times_s], watts, color=_LINE, lw=0.8, zorder=3)
+        for window in trace.windows:
+            name = window.candidate or "at rest"
+            ends_s = window.begin_s - origin_s, window.end_s - origin_s
+            axes.axvspan(*ends_s, color=colours.get(window.candidate, _LINE), lw=0,
+                         alpha=0.18 if window.kind == AT_RATE else 0.35,
+                         label=None if name in named else legible(name))  # fmt: skip
+            named.add(name)
+            mean_w = _mean_w(shown.get(window.candidate), window.kind)
+            if mean_w is not None:
+                axes.hlines(mean_w, *ends_s, color=colours[window.candidate], lw=1.5, zorder=4)
     axes.set_ylim(bottom=0)
-    rail = next(o.measured.power_w.rail for o in shown if o.measured and o.measured.power_w)
+    axes.margins(x=0)
+    rail = next(_rail(one) for one in measured if one.id in shown)
     axes.set(xlabel="time, s", ylabel=f"{_short(legible(rail))}, W")
-    figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
+    figure.legend(frameon=False, loc="outside lower center", ncols=min(4, len(named)))
     return _svg(figure)
+
+
+def _rail(one: CandidateFacts) -> str:
+    return one.measured.power_w.rail if one.measured and one.measured.power_w else ""
+
+
+def _mean_w(measured: Measured | None, kind: str) -> float | None:
+    if measured is None:
+        return None
+    used = measured.at_rate if kind == AT_RATE else measured
+    return used.power_w.mean if used and used.power_w else None
 
 
 def _fidelity(measured: Sequence[CandidateFacts], limits: Mapping[str, float]) -> Markup | None:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from agent.config.toml import read_toml
+from agent.core import roofline
 from agent.core.errors import ConfigError
 
 _COMPATIBLE = Path("proc/device-tree/compatible")
@@ -45,6 +46,15 @@ class Peak(_Table, frozen=True, kw_only=True):
     memory_gb_per_s: Amount
     int8_sparse_tops: Amount | None = None
     fp4_sparse_tflops: Amount | None = None
+
+    def rates(self) -> roofline.Peak | None:
+        """Return what predictions go by; INT8 has half the rate of FP4. None if neither is told."""
+        tops = self.int8_sparse_tops or (self.fp4_sparse_tflops or 0.0) / 2
+        if not tops:
+            return None
+        return roofline.Peak(
+            int8_sparse_ops_per_s=1e12 * tops, memory_bytes_per_s=1e9 * self.memory_gb_per_s
+        )
 
 
 class Board(_Table, frozen=True, kw_only=True):

@@ -126,6 +126,10 @@ class Limits(_Table, frozen=True):
     sqnr_db: float = 0.0
     agreement: float = 0.0
 
+    def by_name(self) -> dict[str, float]:
+        """Return them as the core takes them."""
+        return msgspec.structs.asdict(self)
+
 
 class Measure(_Table, frozen=True):
     """The measuring protocol."""

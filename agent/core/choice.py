@@ -68,7 +68,7 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     front = _front(list(known.values()), objective)
     feasible = [k for k in known.values() if not broken[k.id]]
     if not feasible:
-        return _infeasible(broken, objective, front)
+        return _flagged(_infeasible(broken, objective, front), known)
     sound = [k for k in feasible if not k.flags]
     finished = [k for k in feasible if not k.measurement.behind]
     ties = _ties(sound or finished or feasible, objective)
@@ -81,7 +81,7 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     for k in feasible:
         notes = tuple(f"note: {doubt}" for doubt in doubts(k, limits))
         verdicts[k.id] = replace(verdicts[k.id], reasons=(*verdicts[k.id].reasons, *notes))
-    return Choice(
+    chosen = Choice(
         candidate=best.id,
         objective=objective,
         why=_why(best, known, objective),
@@ -90,6 +90,20 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
         infeasible=False,
         nearest_miss=None,
     )
+    return _flagged(chosen, known)
+
+
+def _flagged(choice: Choice, known: Mapping[str, Known]) -> Choice:
+    """Put the flags of every number that was measured beside its verdict."""
+    verdicts = dict(choice.verdicts)
+    for name, one in known.items():
+        told_already = verdicts[name].verdict != "rejected"
+        verdicts[name] = replace(
+            verdicts[name],
+            reasons=(*verdicts[name].reasons, *(() if told_already else one.flags)),
+            flags=one.flags,
+        )
+    return replace(choice, verdicts=verdicts)
 
 
 def _known(candidate: Candidate, power_counts: bool) -> Known | None:
@@ -149,6 +163,18 @@ def _interval(known: Known, objective: str) -> tuple[float, float]:
     return cost - abs(cost) * below, cost + abs(cost) * above
 
 
+def _costs_more(one: Known, other: Known, objective: str) -> bool:
+    """Return whether one costs more than another beyond the noise.
+
+    Where both were measured in every round, their ratio tells: what moved a round moved both.
+    """
+    ratio = one.measurement.against.get(other.id)
+    if ratio is None or objective in _NEEDS_POWER:
+        return _interval(one, objective)[0] > _interval(other, objective)[1]
+    frames = one.candidate.batch / other.candidate.batch if objective == "throughput" else 1.0
+    return ratio[0] > frames
+
+
 def _widths(value: float | None, span: tuple[float, float] | None) -> tuple[float, float]:
     """Return how far below and above a power may lie as shares of it, one step of a sensor at least."""
     below, above = _shares(value or 0.0, span) if span else (0.0, 0.0)
@@ -163,8 +189,7 @@ def _ties(sound: Sequence[Known], objective: str) -> list[Known]:
     """Return those that may be the best for all that is known, the preferred one first."""
     open_ = [k for k in sound if not any(_dominates(other, k, objective) for other in sound)]
     leader = min(open_, key=lambda k: (_sure(k, objective), k.id))
-    reach = _interval(leader, objective)[1]
-    ties = [k for k in open_ if _interval(k, objective)[0] <= reach]
+    ties = [k for k in open_ if not _costs_more(k, leader, objective)]
     floor_db = _alike_db(ties)
     return sorted(
         ties,
@@ -232,8 +257,9 @@ def _verdict(known: Known, ties: Sequence[Known], objective: str, front: Sequenc
     cheaper = _sure(known, objective) <= _sure(best, objective)
     if known.flags and not best.flags and cheaper:
         reason = f"{words.better} {against}, but its numbers are doubtful"
-    elif _interval(known, objective)[0] > _interval(best, objective)[1]:
-        reason = f"{words.worse} {against}"
+    elif _costs_more(known, best, objective):
+        apart = _interval(known, objective)[0] > _interval(best, objective)[1]
+        reason = f"{words.worse} {against}{'' if apart else ', round by round'}"
     elif merit := _merit(ties, known):
         reason = f"{words.equal} {against} inside the noise, and {merit}"
     else:

@@ -81,23 +81,9 @@ class Known:
     def flags(self) -> tuple[str, ...]:
         """What makes the numbers doubtful."""
         one = self.measurement
-        told = (
-            (not one.steady, "its latency did not get steady"),
-            (bool(one.throttled), "it throttled"),
-            (not one.settled, "it was not warmed up"),
-            (
-                (one.starved or 0.0) > _STARVED,
-                f"its threads waited for a CPU {one.starved or 0.0:.0%} of the time",
-            ),
-            (bool(one.mode_change), one.mode_change),
-            (
-                one.behind,
-                f"it was measured for {one.rounds} rounds only, when it could no longer win",
-            ),
-        )
         late = _late(one.at_rate) if one.at_rate else ()
         doubtful = self._power_doubts() if self.power_counts else ()
-        return (*(words for holds, words in told if holds), *late, *doubtful)
+        return (*disturbed(one), *late, *doubtful)
 
     def _power_doubts(self) -> tuple[str, ...]:
         power = self.power
@@ -117,6 +103,25 @@ class Known:
             ),
         )
         return tuple(words for holds, words in told if holds)
+
+
+def disturbed(one: Measurement) -> tuple[str, ...]:
+    """Return what makes a measurement doubtful whatever it is judged by, in words."""
+    told = (
+        (not one.steady, "its latency did not get steady"),
+        (bool(one.throttled), "it throttled"),
+        (not one.settled, "it was not warmed up"),
+        (
+            (one.starved or 0.0) > _STARVED,
+            f"its threads waited for a CPU {one.starved or 0.0:.0%} of the time",
+        ),
+        (bool(one.mode_change), one.mode_change),
+        (
+            one.behind,
+            f"it was measured for {one.rounds} rounds only, when it could no longer win",
+        ),
+    )
+    return tuple(words for holds, words in told if holds)
 
 
 def _late(rate: AtRate) -> tuple[str, ...]:

@@ -2,30 +2,38 @@
 
 In order of trust: this device's own measurements of the same model, a short trial of its graph
 with placeholder scales, what other devices measured of it, this device's measurements of other
-models scaled by their compute. Where nothing is known the answer is None with the reason.
+models scaled by their compute, what the board could do at its peak. Where nothing is known the
+answer is None with the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import ceil, exp, log, sqrt
+from dataclasses import dataclass, replace
+from math import exp, log, sqrt
 from statistics import median
 
 from agent.core.fleet import FleetFigure
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import CleanModel, Prediction, Recipe
+from agent.core.past import ENERGY, LATENCY, POWER, PastMeasurement
+from agent.core.residuals import MIXED, reach, residuals
+from agent.core.roofline import WIDTH, Peak, expected_ms
 
-HISTORY, TRIAL, FLEET, SCALED = "history", "trial", "fleet", "other models"
-COVERAGE = 0.9
-_ROUNDING = 1e-9
-_UNPROVEN: Mapping[str, float] = {HISTORY: 0.25, TRIAL: 0.25, FLEET: log(2), SCALED: log(4)}
+HISTORY, TRIAL, FLEET, SCALED, ROOFLINE = "history", "trial", "fleet", "other models", "roofline"
+UNPROVEN: Mapping[str, float] = {
+    HISTORY: 0.25,
+    TRIAL: 0.25,
+    FLEET: log(2),
+    SCALED: log(4),
+    ROOFLINE: WIDTH,
+}
 """Half width, as a logarithm, of intervals until predictions of a source have been checked here.
 
 Source: leave-one-out over this project's models on a laptop CPU: nine of ten trials were within
     20 %, and times scaled by multiply-accumulates off by 2 to 4 times. Other devices may be in
     another power mode and at another temperature, which halves or doubles what they take.
 """
+_UNPROVEN_POWER = 0.25  # of the same model here; another one's may be half or twice as much
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +58,13 @@ class Evidence:
         history: Past measurements of this device in the power mode to predict for, in any order.
         trial: Of the model in the batch to predict for, if the runtime allows one.
         fleet: What other devices measured of the model on the same runtime.
+        peak: What the device's maker quotes of its GPU, where that is what executes.
     """
 
     history: Sequence[PastMeasurement] = ()
     trial: Trial | None = None
     fleet: Sequence[FleetFigure] = ()
+    peak: Peak | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +72,7 @@ class _Guess:
     latency_ms: float
     source: str
     basis: str
-    span: tuple[float, float] = (1.0, 1.0)
+    span_ms: tuple[float, float] | None = None
     power_w: float | None = None
 
 
@@ -88,26 +98,46 @@ def predict(
         or _from_trial(recipe, evidence.trial)
         or _from_fleet(recipe, batch, evidence.fleet)
         or _from_other_models(alike, model)
+        or _from_peak(recipe, model, batch, evidence.peak)
     )
     if guess is None:
         reason = f"nothing known of {recipe.precision} on {runtime} here"
         return Prediction(latency_p50_ms=None, energy_j=None, basis=reason)
     here = _median([_power_w(past) for past in alike])
     power_w = guess.power_w if guess.power_w is not None else here
-    reach = residual(evidence.history, guess.source, runtime)
-    low, high = guess.span
-    return Prediction(
+    mixed = recipe.precision == MIXED
+
+    def width(figure: str, unproven: float) -> float:
+        checked = residuals(evidence.history, guess.source, runtime, mixed=mixed, figure=figure)
+        return reach(checked, unproven)
+
+    level = width(LATENCY, UNPROVEN[guess.source])
+    span_ms = guess.span_ms or (guess.latency_ms, guess.latency_ms)
+    found = Prediction(
         latency_p50_ms=guess.latency_ms,
-        latency_p50_ms_ci90=(
-            low * guess.latency_ms * exp(-reach),
-            high * guess.latency_ms * exp(reach),
-        ),
+        latency_p50_ms_span=guess.span_ms,
+        latency_p50_ms_ci90=_widened(span_ms, level),
         throughput_fps=1e3 * batch / guess.latency_ms if guess.latency_ms else None,
-        power_w=power_w,
-        energy_j=power_w * guess.latency_ms / 1e3 / batch if power_w is not None else None,
+        energy_j=None,
         basis=guess.basis,
         source=guess.source,
     )
+    if power_w is None:
+        return found
+    own = guess.power_w is not None and guess.source == HISTORY
+    assumed = _UNPROVEN_POWER if own else log(2)
+    joules = [power_w * ms / 1e3 / batch for ms in (guess.latency_ms, *span_ms)]
+    return replace(
+        found,
+        power_w=power_w,
+        power_w_ci90=_widened((power_w, power_w), width(POWER, assumed)),
+        energy_j=joules[0],
+        energy_j_ci90=_widened((joules[1], joules[2]), width(ENERGY, level + assumed)),
+    )
+
+
+def _widened(span: tuple[float, float], width: float) -> tuple[float, float]:
+    return span[0] * exp(-width), span[1] * exp(width)
 
 
 def _from_history(alike: Sequence[PastMeasurement], model: CleanModel) -> _Guess | None:
@@ -128,16 +158,19 @@ def _from_trial(recipe: Recipe, trial: Trial | None) -> _Guess | None:
     if trial is None or recipe.precision == "fp16":  # which was not tried
         return None
     basis = "a short trial of the graph here, with placeholder scales"
-    if recipe.precision != "int8-mixed":
+    if recipe.precision != MIXED:
         tried_ms = trial.int8_ms if recipe.precision == "int8" else trial.fp32_ms
         return _Guess(latency_ms=tried_ms, source=TRIAL, basis=basis)
-    low, high = sorted((trial.int8_ms, trial.fp32_ms))
-    middle_ms = sqrt(low * high)
+    return _between(trial.int8_ms, trial.fp32_ms, TRIAL, basis)
+
+
+def _between(int8_ms: float, float_ms: float, source: str, basis: str) -> _Guess:
+    low_ms, high_ms = sorted((int8_ms, float_ms))
     return _Guess(
-        latency_ms=middle_ms,
-        source=TRIAL,
-        basis=f"{basis}: between INT8 and FP32, since what stays float is found later",
-        span=(low / middle_ms, high / middle_ms),
+        latency_ms=sqrt(low_ms * high_ms),
+        source=source,
+        basis=f"{basis}: between INT8 and float, since what stays float is found later",
+        span_ms=(low_ms, high_ms),
     )
 
 
@@ -165,73 +198,17 @@ def _from_other_models(alike: Sequence[PastMeasurement], model: CleanModel) -> _
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """How near predictions of one source and precision came.
-
-    Attributes:
-        count: Predictions that a measurement has checked.
-        median_off: Half of them were this near, as a share of the prediction.
-        p90_off: Nine of ten were.
-        inside: Share of the measurements that the 90 % intervals held; None where none was told.
-    """
-
-    source: str
-    precision: str
-    count: int
-    median_off: float
-    p90_off: float
-    inside: float | None
-
-
-def accuracy(history: Sequence[PastMeasurement]) -> tuple[Accuracy, ...]:
-    """Return how near predictions came, by source and precision, and last over all of them."""
-    checked = [past for past in history if past.predicted_ms]
-    groups: dict[tuple[str, str], list[PastMeasurement]] = {}
-    for past in checked:
-        groups.setdefault((past.source, past.precision), []).append(past)
-    told = [_accuracy(*key, group) for key, group in sorted(groups.items())]
-    return (*told, _accuracy("all", "all", checked)) if checked else ()
-
-
-def _accuracy(source: str, precision: str, checked: Sequence[PastMeasurement]) -> Accuracy:
-    off = sorted(abs(past.latency_p50_ms / (past.predicted_ms or 1.0) - 1) for past in checked)
-    held = [one for past in checked if (one := past.inside) is not None]
-    return Accuracy(
-        source=source,
-        precision=precision,
-        count=len(off),
-        median_off=median(off),
-        p90_off=off[ceil(COVERAGE * len(off)) - 1],
-        inside=sum(held) / len(held) if held else None,
-    )
-
-
-def residual(history: Sequence[PastMeasurement], source: str, runtime: str) -> float:
-    """Return the half width, as a logarithm, that held 90 % of what a source has predicted.
-
-    Sources do not share their errors: a model's own history is nearer than another model's.
-    The candidates of one run do: one model, one temperature. They count as one observation.
-
-    Source: split conformal prediction (Vovk et al., "Algorithmic Learning in a Random World",
-        2005) over groups (Dunn, Wasserman and Ramdas, "Distribution-Free Prediction Sets for
-        Two-Layer Hierarchical Models", JASA 118, 2023): the 0.9 quantile of the absolute
-        residuals, each of n runs weighing 1 / (n + 1). With fewer than nine runs none is far
-        enough out: then the farthest so far, or more if nobody knows better.
-    """
-    runs: dict[str, list[float]] = {}
-    for past in history:
-        alike = (past.source, past.runtime) == (source, runtime)
-        if alike and past.predicted_ms and past.latency_p50_ms > 0:
-            off = abs(log(past.latency_p50_ms / past.predicted_ms))
-            runs.setdefault(past.utc, []).append(off)
-    ordered = sorted((off, len(run)) for run in runs.values() for off in run)
-    passed = 0.0
-    for off, candidates in ordered:
-        passed += 1 / candidates
-        if passed >= COVERAGE * (len(runs) + 1) - _ROUNDING:
-            return off
-    return max([_UNPROVEN[source], *(off for off, _ in ordered[-1:])])
+def _from_peak(recipe: Recipe, model: CleanModel, batch: int, peak: Peak | None) -> _Guess | None:
+    if peak is None:
+        return None
+    basis = "a quarter of the board's quoted peak, since nothing was measured here yet"
+    ends = ("int8", "fp16") if recipe.precision == MIXED else (recipe.precision,)
+    found = [ms for one in ends if (ms := expected_ms(model, one, batch, peak))]
+    if not found:
+        return None
+    if recipe.precision == MIXED:
+        return _between(found[0], found[-1], ROOFLINE, basis)
+    return _Guess(latency_ms=found[0], source=ROOFLINE, basis=basis)
 
 
 def _power_w(past: PastMeasurement) -> float | None:

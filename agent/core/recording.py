@@ -12,7 +12,6 @@ from agent.core.energy import Clocked, Conditions, PowerSample, mean_power
 from agent.core.lineage import AtRate, Digest, Measurement, Power
 from agent.core.measurement import interval, sketch, steady, summarize
 
-_TRACE = 200  # points of a candidate in the plot of power
 _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
 _UNKNOWN_THROTTLING = "this machine has no throttling flag that quantd reads"
 
@@ -231,7 +230,6 @@ def _consumption(
             coverage=load.coverage,
             gaps=load.gaps,
             period_s=period_s,
-            trace=_trace(samples, windows_ns),
         ),
         energy_j=load.mean_w * frame_s,
         energy_ci95_j=interval(load.mean_w * frame_s, rounds_j),
@@ -242,16 +240,3 @@ def _consumption(
 def _mean_w(readings: Readings, windows_ns: Sequence[Span]) -> float | None:
     load = mean_power(readings.samples, windows_ns, readings.period_s)
     return load.mean_w if load.coverage >= _LEAST_COVERAGE else None
-
-
-def _trace(
-    samples: Sequence[PowerSample], windows_ns: Sequence[Span]
-) -> tuple[tuple[float, float], ...]:
-    """Return (s on the monotonic clock, W) of the samples inside the windows, 200 at most."""
-    inside = [
-        (sample.t_ns / 1e9, sample.power_w)
-        for sample in samples
-        if any(begin <= sample.t_ns <= end for begin, end in windows_ns)
-    ]
-    step = -(-len(inside) // _TRACE) or 1
-    return tuple(inside[::step])

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from agent.core.energy import PowerSample
-
-if TYPE_CHECKING:
-    pass
 
 
 class PowerMeter(Protocol):

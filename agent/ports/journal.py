@@ -15,10 +15,10 @@ if TYPE_CHECKING:
         Evicted,
         OutboxCounts,
         Outgoing,
-        PastMeasurement,
         Row,
         Run,
     )
+    from agent.core.past import PastMeasurement
 
 
 class Journal(Protocol):

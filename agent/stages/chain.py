@@ -7,12 +7,15 @@ returns its stored record.
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 from agent import config as configuration
 from agent.config import Config
 from agent.core.basis import Basis
+from agent.core.choice import choose
 from agent.core.errors import (
     BuildError,
     ConfigError,
@@ -20,20 +23,21 @@ from agent.core.errors import (
     QuantdError,
 )
 from agent.core.fleet import Fleet
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import (
     CalibrationSet,
     Candidate,
     CleanModel,
     Engine,
     Platform,
+    PowerTrace,
     QuantizedModel,
     Recipe,
     Statistics,
     digest_of,
 )
+from agent.core.past import PastMeasurement
 from agent.core.search import candidates, failed, recipes
-from agent.core.shortlist import shortlist
+from agent.core.shortlist import doubtful, shortlist, wave, worth_making
 from agent.core.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.ports import Clock, Jobs, Store
 from agent.stages.artifacts import Artifacts, Observe
@@ -41,6 +45,7 @@ from agent.stages.calibrating import Calibrating
 from agent.stages.judging import Judging
 from agent.stages.predicting import Predicting
 
+_LOG = logging.getLogger(__name__)
 _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
 """Facts of the platform, beside its runtime and device, without which an engine is not reused:
 an engine may not load under another driver, GPUs of one name differ between boards, and its
@@ -62,6 +67,7 @@ class Outcome:
         reused: True if the frames are those of an earlier run.
         counted: The statistics behind the INT8 scales, None where there are none.
         not_extended: Why they were not added to earlier ones, though asked; else empty.
+        traces: Of power, one for each power mode.
     """
 
     platform: Platform
@@ -72,6 +78,7 @@ class Outcome:
     reused: bool = False
     counted: Statistics | None = None
     not_extended: str = ""
+    traces: tuple[PowerTrace, ...] = ()
 
 
 @dataclass(kw_only=True)
@@ -138,12 +145,13 @@ class Chain:
         self._fleet(model, platform)  # a file that can't be read is told before the long capture
         self._judging.look_for_sensor()
         calibration = self.capture()
-        made = self.built(platform, model, calibration)
-        judged = self._judging.evaluated(made, model, calibration)
+        found = self.predicted(platform, model)
         if self.config.search.strategy == "fast":
-            limits = configuration.dump(self.config)["limits"]
-            judged = shortlist(judged, self.config.objective.metric, limits)
-        measured = self._judging.measured(judged, model, calibration)
+            measured = self._searched(found, platform, model, calibration)
+        else:
+            made = self.built(found, platform, model, calibration)
+            judged = self._judging.evaluated(made, model, calibration)
+            measured = self._judging.measured(judged, model, calibration, fast=False)
         return Outcome(
             platform=platform,
             model=model,
@@ -153,7 +161,37 @@ class Chain:
             reused=self.basis.calibration is not None,
             counted=self._calibrating.counted,
             not_extended=self._calibrating.not_extended,
+            traces=tuple(self._judging.traces),
         )
+
+    def _searched(
+        self,
+        found: Sequence[Candidate],
+        platform: Platform,
+        model: CleanModel,
+        calibration: CalibrationSet,
+    ) -> list[Candidate]:
+        """Make and measure only what can win; everybody, if that leaves a doubt."""
+        objective = self.config.objective.metric
+        limits = self.config.limits.by_name()
+        judged: list[Candidate] = []
+        pending = list(found)
+        while pending:
+            now, pending = wave(pending, objective, limits)
+            made = self.built(now, platform, model, calibration)
+            judged += self._judging.evaluated(made, model, calibration, before=judged)
+            pending = worth_making(pending, judged, objective, limits)
+            judged += [c for c in pending if c.left_out]
+            pending = [c for c in pending if not c.left_out]
+        by_id = {c.id: c for c in shortlist(judged, objective, limits)}
+        listed = [by_id[c.id] for c in found]
+        measured = self._judging.measured(listed, model, calibration, fast=True)
+        if not doubtful(measured, choose(measured, objective, limits), objective):
+            return measured
+        _LOG.info("search_widened: what was left out might win after all, or nothing is feasible")
+        made = self.built(found, platform, model, calibration)
+        judged = self._judging.evaluated(made, model, calibration)
+        return self._judging.measured(judged, model, calibration, fast=False)
 
     def _fleet(self, model: CleanModel, platform: Platform) -> Fleet:
         if self._told_by_fleet is None:
@@ -212,9 +250,8 @@ class Chain:
 
     def _goal(self) -> object:
         """Return what int8-mixed looks for."""
-        dumped = configuration.dump(self.config)
-        limits = dumped["limits"]
-        return dumped["model"]["task"], limits["sqnr_db"], limits["agreement"]
+        limits = self.config.limits
+        return configuration.dump(self.config)["model"]["task"], limits.sqnr_db, limits.agreement
 
     def build(
         self, quantized: QuantizedModel, batch: int, platform: Platform, dla_core: int = -1
@@ -240,13 +277,16 @@ class Chain:
         }
         return self._artifacts.get("build", digest, spec, Engine)
 
-    def quantized(
-        self, platform: Platform, model: CleanModel, calibration: CalibrationSet
-    ) -> list[Candidate]:
-        """Return every candidate with its graph; one's own trouble ends only itself."""
-        found = self._predicting.predicted(
+    def predicted(self, platform: Platform, model: CleanModel) -> tuple[Candidate, ...]:
+        """Return every candidate with what it should take."""
+        return self._predicting.predicted(
             self.candidates(platform), model, platform, self._fleet(model, platform)
         )
+
+    def quantized(
+        self, found: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+    ) -> list[Candidate]:
+        """Return candidates with their graphs; one's own trouble ends only itself."""
         made = []
         for candidate in self._artifacts.counted("quantize", found):
             if candidate.failure:
@@ -262,13 +302,16 @@ class Chain:
         return made
 
     def built(
-        self, platform: Platform, model: CleanModel, calibration: CalibrationSet
+        self,
+        found: Sequence[Candidate],
+        platform: Platform,
+        model: CleanModel,
+        calibration: CalibrationSet,
     ) -> list[Candidate]:
-        """Return every candidate with its engine; one's own trouble ends only itself."""
+        """Return candidates with their engines; one's own trouble ends only itself."""
         made = []
-        for candidate in self._artifacts.counted(
-            "build", self.quantized(platform, model, calibration)
-        ):
+        quantized = self.quantized(found, model, calibration)
+        for candidate in self._artifacts.counted("build", quantized):
             if candidate.quantized is None:
                 made.append(candidate)
                 continue

@@ -11,5 +11,4 @@ from agent.core.lineage import Candidate, Choice
 
 def choose(candidates: Sequence[Candidate], config: Config) -> Choice:
     """Choose by the configuration's objective and limits; see `core.choice.choose`."""
-    limits = {name: getattr(config.limits, name) for name in config.limits.__struct_fields__}
-    return choice.choose(candidates, config.objective.metric, limits)
+    return choice.choose(candidates, config.objective.metric, config.limits.by_name())

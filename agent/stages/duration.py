@@ -18,7 +18,7 @@ _LEAST_S = 30.0
 
 def power_decides(config: Config) -> bool:
     """Return whether the objective or a limit is one of power or energy."""
-    return power_counts(config.objective.metric, msgspec.structs.asdict(config.limits))
+    return power_counts(config.objective.metric, config.limits.by_name())
 
 
 def stretched(settings: Measure, period_s: float) -> Measure:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from agent import config as configuration
@@ -18,6 +18,7 @@ from agent.core.lineage import (
     Engine,
     Evaluation,
     Measurements,
+    PowerTrace,
     digest_of,
 )
 from agent.core.search import executable, failed
@@ -36,6 +37,7 @@ class Sitting:
         baselines: Candidates that a fast search measures long enough to compare with.
         spares: Candidates that a fast search needs only while another is disturbed: that other.
         seed: For the order.
+        fast: False to measure everybody to the end.
     """
 
     engines: Mapping[str, Engine]
@@ -43,6 +45,7 @@ class Sitting:
     baselines: tuple[str, ...]
     spares: Mapping[str, str]
     seed: int
+    fast: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +54,13 @@ class Judging:
 
     Attributes:
         run_id: Measurements belong to one run only.
+        traces: Of power, one for each sitting of the last time that all were measured.
     """
 
     config: Config
     run_id: str
     artifacts: Artifacts
+    traces: list[PowerTrace] = field(default_factory=list)
 
     def look_for_sensor(self) -> None:
         """Tell early if the sensor that is asked for by name is not there.
@@ -67,12 +72,25 @@ class Judging:
             self.artifacts.job("sensor", {}, str)
 
     def evaluated(
-        self, made: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+        self,
+        made: Sequence[Candidate],
+        model: CleanModel,
+        calibration: CalibrationSet,
+        before: Sequence[Candidate] = (),
     ) -> list[Candidate]:
-        """Return every candidate with its fidelity and memory, found through its engine."""
+        """Return every candidate with its fidelity and memory, found through its engine.
+
+        Args:
+            made: The candidates, with their engines.
+            model: The clean model.
+            calibration: The frames.
+            before: Those evaluated before, who may hold the baselines.
+        """
         made = [executable(candidate) for candidate in made]
         baselines = {
-            c.batch: c.engine for c in made if c.recipe.precision == "fp32" and not c.failure
+            c.batch: c.engine
+            for c in (*before, *made)
+            if c.recipe.precision == "fp32" and not c.failure
         }
         judged = []
         for candidate in self.artifacts.counted("evaluate", made):
@@ -112,13 +130,19 @@ class Judging:
         return replace(candidate, evaluation=evaluation)
 
     def measured(
-        self, judged: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+        self,
+        judged: Sequence[Candidate],
+        model: CleanModel,
+        calibration: CalibrationSet,
+        *,
+        fast: bool,
     ) -> list[Candidate]:
         """Measure all engines together in interleaved rounds, one power mode after the other."""
+        self.traces.clear()
         done: dict[str, Candidate] = {}
         for mode in dict.fromkeys(c.power_mode for c in judged):
             of_mode = [c for c in judged if c.power_mode == mode]
-            done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration)}
+            done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration, fast=fast)}
         return [done[c.id] for c in judged]
 
     def _on_the_bench(self, engines: Mapping[str, Engine]) -> str:
@@ -126,12 +150,11 @@ class Judging:
         name = self.artifacts.last_note.split(",", maxsplit=1)[0].rsplit(" ", maxsplit=1)[-1]
         return name if name in engines else ""
 
-    def _protocol(self) -> object:
+    def _protocol(self, *, fast: bool) -> object:
         """Return how it is measured: in a run by hand the same engines may be measured anew."""
         dumped = configuration.dump(self.config)
         decides = power_decides(self.config)
         left_out = (dumped["objective"], dumped["limits"])  # who may be depends on them
-        fast = self.config.search.strategy == "fast"
         return dumped["measure"], decides, left_out if fast else None
 
     def _in_mode(
@@ -141,6 +164,7 @@ class Judging:
         model: CleanModel,
         calibration: CalibrationSet,
         *,
+        fast: bool,
         again: bool = True,
     ) -> list[Candidate]:
         """Measure in one mode; who kills the job is left out, once, and the others begin anew."""
@@ -148,7 +172,7 @@ class Judging:
         if not engines:
             return list(judged)
         digests = {name: engine.digest for name, engine in engines.items()}
-        digest = digest_of("measure-2", self.run_id, digests, power_mode, self._protocol())
+        digest = digest_of("measure-2", self.run_id, digests, power_mode, self._protocol(fast=fast))
         spec = {
             "sitting": Sitting(
                 engines=engines,
@@ -156,6 +180,7 @@ class Judging:
                 baselines=tuple(c.id for c in judged if c.recipe.precision == "fp32"),
                 spares=spares(judged),
                 seed=_seed(digest),
+                fast=fast,
             ),
             "model": model.digest,
             "calibration": calibration.digest,
@@ -175,7 +200,8 @@ class Judging:
             alone = self._on_the_bench(engines) if again and error.code != "timed_out" else ""
             lost = {alone} if alone and len(engines) > 1 else engines.keys()
             judged = [failed(c, error) if c.id in lost else c for c in judged]
-            return self._in_mode(judged, power_mode, model, calibration, again=False)
+            return self._in_mode(judged, power_mode, model, calibration, fast=fast, again=False)
+        self.traces.append(found.trace)
         return [
             replace(
                 c,

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from agent.config import Measure
 from agent.core.energy import Conditions
 from agent.core.errors import PowerError, RunnerError
-from agent.core.lineage import Engine, Measurements
+from agent.core.lineage import Engine, Measurements, PowerTrace
 from agent.core.measurement import DRIFT, Slice, schedule, settled
+from agent.core.pairing import against
+from agent.core.power_trace import traced
 from agent.core.recording import Readings, Recording, reduced
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
 from agent.stages.live_note import LiveNote
@@ -127,7 +129,15 @@ def measure(
         )
         for name, bench in benches.items()
     }
-    return Measurements(measured=measured, failed=failed)
+    recorded = {name: bench.seen for name, bench in benches.items()}
+    ratios = against(
+        {name: seen.rounds_ns for name, seen in recorded.items()},
+        {name: one.latency_ms.p50 for name, one in measured.items()},
+        settings.rounds,
+    )
+    measured = {name: replace(one, against=ratios.get(name, {})) for name, one in measured.items()}
+    trace = PowerTrace() if isinstance(readings, str) else traced(readings.samples, idle, recorded)
+    return Measurements(measured=measured, failed=failed, trace=trace)
 
 
 def _load(

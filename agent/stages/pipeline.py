@@ -14,8 +14,8 @@ from agent import config as configuration
 from agent.config import Config
 from agent.core.basis import Basis
 from agent.core.errors import ActivationError, JobError, QuantdError
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import Activation, Candidate, Choice, digest_of
+from agent.core.past import PastMeasurement, remembered
 from agent.core.report import Report, compose
 from agent.core.upgrade import conditions
 from agent.ports import Clock, Jobs, Releases, Store
@@ -108,14 +108,15 @@ def optimize(
         counted=outcome.counted,
         not_extended=outcome.not_extended,
         conditioning=outcome.conditioning,
-        limits=configuration.dump(config)["limits"],
+        limits=config.limits.by_name(),
         candidates=outcome.candidates,
         choice=choice,
         activation=activation,
         timings_s=chain.timings_s,
     )
     observe("report", 0, 1, "")
-    ports.remember(_past(outcome, request.started))
+    present = str(outcome.platform.environment.get("power_mode") or "")
+    ports.remember(remembered(outcome.candidates, outcome.model, present, request.started))
     _publish(config, request, ports, outcome, report, cancelled)
     observe("report", 1, 1, "")
     return report
@@ -261,11 +262,7 @@ def _page(
             "config": configuration.dump(config),
             "report": report,
             "calibration": outcome.calibration.digest,
-            "traces": {
-                c.id: c.measurement.power.trace
-                for c in outcome.candidates
-                if c.measurement and c.measurement.power
-            },
+            "traces": outcome.traces,
             "sketches_ms": {
                 c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement
             },
@@ -275,33 +272,3 @@ def _page(
         cancelled=cancelled,
         timeout_s=_CHECK_TIMEOUT_S,
     )
-
-
-def _past(outcome: Outcome, utc: str) -> tuple[PastMeasurement, ...]:
-    present = str(outcome.platform.environment.get("power_mode") or "")
-    found = []
-    for one in outcome.candidates:
-        measured, predicted = one.measurement, one.predicted
-        if measured is None:
-            continue
-        low_ms, high_ms = (predicted and predicted.latency_p50_ms_ci90) or (None, None)
-        found.append(
-            PastMeasurement(
-                model=outcome.model.sha256,
-                precision=one.recipe.precision,
-                runtime=one.runtime,
-                batch=one.batch,
-                power_mode=one.power_mode or present,
-                macs=outcome.model.macs,
-                latency_p50_ms=measured.latency_ms.p50,
-                energy_j=measured.energy_j,
-                power_w=measured.power.mean if measured.power else None,
-                predicted_ms=predicted.latency_p50_ms if predicted else None,
-                low_ms=low_ms,
-                high_ms=high_ms,
-                source=predicted.source if predicted else "",
-                dla_core=one.dla_core,
-                utc=utc,
-            )
-        )
-    return tuple(found)

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 from agent import config as configuration
 from agent.config import Config
+from agent.config.boards import board
 from agent.core.errors import BuildError, JobError, RunnerError
 from agent.core.fleet import Fleet, in_mode
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import Candidate, CleanModel, Platform, Prediction, digest_of
+from agent.core.past import PastMeasurement
 from agent.core.prediction import Evidence, Trial, predict
+from agent.core.roofline import Peak
 from agent.stages.artifacts import Artifacts
 
 
@@ -48,6 +50,8 @@ class Predicting:
             for batch in dict.fromkeys(c.batch for c in found if not c.failure)
         }
 
+        peak = self._peak(platform)
+
         def prediction(one: Candidate) -> Prediction:
             mode = one.power_mode or present
             on_accelerator = one.dla_core >= 0
@@ -59,10 +63,18 @@ class Predicting:
                 ],
                 trial=trials.get(one.batch) if mode == present and not on_accelerator else None,
                 fleet=() if on_accelerator else in_mode(fleet.figures, mode),
+                peak=None if on_accelerator else peak,
             )
             return predict(one.recipe, model, one.runtime, one.batch, evidence)
 
         return tuple(replace(one, predicted=prediction(one)) for one in found)
+
+    def _peak(self, platform: Platform) -> Peak | None:
+        """Return what the board's GPU could do, where it is what executes and the board is known."""
+        if platform.runtime != "tensorrt":
+            return None
+        known = board(self.config.device.board)
+        return known.peak.rates() if known else None
 
     def _trial(self, model: CleanModel, batch: int, platform: Platform) -> Trial | None:
         """Time the graph for a moment, where a runtime needs no build for that."""

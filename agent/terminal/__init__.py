@@ -5,7 +5,7 @@ rich is loaded where something is shown: the daemon shares the command line and 
 
 from __future__ import annotations
 
-from agent.terminal.answer import next_steps, summary
+from agent.terminal.answer import figures, next_steps, summary
 from agent.terminal.bars import ProgressBars
 from agent.terminal.candidates import candidates_table
 from agent.terminal.console import show, table
@@ -13,6 +13,7 @@ from agent.terminal.console import show, table
 __all__ = [
     "ProgressBars",
     "candidates_table",
+    "figures",
     "next_steps",
     "show",
     "summary",

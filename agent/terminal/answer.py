@@ -6,18 +6,20 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from agent.core.circumstances import circumstances
 from agent.core.unknowns import unknowns
 from agent.terminal.candidates import at_rate_table, fitting_table
-
-if TYPE_CHECKING:
-    pass
 from agent.terminal.console import console, safe
 
 
-def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
-    """Print the answer of a run: the table, the choice and why, where everything lies."""
+def figures(report: Mapping[str, Any]) -> None:
+    """Print what was measured: the table, and what stands behind each candidate's numbers.
+
+    Args:
+        report: As report.json; of it the model's name, device, environment and candidates.
+    """
     screen = console()
     screen.print()
     screen.print(fitting_table(screen, report))
@@ -26,9 +28,18 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
         screen.print(at_rate_table(at_rate))
     for one in report["candidates"]:
         screen.print(f"  [bold]{safe(one['id'])}[/bold]: {safe('; '.join(one['reasons']))}")
+        told = circumstances(one, report["environment"])
+        if told:
+            screen.print(f"    measured: {safe(told)}", style="dim")
     for null in unknowns(report["candidates"]):
         text = f"{null.what}: {null.reason} ({', '.join(null.candidates)})"
         screen.print(f"  no value of {safe(text)}", style="dim")
+
+
+def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
+    """Print the answer of a run: its figures, the choice and why, where everything lies."""
+    figures(report)
+    screen = console()
     choice = report["choice"]
     calibration = report["calibration"]
     turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"

@@ -20,6 +20,7 @@ _COLUMNS = (
 _EXPENDABLE = ("predicted", "task", "MB", "INT8", "FPS", "power", "p99 ms", "SQNR dB")
 """Columns that go, in this order, from a terminal too narrow for all."""
 _ANY_WIDTH = 10_000
+_DOUBTFUL = "*"
 
 
 def fitting_table(console: Console, report: Mapping[str, Any]) -> Table:
@@ -41,7 +42,10 @@ def candidates_table(report: Mapping[str, Any], *, without: Collection[str] = ()
     from rich.table import Table
 
     title = f"{safe(report['model']['name'])} on {safe(report['device'])}"
-    caption = f"too narrow for: {', '.join(without)}" if without else None
+    notes = [f"too narrow for: {', '.join(without)}"] if without else []
+    if any(one.get("flags") for one in report["candidates"]):
+        notes.append(f"{_DOUBTFUL} doubtful, see the reasons")
+    caption = "; ".join(notes) or None
     grid = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, pad_edge=False)
     for name, side in _COLUMNS:
         if name not in without:
@@ -61,7 +65,7 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
     return [
         one["id"],
         "-" if share is None else f"{share:.0%}",
-        _number(latency.get("p50"), 2),
+        _number(latency.get("p50"), 2) + (_DOUBTFUL if one.get("flags") else ""),
         _expected(one["predicted"]),
         _number(latency.get("p99"), 2),
         _number(measured["throughput_fps"] if measured else None, 1),

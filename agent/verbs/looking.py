@@ -11,8 +11,8 @@ from typing import Any
 from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import StoreError
-from agent.core.journal import PastMeasurement
-from agent.core.prediction import accuracy
+from agent.core.past import PastMeasurement
+from agent.core.residuals import accuracy
 from agent.terminal import show, summary, table
 from agent.verbs.options import (
     CAMERA,
@@ -64,9 +64,10 @@ def _report(options: argparse.Namespace) -> int:
 
 def _predictions(config: Config, *, as_json: bool) -> int:
     """Show how near the predictions of past runs came to what was measured."""
-    checked = [past for past in runs.history(config) if past.predicted_ms]
+    checked = [(past, one) for past in runs.history(config) if (one := past.check())]
+    told = accuracy([past for past, _ in checked])
     if as_json:
-        print_json({"predictions": checked, "accuracy": accuracy(checked)})
+        print_json({"predictions": [past for past, _ in checked], "accuracy": told})
         return 0
     if not checked:
         show("no prediction was checked yet: every run checks those that it made")
@@ -76,16 +77,17 @@ def _predictions(config: Config, *, as_json: bool) -> int:
         [
             [past.utc[:16], past.model[:8], past.precision, str(past.batch), past.source or "-",
              _predicted(past), f"{past.latency_p50_ms:.3f}",
-             f"{past.latency_p50_ms / (past.predicted_ms or 1) - 1:+.1%}", _INSIDE[past.inside]]
-            for past in checked[:_SHOWN]
+             f"{one.off:+.1%}", _INSIDE[one.inside]]
+            for past, one in checked[:_SHOWN]
         ],
     )  # fmt: skip
     table(
-        ["predicted from", "precision", "checked", "half within", "9 of 10 within", "interval held"],
+        ["predicted", "from", "precision", "checked", "half within", "9 of 10 within",
+         "interval held"],
         [
-            [one.source or "-", one.precision, str(one.count), f"{one.median_off:.1%}",
+            [one.figure, one.source or "-", one.precision, str(one.count), f"{one.median_off:.1%}",
              f"{one.p90_off:.1%}", "-" if one.inside is None else f"{one.inside:.0%}"]
-            for one in accuracy(checked)
+            for one in told
         ],
     )  # fmt: skip
     show("an interval should hold nine of ten; it is as wide as past predictions were off")

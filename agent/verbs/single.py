@@ -10,12 +10,13 @@ import argparse
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.lineage import Candidate
-from agent.stages.chain import Chain
+from agent.core.lineage import Candidate, Choice
+from agent.stages.chain import Chain, Outcome
 from agent.terminal import ProgressBars
 from agent.verbs.interrupt import interruptible
 from agent.verbs.options import (
@@ -75,26 +76,52 @@ def _describe(result: Any, chain: Chain) -> None:
 
 
 def _quantize(chain: Chain) -> list[Candidate]:
-    return chain.quantized(chain.platform(), chain.intake(), chain.capture())
+    platform, model = chain.platform(), chain.intake()
+    return chain.quantized(chain.predicted(platform, model), model, chain.capture())
 
 
 def _build(chain: Chain) -> list[Candidate]:
-    return chain.built(chain.platform(), chain.intake(), chain.capture())
+    platform, model = chain.platform(), chain.intake()
+    return chain.built(chain.predicted(platform, model), platform, model, chain.capture())
 
 
-def _measure(chain: Chain) -> list[Candidate]:
-    return list(chain.run().candidates)
+def _measured(config: Config) -> tuple[Outcome, Choice]:
+    """Run up to the measurements, and choose from them."""
+    from agent.stages.choose import choose
+
+    configuration.require_source(config)
+    with ProgressBars() as bars:
+        chain = _chain(config, new=False, observe=bars.update)
+        with interruptible(chain.cancelled):
+            outcome = chain.run()
+    return outcome, choose(outcome.candidates, config)
+
+
+def _measure(options: argparse.Namespace) -> int:
+    from agent.core.report.candidates import candidate_facts
+    from agent.terminal import figures
+
+    config = load(options)
+    outcome, choice = _measured(config)
+    if options.json:
+        print_json(outcome.candidates)
+        return 0
+    facts = [asdict(candidate_facts(one, choice)) for one in outcome.candidates]
+    figures(
+        {
+            "model": {"name": outcome.model.name},
+            "device": config.device.id,
+            "environment": outcome.platform.environment,
+            "candidates": facts,
+        }
+    )
+    return 0
 
 
 def _choose(options: argparse.Namespace) -> int:
-    from agent.stages.choose import choose
     from agent.terminal import show
 
-    config = load(options)
-    configuration.require_source(config)
-    with ProgressBars() as bars:
-        outcome = _chain(config, new=False, observe=bars.update).run()
-    choice = choose(outcome.candidates, config)
+    _, choice = _measured(load(options))
     if options.json:
         print_json(choice)
     else:
@@ -127,7 +154,7 @@ SINGLE = (
     Verb(
         name="measure",
         summary="measure every candidate's fidelity, latency and power",
-        run=_stage(_measure),
+        run=_measure,
         options=_COMMON,
     ),
     Verb(

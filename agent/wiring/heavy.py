@@ -28,6 +28,7 @@ from agent.wiring.comparison import comparison
 from agent.wiring.places import releases, store
 
 if TYPE_CHECKING:
+    from agent.core.lineage import PowerTrace
     from agent.core.preprocess import InputSpec
     from agent.core.report import Report
     from agent.ports import Camera, EngineRunner, Progress, Tensors
@@ -290,7 +291,7 @@ def render(
     report: Report,
     frames: Path | None,
     sketches_ms: Mapping[str, Sequence[float]],
-    traces: Mapping[str, Sequence[Sequence[float]]],
+    traces: Sequence[PowerTrace],
 ) -> str:
     """Return report.html, with sample frames unless there is no folder to take them from."""
     from agent.adapters.report_html import render as page

@@ -16,6 +16,7 @@ from agent.wiring import heavy, places, sensors
 from agent.wiring.boards import power_modes
 
 if TYPE_CHECKING:
+    from agent.core.halving import RoundsNs
     from agent.ports import PowerMeter, PowerModes, Progress
     from agent.stages.measure import Selection
 
@@ -105,13 +106,15 @@ def _protocol(config: Config, meter: PowerMeter | None) -> Measure:
 def _selection(config: Config, sitting: Sitting) -> Selection | None:
     """Return who is measured on in a fast search; where power counts, everybody."""
     objective, limits = config.objective.metric, config.limits
-    if config.search.strategy != "fast" or power_decides(config):
+    if not sitting.fast or power_decides(config):
         return None
-    batches = {one.batch for one in sitting.engines.values()}
-    if len(batches) > 1 and (limits.latency_p99_ms or limits.fps):
-        return None  # the faster batch by one measure may be the one that misses the other's limit
-    from agent.core.halving import survivors
+    from agent.core.halving import keeping, survivors
 
-    by_frame = objective == "throughput"
-    frames = {name: one.batch if by_frame else 1 for name, one in sitting.engines.items()}
-    return lambda rounds_ns: survivors(rounds_ns, frames, sitting.baselines, sitting.spares)
+    batches = {name: one.batch for name, one in sitting.engines.items()}
+    frames = batches if objective == "throughput" else dict.fromkeys(batches, 1)
+
+    def select(rounds_ns: RoundsNs) -> frozenset[str]:
+        kept = keeping(rounds_ns, batches, limits.latency_p99_ms, limits.fps)
+        return survivors(rounds_ns, frames, sitting.baselines, sitting.spares, kept)
+
+    return select

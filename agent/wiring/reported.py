@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent.config import Config
 from agent.core.errors import StoreError
 from agent.wiring import places
-
-if TYPE_CHECKING:
-    pass
-
 
 _AGAIN = "the file is damaged; `quantd optimize -c ...` makes a new one"
 

@@ -27,7 +27,7 @@ from agent.wiring.boards import power_modes
 from agent.wiring.reported import read_report, reports, run_folder
 
 if TYPE_CHECKING:
-    from agent.core.journal import PastMeasurement
+    from agent.core.past import PastMeasurement
     from agent.core.report import Report
 
 _HISTORY = 1000

@@ -22,8 +22,8 @@ from agent.core.journal import (
     Klass,
     OutboxLimits,
     Outgoing,
-    PastMeasurement,
 )
+from agent.core.past import PastMeasurement
 from agent.database import Database
 
 DAY_S = 86_400.0
@@ -215,6 +215,14 @@ def test_measurements(journal: SqliteJournal) -> None:
             high_ms=2.5,
             source="trial",
             dla_core=0,
+            span_low_ms=1.8,
+            span_high_ms=2.2,
+            predicted_w=4.0,
+            low_w=3.0,
+            high_w=5.0,
+            predicted_j=0.008,
+            low_j=0.004,
+            high_j=0.016,
         )
         for number in range(3)
     ]

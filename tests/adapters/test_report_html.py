@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.lineage import Candidate, Prediction
+from agent.core.lineage import Candidate, PowerTrace, PowerWindow, Prediction
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
 
@@ -65,11 +65,31 @@ class Page(html.parser.HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
 
-def drawn(found: Sequence[Candidate], *, limits=None, text="small", pictures=(b"jpeg",)) -> str:
+def drawn(
+    found: Sequence[Candidate], *, limits=None, text="small", pictures=(b"jpeg",), traces=()
+) -> str:
     from agent.adapters.report_html import render
 
     sketches = {one.id: one.measurement.sketch_ms for one in found if one.measurement}
-    return render(report_of(found, limits=limits, text=text), pictures, sketches)
+    return render(report_of(found, limits=limits, text=text), pictures, sketches, traces)
+
+
+def test_the_power_of_every_sitting_is_one_line_with_its_windows():
+    paced = replace(measurement(5.0, power_w=3.0), at_rate=at_rate(30.0, power_w=2.0))
+    found = [candidate("fp32", paced, evaluation()), candidate("fp16", failure="no kernels")]
+    windows = tuple(
+        PowerWindow(candidate=name, kind=kind, begin_s=begin, end_s=begin + 2.0)
+        for name, kind, begin in (
+            ("", "idle", 100.0), ("fp32", "flat out", 103.0), ("fp32", "at rate", 105.0),
+            ("fp16", "flat out", 108.0),
+        )
+    )  # fmt: skip
+    trace = PowerTrace(points=tuple((100.0 + t / 10, 3.0) for t in range(100)), windows=windows)
+    page = Page(drawn(found, traces=[trace, PowerTrace()]))
+    assert "at rest" in page.text
+    assert page.plot_tags["svg"] == Page(drawn(found)).plot_tags["svg"] + 1
+    bare = [candidate("fp32", measurement(5.0), evaluation())]
+    assert "VDD_IN" not in Page(drawn(bare, traces=[trace])).text
 
 
 def usual(text: str = "out") -> list[Candidate]:
@@ -181,6 +201,15 @@ def test_doubtful_numbers_are_flagged():
     page = Page(drawn([candidate("fp32", measurement(steady=False, throttled=True), evaluation())]))
     assert "not steady" in page.text
     assert page.texts.count("throttled") == 1
+    assert "doubtful" in page.text
+    assert "doubtful" not in Page(drawn([candidate("fp32", measurement(), evaluation())])).text
+
+
+def test_every_figure_stands_with_its_conditions():
+    hot = replace(measurement(power_w=3.0), temp_c=61.4, gpu_mhz=(306.0, 624.0))
+    text = Page(drawn([candidate("fp32", hot, evaluation())])).text
+    assert "Measured: 1000 inferences in 5 rounds, up to 61 °C, GPU 306 to 624 MHz" in text
+    assert "power of VDD_IN by ina3221 every 0.1 s" in text
 
 
 def test_many_candidates_with_many_long_outputs_still_make_a_page():

@@ -294,6 +294,32 @@ def test_a_difference_beyond_the_noise_is_not_a_tie():
     assert choose([quick, faithful], "latency", {}).candidate == "int8-minmax"
 
 
+def paired(name, p50, sqnr_db, batch=1, **ratios):
+    measured = replace(measurement(p50, noise=0.2), against=ratios)
+    return replace(candidate(name, measured, evaluation(sqnr_db)), batch=batch)
+
+
+def test_rounds_that_moved_all_alike_make_no_tie():
+    fast = paired("int8", 10.0, 20.0, fp16=(0.95, 0.97))
+    slow = paired("fp16", 10.4, 40.0, int8=(1.03, 1.05))
+    found = choose([fast, slow], "latency", {})
+    assert found.candidate == "int8"
+    assert found.verdicts["fp16"].reasons[0] == (
+        "slower than int8 (10.4 ms against 10 ms), round by round"
+    )
+    alike = replace(slow, measurement=replace(slow.measurement, against={"int8": (0.99, 1.09)}))
+    assert choose([fast, alike], "latency", {}).candidate == "fp16"
+    assert choose([fast, paired("fp16", 10.4, 40.0)], "latency", {}).candidate == "fp16"
+
+
+def test_the_ratio_of_batches_is_that_of_their_frames():
+    single = paired("fp16", 10.0, 40.0, four=(0.32, 0.34))
+    four = paired("four", 30.0, 20.0, 4, fp16=(2.9, 3.1))
+    four = replace(four, measurement=replace(four.measurement, throughput_fps=4000 / 30.0))
+    assert choose([single, four], "throughput", {}).candidate == "four"
+    assert choose([single, four], "latency", {}).candidate == "fp16"
+
+
 def test_a_wide_interval_does_not_let_a_dominated_candidate_win():
     """It reaches into the leader's noise; what is faster and nearer to FP32 does not."""
     leader = candidate("int8-a", measurement(10.0, noise=0.01), evaluation(30.0))
@@ -317,6 +343,18 @@ def test_throughput_is_uncertain_on_the_side_where_latency_may_be_longer():
     assert choose([may_be_slower, exact], "throughput", {}).candidate == "int8-b"
     may_be_faster = skewed("int8-a", 100.0, 20.0, (9.0, 10.0))
     assert choose([may_be_faster, exact], "throughput", {}).candidate == "int8-a"
+
+
+@pytest.mark.parametrize("limit", ["sqnr_db", "latency_p99_ms"])
+def test_a_flag_stands_beside_every_verdict(limit):
+    drifting = candidate("int8", measurement(5.0, steady=False), evaluation(10.0))
+    sound = candidate("fp32", measurement(9.0), evaluation(None))
+    found = choose([drifting, sound], "latency", {limit: {"sqnr_db": 20.0}.get(limit, 4.0)})
+    verdict = found.verdicts["int8"]
+    assert verdict.verdict == "rejected"
+    assert verdict.flags == ("its latency did not get steady",)
+    assert verdict.reasons[-1] == "its latency did not get steady"
+    assert found.verdicts["fp32"].flags == ()
 
 
 def test_doubtful_numbers_win_only_alone():

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log
+from math import exp
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.fleet import FleetFigure
-from agent.core.journal import PastMeasurement
 from agent.core.lineage import CleanModel, Digest, Prediction, Recipe
-from agent.core.prediction import Evidence, Trial, accuracy, predict, residual
+from agent.core.past import PastMeasurement
+from agent.core.prediction import Evidence, Trial, predict
+from agent.core.roofline import Peak
 
 MODEL = CleanModel(
     digest=Digest("m"),
@@ -49,8 +50,10 @@ ELSEWHERE = FleetFigure(
 )
 
 
-def predicted(*history, recipe=INT8, model=MODEL, trial=None, batch=1, fleet=()) -> Prediction:
-    evidence = Evidence(history=history, trial=trial, fleet=fleet)
+def predicted(
+    *history, recipe=INT8, model=MODEL, trial=None, batch=1, fleet=(), peak=None
+) -> Prediction:
+    evidence = Evidence(history=history, trial=trial, fleet=fleet, peak=peak)
     return predict(recipe, model, "onnxruntime", batch, evidence)
 
 
@@ -123,6 +126,23 @@ def test_power_of_other_models_and_the_time_of_this_one_make_energy():
     assert found.energy_j == pytest.approx(5.0 * 0.4e-3)
 
 
+def test_power_and_energy_have_intervals_that_past_errors_narrow():
+    found = predicted(PAST)
+    assert found.power_w == pytest.approx(20 / 3)
+    assert found.power_w_ci90 == pytest.approx((20 / 3 * exp(-0.25), 20 / 3 * exp(0.25)))
+    assert found.energy_j_ci90 == pytest.approx((0.02 * exp(-0.5), 0.02 * exp(0.5)))
+    other = predicted(OTHER)
+    assert other.power_w_ci90 == pytest.approx((2.5, 10.0))
+    checked = pairs(
+        *[1.0] * 12, source="history", model="other", predicted_w=5.0, power_w=5.5,
+        predicted_j=0.05, energy_j=0.06,
+    )  # fmt: skip
+    found = predicted(PAST, *checked)
+    assert found.power_w_ci90 == pytest.approx((20 / 3 / 1.1, 20 / 3 * 1.1))
+    assert found.energy_j_ci90 == pytest.approx((0.02 / 1.2, 0.02 * 1.2))
+    assert predicted(trial=TRIAL).power_w_ci90 is None
+
+
 def pairs(*ratios, source="trial", **changed):
     past = replace(PAST, predicted_ms=10.0, source=source, **changed)
     return [
@@ -131,33 +151,31 @@ def pairs(*ratios, source="trial", **changed):
     ]
 
 
-def reach(history, source="trial"):
-    return residual(history, source, "onnxruntime")
-
-
-def test_intervals_are_as_wide_as_predictions_were_off():
-    assert reach([]) == reach(pairs(*[1.01] * 8)) == 0.25
-    assert reach(pairs(*[1.01] * 8, 1.6)) == pytest.approx(log(1.6))  # nine: the farthest
-    assert reach(pairs(*[1.01] * 19, 1.6)) == pytest.approx(log(1.01))  # nine of ten
-    assert reach(pairs(*[1.02] * 2, 2.0)) == pytest.approx(log(2.0))  # too few, and far off
+def test_an_interval_is_as_wide_as_the_source_was_off():
     wide = predicted(*pairs(*[1.3] * 12), model=replace(MODEL, sha256="new"), trial=TRIAL)
     assert wide.latency_p50_ms_ci90 == pytest.approx((0.4 / 1.3, 0.4 * 1.3))
 
 
-def test_the_candidates_of_a_run_are_one_observation():
-    one_run = [replace(past, utc="once") for past in pairs(*[1.01] * 20)]
-    assert reach(one_run) == 0.25
-    nine = [
-        replace(past, utc=f"run {number // 2}")
-        for number, past in enumerate(pairs(*[1.01, 1.02] * 8, 1.5, 1.6))
-    ]
-    assert reach(nine) == pytest.approx(log(1.6))
-    assert reach(nine * 3) == pytest.approx(log(1.6))  # repeats of a run prove no more
+def test_what_mixed_misses_widens_no_other_interval():
+    near = pairs(*[1.02] * 19)
+    far = pairs(*[4.0] * 19, precision="int8-mixed")
+    new = replace(MODEL, sha256="new")
+    alone, both = (predicted(*some, model=new, trial=TRIAL) for some in (near, near + far))
+    assert alone.latency_p50_ms_ci90 == both.latency_p50_ms_ci90
+    assert both.latency_p50_ms_ci90 == pytest.approx((0.4 / 1.02, 0.4 * 1.02))
 
 
-@pytest.mark.parametrize("other", [{"source": "history"}, {"runtime": "tensorrt"}], ids=str)
-def test_the_errors_of_one_source_say_nothing_of_another(other):
-    assert reach(pairs(*[1.01] * 20, **other)) == 0.25
+def test_mixed_is_judged_by_the_span_that_was_said_of_it():
+    mixed, new = Recipe(precision="int8-mixed"), replace(MODEL, sha256="new")
+    anywhere = pairs(
+        *[0.5, 1.0, 2.0] * 7, precision="int8-mixed", span_low_ms=5.0, span_high_ms=20.0
+    )
+    found = predicted(*anywhere, recipe=mixed, model=new, trial=TRIAL)
+    assert found.latency_p50_ms_span == (0.4, 1.6)
+    assert found.latency_p50_ms_ci90 == pytest.approx((0.4, 1.6))
+    outside = [replace(past, latency_p50_ms=22.0) for past in anywhere]
+    found = predicted(*outside, recipe=mixed, model=new, trial=TRIAL)
+    assert found.latency_p50_ms_ci90 == pytest.approx((0.4 / 1.1, 1.6 * 1.1))
 
 
 def test_what_was_scaled_from_other_models_is_told_to_be_vague():
@@ -174,6 +192,25 @@ def test_other_devices_are_believed_after_the_graph_itself_and_before_other_mode
     assert found.basis == "median of 12 measurements of this model elsewhere (f.csv)"
     assert predicted(OTHER, fleet=[replace(ELSEWHERE, precision="fp32")]).source == "other models"
     assert predicted(fleet=[ELSEWHERE], batch=4).latency_p50_ms is None
+
+
+def test_the_peak_of_the_board_is_the_last_resort_and_told_to_be_vague():
+    peak = Peak(int8_sparse_ops_per_s=40e12, memory_bytes_per_s=0.804e9)
+    found = predicted(peak=peak)
+    assert found.source == "roofline"
+    assert found.latency_p50_ms == pytest.approx(1.0)  # moving 201 kB at a quarter of the peak
+    assert found.latency_p50_ms_ci90 == pytest.approx((0.25, 4.0))
+    mixed = predicted(peak=peak, recipe=Recipe(precision="int8-mixed"))
+    assert mixed.latency_p50_ms_span == pytest.approx((1.0, 2.0))
+    assert predicted(OTHER, peak=peak).source == "other models"
+    assert (
+        predicted(
+            peak=peak, model=replace(MODEL, weight_bytes=0, activation_bytes=0, macs=0)
+        ).latency_p50_ms
+        is None
+    )
+    checked = pairs(*[1.2] * 12, source="roofline", precision="fp16")
+    assert predicted(*checked, peak=peak).latency_p50_ms_ci90 == pytest.approx((1 / 1.2, 1.2))
 
 
 def test_a_precision_that_was_not_tried_is_not_called_another():
@@ -211,22 +248,9 @@ def test_a_prediction_is_positive_or_none_and_order_does_not_matter(history, tri
     assert found.basis
     assert found.latency_p50_ms is None or found.latency_p50_ms > 0
     assert found.energy_j is None or found.energy_j >= 0
+    if found.energy_j:
+        assert 0 <= found.energy_j_ci90[0] <= found.energy_j <= found.energy_j_ci90[1]
     if found.latency_p50_ms is not None:
         low, high = found.latency_p50_ms_ci90
         assert 0 < low <= found.latency_p50_ms <= high
     assert found == predicted(*data.draw(st.permutations(history)), trial=trial, model=model)
-
-
-def test_accuracy_is_told_of_what_was_checked_by_source_and_precision():
-    assert accuracy([PAST]) == ()
-    near = pairs(1.1, 0.9, 1.2, 1.0, 0.5, low_ms=8.5, high_ms=11.5)
-    far = pairs(2.0, source="fleet", precision="fp32")
-    fleet, trial, everything = accuracy([PAST, *near, *far])
-    assert (fleet.source, fleet.precision, fleet.count, fleet.inside) == ("fleet", "fp32", 1, None)
-    assert fleet.median_off == pytest.approx(1.0)
-    assert (trial.source, trial.precision, trial.count) == ("trial", "int8", 5)
-    assert trial.median_off == pytest.approx(0.1)
-    assert trial.p90_off == pytest.approx(0.5)
-    assert trial.inside == pytest.approx(3 / 5)
-    assert (everything.source, everything.count) == ("all", 6)
-    assert everything.inside == pytest.approx(3 / 5)

@@ -94,14 +94,16 @@ def test_the_numbers_are_those_of_the_records():
     }  # fmt: skip
     assert facts["measured"]["power_w"] == {
         "mean": 4.0, "ci95": None, "idle": 1.0, "rail": "VDD_IN", "excludes": "",
-        "passed_over": "", "source": "ina3221", "samples": 100,
+        "passed_over": "", "source": "ina3221", "period_s": 0.1, "samples": 100,
         "coverage": 1.0, "gaps": 0, "check_mean": None, "check_source": "",
     }  # fmt: skip
     assert facts["measured"]["energy_j"] == pytest.approx(0.02)
     assert facts["measured"]["memory_mb"] == 100.0
     assert facts["predicted"] == {
         "latency_p50_ms": 6.0, "latency_p50_ms_ci90": [4.0, 9.0], "inside": True,
-        "throughput_fps": None, "power_w": None, "energy_j": None, "basis": "a trial",
+        "throughput_fps": None, "throughput_fps_ci90": [pytest.approx(4000 / 9), 1000.0],
+        "power_w": None, "power_w_ci90": None, "energy_j": None, "energy_j_ci90": None,
+        "basis": "a trial",
     }  # fmt: skip
     assert facts["engine"] == {
         "digest": "f", "bytes": 1000, "build_s": 1.0,

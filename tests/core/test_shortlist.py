@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.halving import survivors
+from agent.core.choice import choose
 from agent.core.lineage import Prediction
-from agent.core.shortlist import shortlist, spares
-from tests.support.candidates import candidate, evaluation
+from agent.core.shortlist import PREDICTION, doubtful, shortlist, spares, wave, worth_making
+from tests.support.candidates import candidate, evaluation, measurement
 
 
 def predicted(low, high):
@@ -114,53 +113,119 @@ def test_the_baseline_and_one_that_keeps_the_limits_stay_whatever_the_order(foun
     assert kept or not others  # somebody better is the only reason but a limit
 
 
-def rounds(*medians_ms):
-    return [np.full(10, ms * 1e6, np.int64) for ms in medians_ms]
-
-
-def test_who_can_still_win_goes_on_and_the_baseline_for_three_rounds():
-    found = {
-        "fp32": rounds(20, 21),
-        "a": rounds(10, 11),
-        "b": rounds(10.9, 12),
-        "c": rounds(13, 14),
-    }
-    frames = dict.fromkeys(found, 1)
-    assert survivors(found, frames, ["fp32"], {}) == {"fp32", "a", "b"}
-    assert survivors(found, {**frames, "c": 4}, [], {}) == {"c"}
-    longer = {name: [*one, one[-1]] for name, one in found.items()}
-    assert survivors(longer, frames, ["fp32"], {}) == {"a", "b"}
-    assert survivors({name: one[:1] for name, one in found.items()}, frames, [], {}) == set(found)
-
-
-@given(
-    st.dictionaries(
-        st.sampled_from("abcdef"),
-        st.lists(st.floats(0.01, 1e3), min_size=3, max_size=3),
-        min_size=1,
-    )
-)
-def test_the_leader_is_never_dropped(medians):
-    found = {name: rounds(*values) for name, values in medians.items()}
-    kept = survivors(found, dict.fromkeys(found, 1), [], {})
-    leader = min(found, key=lambda name: max(float(np.median(r)) for r in found[name]))
-    assert leader in kept
-
-
-def test_a_spare_is_measured_only_while_the_other_is_disturbed():
-    twins = {"int8-a": "int8-b"}
-    found = {"int8-a": rounds(10, 10.1), "int8-b": rounds(10.1, 10.2), "fp16": rounds(10, 10)}
-    frames = dict.fromkeys(found, 1)
-    assert survivors(found, frames, [], twins) == {"int8-b", "fp16"}
-    disturbed = {**found, "int8-b": rounds(10.1, 14)}
-    assert survivors(disturbed, frames, [], twins) == set(found)
-    gone = {**found, "int8-b": rounds(13, 14)}
-    assert survivors(gone, frames, [], twins) == {"int8-a", "fp16"}
-
-
 def test_spares_are_the_less_faithful_of_one_graph():
     found = [one("fp32", None), one("int8-a", 20.0), one("int8-b", 31.0), one("int8-mixed", 40.0)]
     assert spares(found) == {"int8-a": "int8-b"}
     assert spares([*found, one("int8-b4", 10.0, batch=4)]) == {"int8-a": "int8-b"}
     failing = shortlist([*found, one("int8-c", 50.0)], "latency", {"sqnr_db": 25.0})
     assert spares(failing) == {"int8-b": "int8-c"}
+
+
+def unmade(name, span=None, batch=1):
+    made = replace(one(name, span=span, batch=batch), evaluation=None, engine=None)
+    return replace(made, recipe=replace(made.recipe, precision=name.partition("-b")[0]))
+
+
+def ids(found):
+    return [c.id for c in found]
+
+
+def test_the_fastest_by_prediction_are_made_first_and_the_slower_wait():
+    found = [
+        unmade("int8-mixed", (5, 6)), unmade("fp16", (2.5, 4)), unmade("int8", (2, 3)),
+        unmade("fp32", (9, 10)), unmade("int4"),
+    ]  # fmt: skip
+    now, waiting = wave(found, "latency", {})
+    assert (ids(now), ids(waiting)) == (["fp32", "int8", "fp16", "int4"], ["int8-mixed"])
+    now, waiting = wave(found, "energy", {})
+    assert len(now) == len(found)
+    assert not waiting
+
+
+def test_what_is_slower_than_one_that_keeps_the_limits_is_not_even_built():
+    fast, mixed = one("int8", 15.0, span=(2, 3)), unmade("int8-mixed", (5, 6))
+    (left,) = worth_making([mixed], [fast], "latency", {})
+    assert left.failure == "not built: predicted 5 to 6 ms, against 2 to 3 of int8"
+    assert left.left_out == PREDICTION
+    for limits in ({"sqnr_db": 20.0}, {"memory_mb": 50.0}, {"power_w": 5.0}):
+        assert worth_making([mixed], [fast], "latency", limits) == [mixed]
+    untold = replace(fast, evaluation=replace(fast.evaluation, memory_mb=None))
+    assert worth_making([mixed], [untold], "latency", {"memory_mb": 500.0}) == [mixed]
+    assert worth_making([mixed], [fast], "latency", {"agreement": 0.9}) == [mixed]
+    failing = replace(fast, failure="it does not load")
+    assert worth_making([mixed], [failing], "latency", {}) == [mixed]
+
+
+def test_int8_that_is_slower_than_fp32_is_not_calibrated():
+    int8 = unmade("int8", (5, 6))
+    (left,) = worth_making([int8], [one("fp32", None, span=(1, 2))], "latency", {})
+    assert left.left_out
+
+
+guesses = st.lists(
+    st.builds(
+        unmade, st.sampled_from(["fp32", "fp16", "int8", "int8-mixed", "int8-b4", "fp16-b4"]),
+        st.none() | st.tuples(st.floats(1, 9), st.floats(0, 3)).map(lambda s: (s[0], sum(s))),
+        st.sampled_from([1, 4]),
+    ),
+    unique_by=lambda c: c.id, min_size=1,
+)  # fmt: skip
+
+
+@given(guesses, st.sampled_from(["latency", "throughput", "energy"]))
+def test_waves_end_and_lose_nobody(found, objective):
+    pending, seen = found, []
+    while pending:
+        now, pending = wave(pending, objective, {})
+        assert now
+        seen += ids(now)
+    assert sorted(seen) == sorted(ids(found))
+
+
+@given(guesses, st.data())
+def test_who_is_predicted_best_is_always_made_and_who_is_left_out_never_wins(found, data):
+    """Whatever each turns out to take inside its interval, and however faithful it is."""
+    true_ms = {
+        c.id: data.draw(
+            st.floats(*c.predicted.latency_p50_ms_ci90) if c.predicted else st.floats(1, 9)
+        )
+        for c in found
+    }
+    judge = {c.id: evaluation(data.draw(st.floats(0, 40))) for c in found}
+    limits = {"sqnr_db": 20.0}
+    judged, pending = [], found
+    while pending:
+        now, pending = wave(pending, "latency", limits)
+        judged += [replace(c, evaluation=judge[c.id]) for c in now]
+        told = worth_making(pending, judged, "latency", limits)
+        judged += [c for c in told if c.left_out]
+        pending = [c for c in told if not c.left_out]
+    assert sorted(ids(judged)) == sorted(ids(found))
+
+    def measured(c):
+        return replace(c, evaluation=judge[c.id], measurement=measurement(true_ms[c.id], noise=0))
+
+    fast = [c if c.failure else measured(c) for c in shortlist(judged, "latency", limits)]
+    full = [measured(replace(c, failure="")) for c in judged]
+    chosen, best = (choose(some, "latency", limits) for some in (fast, full))
+    assert not [c for c in fast if c.left_out and chosen.verdicts[c.id].verdict != "rejected"]
+    if not doubtful(fast, chosen, "latency") and best.candidate:
+        assert true_ms[chosen.candidate] == true_ms[best.candidate]
+
+
+def after(*found, **limits):
+    return doubtful(found, choose(found, "latency", limits), "latency")
+
+
+def test_a_choice_is_made_again_where_what_was_left_out_might_win_after_all():
+    best = replace(one("int8", 30.0), measurement=measurement(3.0))
+    fp16 = replace(unmade("fp16", (5, 6)), failure="slower", left_out=PREDICTION)
+    assert not after(best)
+    assert not after(best, fp16)
+    slow = replace(best, measurement=measurement(5.5))
+    assert after(slow, fp16)
+    assert not after(slow, replace(fp16, left_out="limit"))
+    assert after(best, fp16, latency_p99_ms=1.0)  # nothing is feasible
+    assert not after(best, latency_p99_ms=1.0)  # and nobody else could be
+    behind = replace(best, measurement=replace(measurement(3.0), behind=True))
+    assert after(behind)

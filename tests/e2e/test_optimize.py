@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -121,9 +122,27 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{verb}: {done.stderr}"
         json.loads(done.stdout)
     assert (tmp_path / "state" / "current" / "model.json").is_file()
+    told = quantd("measure", "-c", config)
+    assert (told.returncode, told.stdout) == (0, "")
+    assert re.search(r"fp32 .* exact .* chosen", told.stderr)
+    assert "measured: " in told.stderr
     again = quantd("rollback", "-c", config, "--json")
     assert again.returncode == 1
     assert json.loads(again.stdout)["error"]["code"] == "activation"
+
+
+def test_a_fast_search_chooses_and_where_nothing_fits_measures_everybody(tmp_path: Path) -> None:
+    config = write_config(tmp_path, search={"strategy": "fast", "calibrators": ["minmax", "mse"]})
+    done = quantd("optimize", "-c", config, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    chosen = next(c for c in report["candidates"] if c["verdict"] == "chosen")
+    assert chosen["measured"]["rounds"] == 3
+    config.write_text(config.read_text() + "[limits]\nlatency_p99_ms = 0.0001\n")
+    done = quantd("optimize", "-c", config, "--json")
+    assert done.returncode == 3, done.stderr
+    found = json.loads(done.stdout)["candidates"]
+    assert all(one["measured"]["rounds"] == 3 for one in found if one["precision"] != "fp16")
 
 
 def test_a_page_that_can_not_be_drawn_costs_nothing_but_itself(tmp_path: Path) -> None:

@@ -425,6 +425,59 @@ def test_a_graph_is_tried_once_in_each_power_mode(tmp_path):
     assert asked == [1, 1, 0]
 
 
+def test_a_known_board_that_has_measured_nothing_predicts_by_its_peak(tmp_path):
+    run = Run(tmp_path, device={"board": "orin-nano"})
+    run.jobs.answers["platform"] = lambda _: replace(PLATFORM, runtime="tensorrt", scheme="S8S8")
+    found = {c.recipe.precision: c.predicted for c in run.chain.run().candidates}
+    assert {one.source for one in found.values()} == {"roofline"}
+    assert found["int8"].latency_p50_ms < found["fp32"].latency_p50_ms
+    assert run.jobs.counts["trial"] == 0
+    run = Run(tmp_path, device={"board": "orin-nano"})  # on its CPU the GPU's peak says nothing
+    run.jobs.answers["trial"] = lambda _: RunnerError("no")
+    assert {c.predicted.source for c in run.chain.run().candidates} == {""}
+
+
+def searching(tmp_path, times_ms, **tables: Any) -> Run:
+    """A fast search over FP32 and INT8 by one calibrator, measured as told, by precision."""
+    search = {"strategy": "fast", "precisions": ["int8"], "calibrators": ["mse"]}
+    run = Run(tmp_path, search=search, **tables)
+    run.jobs.answers["trial"] = lambda _: Trial(batch=1, fp32_ms=1.0, int8_ms=3.0)
+
+    def measured(spec: Any) -> Measurements:
+        return Measurements(
+            measured={
+                name: measurement(times_ms[name.partition("-")[0]])
+                for name in spec["sitting"].engines
+            },
+            failed={},
+        )
+
+    run.jobs.answers["measure"] = measured
+    return run
+
+
+def test_a_fast_search_does_not_even_calibrate_what_is_predicted_to_be_slower(tmp_path):
+    run = searching(tmp_path, {"fp32": 1.0, "int8": 3.0})
+    found = {c.id: c for c in run.chain.run().candidates}
+    assert list(found) == ["fp32", "int8-mse"]
+    assert "not built: predicted" in found["int8-mse"].failure
+    assert run.jobs.counts["statistics"] == 0
+    assert (run.jobs.counts["build"], run.jobs.counts["measure"]) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("fp32_ms", "limit_ms"), [(2.9, 0.0), (1.0, 0.5)], ids=["slower than thought", "infeasible"]
+)
+def test_a_fast_search_that_leaves_a_doubt_is_made_again_by_everybody(tmp_path, fp32_ms, limit_ms):
+    run = searching(tmp_path, {"fp32": fp32_ms, "int8": 3.0}, limits={"latency_p99_ms": limit_ms})
+    found = run.chain.run().candidates
+    assert [bool(c.measurement) for c in found] == [True, True]
+    assert not [c for c in found if c.failure or c.left_out]
+    assert (run.jobs.counts["build"], run.jobs.counts["measure"]) == (2, 2)
+    sittings = [spec["sitting"] for kind, spec in run.jobs.asked if kind == "measure"]
+    assert [sitting.fast for sitting in sittings] == [True, False]
+
+
 def test_the_same_file_made_for_another_state_of_the_machine_is_another_release(tmp_path):
     """Else an engine that an upgrade leaves as it was would stay outdated for ever."""
     run = Run(tmp_path)

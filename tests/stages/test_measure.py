@@ -321,15 +321,34 @@ def test_energy_is_per_frame_of_a_batch():
     assert found.energy_j == pytest.approx(5 * 0.01 / 4)
 
 
-def test_what_the_machine_takes_at_rest_is_left_out_of_net_energy_and_the_trace_of_idle():
+def test_what_the_machine_takes_at_rest_is_left_out_of_net_energy():
     clock = FakeClock()
     meter = FakePowerMeter(clock)
     found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter]).measured["a"]
     assert found.power is not None
     assert found.power.idle == pytest.approx(found.power.mean)  # this meter knows one power only
     assert found.energy_net_j == pytest.approx(0.0, abs=1e-9)
-    assert 0 < len(found.power.trace) <= 200
-    assert all(watts == pytest.approx(5.0) for _, watts in found.power.trace)
+
+
+def test_those_measured_in_turn_are_compared_round_by_round():
+    clock = FakeClock()
+    runners = {"a": FakeRunner(clock, repeat(10.0)), "b": FakeRunner(clock, repeat(11.0))}
+    found = bench(runners, clock).measured
+    assert found["b"].against["a"] == pytest.approx((1.1, 1.1))
+    assert found["a"].against.keys() == {"b"}
+
+
+def test_the_trace_has_the_windows_of_everybody_and_of_rest():
+    clock = FakeClock()
+    names = "ab"
+    runners = {name: FakeRunner(clock, repeat(10.0)) for name in names}
+    trace = bench(runners, clock, power=[FakePowerMeter(clock)]).trace
+    assert all(watts == pytest.approx(5.0) for _, watts in trace.points)
+    assert (trace.windows[0].candidate, trace.windows[0].kind) == ("", "idle")
+    rest = [window.candidate for window in trace.windows[1:]]
+    assert sorted(rest) == sorted(names * SETTINGS.rounds)
+    assert all(a.end_s <= b.begin_s for a, b in pairwise(trace.windows))
+    assert bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power="none").trace.points == ()
 
 
 def test_at_a_frame_rate_the_engine_rests_between_frames_and_takes_less_power():

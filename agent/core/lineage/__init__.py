@@ -22,7 +22,15 @@ from agent.core.lineage.graphs import (
     Recipe,
     Statistics,
 )
-from agent.core.lineage.measurement import AtRate, Latency, Measurement, Measurements, Power
+from agent.core.lineage.measurement import (
+    AtRate,
+    Latency,
+    Measurement,
+    Measurements,
+    Power,
+    PowerTrace,
+    PowerWindow,
+)
 from agent.core.lineage.model import CleanModel, Platform, TensorSpec
 
 __all__ = [
@@ -44,6 +52,8 @@ __all__ = [
     "Measurements",
     "Platform",
     "Power",
+    "PowerTrace",
+    "PowerWindow",
     "Prediction",
     "QuantizedModel",
     "Recipe",

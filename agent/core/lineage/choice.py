@@ -15,18 +15,22 @@ class Prediction:
     """What was expected before anything was built; None with a reason where nothing is known.
 
     Attributes:
+        latency_p50_ms_span: What p50 lies between if the prediction is no point; None for one.
         latency_p50_ms_ci90: Where p50 should lie nine times of ten.
-        energy_j: Joules per frame.
-        source: history, trial, fleet or other models; "" where nothing is known.
+        energy_j: Joules per frame; its interval and that of power_w as for latency.
+        source: history, trial, fleet, other models or roofline; "" where nothing is known.
     """
 
     latency_p50_ms: float | None
     energy_j: float | None
     basis: str
     source: str = ""
+    latency_p50_ms_span: tuple[float, float] | None = None
     latency_p50_ms_ci90: tuple[float, float] | None = None
     throughput_fps: float | None = None
     power_w: float | None = None
+    power_w_ci90: tuple[float, float] | None = None
+    energy_j_ci90: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,8 @@ class Candidate:
     Attributes:
         dla_core: The deep-learning accelerator to build for; -1 for the GPU alone.
         failure: Why a stage could not make or run it; empty if all went well.
+        left_out: Why a fast search looked no further at it: limit, scales or prediction;
+            `failure` says it in words. Empty if it did.
     """
 
     id: str
@@ -50,14 +56,20 @@ class Candidate:
     evaluation: Evaluation | None = None
     measurement: Measurement | None = None
     failure: str = ""
+    left_out: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """chosen, feasible or rejected, and why in words."""
+    """chosen, feasible or rejected, and why in words.
+
+    Attributes:
+        flags: What makes its numbers doubtful, which is among the reasons too.
+    """
 
     verdict: str
     reasons: tuple[str, ...]
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agent.core.lineage.digests import Digest
 
@@ -14,7 +14,6 @@ class Power:
 
     Attributes:
         ci95: 95 % interval of the mean, from how the rounds differ; None with a single one.
-        trace: (s on the monotonic clock, W) inside the windows, for a plot.
         gaps: Stretches inside the windows in which the sensor was silent.
         check_mean: Mean of the same rail in the same windows by another way to read it; None
             where there is none.
@@ -33,7 +32,6 @@ class Power:
     excludes: str = ""
     passed_over: str = ""
     gaps: int = 0
-    trace: tuple[tuple[float, float], ...] = ()
     ci95: tuple[float, float] | None = None
     check_mean: float | None = None
     check_source: str = ""
@@ -106,6 +104,8 @@ class Measurement:
         cpu_mhz: The lowest and the highest clock of its windows: their means over all cores where
             the kernel counts them, else that of the fastest as they began and ended.
         gpu_mhz: The same of the GPU.
+        against: 95 % interval of its p50 over that of others, by candidate, from the rounds that
+            both were measured in; of none where that was not every round.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 
@@ -133,11 +133,40 @@ class Measurement:
     starved: float | None = None
     mode_change: str = ""
     harness_ns: float | None = None
+    against: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerWindow:
+    """A stretch in which power was taken, s on the monotonic clock.
+
+    Attributes:
+        candidate: Its id; "" while the machine was at rest.
+        kind: "idle", "flat out" or "at rate".
+    """
+
+    candidate: str
+    kind: str
+    begin_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PowerTrace:
+    """What the sensor told during a sitting, thinned for a plot: (s, W), and the windows in it."""
+
+    points: tuple[tuple[float, float], ...] = ()
+    windows: tuple[PowerWindow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurements:
-    """All candidates of one run, measured together; failures by candidate with their reason."""
+    """All candidates of one run, measured together; failures by candidate with their reason.
+
+    Attributes:
+        trace: Of power; empty where none was measured.
+    """
 
     measured: Mapping[str, Measurement]
     failed: Mapping[str, str]
+    trace: PowerTrace = field(default_factory=PowerTrace)

@@ -45,7 +45,7 @@ class CleanModel:
         sha256: Digest of the user's own file.
         macs: Multiply-accumulates of one inference (batch 1).
         weight_bytes: Size of all initializers.
-        activation_bytes: Bytes written by all nodes of one inference, for prediction.
+        activation_bytes: Bytes written by all nodes of one inference.
         changes: What intake changed, in words.
     """
 

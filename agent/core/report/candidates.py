@@ -33,14 +33,18 @@ class Predicted:
 
     Attributes:
         inside: Whether p50 then lay within the interval; None where there was none, or no p50.
+        power_w_ci90: As of latency: the 90 % interval; None where there is no prediction.
     """
 
     latency_p50_ms: float | None
     latency_p50_ms_ci90: tuple[float, float] | None
     inside: bool | None
     throughput_fps: float | None
+    throughput_fps_ci90: tuple[float, float] | None
     power_w: float | None
+    power_w_ci90: tuple[float, float] | None
     energy_j: float | None
+    energy_j_ci90: tuple[float, float] | None
     basis: str
 
 
@@ -87,7 +91,11 @@ class QuantizationFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateFacts:
-    """One candidate, with its verdict and the reasons."""
+    """One candidate, with its verdict and the reasons.
+
+    Attributes:
+        flags: What makes its numbers doubtful, which is among the reasons too.
+    """
 
     id: str
     precision: str
@@ -103,6 +111,7 @@ class CandidateFacts:
     fidelity: FidelityFacts | None
     verdict: str
     reasons: tuple[str, ...]
+    flags: tuple[str, ...]
 
 
 def candidate_facts(one: Candidate, choice: Choice) -> CandidateFacts:
@@ -132,26 +141,30 @@ def candidate_facts(one: Candidate, choice: Choice) -> CandidateFacts:
         )
         if one.engine
         else None,
-        predicted=_predicted(one.predicted or _UNPREDICTED, one.measurement),
+        predicted=_predicted(one.predicted or _UNPREDICTED, one.measurement, one.batch),
         measured=measured_facts(one.measurement, one.evaluation) if one.measurement else None,
         fidelity=_fidelity(one.evaluation.fidelity) if one.evaluation else None,
         verdict=verdict.verdict,
         reasons=verdict.reasons,
+        flags=verdict.flags,
     )
 
 
 _UNPREDICTED = Prediction(latency_p50_ms=None, energy_j=None, basis="not predicted")
 
 
-def _predicted(one: Prediction, measured: Measurement | None) -> Predicted:
+def _predicted(one: Prediction, measured: Measurement | None, batch: int) -> Predicted:
     span = one.latency_p50_ms_ci90
     return Predicted(
         latency_p50_ms=one.latency_p50_ms,
         latency_p50_ms_ci90=span,
         inside=span[0] <= measured.latency_ms.p50 <= span[1] if span and measured else None,
         throughput_fps=one.throughput_fps,
+        throughput_fps_ci90=(1e3 * batch / span[1], 1e3 * batch / span[0]) if span else None,
         power_w=one.power_w,
+        power_w_ci90=one.power_w_ci90,
         energy_j=one.energy_j,
+        energy_j_ci90=one.energy_j_ci90,
         basis=one.basis,
     )
 

@@ -41,6 +41,7 @@ class PowerFacts:
     Attributes:
         ci95: Null where there was one round only.
         passed_over: Why sensors that go before this one were not used; empty if it is the first.
+        period_s: Between two readings of the sensor.
         check_mean: By check_source, another way to read the same rail; null where there is none.
     """
 
@@ -51,6 +52,7 @@ class PowerFacts:
     excludes: str
     passed_over: str
     source: str
+    period_s: float
     samples: int
     coverage: float
     gaps: int
@@ -88,13 +90,13 @@ class Measured:
             the kernel counts them, else that of the fastest as they began and ended; null where
             the machine tells neither.
         gpu_mhz: The same of the GPU.
-        memory_mb: What the engine and its runtime hold, of the process and of the device; null
-            with a reason where the runtime does not tell the device's.
         settled: False if warm-up ended before latency and temperature were flat.
         starved: For which share of a window its threads waited for a CPU, added up; null where
             the kernel does not tell.
         mode_change: That the power mode changed meanwhile; empty if it did not.
         harness_ns: What is in every time that is not the inference's.
+        memory_mb: What the engine and its runtime hold, of the process and of the device; null
+            with a reason where the runtime does not tell the device's.
         at_rate: The same at `measure.rate_fps`, where that is set; power and energy are then
             judged by it.
     """
@@ -200,6 +202,7 @@ def _power(one: Power) -> PowerFacts:
         excludes=one.excludes,
         passed_over=one.passed_over,
         source=one.source,
+        period_s=one.period_s,
         samples=one.samples,
         coverage=one.coverage,
         gaps=one.gaps,

@@ -2,7 +2,9 @@
 
 Real rounds of four networks in FP32 and INT8 are recorded once. Each trial draws rounds of them
 anew, moves the level of each round and candidate, lets the machine drift, and draws how faithful
-each calibrator is; then both searches choose from it.
+each calibrator is; then both searches choose from it, in half of the trials under a limit on p99
+that some candidates miss. Latency only: where power or energy decides, a fast search measures
+everybody to the end.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.config import Measure
 from agent.core.choice import choose
 from agent.core.energy import Conditions
-from agent.core.halving import survivors
+from agent.core.halving import keeping, survivors
 from agent.core.lineage import Candidate, Digest, Measurement, Prediction, Recipe
 from agent.core.measurement import steady, summarize
-from agent.core.shortlist import shortlist, spares
+from agent.core.shortlist import doubtful, shortlist, spares, wave, worth_making
 from agent.graphs.qdq import inferred
 from agent.stages.measure import measure
 from tests.benchmarks.measuring.prediction import models, quantized
@@ -45,12 +47,16 @@ def rows() -> list[Row]:
     """Return how often both searches choose alike, and what share of the time a fast one takes."""
     recorded = _record()
     rng = np.random.default_rng(0)
-    same, shares = 0, []
+    same = widened = 0
+    shares: dict[bool, list[float]] = {False: [], True: []}
     for trial in range(_TRIALS):
-        found = _trial(rng, recorded[list(recorded)[trial % len(recorded)]])
-        alike, share = _compared(*found)
+        found, rounds = _trial(rng, recorded[list(recorded)[trial // 2 % len(recorded)]])
+        limited = bool(trial % 2)
+        limits = {"sqnr_db": 10.0, "latency_p99_ms": _limit_ms(rng, rounds) if limited else 0.0}
+        alike, share, again = _compared(found, rounds, limits)
         same += alike
-        shares.append(share)
+        widened += again
+        shares[limited].append(share)
     return [
         Row(
             what=f"fast search against full, {_TRIALS} trials on recorded rounds: the same choice, "
@@ -63,8 +69,16 @@ def rows() -> list[Row]:
         Row(
             what="measuring time of the fast search over that of the full one",
             goal="at most half",
-            found=f"{np.mean(shares):.0%} (most {max(shares):.0%})",
-            met=bool(np.mean(shares) <= 0.5),
+            found=f"{np.mean(shares[False]):.0%} (most {max(shares[False]):.0%})",
+            met=bool(np.mean(shares[False]) <= 0.5),
+            detail={},
+        ),
+        Row(
+            what="the same under a limit on p99 that some candidates miss, or all",
+            goal="as a full one at most",
+            found=f"{np.mean(shares[True]):.0%}; {widened / _TRIALS:.0%} of all trials left a doubt "
+            "and were made again in full",
+            met=bool(np.mean(shares[True]) <= 1.0),
             detail={},
         ),
     ]
@@ -147,36 +161,66 @@ def _candidate(kind: str, rng: np.random.Generator, rounds: Rounds) -> Candidate
     )  # fmt: skip
 
 
-def _compared(found: list[Candidate], rounds: dict[str, Rounds]) -> tuple[bool, float]:
-    """Return whether the fast choice is the full one or within its noise, and its time's share."""
-    limits = {"sqnr_db": 10.0}
+def _limit_ms(rng: np.random.Generator, rounds: dict[str, Rounds]) -> float:
+    """Return a limit on p99 near that of the middle candidate."""
+    p99s = [_measured(one).latency_ms.p99 for one in rounds.values()]
+    return float(np.median(p99s) * rng.uniform(0.8, 1.3))
+
+
+def _compared(
+    found: list[Candidate], rounds: dict[str, Rounds], limits: dict[str, float]
+) -> tuple[bool, float, bool]:
+    """Return whether the fast choice is the full one or within its noise.
+
+    And the share of the full one's time that it took, and whether it was made again in full.
+    """
     full = [replace(c, measurement=_measured(rounds[c.id])) for c in found]
-    listed = shortlist(found, "latency", limits)
-    taken, last = _halved({c.id: rounds[c.id] for c in listed if not c.failure}, spares(listed))
+    listed = shortlist(_made(found, limits), "latency", limits)
+    taken, last = _halved(
+        {c.id: rounds[c.id] for c in listed if not c.failure}, spares(listed), limits
+    )
     fast = [
         replace(c, measurement=_measured(taken[c.id], behind=c.id not in last))
         if c.id in taken
         else c
         for c in listed
     ]
-    chosen, other = (choose(some, "latency", limits).candidate for some in (full, fast))
+    first = choose(fast, "latency", limits)
     spent = sum(len(some) for some in taken.values()) / (len(found) * _ROUNDS)
+    if doubtful(fast, first, "latency"):
+        return True, 1 + spent, True
+    chosen, other = choose(full, "latency", limits).candidate, first.candidate
     if chosen == other or chosen is None or other is None:
-        return chosen == other, spent
+        return chosen == other, spent, False
     best, its = (_measured(rounds[name]).latency_ms for name in (chosen, other))
-    return its.ci95_p50[0] <= best.ci95_p50[1], spent
+    return its.ci95_p50[0] <= best.ci95_p50[1], spent, False
+
+
+def _made(found: list[Candidate], limits: dict[str, float]) -> list[Candidate]:
+    """Return who is built, in waves, and who is not even that."""
+    made: list[Candidate] = []
+    pending = found
+    while pending:
+        now, pending = wave(pending, "latency", limits)
+        made += now
+        pending = worth_making(pending, made, "latency", limits)
+        made += [c for c in pending if c.left_out]
+        pending = [c for c in pending if not c.left_out]
+    return made
 
 
 def _halved(
-    rounds: dict[str, Rounds], twins: dict[str, str]
+    rounds: dict[str, Rounds], twins: dict[str, str], limits: dict[str, float]
 ) -> tuple[dict[str, Rounds], frozenset[str]]:
     """Return the rounds that each was measured in, and who was measured to the end."""
     running = last = frozenset(rounds)
     taken: dict[str, Rounds] = {name: [] for name in rounds}
+    single = dict.fromkeys(taken, 1)
     for number in range(_ROUNDS):
         for name in running:
             taken[name].append(rounds[name][number])
-        last, running = running, survivors(taken, dict.fromkeys(taken, 1), ["fp32"], twins)
+        kept = keeping(taken, single, limits["latency_p99_ms"], 0.0)
+        last, running = running, survivors(taken, single, ["fp32"], twins, kept)
     return taken, last
 
 
