@@ -86,12 +86,12 @@ class OnnxRehearsal:
             if node.op_type in operators and node.name not in self._blocked
         }
 
-    def weight_noise(self, layer: str, steps: Collection[str] = ()) -> Noise:
-        """Return the noise at the outputs if the weights of one layer are rounded to INT8."""
-        if layer not in self._nearest:
+    def weight_noise(self, layers: Collection[str], steps: Collection[str] = ()) -> Noise:
+        """Return the noise at the outputs if the weights of some layers alone are rounded."""
+        values = {n: found for n, found in self._rounded(steps).items() if n in layers}
+        if not values:
             return tuple(0.0 for _ in self._clean.graph.output)
-        values = {layer: self._rounded(steps)[layer]}
-        return self._noise(reweighted(self._prepared(steps, [layer]), values))
+        return self._noise(reweighted(self._prepared(steps, layers), values))
 
     def activation_noise(self, ranges: Mapping[str, Range]) -> Noise:
         """Return the noise at the outputs if some activations alone are quantized."""

@@ -165,7 +165,6 @@ def find_plan(
     model: NoiseModel,
     holds: Callable[[frozenset[str]], bool],
     least_share: float,
-    spent: int = 0,
 ) -> Plan | None:
     """Return the smallest set of layers found whose float keeps the limit, or None.
 
@@ -177,10 +176,9 @@ def find_plan(
         model: What each layer costs.
         holds: Evaluates the whole graph with these layers in float.
         least_share: Share of the compute that must stay in INT8 for it to be worth it.
-        spent: Evaluations already made, out of the same budget.
     """
     order = model.order()
-    budget = int(2 * math.log2(max(len(order), 2)) + 10) - spent
+    budget = int(2 * math.log2(max(len(order), 2)) + 10)
     limit = max(k for k in range(len(order) + 1) if model.share(order[:k]) >= least_share)
     tried: dict[frozenset[str], bool] = {}
 
@@ -224,9 +222,14 @@ def best_range(options: Mapping[str, Noise], allowed: Noise) -> str:
     )
 
 
-def best_steps(tried: Mapping[tuple[str, ...], Fidelity | None]) -> tuple[str, ...]:
-    """Return the steps with the best SQNR of the worst output, of equals the fewest."""
-    return max(tried, key=lambda steps: (worst_sqnr_db(tried[steps]), -len(steps)))
+def best_steps(rehearse: Callable[[tuple[str, ...]], Noise]) -> tuple[str, ...]:
+    """Return those of WEIGHT_STEPS with the least noise at the worst output, of equals the fewest.
+
+    Args:
+        rehearse: Returns the noise of all weights after some steps, with activations in float:
+            beside the noise of activations the difference would be luck.
+    """
+    return min(WEIGHT_STEPS, key=lambda steps: (max(rehearse(steps), default=0.0), len(steps)))
 
 
 def worst_sqnr_db(found: Fidelity | None) -> float:

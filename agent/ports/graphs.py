@@ -74,11 +74,11 @@ class Rehearsal(Protocol):
         """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
         ...
 
-    def weight_noise(self, layer: str, steps: Collection[str] = ()) -> Noise:
-        """Return the noise at the outputs if the weights of one layer are rounded to INT8.
+    def weight_noise(self, layers: Collection[str], steps: Collection[str] = ()) -> Noise:
+        """Return the noise at the outputs if the weights of some layers alone are rounded to INT8.
 
         Args:
-            layer: Its name.
+            layers: Their names.
             steps: What is done to weights beside rounding, as in `Placement`.
         """
         ...

@@ -11,7 +11,6 @@ from agent.core.fidelity import Comparison
 from agent.core.histogram import TensorHistogram, defect
 from agent.core.lineage import Fidelity, LayerCost, QuantizedModel
 from agent.core.precision import (
-    WEIGHT_STEPS,
     LayerNoise,
     Noise,
     NoiseModel,
@@ -118,14 +117,10 @@ def mixed(
     """
     options = _options(histograms, blank.recipe.scheme)
     rehearsal = rehearse(options.keys())
-    first = {name: spans[_CALIBRATORS[0]] for name, spans in options.items()}
-    tried = {
-        steps: rehearsal.fidelity(Placement(ranges=first, steps=steps), comparison())
-        for steps in WEIGHT_STEPS
-    }
-    steps = best_steps(tried)
+    layers = rehearsal.layers().keys()
+    steps = best_steps(lambda steps: rehearsal.weight_noise(layers, steps))
     model, ranges = _measured(rehearsal, options, target, steps, progress)
-    evaluated = len(tried)
+    evaluated = 0
 
     def holds(kept: frozenset[str]) -> bool:
         nonlocal evaluated
@@ -134,7 +129,7 @@ def mixed(
         placement = Placement(ranges=ranges, kept=kept, steps=steps)
         return target.met(rehearsal.fidelity(placement, comparison()))
 
-    plan = find_plan(model, holds, _LEAST_SHARE, spent=len(tried))
+    plan = find_plan(model, holds, _LEAST_SHARE)
     costs = _costs(model, plan)
     if plan is None:
         raise _not_offered(target, costs)
@@ -210,7 +205,7 @@ def _measured(
             name=name,
             operator=operator,
             macs=macs,
-            noise=told(rehearsal.weight_noise(name, steps), name),
+            noise=told(rehearsal.weight_noise([name], steps), name),
         )
         for name, (operator, macs) in layers.items()
     ]

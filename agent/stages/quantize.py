@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent.core.errors import CalibrationError, QuantizeError
-from agent.core.fidelity import Comparison
 from agent.core.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
 from agent.core.lineage import Digest, QuantizedModel, Recipe, Statistics
-from agent.core.precision import WEIGHT_STEPS, Placement, best_steps, symmetric
+from agent.core.precision import Placement, best_steps, symmetric
 from agent.core.thresholds import range_of
 from agent.disk import disk_errors
 from agent.ports import Progress, Quantizer, Rehearsal
@@ -119,7 +118,6 @@ def quantize(
     *,
     work: str,
     rehearse: Callable[[Collection[str]], Rehearsal],
-    comparison: Callable[[], Comparison],
 ) -> QuantizedModel:
     """Write work/model.onnx in INT8 by one calibrator, with the weights that serve it best.
 
@@ -128,7 +126,6 @@ def quantize(
         histograms: Of every tensor to quantize.
         work: Directory to write into.
         rehearse: Opens the rehearsal of the model, given the tensors that have a range.
-        comparison: Makes a fresh comparison with FP32.
 
     Raises:
         QuantizeError: "no_range" if there is nothing to calibrate with; "nothing_quantized" if
@@ -136,10 +133,11 @@ def quantize(
     """
     ranges = _ranges(histograms, blank.recipe)
     rehearsal = rehearse(ranges.keys())
-    ways = {steps: Placement(ranges=ranges, steps=steps) for steps in WEIGHT_STEPS}
-    best = best_steps({s: rehearsal.fidelity(way, comparison()) for s, way in ways.items()})
-    share, kept = rehearsal.write(ways[best], str(Path(work) / "model.onnx"))
-    return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=(*blank.steps, *best))
+    layers = rehearsal.layers().keys()
+    steps = best_steps(lambda steps: rehearsal.weight_noise(layers, steps))
+    placement = Placement(ranges=ranges, steps=steps)
+    share, kept = rehearsal.write(placement, str(Path(work) / "model.onnx"))
+    return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=(*blank.steps, *steps))
 
 
 def load_statistics(path: str) -> tuple[TensorHistogram, ...]:

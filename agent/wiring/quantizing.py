@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.config import Config
 from agent.core.lineage import (
@@ -137,14 +137,18 @@ def quantize(
         scheme, threads = blank.recipe.scheme or "", config.runtime.threads
         return OnnxRehearsal(path, scheme, ranged, few, threads, weights)
 
-    ports: dict[str, Any] = {
-        "work": work, "rehearse": rehearse, "comparison": lambda: comparison(config)
-    }  # fmt: skip
     if not searched:
-        return plain(blank, histograms, **ports)
+        return plain(blank, histograms, work=work, rehearse=rehearse)
     limits = config.limits
-    target = Target.of(limits.sqnr_db, limits.agreement, comparison(config).has_metric)
-    return mixed(blank, histograms, target, progress=progress, **ports)
+    return mixed(
+        blank,
+        histograms,
+        Target.of(limits.sqnr_db, limits.agreement, comparison(config).has_metric),
+        work=work,
+        rehearse=rehearse,
+        comparison=lambda: comparison(config),
+        progress=progress,
+    )
 
 
 def some_frames(

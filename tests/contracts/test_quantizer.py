@@ -14,7 +14,6 @@ import pytest
 from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.errors import CalibrationError, QuantizeError
-from agent.core.fidelity import Comparison
 from agent.core.histogram import defect, merge
 from agent.core.lineage import Digest, QuantizedModel, Recipe
 from agent.core.precision import Placement
@@ -264,7 +263,6 @@ def test_what_is_not_offered_says_so(tmp_path, detector):
 def stage_ports(model, scheme, inputs):
     return {
         "rehearse": lambda ranged: OnnxRehearsal(model, scheme, ranged, inputs, 1),
-        "comparison": lambda: Comparison("generic"),
     }
 
 

@@ -47,7 +47,7 @@ def test_every_layer_is_counted_with_its_compute(opened):
 
 def test_noise_of_single_places_adds_up_to_that_of_the_whole(opened):
     rehearsal, ranges, _ = opened
-    weights = total(rehearsal.weight_noise(name) for name in rehearsal.layers())
+    weights = total(rehearsal.weight_noise([name]) for name in rehearsal.layers())
     activations = total(rehearsal.activation_noise({n: span}) for n, span in ranges.items())
     whole = rehearsal.fidelity(Placement(ranges=ranges), Comparison("generic"))
     predicted_db = -10 * math.log10(weights + activations)
@@ -94,7 +94,7 @@ def test_what_is_written_is_what_was_tried(opened, tmp_path, kept):
 
 def test_keeping_a_layer_in_float_helps(opened):
     rehearsal, ranges, _ = opened
-    worst = max(LAYERS, key=lambda name: rehearsal.weight_noise(name)[0])
+    worst = max(LAYERS, key=lambda name: rehearsal.weight_noise([name])[0])
     before, after = (
         rehearsal.fidelity(Placement(ranges=ranges, kept=kept), Comparison("generic")).sqnr_db
         for kept in (frozenset(), frozenset({worst}))
