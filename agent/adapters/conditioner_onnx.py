@@ -10,6 +10,7 @@ import onnx
 from agent.core.thresholds import center_of
 from agent.graphs.centering import centerable, centered
 from agent.graphs.channels import channel_maxima
+from agent.graphs.compute import WEIGHTED
 from agent.graphs.equalization import equalized, read
 from agent.graphs.qdq import SCHEMES, inferred, last_tensors, save
 from agent.graphs.smoothing import smoothable, smoothed
@@ -17,7 +18,7 @@ from agent.graphs.statistics import Collector
 from agent.graphs.weights import least_error_weights, save_weights
 
 if TYPE_CHECKING:
-    from agent.ports import Tensors
+    from agent.ports import Progress, Tensors
 
 Made = tuple[onnx.ModelProto, int]
 
@@ -56,15 +57,26 @@ class OnnxConditioner:
             save(made, target)
         return changed
 
-    def choose_weights(self, model: str, frames: Sequence[Tensors], target: str) -> int:
-        """Write an npz file of what INT8 is to leave of weights; return of how many layers.
+    def choose_weights(
+        self, model: str, frames: Sequence[Tensors], target: str, progress: Progress
+    ) -> tuple[int, int]:
+        """Write an npz file of what INT8 is to leave of weights.
+
+        Returns:
+            Of how many layers it tells, and how many there are: MatMul, convolutions that are
+            not over pictures and those with very many weights are left to the nearest integers.
 
         Raises:
             CalibrationError: "model_failed" on a frame.
         """
-        found = dict(least_error_weights(inferred(model), frames, self._threads))
+        clean = inferred(model)
+        layers = sum(node.op_type in WEIGHTED for node in clean.graph.node)
+        found = {}
+        for name, values in least_error_weights(clean, frames, self._threads):
+            found[name] = values
+            progress(len(found), layers, name)
         save_weights(target, found)
-        return len(found)
+        return len(found), layers
 
     def _equalized(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
         maxima = channel_maxima(clean, read(clean), frames, self._threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from agent.core.lineage import Fidelity
     from agent.ports import Tensors
 
+_LOG = logging.getLogger(__name__)
 Range = tuple[float, float]
 _QUICK = 4  # frames for the noise of one place: every value at the outputs is a sample of it
 _MANY_VALUES = 10_000
@@ -50,6 +52,7 @@ class OnnxRehearsal:
         frames: Inputs of the model; all are kept.
         threads: Of the runtime; 0 takes all cores.
         weights: Path of what INT8 is to leave of weights, from `graphs.weights`; "" for none.
+        reference: Path of the model to be near to; "" for `model` itself.
 
     Raises:
         QuantizeError: "not_offered" for a scheme that isn't made here.
@@ -62,7 +65,9 @@ class OnnxRehearsal:
         ranged: Collection[str],
         frames: Sequence[Tensors],
         threads: int,
+        *,
         weights: str = "",
+        reference: str = "",
     ) -> None:
         if scheme not in SCHEMES:
             raise QuantizeError(f"no scheme is called {scheme}", code="not_offered")
@@ -70,6 +75,7 @@ class OnnxRehearsal:
         self._scheme = scheme
         self._frames = frames
         self._threads = threads
+        self._reference = inferred(reference) if reference else self._clean
         self._chosen = load_weights(weights) if weights else {}
         wanted = quantized_tensors(self._clean, scheme)
         self._missing = set(wanted) - set(ranged)
@@ -129,8 +135,7 @@ class OnnxRehearsal:
         which ONNX Runtime computes many times faster.
 
         Raises:
-            QuantizeError: "nothing_quantized" if no compute would run in INT8; "opset" if the
-                graph can't be brought to one with Q/DQ on float16.
+            QuantizeError: "nothing_quantized" if no compute would run in INT8.
         """
         placed = self.placed(placement)
         share, floating = int8_share(placed, self._clean)
@@ -141,7 +146,7 @@ class OnnxRehearsal:
                 code="nothing_quantized",
                 hint="use fp32 or fp16 for this model",
             )
-        save(rest_halved(placed, self._wide) if SCHEMES[self._scheme].half else placed, target)
+        save(self._with_half_rest(placed) if SCHEMES[self._scheme].half else placed, target)
         return share, floating
 
     @cached_property
@@ -173,11 +178,14 @@ class OnnxRehearsal:
 
     @cached_property
     def _expected(self) -> list[dict[str, NDArray[Any]]]:
-        return list(self._outputs(self._clean, self._frames))
+        return list(self._outputs(self._reference, self._frames))
 
-    @cached_property
-    def _wide(self) -> tuple[str, ...]:
-        return overflowing(self._clean, self._frames, self._threads)
+    def _with_half_rest(self, placed: onnx.ModelProto) -> onnx.ModelProto:
+        try:
+            return rest_halved(placed, overflowing(self._clean, self._frames, self._threads))
+        except QuantizeError as e:
+            _LOG.warning("rest_stays_float32 %s", e.message)
+            return placed
 
     @cached_property
     def _means(self) -> dict[str, NDArray[np.float32]]:

@@ -91,8 +91,8 @@ class _Descent:
             if moved.any():
                 column += moved
                 slope += moved[:, None] * block[k]
-        moved = self.codes[:, first:last] - before
-        if not moved.any():
+        taken = self.codes[:, first:last] - before
+        if not taken.any():
             return False
-        self._slope += moved @ self._moment[first:last]
+        self._slope += taken @ self._moment[first:last]
         return True

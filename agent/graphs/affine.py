@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from agent.graphs.edits import copied, drop_unused, give, group_of
+from agent.graphs.edits import copied, drop_unused, give, group_of, has_bodies
 
 _FOLDED = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -34,6 +34,8 @@ def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
 
 
 def _fold_one(graph: onnx.GraphProto) -> bool:
+    if has_bodies(graph):
+        return False
     weights = {tensor.name: tensor for tensor in graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {value.name: [] for value in graph.output}
     ends = frozenset(readers)

@@ -15,7 +15,15 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from agent.graphs.edits import copied, drop_unused, give, group_of, numbers_of
+from agent.graphs.edits import (
+    copied,
+    drop_unused,
+    give,
+    group_of,
+    has_bodies,
+    numbers_of,
+    pads_by_itself,
+)
 from agent.graphs.smoothing import pointwise
 
 _CLIPS = ("Clip", "Relu")
@@ -44,7 +52,7 @@ def centerable(model: onnx.ModelProto) -> tuple[Place, ...]:
     Args:
         model: From `qdq.inferred`.
     """
-    return tuple(_places(model.graph))
+    return () if has_bodies(model.graph) else tuple(_places(model.graph))
 
 
 def centered(model: onnx.ModelProto, centers: Mapping[str, float]) -> onnx.ModelProto:
@@ -103,8 +111,7 @@ def _takes(node: onnx.NodeProto, constants: set[str]) -> bool:
     """Return True for a convolution that adds no zeros and whose bias can be changed."""
     if node.op_type != "Conv" or any(name not in constants for name in node.input[1:] if name):
         return False
-    automatic = next((a.s for a in node.attribute if a.name == "auto_pad"), b"NOTSET")
-    return automatic in (b"NOTSET", b"VALID") and not any(numbers_of(node, "pads", (0,)))
+    return not pads_by_itself(node) and not any(numbers_of(node, "pads", (0,)))
 
 
 def _gives(maker: onnx.NodeProto, clip: onnx.NodeProto, constants: set[str]) -> bool:
@@ -126,7 +133,7 @@ def _move_clip(graph: onnx.GraphProto, node: onnx.NodeProto, center: float) -> N
     bounds: list[float | None] = [0.0, None]
     if node.op_type == "Clip":
         given = [*node.input[1:], "", ""][:2]
-        bounds = [float(_values(graph, name)) if name else None for name in given]
+        bounds = [_values(graph, name).item() if name else None for name in given]
     moved = helper.make_node("Clip", [node.input[0]], [node.output[0]], node.name)
     for index, (end, bound) in enumerate(zip(("low", "high"), bounds, strict=True), 1):
         if bound is not None:

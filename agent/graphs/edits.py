@@ -34,11 +34,19 @@ def numbers_of(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tup
     return tuple(found.ints) if found.ints else (int(found.i),)
 
 
+def pads_by_itself(node: onnx.NodeProto) -> bool:
+    """Return True if a convolution works out its own padding, and may have some."""
+    found = next((a.s for a in node.attribute if a.name == "auto_pad"), b"NOTSET")
+    return found not in (b"", b"NOTSET", b"VALID")
+
+
 def give(
     graph: onnx.GraphProto, node: onnx.NodeProto, index: int, name: str, values: NDArray[Any]
 ) -> None:
     """Set one input of a node to float32 values of its own, named after the node."""
     whole = f"{node.name}:{name}"
+    while any(whole in other.input for other in graph.node if other is not node):
+        whole += "+"  # it is another node's already
     for old in [tensor for tensor in graph.initializer if tensor.name == whole]:
         graph.initializer.remove(old)
     graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), whole))
@@ -63,9 +71,14 @@ def add_reduction(
     model.graph.node.append(node)
 
 
+def has_bodies(graph: onnx.GraphProto) -> bool:
+    """Return True if there is an If or a Loop, whose bodies read tensors that no input names."""
+    return any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
+
+
 def drop_unused(graph: onnx.GraphProto) -> None:
     """Remove initializers that nothing reads; none where bodies of If or Loop might."""
-    if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+    if has_bodies(graph):
         return
     used = {name for node in graph.node for name in node.input}
     used.update(value.name for value in graph.output)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from agent.graphs.compute import WEIGHTED, shapes
-from agent.graphs.edits import copied, drop_unused, give, group_of
+from agent.graphs.edits import copied, drop_unused, give, group_of, has_bodies
 from agent.graphs.regions import regions
 
 _HOMOGENEOUS = (
@@ -54,8 +54,8 @@ class Passage:
 def passages(model: onnx.ModelProto) -> Iterator[Passage]:
     """Yield the places of an inferred model where equalization is exact."""
     graph = model.graph
-    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
-        return  # the bodies of If and Loop read tensors that no input names
+    if has_bodies(graph):
+        return
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     region = regions(graph)
     barred = {region.get(value.name) for value in (*graph.input, *graph.output)}

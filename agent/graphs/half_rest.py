@@ -48,7 +48,7 @@ def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
     if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) < _OPSET:
         try:
             model = version_converter.convert_version(model, _OPSET)
-        except RuntimeError as e:
+        except (RuntimeError, ValueError, version_converter.ConvertError) as e:
             raise QuantizeError(f"opset {_OPSET}: {one_line(e)}", code="opset") from e
     return onnx.shape_inference.infer_shapes(model, data_prop=True)
 

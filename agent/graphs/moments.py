@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -18,13 +19,54 @@ from agent.graphs.sessions import session
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 Frames = Sequence[Mapping[str, NDArray[Any]]]
-Moment = tuple[NDArray[np.float64], NDArray[np.float64]]
-"""Mean, shape (groups, k), and E[x x^T], shape (groups, k, k), of what a weight row meets."""
 
 LARGEST_ROW = 2304
 """Weights of one output channel, at most: 3 x 3 of 256 channels. Beyond, k^2 costs too much."""
-_POSITIONS = 2048  # of a frame, drawn; a few frames give several for each weight of a row
-_GROUP_BYTES = 64_000_000  # of inputs and moments that are held at a time
+_POSITIONS = 2048  # of a frame, drawn
+_DRAWN_BYTES = 32_000_000  # of what is drawn of one frame for one layer
+_GROUP_BYTES = 128_000_000  # of inputs and moments that are held at a time
+
+
+@dataclass(slots=True)
+class Moment:
+    """What the rows of a layer's weight meet, in each group.
+
+    Sums are around the mean of the first frame: where values vary little around a large mean,
+    the difference of squares would be rounding.
+
+    Attributes:
+        around: Mean of the first frame, shape (groups, k, 1).
+        first: Sum of what is beyond it, shape (groups, k).
+        second: Sum of its products, shape (groups, k, k).
+        count: Positions so far.
+    """
+
+    around: NDArray[np.float32]
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    count: int = 0
+
+    def add(self, rows: NDArray[np.float32]) -> None:
+        """Add positions, shape (groups, k, positions)."""
+        beyond = rows - self.around
+        self.first += beyond.sum(axis=2, dtype=np.float64)
+        self.second += np.matmul(beyond, beyond.transpose(0, 2, 1))
+        self.count += rows.shape[2]
+
+    def mean(self) -> NDArray[np.float64]:
+        """Return the mean, shape (groups, k)."""
+        return np.asarray(self.around[..., 0] + self.first / self.count)
+
+    def covariance(self) -> NDArray[np.float64]:
+        """Return the covariance, shape (groups, k, k)."""
+        off = self.first / self.count
+        return np.asarray(self.second / self.count - off[:, :, None] * off[:, None, :])
+
+
+def _begun(rows: NDArray[np.float32]) -> Moment:
+    groups, size, _ = rows.shape
+    zeros = np.zeros((groups, size))
+    return Moment(rows.mean(axis=2, keepdims=True), zeros, np.zeros((groups, size, size)))
 
 
 def moments(
@@ -45,18 +87,15 @@ def moments(
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     for group in _grouped(model, layers, weights):
         draw = np.random.default_rng(0)
-        sums: dict[str, list[Any]] = {node.name: [0.0, 0.0, 0] for node in group}
+        found: dict[str, Moment] = {}
         names = tuple(dict.fromkeys(node.input[0] for node in group))
-        for found in _tensors(model, names, frames, threads):
+        for seen in _tensors(model, names, frames, threads):
             for node in group:
-                rows = _rows(node, found[node.input[0]], weights[node.input[1]], draw)
-                total = sums[node.name]
-                total[0] = total[0] + rows.sum(axis=2, dtype=np.float64)
-                total[1] = total[1] + np.matmul(rows, rows.transpose(0, 2, 1)).astype(np.float64)
-                total[2] += rows.shape[2]
+                rows = _rows(node, seen[node.input[0]], weights[node.input[1]], draw)
+                found.setdefault(node.name, _begun(rows)).add(rows)
         for node in group:
-            first, second, count = sums.pop(node.name)
-            yield node, (first / count, second / count)
+            if node.name in found:  # none are without frames
+                yield node, found.pop(node.name)
 
 
 def row_length(node: onnx.NodeProto, shape: Sequence[int]) -> int:
@@ -119,7 +158,7 @@ def _rows(
         transposed = numbers_of(node, "transA", (0,))[0]
         return np.ascontiguousarray(flat if transposed else flat.T)[None]
     pixels = values[0].reshape(values.shape[1], -1)
-    return np.asarray(pixels[None, :, _drawn(pixels.shape[1], draw)])
+    return np.asarray(pixels[None, :, _drawn(_POSITIONS, draw, pixels.shape[1])])
 
 
 def _patches(
@@ -135,7 +174,8 @@ def _patches(
         (size - covered) // stride + 1
         for size, covered, stride in zip(padded.shape[1:], reach, strides, strict=True)
     ]
-    at = _drawn(prod(places), draw)
+    affordable = _DRAWN_BYTES // (4 * len(padded) * prod(kernel))
+    at = _drawn(max(affordable, 1), draw, prod(places))
     corners = np.unravel_index(at, places)
     rows, columns = (
         corner[:, None] * stride + np.arange(side) * step
@@ -147,5 +187,5 @@ def _patches(
     return np.ascontiguousarray(grouped.reshape(groups, -1, len(at)), np.float32)
 
 
-def _drawn(available: int, draw: np.random.Generator) -> NDArray[np.int64]:
-    return draw.choice(available, min(available, _POSITIONS), replace=False)
+def _drawn(wanted: int, draw: np.random.Generator, available: int) -> NDArray[np.int64]:
+    return draw.choice(available, min(wanted, available, _POSITIONS), replace=False)

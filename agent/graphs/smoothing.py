@@ -31,7 +31,7 @@ Readers = Mapping[str, tuple[onnx.NodeProto, ...]]
 
 
 def pointwise(graph: onnx.GraphProto) -> frozenset[str]:
-    """Return the tensors that operators make which work value by value and join no branches."""
+    """Return the tensors that operators make which work value by value; of branches only gates."""
     constants = {tensor.name for tensor in graph.initializer}
     return frozenset(
         node.output[0]

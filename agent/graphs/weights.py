@@ -17,8 +17,8 @@ from agent.core.weight_rounding import rounded
 from agent.disk import disk_errors
 from agent.graphs.biases import correctable
 from agent.graphs.compute import WEIGHTED, shapes
-from agent.graphs.edits import group_of, numbers_of
-from agent.graphs.moments import LARGEST_ROW, Frames, moments, row_length
+from agent.graphs.edits import group_of, numbers_of, pads_by_itself
+from agent.graphs.moments import LARGEST_ROW, Frames, Moment, moments, row_length
 from agent.graphs.rounding import Weights
 
 _STEPS = 127
@@ -30,7 +30,8 @@ def least_error_weights(
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
     """Yield layers with the weights that INT8 is to leave of them, on the grid of INT8.
 
-    Where a bias can make up for the mean error, only what varies is weighed.
+    Where a bias can make up for the mean error, only what varies is weighed. What few positions
+    say of how inputs move together is half luck, so they count for less there.
 
     Args:
         model: From `qdq.inferred`.
@@ -40,22 +41,47 @@ def least_error_weights(
     Raises:
         CalibrationError: "model_failed" on a frame.
     """
-    graph = model.graph
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    mended = {node.name for node in correctable(graph)}
-    known = shapes(graph)
-    layers = [n for n in graph.node if _fits(n, constants) and n.input[0] in known]
-    for node, (mean, second) in moments(model, layers, frames, threads):
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    mended = {node.name for node in correctable(model.graph)}
+    for node, moment in moments(model, roundable(model), frames, threads):
         values = numpy_helper.to_array(constants[node.input[1]])
-        varying = second - mean[:, :, None] * mean[:, None, :] if node.name in mended else second
         rows = _to_rows(node, values).astype(np.float64)
         scales = np.abs(_channels(node, values)).max(axis=1) / _STEPS
-        scales = np.repeat(scales, rows[..., 0].size // scales.size).reshape(rows.shape[:2])
-        if not (np.isfinite(scales).all() and (scales > 0).all()):
+        if not np.isfinite(scales).all():
             continue
+        scales = np.where(scales > 0, scales, 1)  # a dead channel is zero at any scale
+        scales = np.repeat(scales, rows[..., 0].size // scales.size).reshape(rows.shape[:2])
+        weighed = _weighed(moment, varying=node.name in mended)
         for group, scale in enumerate(scales):
-            rows[group] = scale[:, None] * rounded(rows[group], scale, varying[group])
+            rows[group] = scale[:, None] * rounded(rows[group], scale, weighed[group])
         yield node.name, _from_rows(node, rows, values.shape).astype(np.float32)
+
+
+def roundable(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:
+    """Return the layers whose weights can be chosen: Conv and ConvTranspose of pictures, Gemm.
+
+    Args:
+        model: From `qdq.inferred`.
+    """
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    known = shapes(model.graph)
+    return tuple(n for n in model.graph.node if _fits(n, constants) and n.input[0] in known)
+
+
+def _weighed(moment: Moment, *, varying: bool) -> NDArray[np.float64]:
+    """Return what errors are weighed with, shape (groups, k, k).
+
+    Source of the shrinkage towards the diagonal: O. Ledoit and M. Wolf, "A well-conditioned
+        estimator for large-dimensional covariance matrices", 2004; its weight k / (k + n) is
+        the simplest that vanishes with the sample.
+    """
+    found = moment.covariance()
+    if not varying:
+        mean = moment.mean()
+        found = found + mean[:, :, None] * mean[:, None, :]
+    size = found.shape[-1]
+    luck = size / (size + moment.count)
+    return np.asarray((1 - luck) * found + luck * found * np.eye(size))
 
 
 def save_weights(path: str, weights: Weights) -> None:
@@ -63,7 +89,7 @@ def save_weights(path: str, weights: Weights) -> None:
     arrays = {f"weights{index}": values for index, values in enumerate(weights.values())}
     names = np.array(list(weights), dtype=np.str_)
     with disk_errors(Path(path).parent), Path(path).open("wb") as out:
-        np.savez(out, layers=names, **arrays)  # type: ignore[arg-type]  # not allow_pickle
+        np.savez_compressed(out, layers=names, **arrays)  # type: ignore[arg-type]  # not a bool
 
 
 def load_weights(path: str) -> dict[str, NDArray[np.float32]]:
@@ -88,8 +114,7 @@ def _fits(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
         return False
     if node.op_type == "ConvTranspose" and group_of(node) != 1:
         return False
-    automatic = any(a.name == "auto_pad" and a.s not in (b"", b"NOTSET") for a in node.attribute)
-    return not automatic and row_length(node, weight.dims) <= LARGEST_ROW
+    return not pads_by_itself(node) and row_length(node, weight.dims) <= LARGEST_ROW
 
 
 def _channels(node: onnx.NodeProto, values: NDArray[Any]) -> NDArray[Any]:

@@ -57,8 +57,14 @@ class Conditioner(Protocol):
         """Write target with a step done; return at how many places, writing nothing at 0."""
         ...
 
-    def choose_weights(self, model: str, frames: Sequence[Tensors], target: str) -> int:
-        """Write what INT8 is to leave of weights so that outputs move least; return the layers."""
+    def choose_weights(
+        self, model: str, frames: Sequence[Tensors], target: str, progress: Progress
+    ) -> tuple[int, int]:
+        """Write what INT8 is to leave of weights so that outputs move least.
+
+        Returns:
+            For how many layers it did, and how many there are.
+        """
         ...
 
 

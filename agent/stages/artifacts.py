@@ -22,7 +22,7 @@ RecordT = TypeVar("RecordT")
 Observe = Callable[[str, int, int, str], None]
 """Called as observe(stage, done, total, note); total 0 means unknown."""
 
-_HOURS_S = {"statistics": 7200.0, "quantize": 3600.0, "build": 7200.0}
+_HOURS_S = {"condition": 7200.0, "statistics": 7200.0, "quantize": 3600.0, "build": 7200.0}
 _QUICK_S = 900.0
 _COUNTED = frozenset({"quantize", "build", "evaluate"})  # progress counts candidates
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.core.errors import CalibrationError, ModelError, QuantizeError
 from agent.core.fidelity import Comparison
 from agent.core.histogram import defect
 from agent.core.lineage import ConditionedModel
-from agent.core.precision import BIAS_CORRECTION, Placement, symmetric, worst_sqnr_db
+from agent.core.precision import (
+    BIAS_CORRECTION,
+    WEIGHT_ROUNDING,
+    Placement,
+    symmetric,
+    worst_sqnr_db,
+)
 from agent.core.thresholds import range_of
 from agent.disk import disk_errors
 from agent.ports import Conditioner, Progress, Quantizer, Rehearsal
@@ -21,13 +29,15 @@ if TYPE_CHECKING:
 
 _JUDGED_BY = ("entropy", "mse")
 """Calibrators under which a step is judged, by the better: they clip by different rules."""
-_WEIGHTS = "weights.npz"
+WEIGHTS = "weights.npz"
+"""What INT8 is to leave of weights, beside model.onnx."""
 
 
 def condition(
     blank: ConditionedModel,
     model_path: str,
     frames: Sequence[Tensors],
+    others: Sequence[Tensors],
     *,
     work: str,
     quantizer: Quantizer,
@@ -41,11 +51,14 @@ def condition(
     Args:
         blank: The record with its parents, nothing done yet.
         model_path: The clean model's file.
-        frames: A few of the calibration set; they are kept in memory.
+        frames: A few of the calibration set, on which steps are judged; they are kept in memory.
+        others: A few more, as far as there are others: weights are chosen on them, so that
+            where that is judged it does not show its own frames.
         work: Directory to write into.
         quantizer: Counts what tensors hold.
         conditioner: Changes the graph.
-        rehearse: Opens the rehearsal of a model file, given the tensors that have a range.
+        rehearse: Opens the rehearsal of a model file against the clean model, given the
+            tensors that have a range.
         comparison: Makes a fresh comparison with FP32.
         progress: Told before every trial.
     """
@@ -73,13 +86,21 @@ def condition(
     kept, tried = [], []
     before: float | None = None
     for index, step in enumerate(steps):
-        progress(index, len(steps) + 1, step)
-        places = conditioner.apply(step, target, frames, trial)
-        if not places:
+        progress(index, len(steps), step)
+        try:
+            places = conditioner.apply(step, target, frames, trial)
+            before = judged(target) if before is None and places else before
+            after = judged(trial) if places else -math.inf
+        except (
+            CalibrationError,
+            ModelError,
+            QuantizeError,
+        ) as e:  # the model can be quantized without it
+            tried.append(f"{step}: failed, {e.message}")
+            continue
+        if not places or before is None:
             tried.append(f"{step}: no place where it would be exact")
             continue
-        before = judged(target) if before is None else before
-        after = judged(trial)
         told = f"{step} at {places} places: INT8 from {before:.1f} to {after:.1f} dB"
         tried.append(told if after > before else f"{told}, not kept")
         if after > before:
@@ -87,8 +108,9 @@ def condition(
             before = after
             Path(trial).replace(target)
     Path(trial).unlink(missing_ok=True)
-    progress(len(steps), len(steps) + 1, "weights")
-    conditioner.choose_weights(target, frames, str(Path(work) / _WEIGHTS))
+    weights = str(Path(work) / WEIGHTS)
+    chosen, layers = conditioner.choose_weights(target, others, weights, progress)
+    tried.append(f"{WEIGHT_ROUNDING}: weights of {chosen} of {layers} layers chosen by it")
     return replace(blank, steps=tuple(kept), tried=tuple(tried))
 
 

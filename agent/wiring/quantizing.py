@@ -44,15 +44,22 @@ def condition(
     from agent.stages.condition import condition as stage
 
     threads = config.runtime.threads
-    few = some_frames(config, model[0], calibration, most=_FEW_FRAMES)
+    path = str(model[1] / "model.onnx")
+    few, others = (
+        some_frames(config, model[0], calibration, most=_FEW_FRAMES, others=on)
+        for on in (False, True)
+    )
     return stage(
         blank,
-        str(model[1] / "model.onnx"),
+        path,
         few,
+        others,
         work=work,
         quantizer=OnnxQuantizer(threads, blank.scheme),
         conditioner=OnnxConditioner(threads),
-        rehearse=lambda path, ranged: OnnxRehearsal(path, blank.scheme, ranged, few, threads),
+        rehearse=lambda made, ranged: OnnxRehearsal(
+            made, blank.scheme, ranged, few, threads, reference=path
+        ),
         comparison=lambda: comparison(config),
         progress=progress,
     )
@@ -124,6 +131,7 @@ def quantize(
 ) -> QuantizedModel:
     """Make an INT8 precision, by one calibrator or with layers left in float."""
     from agent.adapters.rehearsal_onnx import OnnxRehearsal
+    from agent.stages.condition import WEIGHTS
     from agent.stages.mixed import Target, mixed
     from agent.stages.quantize import load_statistics
     from agent.stages.quantize import quantize as plain
@@ -133,9 +141,10 @@ def quantize(
     few = some_frames(config, model, calibration, _MOST_FRAMES if searched else _FEW_FRAMES)
 
     def rehearse(ranged: Collection[str]) -> Rehearsal:
-        path, weights = (str(conditioned / name) for name in ("model.onnx", "weights.npz"))
+        path, weights = str(conditioned / "model.onnx"), conditioned / WEIGHTS
+        chosen = str(weights) if weights.exists() else ""  # older versions made none
         scheme, threads = blank.recipe.scheme or "", config.runtime.threads
-        return OnnxRehearsal(path, scheme, ranged, few, threads, weights)
+        return OnnxRehearsal(path, scheme, ranged, few, threads, weights=chosen)
 
     if not searched:
         return plain(blank, histograms, work=work, rehearse=rehearse)
@@ -156,11 +165,22 @@ def some_frames(
     model: CleanModel,
     calibration: tuple[CalibrationSet, Path],
     most: int = _MOST_FRAMES,
+    *,
+    others: bool = False,
 ) -> list[Tensors]:
-    """Return inputs spread over the calibration frames, as many as memory allows."""
+    """Return inputs spread over the calibration frames, as many as memory allows.
+
+    Args:
+        config: The effective configuration.
+        model: What takes them.
+        calibration: The set, and where its frames lie.
+        most: At most this many.
+        others: True for those that lie between, as far as there are any.
+    """
     outputs = 4 * sum(prod(tensor.shape) for tensor in model.outputs)
     inputs = 4 * sum(prod(tensor.shape) for tensor in model.inputs)
     count = max(_FEWEST_FRAMES, min(most, _FRAMES_BYTES // (inputs + outputs)))
     names = calibration[0].frames
-    spread = names[:: max(len(names) // count, 1)][:count]
+    step = max(len(names) // count, 1)
+    spread = names[step // 2 if others else 0 :: step][:count]
     return list(tensors(config, model, calibration[1], spread))

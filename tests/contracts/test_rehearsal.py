@@ -8,10 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
+from agent.adapters.conditioner_onnx import OnnxConditioner
 from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.fidelity import Comparison
-from agent.core.precision import Placement, symmetric
+from agent.core.precision import WEIGHT_STEPS, Placement, best_steps, symmetric
 from agent.core.thresholds import range_of
 from agent.graphs.qdq import inferred
 from tests.support import quant_graphs
@@ -28,7 +29,9 @@ def opened(request, tmp_path):
     inputs = [random_inputs(inferred(path), seed) for seed in range(6)]
     histograms = OnnxQuantizer(1).collect(path, inputs, len(inputs), lambda *_: None)
     ranges = {h.name: range_of(h, "minmax", symmetric(request.param)) for h in histograms}
-    rehearsal = OnnxRehearsal(path, request.param, ranges.keys(), inputs, 1)
+    weights = str(tmp_path / "weights.npz")
+    OnnxConditioner(1).choose_weights(path, inputs, weights, lambda *_: None)
+    rehearsal = OnnxRehearsal(path, request.param, ranges.keys(), inputs, 1, weights=weights)
     return rehearsal, {name: ranges[name] for name in rehearsal.tensors}, inputs
 
 
@@ -63,16 +66,27 @@ def test_an_activation_without_an_effect_makes_no_noise(opened):
 
 def test_all_in_float_is_exact(opened):
     rehearsal, ranges, inputs = opened
-    placement = Placement(ranges=ranges, kept=frozenset(LAYERS), steps=("bias-correction",))
+    placement = Placement(ranges=ranges, kept=frozenset(LAYERS), steps=WEIGHT_STEPS[2])
     found = rehearsal.fidelity(placement, Comparison("generic"))
     assert found.identical
     assert found.frames == len(inputs)
 
 
+def test_chosen_weights_make_less_noise_and_each_layers_are_its_own(opened):
+    rehearsal, _, _ = opened
+    noise = [rehearsal.weight_noise(LAYERS, steps)[0] for steps in WEIGHT_STEPS]
+    assert noise[2] < noise[1] < noise[0]
+    assert best_steps(lambda steps: rehearsal.weight_noise(LAYERS, steps)) == WEIGHT_STEPS[2]
+    for layer in LAYERS:
+        nearest, chosen = (rehearsal.weight_noise([layer], WEIGHT_STEPS[i])[0] for i in (1, 2))
+        assert chosen < 1.5 * nearest
+
+
+@pytest.mark.parametrize("steps", WEIGHT_STEPS)
 @pytest.mark.parametrize("kept", [(), ("depthwise",), ("stem", "head")])
-def test_what_is_written_is_what_was_tried(opened, tmp_path, kept):
+def test_what_is_written_is_what_was_tried(opened, tmp_path, kept, steps):
     rehearsal, ranges, inputs = opened
-    placement = Placement(ranges=ranges, kept=frozenset(kept), steps=("bias-correction",))
+    placement = Placement(ranges=ranges, kept=frozenset(kept), steps=steps)
     target = str(tmp_path / "out.onnx")
     share, floating = rehearsal.write(placement, target)
     macs = {name: m for name, (_, m) in rehearsal.layers().items()}

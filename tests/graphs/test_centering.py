@@ -78,6 +78,28 @@ def test_nothing_is_moved_that_others_read(tmp_path):
     assert not centerable(onnx.shape_inference.infer_shapes(whole))
 
 
+def test_bounds_of_one_value_are_bounds(tmp_path):
+    model = with_activation(tmp_path / "m.onnx", "Clip", (0, 1))
+    for tensor in model.graph.initializer:
+        if tensor.name in {"low", "high"}:
+            tensor.CopyFrom(
+                numpy_helper.from_array(numpy_helper.to_array(tensor).reshape(1), tensor.name)
+            )
+    assert_same_in_float(model, centered(model, {"r2": CENTER}))
+
+
+def test_nothing_is_moved_where_bodies_may_read_it(block):
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["r2"], ["inner"], "inside")],
+        "body", [], [helper.make_tensor_value_info("inner", 1, None)],
+    )  # fmt: skip
+    block.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    block.graph.node.append(
+        helper.make_node("If", ["yes"], ["z"], "if", then_branch=body, else_branch=body)
+    )
+    assert not centerable(block)
+
+
 def test_symmetric_int8_is_nearer(block, tmp_path):
     inputs = random_inputs(block)
     (reference,) = run(block, inputs)

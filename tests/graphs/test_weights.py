@@ -8,12 +8,13 @@ import pytest
 from onnx import helper, numpy_helper
 
 from agent.core.errors import CalibrationError
+from agent.core.weight_rounding import rounded
 from agent.graphs.channels import channel_means
 from agent.graphs.edits import copied
-from agent.graphs.moments import LARGEST_ROW, moments
+from agent.graphs.moments import LARGEST_ROW, Moment, moments
 from agent.graphs.qdq import inferred
 from agent.graphs.rounding import reweighted, rounded_weights
-from agent.graphs.weights import least_error_weights, load_weights, save_weights
+from agent.graphs.weights import _weighed, least_error_weights, load_weights, save_weights
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
 
@@ -54,7 +55,9 @@ def test_moments_tell_what_a_convolution_makes_of_its_input(tmp_path, shape, att
     weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     model = conv(tmp_path / "m.onnx", weight, **attributes)
     inputs = random_inputs(model)
-    ((_, (mean, second)),) = moments(model, model.graph.node, [inputs], 1)
+    ((_, moment),) = moments(model, model.graph.node, [inputs], 1)
+    mean, second = moment.mean(), moment.covariance()
+    second = second + mean[:, :, None] * mean[:, None, :]
     groups = attributes.get("group", 1)
     rows = weight.reshape(groups, shape[0] // groups, -1)
     (found,) = run(model, inputs)
@@ -100,19 +103,94 @@ def test_a_layers_output_moves_less(tmp_path, layer):
     assert noise(chosen[layer]) < noise(rounded_weights(model, "S8S8")[layer])
 
 
-def test_layers_that_are_too_wide_or_without_weights_are_left_to_the_nearest(tmp_path):
+def test_layers_that_are_too_wide_are_left_to_the_nearest(tmp_path):
     wide = np.ones((1, 4, 25, 25), np.float32)
     assert wide[0].size > LARGEST_ROW
     model = conv(tmp_path / "m.onnx", wide, pads=[12, 12, 12, 12])
     assert not dict(least_error_weights(model, [random_inputs(model)], 1))
-    empty = conv(tmp_path / "m.onnx", np.zeros((2, 4, 1, 1), np.float32))
-    assert not dict(least_error_weights(empty, [random_inputs(empty)], 1))
+
+
+def test_a_dead_channel_stays_dead_and_spoils_no_other(tmp_path):
+    weight = np.random.default_rng(0).standard_normal((5, 4, 3, 3)).astype(np.float32)
+    weight[2] = 0
+    model = conv(tmp_path / "m.onnx", weight)
+    ((_, found),) = least_error_weights(model, smooth(model), 1)
+    assert (found[2] == 0).all()
+    assert (np.abs(found[[0, 1, 3, 4]]).max(axis=(1, 2, 3)) > 0).all()
+
+
+def test_moments_of_many_frames_are_those_of_all_their_pixels(tmp_path):
+    """Around a large mean too, where the difference of squares would be rounding."""
+    weight = np.ones((2, 4, 1, 1), np.float32)
+    model = conv(tmp_path / "m.onnx", weight)
+    rng = np.random.default_rng(1)
+    frames = [
+        {"x": (1000 + 0.1 * rng.standard_normal((1, 4, 9, 11))).astype(np.float32)}
+        for _ in range(4)
+    ]
+    ((_, moment),) = moments(model, model.graph.node, frames, 1)
+    pixels = np.concatenate([f["x"][0].reshape(4, -1) for f in frames], axis=1).astype(np.float64)
+    np.testing.assert_allclose(moment.mean()[0], pixels.mean(axis=1), rtol=1e-6)
+    np.testing.assert_allclose(moment.covariance()[0], np.cov(pixels, bias=True), atol=2e-5)
+
+
+@pytest.mark.parametrize(("layer", "size"), [("up", 16), ("logits", 8)])
+def test_moments_of_other_layers_are_of_what_they_multiply(tmp_path, layer, size):
+    make = quant_graphs.detector if layer == "up" else quant_graphs.classifier
+    model = inferred(make(tmp_path / "m.onnx"))
+    (node,) = [n for n in model.graph.node if n.name == layer]
+    inputs = smooth(model)[0]
+    ((_, moment),) = moments(model, [node], [inputs], 1)
+    trial = copied(model)
+    trial.graph.output.append(helper.make_tensor_value_info(node.input[0], 1, None))
+    met = run(trial, inputs)[-1].reshape(size, -1)
+    np.testing.assert_allclose(moment.mean()[0], met.mean(axis=1), rtol=1e-4, atol=1e-5)
+
+
+def test_few_positions_say_little_of_what_moves_together(tmp_path):
+    """On inputs that were not seen, what is chosen from eight positions is no worse than nearest."""
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((256, 256)) / 16
+    worse = 0
+    for seed in range(12):
+        draw = np.random.default_rng(seed)
+        weights = draw.standard_normal((16, 256))
+        scales = np.abs(weights).max(axis=1) / 127
+        seen, unseen = (
+            (mixing @ draw.standard_normal((256, n))).astype(np.float32) for n in (8, 4000)
+        )
+        moment = Moment(
+            seen.mean(axis=1)[None, :, None], np.zeros((1, 256)), np.zeros((1, 256, 256))
+        )
+        moment.add(seen[None])
+        codes = rounded(weights, scales, _weighed(moment, varying=False)[0])
+        errors = [
+            np.square((c * scales[:, None] - weights) @ unseen).sum()
+            for c in (np.rint(weights / scales[:, None]), codes)
+        ]
+        worse += errors[1] > errors[0] * 1.02
+    assert worse <= 1
+
+
+def test_weights_of_another_node_are_not_taken_for_ones_own(tmp_path):
+    model = onnx.load(quant_graphs.detector(tmp_path / "m.onnx"))
+    for node in model.graph.node:  # a name that `give` would use for the stem
+        if node.name == "block":
+            node.input[1] = "stem:rounded"
+    for tensor in model.graph.initializer:
+        if tensor.name == "w1":
+            tensor.name = "stem:rounded"
+    model = onnx.shape_inference.infer_shapes(model)
+    same = reweighted(model, {"stem": numpy_helper.to_array(model.graph.initializer[0])})
+    inputs = random_inputs(model)
+    np.testing.assert_array_equal(run(same, inputs)[0], run(model, inputs)[0])
 
 
 def test_frames_that_are_no_numbers_leave_the_nearest(tmp_path):
     model = inferred(quant_graphs.detector(tmp_path / "m.onnx"))
     bad = {"x": np.full((1, 3, 32, 32), np.nan, np.float32)}
     chosen = dict(least_error_weights(model, [bad], 1))
+    assert chosen
     nearest = rounded_weights(model, "S8S8")
     for layer, values in chosen.items():
         np.testing.assert_allclose(values, nearest[layer], rtol=1e-5, atol=1e-7)
@@ -135,7 +213,9 @@ def test_the_means_of_biases_are_those_of_moments(tmp_path):
     model = inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
     inputs = random_inputs(model)
     (layer,) = [n for n in model.graph.node if n.name == "project"]
-    ((_, (mean, _)),) = moments(model, [layer], [inputs], 1)
+    ((_, moment),) = moments(model, [layer], [inputs], 1)
     np.testing.assert_allclose(
-        mean[0], channel_means(model, [layer.input[0]], [inputs], 1)[layer.input[0]], rtol=1e-5
+        moment.mean()[0],
+        channel_means(model, [layer.input[0]], [inputs], 1)[layer.input[0]],
+        rtol=1e-5,
     )

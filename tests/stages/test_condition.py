@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
 
 from agent.adapters.conditioner_onnx import OnnxConditioner
 from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.core.errors import QuantizeError
 from agent.core.fidelity import Comparison
 from agent.core.lineage import ConditionedModel, Digest
 from agent.graphs.qdq import inferred
@@ -21,17 +24,22 @@ from tests.support.onnx_runs import random_inputs, run
 
 def conditioned(path: str, work: Path, scheme: str = "S8S8") -> ConditionedModel:
     work.mkdir()
-    frames = [random_inputs(inferred(path), seed) for seed in range(4)]
+    frames, others = (
+        [random_inputs(inferred(path), seed) for seed in seeds] for seeds in (range(4), range(4, 8))
+    )
     return condition(
         ConditionedModel(
             digest=Digest("d"), model=Digest("m"), calibration=Digest("c"), scheme=scheme
         ),
         path,
         frames,
+        others,
         work=str(work),
         quantizer=OnnxQuantizer(1),
         conditioner=OnnxConditioner(1),
-        rehearse=lambda model, ranged: OnnxRehearsal(model, scheme, ranged, frames, 1),
+        rehearse=lambda model, ranged: OnnxRehearsal(
+            model, scheme, ranged, frames, 1, reference=path
+        ),
         comparison=lambda: Comparison("generic"),
         progress=lambda *_: None,
     )
@@ -49,6 +57,37 @@ def test_uneven_channels_are_evened(tmp_path, scheme):
     expected, computed = (run(model, inputs, plain=True)[0] for model in (path, made))
     np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-5)
     assert load_weights(str(tmp_path / "work" / "weights.npz"))
+    assert found.tried[-1] == "weight-rounding: weights of 5 of 5 layers chosen by it"
+
+
+def test_a_step_that_changes_what_the_model_computes_is_not_kept(tmp_path, monkeypatch):
+    """However easy its graph is to quantize: it is held against the clean model."""
+    path = quant_graphs.inverted(tmp_path / "m.onnx", spread=8)
+    other = onnx.load(quant_graphs.inverted(tmp_path / "other.onnx", spread=0))
+    (last,) = [t for t in other.graph.initializer if t.name == "w4"]
+    last.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(last), "w4"))
+
+    def apply(_self, _step, _model, _frames, target):
+        onnx.save(other, target)
+        return 1
+
+    monkeypatch.setattr(OnnxConditioner, "apply", apply)
+    assert conditioned(path, tmp_path / "work").steps == ()
+
+
+def test_a_step_that_fails_is_told_and_costs_nothing_else(tmp_path, monkeypatch):
+    path = quant_graphs.inverted(tmp_path / "m.onnx")
+    real = OnnxConditioner.apply
+
+    def apply(self, step, model, frames, target):
+        if step != "equalization":
+            return real(self, step, model, frames, target)
+        raise QuantizeError("no graph", code="not_placed")
+
+    monkeypatch.setattr(OnnxConditioner, "apply", apply)
+    found = conditioned(path, tmp_path / "work")
+    assert "failed, no graph" in found.tried[0]
+    assert found.steps == ("centering",)
 
 
 def test_a_step_that_loses_is_undone_and_told(tmp_path, monkeypatch):
@@ -62,7 +101,8 @@ def test_a_step_that_loses_is_undone_and_told(tmp_path, monkeypatch):
     monkeypatch.setattr(OnnxConditioner, "apply", apply)
     found = conditioned(path, tmp_path / "work")
     assert found.steps == ()
-    assert all(told.endswith("not kept") for told in found.tried)
+    assert len(found.tried) == 4
+    assert all(told.endswith("not kept") for told in found.tried[:-1])
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["model.onnx", "weights.npz"]
 
@@ -71,7 +111,8 @@ def test_a_model_without_a_place_is_taken_as_it_is(tmp_path):
     path = quant_graphs.elementwise(tmp_path / "m.onnx")
     found = conditioned(path, tmp_path / "work")
     assert [told.partition(":")[0] for told in found.tried] == [
-        "equalization", "smoothing", "centering",
+        "equalization", "smoothing", "centering", "weight-rounding",
     ]  # fmt: skip
-    assert all(told.endswith("no place where it would be exact") for told in found.tried)
+    assert all(told.endswith("no place where it would be exact") for told in found.tried[:-1])
+    assert found.tried[-1].endswith("weights of 0 of 0 layers chosen by it")
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()

@@ -23,9 +23,12 @@ MACS = 1000
 class KnownNoise:
     """Layers l0, l1, ... with given noise; ranges wider than 1 make their tensor noisier."""
 
-    def __init__(self, noise: Mapping[str, float], gain_db: float = 0.0) -> None:
+    def __init__(
+        self, noise: Mapping[str, float], gain_db: float = 0.0, rounding_db: float = -1.0
+    ) -> None:
         self.noise = noise
         self.gain_db = gain_db
+        self.rounding_db = rounding_db
         self.tried: list[Placement] = []
         self.ranges: dict[str, tuple[float, float]] = {}
         self.tensors = {f"t{name}": frozenset({name}) for name in noise}
@@ -36,8 +39,12 @@ class KnownNoise:
     def weight_noise(
         self, layers: Collection[str], steps: Collection[str] = ()
     ) -> tuple[float, ...]:
-        gain = 10 ** (self.gain_db / 10) if steps else 1.0
-        return (sum(self.noise[name] for name in layers) / gain,)
+        return (sum(self.noise[name] for name in layers) / 10 ** (self.gained_db(steps) / 10),)
+
+    def gained_db(self, steps: Collection[str]) -> float:
+        return ("bias-correction" in steps) * self.gain_db + (
+            "weight-rounding" in steps
+        ) * self.rounding_db
 
     def activation_noise(self, ranges: Mapping[str, tuple[float, float]]) -> tuple[float, ...]:
         return (sum(1e-4 * high**2 for _, high in ranges.values()),)
@@ -46,7 +53,7 @@ class KnownNoise:
         self.tried.append(placement)
         left = [name for name in self.noise if name not in placement.kept]
         noise = sum(self.noise[name] for name in left) + 1e-9
-        sqnr_db = -10 * math.log10(noise) + (self.gain_db if placement.steps else 0.0)
+        sqnr_db = -10 * math.log10(noise) + self.gained_db(placement.steps)
         return Fidelity(
             sqnr_db=sqnr_db, identical=False, cosine=1.0, per_output_sqnr_db={}, task={},
             agreement=None, frames=4,
@@ -119,6 +126,8 @@ def test_biases_are_corrected_where_that_gains(tmp_path):
     loses, _ = search(KnownNoise(noise, gain_db=-1), Target(sqnr_db=20, agreement=0), tmp_path)
     assert (gains.steps[1:], gains.kept_float) == (("bias-correction",), ())
     assert (loses.steps, loses.kept_float) == (("equalization",), ("b",))
+    both, _ = search(KnownNoise(noise, 5, 5), Target(sqnr_db=20, agreement=0), tmp_path)
+    assert (both.steps[1:], both.kept_float) == (("weight-rounding", "bias-correction"), ())
 
 
 def test_a_model_that_is_noisy_everywhere_is_not_offered_and_the_layers_are_named(tmp_path):

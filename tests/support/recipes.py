@@ -11,7 +11,7 @@ import onnx
 from agent.adapters.conditioner_onnx import OnnxConditioner
 from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
-from agent.core.precision import Placement
+from agent.core.precision import WEIGHT_STEPS, Placement
 from agent.core.thresholds import range_of
 
 SCHEME = "S8S8-FP16"
@@ -49,10 +49,12 @@ def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set
         return target, set(), set()
     found = quantizer.collect(model, inputs, len(inputs), lambda *_: None)
     ranges = {h.name: range_of(h, "percentile", True) for h in found}
-    rehearsal = OnnxRehearsal(model, SCHEME, ranges.keys(), inputs, 1)
+    weights = str(folder / "weights.npz")
+    OnnxConditioner(1).choose_weights(model, inputs, weights, lambda *_: None)
+    rehearsal = OnnxRehearsal(model, SCHEME, ranges.keys(), inputs, 1, weights=weights)
     layers = set(rehearsal.layers())
     kept = frozenset(sorted(layers)[::2]) if recipe == "int8-mixed" else frozenset()
     _, floating = rehearsal.write(
-        Placement(ranges=ranges, kept=kept, steps=("bias-correction",)), target
+        Placement(ranges=ranges, kept=kept, steps=WEIGHT_STEPS[-1]), target
     )
     return target, layers, set(floating)
