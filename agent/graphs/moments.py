@@ -24,7 +24,7 @@ LARGEST_ROW = 2304
 """Weights of one output channel, at most: 3 x 3 of 256 channels. Beyond, k^2 costs too much."""
 _POSITIONS = 2048  # of a frame, drawn
 _DRAWN_BYTES = 32_000_000  # of what is drawn of one frame for one layer
-_GROUP_BYTES = 128_000_000  # of inputs and moments that are held at a time
+_GROUP_BYTES = 64_000_000  # of inputs and moments that are held at a time
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ def _tensors(
         value = helper.make_tensor_value_info(f"{name}:seen", onnx.TensorProto.FLOAT, None)
         trial.graph.output.append(value)
     try:
-        opened = session(trial, threads, tapped=True)
+        opened = session(trial, threads)
         for frame in frames:
             yield dict(zip(names, opened.run(None, dict(frame)), strict=True))
     except ONNXRUNTIME_ERRORS as e:

@@ -37,8 +37,8 @@ def condition(
     blank: ConditionedModel,
     model_path: str,
     frames: Sequence[Tensors],
-    others: Sequence[Tensors],
     *,
+    others: Callable[[], Sequence[Tensors]],
     work: str,
     quantizer: Quantizer,
     conditioner: Conditioner,
@@ -52,8 +52,8 @@ def condition(
         blank: The record with its parents, nothing done yet.
         model_path: The clean model's file.
         frames: A few of the calibration set, on which steps are judged; they are kept in memory.
-        others: A few more, as far as there are others: weights are chosen on them, so that
-            where that is judged it does not show its own frames.
+        others: Reads a few more, as far as there are others: weights are chosen on them, so
+            that where that is judged it does not show its own frames.
         work: Directory to write into.
         quantizer: Counts what tensors hold.
         conditioner: Changes the graph.
@@ -109,7 +109,7 @@ def condition(
             Path(trial).replace(target)
     Path(trial).unlink(missing_ok=True)
     weights = str(Path(work) / WEIGHTS)
-    chosen, layers = conditioner.choose_weights(target, others, weights, progress)
+    chosen, layers = conditioner.choose_weights(target, others(), weights, progress)
     tried.append(f"{WEIGHT_ROUNDING}: weights of {chosen} of {layers} layers chosen by it")
     return replace(blank, steps=tuple(kept), tried=tuple(tried))
 

@@ -45,15 +45,12 @@ def condition(
 
     threads = config.runtime.threads
     path = str(model[1] / "model.onnx")
-    few, others = (
-        some_frames(config, model[0], calibration, most=_FEW_FRAMES, others=on)
-        for on in (False, True)
-    )
+    few = some_frames(config, model[0], calibration, most=_FEW_FRAMES)
     return stage(
         blank,
         path,
         few,
-        others,
+        others=lambda: some_frames(config, model[0], calibration, _FEW_FRAMES, others=True),
         work=work,
         quantizer=OnnxQuantizer(threads, blank.scheme),
         conditioner=OnnxConditioner(threads),

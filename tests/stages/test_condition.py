@@ -33,7 +33,7 @@ def conditioned(path: str, work: Path, scheme: str = "S8S8") -> ConditionedModel
         ),
         path,
         frames,
-        others,
+        others=lambda: others,
         work=str(work),
         quantizer=OnnxQuantizer(1),
         conditioner=OnnxConditioner(1),
