@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, exp, floor, hypot, log, sqrt
 
@@ -240,32 +239,41 @@ def sketch(rounds_ns: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
     return tuple(float(value) / 1e6 for value in _spaced(ordered, _SKETCH))
 
 
-@dataclass(frozen=True, slots=True)
-class Slice:
-    """A short stretch of warm-up: its times, ns; when it ended, ns; deg C then, if known."""
-
-    times_ns: NDArray[np.int64]
-    end_ns: int
-    temp_c: float | None
-
-
-def settled(slices: Sequence[Slice], *, within: float = SETTLED) -> bool:
-    """Return True once warm-up may end: latency is level, and it gets no warmer.
+def level(slices: Sequence[NDArray[np.int64]], *, within: float = SETTLED) -> bool:
+    """Return True once warm-up may end, as far as latency tells.
 
     Args:
-        slices: The warm-up so far.
+        slices: Times of the warm-up so far, ns, none empty.
         within: How far the medians of the last three may lie apart, as a share, where their
             noise does not explain more.
     """
     last = slices[-3:]
     if len(last) < 3:
         return False
-    medians = sorted(float(np.median(one.times_ns)) for one in last)
-    noise = _SIGMAS * sqrt(2) * float(np.median([_median_error(one.times_ns) for one in last]))
-    if medians[2] - medians[0] > max(within * medians[1], noise):
-        return False
-    known = [(one.end_ns / 1e9, one.temp_c) for one in slices if one.temp_c is not None]
-    return not _rises(known[-max(3, (len(known) + 1) // 2) :])
+    medians = sorted(float(np.median(one)) for one in last)
+    noise = _SIGMAS * sqrt(2) * float(np.median([_median_error(one) for one in last]))
+    return medians[2] - medians[0] <= max(within * medians[1], noise)
+
+
+def warmed_up(slices: Sequence[NDArray[np.int64]]) -> bool:
+    """Return whether a warm-up that had to end was level, but for what counts as a drift.
+
+    A slow candidate fills it with a slice or two, whose runs are then judged in three parts.
+
+    Args:
+        slices: As for `level`, one at least, of three runs together at least.
+    """
+    enough = slices if len(slices) >= 3 else np.array_split(np.concatenate(list(slices)), 3)
+    return level(enough, within=DRIFT)
+
+
+def gets_warmer(readings: Sequence[tuple[float, float]]) -> bool:
+    """Return whether the machine still gets warmer at the end of warm-up.
+
+    Args:
+        readings: (s, deg C) in order of time; the later half is judged, of three at least.
+    """
+    return _rises(readings[-max(3, (len(readings) + 1) // 2) :])
 
 
 def _rises(readings: Sequence[tuple[float, float]]) -> bool:

@@ -47,7 +47,7 @@ class Recording:
         dropped: Inferences that the rate asked for and that never began.
         conditions: Before and after each window, in turn; each paced window follows its other.
         device_ms: Time of every inference by the device's own clock, flat out.
-        settled: False if warm-up ended before latency and temperature were flat.
+        settled: False if warm-up ended before its latency, or the machine's temperature, was flat.
     """
 
     batch: int

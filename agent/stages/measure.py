@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,7 @@ from agent.config import Measure
 from agent.core.energy import Conditions
 from agent.core.errors import PowerError, RunnerError
 from agent.core.lineage import Engine, Measurements, PowerTrace
-from agent.core.measurement import DRIFT, Slice, schedule, settled
+from agent.core.measurement import gets_warmer, level, schedule, warmed_up
 from agent.core.pairing import against
 from agent.core.power_trace import traced
 from agent.core.recording import Readings, Recording, reduced
@@ -89,11 +90,7 @@ def measure(
         benches = _load(engines, make_runner, tensors, failed, stack, progress)
         idle = _idle(settings, meter, clock, progress) if benches else None
         bar = LiveNote(progress, meter, steps=len(benches) * (settings.rounds + 1))
-        for name in list(benches):
-            bar.of(f"warming up {name}")
-            warm = partial(_warm_up, settings=settings, clock=clock, conditions=conditions, bar=bar)
-            _guarded(name, benches, failed, warm)
-            bar.done += 1
+        _warm_up(benches, failed, settings, clock, conditions, bar)
         running = last = frozenset(benches)
         for number, order in enumerate(schedule(list(benches), settings.rounds, seed)):
             take = partial(
@@ -168,7 +165,7 @@ def _guarded(
     name: str,
     benches: dict[str, _Bench],
     failed: dict[str, str],
-    act: Callable[[_Bench], None],
+    act: Callable[[_Bench], object],
 ) -> None:
     bench = benches.get(name)
     if bench is None:
@@ -193,27 +190,52 @@ def _idle(
 
 
 def _warm_up(
-    bench: _Bench,
+    benches: dict[str, _Bench],
+    failed: dict[str, str],
     settings: Measure,
     clock: Clock,
     conditions: Callable[[], Conditions],
     bar: LiveNote,
 ) -> None:
-    """Run in slices until their medians and the temperature settle, for warmup_s at most."""
-    bench.runner.bind(bench.inputs[0])
-    bench.runner.run()
-    deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
-    slice_ns = int(settings.warmup_s / _WARMUP_SLICES * 1e9)
-    slices: list[Slice] = []
-    while not settled(slices):
-        window = Window(clock, slice_ns, bar.tell, bench.run_ns)
-        times_ns, (_, end_ns) = flat_out(bench.runner, window, [])
+    """Run everybody until its latency is level, then all in turn until it gets no warmer.
+
+    The temperature is the machine's: whoever comes first begins in the cold, so it is judged
+    once, for everybody. All that lasts for warmup_s a candidate at most.
+    """
+    readings: list[tuple[float, float]] = []
+    end_ns = clock.monotonic_ns() + int(len(benches) * settings.warmup_s * 1e9)
+
+    def heat(bench: _Bench) -> NDArray[np.int64]:
+        length_ns = int(settings.warmup_s / _WARMUP_SLICES * 1e9)
+        window = Window(clock, length_ns, bar.tell, bench.run_ns)
+        times_ns, (_, now_ns) = flat_out(bench.runner, window, [])
         bench.run_ns = float(np.median(times_ns))
         bar.temp_c = conditions().temp_c
-        slices.append(Slice(times_ns, end_ns, bar.temp_c))
-        if end_ns >= deadline_ns:
-            break
-    bench.seen.settled = settled(slices, within=DRIFT)
+        if bar.temp_c is not None:
+            readings.append((now_ns / 1e9, bar.temp_c))
+        return times_ns
+
+    def settle(bench: _Bench) -> None:
+        bench.runner.bind(bench.inputs[0])
+        bench.runner.run()
+        deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
+        slices = [heat(bench)]
+        while not level(slices) and clock.monotonic_ns() < deadline_ns:
+            slices.append(heat(bench))
+        bench.seen.settled = warmed_up(slices) or not settings.warmup_s
+
+    for name in list(benches):
+        bar.of(f"warming up {name}")
+        _guarded(name, benches, failed, settle)
+        bar.done += 1
+    names = cycle(list(benches))
+    while benches and gets_warmer(readings) and clock.monotonic_ns() < end_ns:
+        name = next(names)
+        bar.of(f"warming up {name}")
+        _guarded(name, benches, failed, heat)
+    if settings.warmup_s and gets_warmer(readings):
+        for bench in benches.values():
+            bench.seen.settled = False
 
 
 def _visit(

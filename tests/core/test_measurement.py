@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.core.measurement import Slice, percentile, schedule, settled, sketch, steady, summarize
+from agent.core.measurement import (
+    gets_warmer,
+    level,
+    percentile,
+    schedule,
+    sketch,
+    steady,
+    summarize,
+    warmed_up,
+)
 from tests.benchmarks.measuring.intervals import FEW, PROCESSES, SHAPES, coverage
 
 times_ns = st.lists(st.integers(1, 10**12), min_size=1, max_size=40)
@@ -159,14 +168,10 @@ def test_the_sketch_of_many_has_512_points():
     assert len(sketch([np.arange(1, 5001)])) == 512
 
 
-def slices(medians_ns, temps_c=None, apart_s=0.5, noise=0.0):
-    """Return what warm-up saw: each slice of 50 runs, their noise a share of the median."""
+def slices(medians_ns, noise=0.0, runs=50):
+    """Return what warm-up saw: the times of each slice, their noise a share of the median."""
     rng = np.random.default_rng(12)
-    temps_c = temps_c or [None] * len(medians_ns)
-    return [
-        Slice((median * rng.lognormal(0, noise, 50)).astype(np.int64), int(i * apart_s * 1e9), temp)
-        for i, (median, temp) in enumerate(zip(medians_ns, temps_c, strict=True))
-    ]
+    return [(one * rng.lognormal(0, noise, runs)).astype(np.int64) for one in medians_ns]
 
 
 @pytest.mark.parametrize(
@@ -180,30 +185,43 @@ def slices(medians_ns, temps_c=None, apart_s=0.5, noise=0.0):
     ],
 )
 def test_warm_up_ends_when_three_slices_agree(medians_ns, expected):
-    assert settled(slices(medians_ns)) is expected
+    assert level(slices(medians_ns)) is expected
 
 
 def test_warm_up_does_not_wait_for_what_noise_hides():
-    assert not settled(slices([10000, 10000, 10500], noise=0.02))
-    assert settled(slices([10000, 10000, 10500], noise=0.2))
-    assert settled(slices([10000, 10000, 10300]), within=0.05)
+    assert not level(slices([10000, 10000, 10500], noise=0.02))
+    assert level(slices([10000, 10000, 10500], noise=0.2))
+
+
+def test_a_warm_up_that_had_to_end_is_judged_by_what_a_drift_is():
+    assert warmed_up(slices([10000, 10000, 10300]))
+    assert not warmed_up(slices([10000, 10000, 10600]))
+
+
+def test_a_warm_up_of_fewer_than_three_slices_is_judged_in_three_parts():
+    assert warmed_up(slices([10000], runs=5))
+    assert warmed_up(slices([10000, 10200], runs=5))
+    assert not warmed_up([np.array([16000, 15000, 12000, 11000, 10000])])
+    assert not warmed_up(slices([20000, 10000], runs=5))
 
 
 @pytest.mark.parametrize(
-    ("temps_c", "apart_s", "flat"),
+    ("temps_c", "apart_s", "rises"),
     [
-        ([40.0, 44.0, 47.0], 0.5, False),
-        ([40.0, 42.0, 44.0, 47.0, 47.0, 47.1, 47.0, 47.1], 0.5, True),
-        ([47.0, None, 47.5], 0.5, True),
-        ([47.0, 47.0, 47.0, 47.5, 47.0, 47.5, 47.0, 47.5], 0.5, True),  # the zone tells halves
-        ([47.0, 47.1, 47.2, 47.3, 47.4], 0.5, False),  # 6 deg C in 30 s, and no 1 deg C yet
-        ([47.0, 47.1, 47.2, 47.3, 47.4], 6.0, True),  # half a degree in 30 s
-        ([50.0, 49.0, 48.0, 47.0], 0.5, True),  # it cools down after another candidate
+        ([], 0.5, False),
+        ([40.0, 44.0, 47.0], 0.5, True),
+        ([40.0, 42.0, 44.0, 47.0, 47.0, 47.1, 47.0, 47.1], 0.5, False),
+        ([47.0, 47.5], 0.5, False),
+        ([47.0, 47.0, 47.0, 47.5, 47.0, 47.5, 47.0, 47.5], 0.5, False),  # the zone tells halves
+        ([47.0, 47.1, 47.2, 47.3, 47.4], 0.5, True),  # 6 deg C in 30 s, and no 1 deg C yet
+        ([47.0, 47.1, 47.2, 47.3, 47.4], 6.0, False),  # half a degree in 30 s
+        ([50.0, 49.0, 48.0, 47.0], 0.5, False),  # it cools down after another candidate
     ],
-    ids=["rising", "risen", "few", "steps", "slowly rising", "as good as flat", "falling"],
+    ids=["none", "rising", "risen", "few", "steps", "slowly rising", "as good as flat", "falling"],
 )
-def test_warm_up_goes_on_while_it_gets_warmer(temps_c, apart_s, flat):
-    assert settled(slices([10000] * len(temps_c), temps_c, apart_s)) is flat
+def test_the_later_half_of_warm_up_tells_whether_it_still_gets_warmer(temps_c, apart_s, rises):
+    readings = [(index * apart_s, temp_c) for index, temp_c in enumerate(temps_c)]
+    assert gets_warmer(readings) is rises
 
 
 def test_a_single_round_tells_no_interval_and_why():

@@ -535,16 +535,53 @@ def test_clocks_that_are_counted_are_told_as_the_means_of_windows():
     assert found.measured["a"].gpu_mhz == pytest.approx((450.0, 900.0), abs=0.1)
 
 
+def heating(until_s, clock):
+    """Return what tells the conditions of a machine that gets warmer, 5 deg C a second, until then."""
+    return lambda: Conditions(temp_c=40 + 5 * min(clock.now_ns / 1e9, until_s))
+
+
 def test_warm_up_lasts_while_the_temperature_rises():
     clock = FakeClock()
     seen = []
     bench(
         {"a": FakeRunner(clock, repeat(10.0))},
         clock,
-        conditions=lambda: Conditions(temp_c=40 + clock.now_ns / 1e8),
+        conditions=heating(9.0, clock),
         progress=lambda done, *_: seen.append((done, clock.now_ns / 1e9)),
     )
-    assert next(now for done, now in seen if done == 1) >= 1.0  # all of warmup_s
+    assert 1.0 <= max(now for done, now in seen if done == 1) - 1.0 < 1.3  # all of warmup_s
+
+
+@pytest.mark.parametrize(("until_s", "settled"), [(0.8, True), (99.0, False)])
+def test_the_temperature_is_the_machines_and_judged_alike_for_everybody(until_s, settled):
+    """Whoever comes first begins in the cold; that must not decide who is doubtful."""
+    clock = FakeClock()
+    runners = {name: FakeRunner(clock, repeat(10.0)) for name in ("fp32", "int8", "int8-mixed")}
+    found = bench(runners, clock, conditions=heating(until_s, clock)).measured
+    assert {one.settled for one in found.values()} == {settled}
+    if not settled:
+        assert clock.now_ns / 1e9 == pytest.approx(3 * (1.0 + 5.0), abs=1.2)  # as announced
+
+
+@pytest.mark.parametrize("warmup_s", [0.0, 1.0, 5.0])
+@pytest.mark.parametrize("ms", [150.0, 700.0, 4000.0])
+def test_a_slow_model_is_warmed_up_where_it_is_level(ms, warmup_s):
+    clock = FakeClock()
+    settings = replace(SETTINGS, warmup_s=warmup_s)
+    found = bench({"a": FakeRunner(clock, repeat(ms))}, clock, settings).measured["a"]
+    assert found.settled
+
+
+def test_without_a_warm_up_nobody_is_called_cold():
+    clock = FakeClock()
+    getting_faster = (100.0 / (1 + index) for index in count())
+    found = bench(
+        {"a": FakeRunner(clock, getting_faster)},
+        clock,
+        replace(SETTINGS, warmup_s=0.0),
+        conditions=heating(99.0, clock),
+    ).measured["a"]
+    assert found.settled
 
 
 @pytest.mark.parametrize(
@@ -553,8 +590,9 @@ def test_warm_up_lasts_while_the_temperature_rises():
         (repeat(10.0), lambda s: 40.0, True),
         (repeat(10.0), lambda s: 40.0 + s, False),
         ((5.0 + index * 0.05 for index in count()), lambda s: 40.0, False),
+        ((500.0 + index * 50.0 for index in count()), lambda s: 40.0, False),
     ],
-    ids=["flat", "getting warmer", "getting slower"],
+    ids=["flat", "getting warmer", "getting slower", "slow and getting slower"],
 )
 def test_a_warm_up_that_ended_too_early_is_told(ms, temp_c, settled):
     clock = FakeClock()

@@ -94,7 +94,7 @@ class Measurement:
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
         behind: True if it was left out at the end, since it could no longer win.
-        settled: False if warm-up ended before latency and temperature were flat.
+        settled: False if warm-up ended before its latency, or the machine's temperature, was flat.
         starved: For which share of a window its threads waited for a CPU, added up, 0 or more;
             None where the kernel does not tell.
         mode_change: That the power mode changed meanwhile, in words; else empty.

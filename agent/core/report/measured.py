@@ -90,7 +90,7 @@ class Measured:
             the kernel counts them, else that of the fastest as they began and ended; null where
             the machine tells neither.
         gpu_mhz: The same of the GPU.
-        settled: False if warm-up ended before latency and temperature were flat.
+        settled: False if warm-up ended before its latency, or the machine's temperature, was flat.
         starved: For which share of a window its threads waited for a CPU, added up; null where
             the kernel does not tell.
         mode_change: That the power mode changed meanwhile; empty if it did not.
