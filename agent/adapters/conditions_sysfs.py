@@ -31,13 +31,15 @@ def read_conditions(root: str = "/") -> Conditions:
     Clocks are those of the fastest core and of the fastest part of the GPU; what is counted of
     them is of all cores and all parts.
     """
+    ran_ns, waited_ns = _scheduled_ns(root)
     return Conditions(
         temp_c=temperature_c(root),
         throttle_events=_throttle_events(root),
         cooling=_cooling(root),
         cpu_clocked=_clocked(root, _CPU_TIMES, _CPU_TIME, mhz=1e-3, seconds=1e-2),
         gpu_clocked=_clocked(root, _GPU_TIMES, _GPU_TIME, mhz=1e-6, seconds=1e-3),
-        waited_ns=_waited_ns(root),
+        waited_ns=waited_ns,
+        ran_ns=ran_ns,
         cpu_mhz=max((khz / 1e3 for khz in _numbers(root, _CPU_CLOCKS)), default=None),
         gpu_mhz=max((hz / 1e6 for hz in _numbers(root, _GPU_CLOCKS)), default=None),
     )
@@ -103,21 +105,25 @@ def _text(file: Path) -> str:
         return ""
 
 
-def _waited_ns(root: str) -> int | None:
-    """Return the sum of all threads, None if the kernel does not count it.
+def _scheduled_ns(root: str) -> tuple[int, int] | tuple[None, None]:
+    """Return (run, waited), the sums of all threads, None if the kernel does not count them.
 
-    Source: Linux Documentation/scheduler/sched-stats.rst: of the three fields, the second is the
-        time spent waiting to run, ns.
+    Source: Linux Documentation/scheduler/sched-stats.rst: of the three fields, the first is the
+        time spent on a CPU and the second that spent waiting to run, ns.
     """
-    waited = []
+    times = []
     for file in Path(root).glob(_WAITED):
         try:
             fields = file.read_text().split()
         except OSError:
             continue  # the thread ended meanwhile
-        if len(fields) == 3 and fields[1].isdigit():
-            waited.append(int(fields[1]))
-    return sum(waited) if waited else None
+        if len(fields) == 3 and fields[0].isdigit() and fields[1].isdigit():
+            times.append((int(fields[0]), int(fields[1])))
+    return (
+        (sum(ran for ran, _ in times), sum(waited for _, waited in times))
+        if times
+        else (None, None)
+    )
 
 
 def _numbers(root: str, patterns: tuple[str, ...]) -> Iterator[int]:

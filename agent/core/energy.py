@@ -45,6 +45,7 @@ class Conditions:
         gpu_clocked: The same of the GPU.
         waited_ns: What the threads of this process have waited for a CPU since they began; None
             if the kernel does not tell.
+        ran_ns: What they have run on one; likewise.
     """
 
     temp_c: float | None = None
@@ -55,6 +56,7 @@ class Conditions:
     cpu_clocked: Clocked | None = None
     gpu_clocked: Clocked | None = None
     waited_ns: int | None = None
+    ran_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

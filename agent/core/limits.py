@@ -15,7 +15,7 @@ _DIGITS = 4
 _OF_POWER = ("power_w", "energy_j")
 _ALIKE = 0.05  # two readings of one rail; their clocks and rates differ, its truth does not
 _COVERED = 0.95  # of the windows; the last sample of all is up to a period before their end
-_STARVED = 0.10  # of a window, added over the threads
+_STARVED = 0.10  # of the time that its threads would have run
 _DROPPED = 0.01  # a frame or two of a disturbed moment is no flag
 ENOUGH_SAMPLES = 100
 """Of power, where it decides: a sensor's reading is of a millisecond, so that few of them alias

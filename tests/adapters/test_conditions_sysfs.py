@@ -106,20 +106,21 @@ def test_a_table_of_clocks_that_tells_no_time_is_none(tmp_path: Path, text: str)
     assert written(tmp_path, {f"{GPU}/17000000.gpu/trans_stat": text}) == Conditions()
 
 
-def test_waiting_for_a_cpu_is_added_over_the_threads(tmp_path: Path) -> None:
+def test_running_and_waiting_for_a_cpu_are_added_over_the_threads(tmp_path: Path) -> None:
     files = {
         "proc/self/task/10/schedstat": "900 40 3",
         "proc/self/task/11/schedstat": "5 2 1",
         "proc/self/task/12/schedstat": "odd",
     }
-    assert written(tmp_path, files) == Conditions(waited_ns=42)
+    assert written(tmp_path, files) == Conditions(waited_ns=42, ran_ns=905)
 
 
 def test_this_machine_counts_waiting_upward() -> None:
-    before, after = read_conditions().waited_ns, read_conditions().waited_ns
-    if before is None or after is None:
+    before, after = read_conditions(), read_conditions()
+    if before.waited_ns is None or after.waited_ns is None:
         pytest.skip("a kernel without schedstat")
-    assert after >= before >= 0
+    assert after.waited_ns >= before.waited_ns >= 0
+    assert after.ran_ns >= before.ran_ns > 0
 
 
 @pytest.mark.parametrize("name", ["17000000.gpu", "17000000.ga10b", "gpu-gpc-0"])

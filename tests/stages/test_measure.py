@@ -499,9 +499,25 @@ def test_threads_that_wait_for_a_cpu_are_told_where_they_often_do(
         {"a": runner},
         clock,
         replace(SETTINGS, rate_fps=rate_fps),
-        conditions=lambda: Conditions(waited_ns=waited_ns[0]),
+        conditions=lambda: Conditions(waited_ns=waited_ns[0], ran_ns=clock.now_ns - waited_ns[0]),
     ).measured["a"]
     assert least <= found.starved <= most
+
+
+@pytest.mark.parametrize(
+    ("threads", "waits", "expected"),
+    [(1, 0.2, 0.2), (16, 0.01, 0.01), (16, 0.2, 0.2), (0.05, 0.01, 0.0005)],
+    ids=["one thread", "sixteen that hardly wait", "sixteen that wait", "one that mostly sleeps"],
+)
+def test_many_threads_that_each_wait_a_little_are_not_starved(threads, waits, expected):
+    clock = FakeClock()
+
+    def conditions():
+        busy_ns = threads * clock.now_ns
+        return Conditions(waited_ns=int(waits * busy_ns), ran_ns=int((1 - waits) * busy_ns))
+
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, conditions=conditions)
+    assert found.measured["a"].starved == pytest.approx(expected, rel=0.05)
 
 
 def test_the_temperature_told_is_the_highest_of_its_windows():

@@ -95,8 +95,8 @@ class Measurement:
             None where the runtime has no such clock.
         behind: True if it was left out at the end, since it could no longer win.
         settled: False if warm-up ended before its latency, or the machine's temperature, was flat.
-        starved: For which share of a window its threads waited for a CPU, added up, 0 or more;
-            None where the kernel does not tell.
+        starved: For which share of a window, or of the time that its threads would have run where
+            those are several, they waited for a CPU, 0..1; None where the kernel does not tell.
         mode_change: That the power mode changed meanwhile, in words; else empty.
         harness_ns: What is in every time that is not the inference's: two readings of the clock
             and a call.

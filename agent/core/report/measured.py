@@ -91,8 +91,8 @@ class Measured:
             the machine tells neither.
         gpu_mhz: The same of the GPU.
         settled: False if warm-up ended before its latency, or the machine's temperature, was flat.
-        starved: For which share of a window its threads waited for a CPU, added up; null where
-            the kernel does not tell.
+        starved: For which share of a window, or of the time that its threads would have run where
+            those are several, they waited for a CPU; null where the kernel does not tell.
         mode_change: That the power mode changed meanwhile; empty if it did not.
         harness_ns: What is in every time that is not the inference's.
         memory_mb: What the engine and its runtime hold, of the process and of the device; null
