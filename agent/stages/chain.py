@@ -189,7 +189,8 @@ class Chain:
         if not doubtful(measured, choose(measured, objective, limits), objective):
             return measured
         _LOG.info("search_widened: what was left out might win after all, or nothing is feasible")
-        made = self.built(found, platform, model, calibration)
+        lost = {c.id: c for c in judged if c.failure and not c.left_out}  # and would be again
+        made = self.built([lost.get(c.id, c) for c in found], platform, model, calibration)
         judged = self._judging.evaluated(made, model, calibration)
         return self._judging.measured(judged, model, calibration, fast=False)
 
@@ -312,7 +313,7 @@ class Chain:
         made = []
         quantized = self.quantized(found, model, calibration)
         for candidate in self._artifacts.counted("build", quantized):
-            if candidate.quantized is None:
+            if candidate.failure or candidate.quantized is None:
                 made.append(candidate)
                 continue
             try:

@@ -437,9 +437,9 @@ def test_a_known_board_that_has_measured_nothing_predicts_by_its_peak(tmp_path):
     assert {c.predicted.source for c in run.chain.run().candidates} == {""}
 
 
-def searching(tmp_path, times_ms, **tables: Any) -> Run:
+def searching(tmp_path, times_ms, precisions=("int8",), **tables: Any) -> Run:
     """A fast search over FP32 and INT8 by one calibrator, measured as told, by precision."""
-    search = {"strategy": "fast", "precisions": ["int8"], "calibrators": ["mse"]}
+    search = {"strategy": "fast", "precisions": list(precisions), "calibrators": ["mse"]}
     run = Run(tmp_path, search=search, **tables)
     run.jobs.answers["trial"] = lambda _: Trial(batch=1, fp32_ms=1.0, int8_ms=3.0)
 
@@ -476,6 +476,35 @@ def test_a_fast_search_that_leaves_a_doubt_is_made_again_by_everybody(tmp_path, 
     assert (run.jobs.counts["build"], run.jobs.counts["measure"]) == (2, 2)
     sittings = [spec["sitting"] for kind, spec in run.jobs.asked if kind == "measure"]
     assert [sitting.fast for sitting in sittings] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["quantize", "build", "evaluate"])
+def test_what_failed_in_a_fast_search_is_not_tried_again_in_the_full_one(tmp_path, kind):
+    run = searching(tmp_path, {"fp32": 2.9, "int8": 3.0}, ["int8", "int8-mixed"])
+    mixed: set[object] = set()
+    tried: list[str] = []
+
+    def of_mixed(stage: str, spec: Any) -> bool:
+        if stage == "quantize":
+            return spec["recipe"].precision == "int8-mixed"
+        return (spec["quantized"] if stage == "build" else spec["engine"].digest) in mixed
+
+    def answering(stage: str) -> Any:
+        def answer(spec: Any) -> object:
+            if not of_mixed(stage, spec):
+                return ANSWERS[stage](spec)
+            tried.append(stage)
+            mixed.add(spec["digest"])
+            return JobError("killed", code="died") if stage == kind else ANSWERS[stage](spec)
+
+        return answer
+
+    run.jobs.answers |= {stage: answering(stage) for stage in ("quantize", "build", "evaluate")}
+    found = {c.id: c for c in run.chain.run().candidates}
+    assert tried.count(kind) == 1
+    assert found["int8-mixed"].failure == "killed"
+    assert found["int8-mse"].measurement
+    assert run.jobs.counts["measure"] == 2
 
 
 def test_the_same_file_made_for_another_state_of_the_machine_is_another_release(tmp_path):
