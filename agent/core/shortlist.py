@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from agent.core.limits import power_counts
-from agent.core.lineage import Candidate, Choice
+from agent.core.lineage import Candidate, Choice, Measurement, Power
 
 LIMIT, SCALES, PREDICTION = "limit", "scales", "prediction"
 _ALIKE = 2  # one might be disturbed while it is measured, which is no reason to lose INT8
@@ -91,18 +91,25 @@ def shortlist(
     return _left_out(candidates, reasons)
 
 
-def doubtful(candidates: Sequence[Candidate], choice: Choice, objective: str) -> bool:
+def doubtful(
+    candidates: Sequence[Candidate], choice: Choice, objective: str, limits: Mapping[str, float]
+) -> bool:
     """Return whether a fast search's choice must be made again from everybody.
 
     So it is where nothing is feasible, since a candidate that was not measured is nobody's
     nearest miss; where the chosen one was not measured to the end; and where it turned out
-    slower than what was left out for it was predicted to be at best.
+    slower than what was left out for it was predicted to be at best. Where power decides and
+    nothing tells it, everybody would tell no more.
 
     Args:
         candidates: As measured or left out.
         choice: That was made from them.
         objective: latency, energy, power or throughput.
+        limits: By the names of the configuration; 0 or absent is no limit.
     """
+    measured = [c.measurement for c in candidates if c.measurement]
+    if measured and power_counts(objective, limits) and not any(map(_power, measured)):
+        return False
     passed_over = [c for c in candidates if c.left_out or (c.measurement and c.measurement.behind)]
     if not passed_over or choice.infeasible:
         return bool(passed_over)
@@ -115,6 +122,11 @@ def doubtful(candidates: Sequence[Candidate], choice: Choice, objective: str) ->
         for c in passed_over
         if c.left_out == PREDICTION and c.predicted and c.predicted.latency_p50_ms_ci90
     )
+
+
+def _power(measured: Measurement) -> Power | None:
+    """Return what the choice is made on: that at the application's frame rate, where it was asked."""
+    return (measured.at_rate or measured).power
 
 
 def _by(objective: str, latency_ms: float, batch: int) -> float:

@@ -186,7 +186,7 @@ class Chain:
         by_id = {c.id: c for c in shortlist(judged, objective, limits)}
         listed = [by_id[c.id] for c in found]
         measured = self._judging.measured(listed, model, calibration, fast=True)
-        if not doubtful(measured, choose(measured, objective, limits), objective):
+        if not doubtful(measured, choose(measured, objective, limits), objective, limits):
             return measured
         _LOG.info("search_widened: what was left out might win after all, or nothing is feasible")
         lost = {c.id: c for c in judged if c.failure and not c.left_out}  # and would be again

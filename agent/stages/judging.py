@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from agent.core.search import executable, failed
 from agent.core.shortlist import spares
 from agent.stages.artifacts import Artifacts
 from agent.stages.duration import planned_s, power_decides
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,13 +66,22 @@ class Judging:
     traces: list[PowerTrace] = field(default_factory=list)
 
     def look_for_sensor(self) -> None:
-        """Tell early if the sensor that is asked for by name is not there.
+        """Tell early if the sensor that is asked for, or that decides, is not there.
 
         Raises:
-            PowerError: of that sensor.
+            PowerError: of the one that is asked for by name.
         """
-        if self.config.measure.power not in {"auto", "none"}:
-            self.artifacts.job("sensor", {}, str)
+        wanted, decides = self.config.measure.power, power_decides(self.config)
+        if wanted == "none" or (wanted == "auto" and not decides):
+            found = ""
+        else:
+            found = self.artifacts.job("sensor", {}, str)
+        if decides and not found:
+            _LOG.warning(
+                "no_power_sensor measure.power=%s: power decides and will not be known, so nothing "
+                "can be chosen; quantd doctor tells which sensors were looked for",
+                wanted,
+            )
 
     def evaluated(
         self,

@@ -209,12 +209,12 @@ def test_who_is_predicted_best_is_always_made_and_who_is_left_out_never_wins(fou
     full = [measured(replace(c, failure="")) for c in judged]
     chosen, best = (choose(some, "latency", limits) for some in (fast, full))
     assert not [c for c in fast if c.left_out and chosen.verdicts[c.id].verdict != "rejected"]
-    if not doubtful(fast, chosen, "latency") and best.candidate:
+    if not doubtful(fast, chosen, "latency", limits) and best.candidate:
         assert true_ms[chosen.candidate] == true_ms[best.candidate]
 
 
-def after(*found, **limits):
-    return doubtful(found, choose(found, "latency", limits), "latency")
+def after(*found, objective="latency", **limits):
+    return doubtful(found, choose(found, objective, limits), objective, limits)
 
 
 def test_a_choice_is_made_again_where_what_was_left_out_might_win_after_all():
@@ -229,3 +229,14 @@ def test_a_choice_is_made_again_where_what_was_left_out_might_win_after_all():
     assert not after(best, latency_p99_ms=1.0)  # and nobody else could be
     behind = replace(best, measurement=replace(measurement(3.0), behind=True))
     assert after(behind)
+
+
+@pytest.mark.parametrize(("objective", "limits"), [("energy", {}), ("latency", {"power_w": 5.0})])
+def test_where_power_decides_and_is_not_known_measuring_everybody_tells_no_more(objective, limits):
+    spare = replace(one("int8-b"), failure="of other scales", left_out="scales")
+    blind = replace(one("int8-a"), measurement=measurement(3.0, power_w=None))
+    sees = replace(one("int8-a"), measurement=measurement(3.0, power_w=9.0))
+    assert not after(blind, spare, objective=objective, **limits)
+    assert after(sees, spare, objective=objective, **{**limits, "energy_j": 1e-9})
+    lost = replace(one("int8-a"), failure="killed")
+    assert after(lost, spare, objective=objective, **limits)

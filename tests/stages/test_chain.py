@@ -15,6 +15,7 @@ from agent.adapters.store_files import FileStore
 from agent.core.basis import Basis
 from agent.core.errors import (
     CalibrationError,
+    CameraError,
     ConfigError,
     JobError,
     PowerError,
@@ -80,6 +81,7 @@ def engine(spec: Any) -> Engine:
 ANSWERS = {
     "platform": lambda _: PLATFORM,
     "identify": lambda _: "identity",
+    "sensor": lambda _: "",
     "trial": lambda _: RunnerError("none here"),
     "intake": model,
     "capture": captured,
@@ -555,6 +557,27 @@ def test_a_sensor_asked_for_that_is_not_there_is_told_before_anything_is_capture
     with pytest.raises(PowerError, match="not active"):
         run.chain.run()
     assert not run.jobs.counts.keys() & {"capture", "quantize", "build"}
+
+
+@pytest.mark.parametrize(
+    ("power", "sensor", "objective", "told"),
+    [
+        ("auto", "", "energy", True),
+        ("none", "", "power", True),
+        ("auto", "rapl, rail package", "energy", False),
+        ("auto", "", "latency", False),
+    ],
+)
+def test_that_power_decides_and_is_not_known_is_told_before_anything_is_captured(
+    tmp_path, caplog, power, sensor, objective, told
+):
+    run = Run(tmp_path, measure={"power": power}, objective={"minimize": objective})
+    run.jobs.answers["sensor"] = lambda _: sensor
+    run.jobs.answers["capture"] = lambda _: CameraError("no frames")
+    with pytest.raises(CameraError):
+        run.chain.run()
+    assert ("no_power_sensor" in caplog.text) is told
+    assert run.jobs.counts["sensor"] == (power == "auto" and objective == "energy")
 
 
 def test_what_was_seen_in_one_power_mode_predicts_for_that_mode_only(tmp_path):

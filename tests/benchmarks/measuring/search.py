@@ -187,7 +187,7 @@ def _compared(
     ]
     first = choose(fast, "latency", limits)
     spent = sum(len(some) for some in taken.values()) / (len(found) * _ROUNDS)
-    if doubtful(fast, first, "latency"):
+    if doubtful(fast, first, "latency", limits):
         return True, 1 + spent, True
     chosen, other = choose(full, "latency", limits).candidate, first.candidate
     if chosen == other or chosen is None or other is None:
