@@ -205,8 +205,6 @@ class Judging:
         try:
             found = self.artifacts.get("measure", digest, spec, Measurements, patience_s + 300)
         except PowerError as error:
-            if error.code != "power_mode":
-                raise
             return [failed(c, error) if c.id in engines else c for c in judged]
         except JobError as error:
             alone = self._on_the_bench(engines) if again and error.code != "timed_out" else ""

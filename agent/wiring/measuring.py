@@ -14,6 +14,7 @@ from agent.stages.duration import power_decides, stretched
 from agent.stages.judging import Sitting
 from agent.wiring import heavy, places, sensors
 from agent.wiring.boards import power_modes
+from agent.wiring.sensors import Sensor
 
 if TYPE_CHECKING:
     from agent.core.halving import RoundsNs
@@ -54,7 +55,7 @@ def measure(
         if sitting.power_mode:
             stack.enter_context(modes.held(sitting.power_mode))
         mode = _present(modes)
-        sensor = sensors.opened(config, gpu=sensors.on_gpu(engines.values()), stack=stack)
+        sensor = _sensor(config, sitting, stack)
         meter = sensor.meter
         found = stage(
             engines,
@@ -77,6 +78,14 @@ def measure(
         )
         found = _with_mode(found, mode, _present(modes))
     return sensors.with_scope(found, config, sensor.passed_over)
+
+
+def _sensor(config: Config, sitting: Sitting, stack: ExitStack) -> Sensor:
+    """Return the sensor, entered; one that is gone since it was looked for costs the power alone."""
+    try:
+        return sensors.opened(config, gpu=sensors.on_gpu(sitting.engines.values()), stack=stack)
+    except PowerError as error:
+        return Sensor(meter=None, reason=error.message)
 
 
 def _present(modes: PowerModes) -> str:

@@ -205,6 +205,12 @@ def test_a_measuring_job_that_can_not_be_saved_still_ends_in_a_report(tmp_path, 
     assert all(c.failure for c in outcome.candidates)
 
 
+def test_a_sensor_that_is_gone_when_it_is_measured_still_ends_in_a_report(tmp_path):
+    run = Run(tmp_path).failing("measure", PowerError("the rail is gone", code="gone"))
+    outcome = run.chain.run()
+    assert {c.failure for c in outcome.candidates} == {"not here", "the rail is gone"}
+
+
 def test_a_measuring_job_that_was_canceled_ends_the_run(tmp_path):
     run = Run(tmp_path).failing("measure", JobError("measure: canceled", code="canceled"))
     with pytest.raises(JobError, match="canceled"):

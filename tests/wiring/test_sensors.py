@@ -11,7 +11,8 @@ from agent import config as configuration
 from agent.adapters.power_ina3221 import Ina3221PowerMeter
 from agent.core.errors import PowerError
 from agent.core.lineage import Engine, Measurements
-from agent.wiring import sensors
+from agent.stages.judging import Sitting
+from agent.wiring import measuring, sensors
 from tests.fakes.power import FakePowerMeter
 from tests.fakes.runners import FakeClock
 from tests.support import candidates
@@ -73,6 +74,18 @@ def test_a_sensor_asked_for_by_name_is_taken_or_told(here):
     with pytest.raises(PowerError, match="absent"):
         opened(measure={"power": "rapl"})
     assert "none" in opened(measure={"power": "none"}).reason
+
+
+def test_a_sensor_that_is_gone_when_it_is_measured_costs_the_power_alone(here):
+    """It was looked for before the builds; the latencies are not lost for it."""
+    here("nvml")
+    sitting = Sitting(
+        engines={"a": engine("onnxruntime")}, power_mode=None, baselines=(), spares={}, seed=1
+    )
+    with ExitStack() as stack:
+        config = configuration.from_dump({"measure": {"power": "rapl"}})
+        found = measuring._sensor(config, sitting, stack)
+    assert (found.meter, found.reason) == (None, "absent")
 
 
 def engine(runtime: str, **providers: int) -> Engine:
