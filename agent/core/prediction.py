@@ -15,8 +15,8 @@ from statistics import median
 
 from agent.core.fleet import FleetFigure
 from agent.core.lineage import CleanModel, Prediction, Recipe
-from agent.core.past import ENERGY, LATENCY, POWER, PastMeasurement
-from agent.core.residuals import MIXED, reach, residuals
+from agent.core.past import ENERGY, LATENCY, MIXED, POWER, PastMeasurement
+from agent.core.residuals import reach, residuals
 from agent.core.roofline import WIDTH, Peak, expected_ms
 
 HISTORY, TRIAL, FLEET, SCALED, ROOFLINE = "history", "trial", "fleet", "other models", "roofline"

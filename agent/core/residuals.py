@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import median
 
-from agent.core.past import ENERGY, LATENCY, POWER, Check, PastMeasurement
+from agent.core.past import ENERGY, LATENCY, MIXED, POWER, Check, PastMeasurement
 
 COVERAGE = 0.9
-MIXED = "int8-mixed"
 _ROUNDING = 1e-9
 
 

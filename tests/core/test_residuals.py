@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.past import PastMeasurement
+from agent.core.past import ENERGY, LATENCY, MIXED, POWER, PastMeasurement
 from agent.core.residuals import accuracy, reach, residuals
 
 PAST = PastMeasurement(
@@ -65,13 +65,23 @@ def test_a_width_is_one_that_was_seen_or_assumed_whatever_the_order(found, data)
     assert reach([*told, ("one more", 10.0)], 0.25) >= wide or len({run for run, _ in told}) < 9
 
 
+@pytest.mark.parametrize(
+    ("source", "judged"), [("trial", False), ("roofline", False), ("history", True)]
+)
+def test_a_span_whose_ends_an_earlier_version_did_not_keep_is_not_judged(source, judged):
+    (past,) = pairs(1.9, source=source, precision=MIXED, predicted_j=0.02)
+    past = replace(past, predicted_w=5.0, power_w=5.5)
+    assert [bool(past.check(figure)) for figure in (LATENCY, ENERGY)] == [judged] * 2
+    assert past.check(POWER)  # was never one of a span
+    assert bool(residuals([past], source, "onnxruntime", mixed=True)) is judged
+
+
 @given(st.floats(0.01, 100), st.floats(0.1, 1), st.floats(1, 10))
 def test_a_span_is_missed_only_outside_it_and_never_by_more_than_its_middle(ratio, low, high):
-    (point,) = pairs(ratio, precision="int8-mixed")
-    span = replace(point, span_low_ms=10 * low, span_high_ms=10 * high)
-    (_, off), (_, at_most) = (
-        residuals([one], "trial", "onnxruntime", mixed=True)[0] for one in (span, point)
-    )
+    (point,) = pairs(ratio)
+    span = replace(point, precision=MIXED, span_low_ms=10 * low, span_high_ms=10 * high)
+    ((_, off),) = residuals([span], "trial", "onnxruntime", mixed=True)
+    ((_, at_most),) = residuals([point], "trial", "onnxruntime")
     assert 0 <= off <= at_most + 1e-9
     assert (off == 0) == (10 * low <= span.latency_p50_ms <= 10 * high)
     assert residuals([span], "trial", "onnxruntime") == []
