@@ -9,6 +9,7 @@ from typing import Any
 _REASONED = (
     ("measured", "power_w", "power", "power_reason"),
     ("measured", "energy_j", "energy", "energy_reason"),
+    ("measured", "memory_mb", "memory", "memory_reason"),
     ("measured", "throttled", "throttling", "throttled_reason"),
     ("fidelity", "sqnr_db", "SQNR", "sqnr_reason"),
     ("fidelity", "agreement", "agreement with FP32", "agreement_reason"),

@@ -160,7 +160,7 @@ def test_nothing_feasible_names_the_nearest_miss_and_is_no_success():
 
 
 def test_every_null_is_a_dash_with_its_reason_in_the_page():
-    bare = candidate("int8-mse", measurement(5.0), evaluation(31.0))
+    bare = candidate("int8-mse", measurement(5.0), evaluation(31.0, memory_mb=None))
     bare = replace(
         bare,
         engine=None,
@@ -174,8 +174,10 @@ def test_every_null_is_a_dash_with_its_reason_in_the_page():
         ("SQNR", "identical to the baseline"),
         ("agreement with FP32", "no metric"),
         ("predicted latency", "nothing known of int8"),
+        ("memory", "not told"),
     ):
         assert re.search(rf"{what}\s+{reason}", shown), what
+    assert ("title", "not told") in page.attributes
     assert "( int8-mse, fp32 )".replace(" ", "") in shown.replace(" ", "")
     assert "0.00 W" not in page.text
     assert "None" not in page.text
