@@ -304,6 +304,7 @@ def _why(best: Known, known: Mapping[str, Known], objective: str) -> str:
         theirs = _cost(baseline, objective)
         if theirs is not None:
             text += f" against {told(abs(theirs), cost)} {_WORDS[objective].unit} of {baseline.id}"
+            text += ", whose numbers are doubtful" if baseline.flags and not best.flags else ""
         sqnr_db = best.evaluation.fidelity.sqnr_db
         text += ", with its very outputs" if sqnr_db is None else f", at {sqnr_db:.1f} dB SQNR"
     return text + "".join(f"; note: {flag}" for flag in best.flags)

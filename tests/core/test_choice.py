@@ -371,6 +371,15 @@ def test_doubtful_numbers_win_only_alone():
     assert alone.why.endswith("note: its latency did not get steady")
 
 
+def test_where_fp32_is_faster_but_doubtful_the_choice_says_so():
+    cold = candidate("fp32", replace(measurement(30.0), settled=False), evaluation(None))
+    found = choose([cold, candidate("int8", measurement(40.0), evaluation(30.0))], "latency", {})
+    assert found.why == (
+        "int8 has the best latency within the limits: 40 ms against 30 ms of fp32, whose numbers "
+        "are doubtful, at 30.0 dB SQNR"
+    )
+
+
 @pytest.mark.parametrize("objective", ["energy", "power"])
 def test_an_objective_without_a_sensor_is_infeasible_and_never_another(objective):
     choice = choose([FP32, INT8], objective, {})
