@@ -251,6 +251,13 @@ def test_runs_that_are_slow_together_are_told_as_fewer():
     assert re.search("500 runs only, worth [1-9][0-9]? independ", summarize(calm).ci95_reason)
 
 
+def test_a_burst_in_one_round_of_five_is_all_that_the_tail_is_made_of():
+    rounds = noisy_rounds(np.random.default_rng(9), [10] * 5, runs=600, noise=0.01)
+    assert summarize(rounds).ci95_p99 is not None
+    rounds[2][100:200] *= 2
+    assert re.search("3000 runs only, worth 1[0-9][0-9] independ", summarize(rounds).ci95_reason)
+
+
 @pytest.mark.parametrize("rise", [0.0, 0.04, 0.3, -0.3])
 def test_a_drift_widens_no_interval(rise):
     levels = [10 * (1 + rise * step / 4) for step in range(5)]
