@@ -29,6 +29,9 @@ from agent.ports import Progress
 RecordT = TypeVar("RecordT")
 _TERM_GRACE_S = 2.0
 _ITS_MESSAGES = "its messages on stderr say more"
+_BY_SILENCE = frozenset({"measure"})
+"""Kinds whose time limit begins anew with each word of progress: how long measuring takes depends
+on the engines, and it tells each second that it goes on."""
 _SLOW_HINT = {"build": "lower runtime.builder_level, or give the machine more idle cores"}
 
 
@@ -112,8 +115,9 @@ def _follow(
         if cancelled.is_set():
             raise JobError(f"{kind}: canceled", code="canceled")
         if time.monotonic() > deadline:
+            late = "told nothing for" if kind in _BY_SILENCE else "not finished within"
             raise JobError(
-                f"{kind}: not finished within {timeout_s:g} s, ended",
+                f"{kind}: {late} {timeout_s:g} s, ended",
                 code="timed_out",
                 hint=_SLOW_HINT.get(kind, ""),
             )
@@ -127,6 +131,8 @@ def _follow(
         message = _decoded(line, kind)
         if message.progress is not None:
             progress(*message.progress)
+            if kind in _BY_SILENCE:
+                deadline = time.monotonic() + timeout_s
         else:
             outcome = message
     status = child.wait()

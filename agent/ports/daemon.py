@@ -24,6 +24,15 @@ class Jobs(Protocol):
     ) -> RecordT:
         """Run the job and return its result record.
 
+        Args:
+            kind: As `agent.job` names it.
+            spec: What it needs.
+            result: The record's class.
+            progress: Told what the job tells.
+            cancelled: Set from outside to end it.
+            timeout_s: In which it must be finished; when measuring, the longest that it may say
+                nothing.
+
         Raises:
             JobError: "canceled", "timed_out", or "died" with the signal and memory seen.
             QuantdError: whatever the job itself raised, with its class and code.

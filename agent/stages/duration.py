@@ -1,8 +1,6 @@
-"""How long the measure stage takes, known before it begins. Numpy-free, because the daemon asks."""
+"""How long the windows of the measure stage are. Numpy-free, because the daemon asks."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable
 
 import msgspec
 
@@ -30,21 +28,3 @@ def stretched(settings: Measure, period_s: float) -> Measure:
     """
     least_s = max(_LEAST_S, _SPARE * ENOUGH_SAMPLES * min(period_s, _SLOWEST_SENSOR_S))
     return msgspec.structs.replace(settings, duration_s=max(settings.duration_s, least_s))
-
-
-def planned_s(settings: Measure, batches: Iterable[int], *, stretches: bool) -> float:
-    """Return how long measuring engines takes where each is fast enough for its windows.
-
-    Args:
-        settings: As configured.
-        batches: Of each engine.
-        stretches: Whether windows may be stretched for the power sensor.
-    """
-    if stretches:
-        settings = stretched(settings, _SLOWEST_SENSOR_S)
-    total_s = settings.idle_s
-    for batch in batches:
-        total_s += settings.warmup_s + settings.duration_s
-        if settings.rate_fps:
-            total_s += max(settings.duration_s, settings.rounds * batch / settings.rate_fps)
-    return total_s

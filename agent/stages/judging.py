@@ -25,9 +25,10 @@ from agent.core.lineage import (
 from agent.core.search import executable, failed
 from agent.core.shortlist import spares
 from agent.stages.artifacts import Artifacts
-from agent.stages.duration import planned_s, power_decides
+from agent.stages.duration import power_decides
 
 _LOG = logging.getLogger(__name__)
+_SILENCE_S = 900.0  # while the largest engine is loaded, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,17 +198,13 @@ class Judging:
             "model": model.digest,
             "calibration": calibration.digest,
         }
-        patience_s = 3 * planned_s(
-            self.config.measure,
-            [engine.batch for engine in engines.values()],
-            stretches=power_decides(self.config),
-        )
+        silence_s = self.config.measure.idle_s + _SILENCE_S
         try:
-            found = self.artifacts.get("measure", digest, spec, Measurements, patience_s + 300)
+            found = self.artifacts.get("measure", digest, spec, Measurements, silence_s)
         except PowerError as error:
             return [failed(c, error) if c.id in engines else c for c in judged]
         except JobError as error:
-            alone = self._on_the_bench(engines) if again and error.code != "timed_out" else ""
+            alone = self._on_the_bench(engines) if again else ""
             lost = {alone} if alone and len(engines) > 1 else engines.keys()
             judged = [failed(c, error) if c.id in lost else c for c in judged]
             return self._in_mode(judged, power_mode, model, calibration, fast=fast, again=False)

@@ -12,7 +12,7 @@ from agent.adapters.jobs_subprocess import SubprocessJobs, _end, _follow
 from agent.core.errors import JobError
 
 
-def followed(script: str, progress=lambda *_: None):
+def followed(script: str, progress=lambda *_: None, kind="build", timeout_s=20.0):
     """Follow a real child that runs a script."""
     child = subprocess.Popen(
         [sys.executable, "-c", f"import os, signal\n{script}"],
@@ -20,7 +20,7 @@ def followed(script: str, progress=lambda *_: None):
         start_new_session=True,
     )
     try:
-        return _follow(child, "build", progress, threading.Event(), 20.0, 0)
+        return _follow(child, kind, progress, threading.Event(), timeout_s, 0)
     finally:
         _end(child)
 
@@ -52,3 +52,21 @@ def test_a_result_that_is_not_what_was_asked_for_is_an_error_of_the_job(monkeypa
         SubprocessJobs(0).run(
             "render", {}, str, progress=print, cancelled=threading.Event(), timeout_s=5
         )
+
+
+@pytest.mark.slow
+def test_measuring_is_ended_by_its_silence_and_not_by_how_long_it_takes():
+    """Slow engines take as long as they take, and tell each second that they do."""
+    talking = """
+import time
+for _ in range(12):
+    os.write(1, b'{"progress": [1, 2, "on"]}\\n')
+    time.sleep(0.1)
+"""
+    done = talking + """os.write(1, b'{"result": 1}\\n')"""
+    assert bytes(followed(done, kind="measure", timeout_s=0.8)) == b"1"
+    for kind, script in (("build", done), ("measure", f"{talking}time.sleep(9)")):
+        with pytest.raises(JobError) as caught:
+            followed(script, kind=kind, timeout_s=0.8)
+        assert caught.value.code == "timed_out"
+        assert ("told nothing" in caught.value.message) is (kind == "measure")

@@ -195,7 +195,7 @@ def test_who_kills_the_measuring_job_is_left_out_and_the_others_are_measured(tmp
 
 @pytest.mark.parametrize(
     ("note", "code", "tries"),
-    [("int8-mse", "died", 2), ("idle for 10 s", "no_memory", 1), ("int8-mse", "timed_out", 1)],
+    [("int8-mse", "died", 2), ("idle for 10 s", "no_memory", 1), ("int8-mse", "timed_out", 2)],
 )
 def test_a_measuring_job_that_can_not_be_saved_still_ends_in_a_report(tmp_path, note, code, tries):
     run = Run(tmp_path).failing("measure", JobError("measure: ended", code=code))

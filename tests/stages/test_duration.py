@@ -1,16 +1,15 @@
-"""How long measuring takes: long enough for the sensor, and never longer than was announced."""
+"""How long the windows are: long enough for the sensor that decides, but for no slow one."""
 
 from __future__ import annotations
 
 from itertools import repeat
 
 import pytest
-from msgspec.structs import replace
 
 from agent.config import Measure
 from agent.core.energy import Conditions, PowerSample
 from agent.core.limits import ENOUGH_SAMPLES
-from agent.stages.duration import planned_s, stretched
+from agent.stages.duration import stretched
 from agent.stages.measure import measure
 from tests.fakes.power import FakePowerMeter
 from tests.fakes.runners import FakeClock, FakeRunner
@@ -55,12 +54,7 @@ def test_windows_are_as_long_as_the_sensor_needs(duration_s, period_s, expected_
     assert stretched(Measure(duration_s=duration_s), period_s).duration_s == expected_s
 
 
-@pytest.mark.parametrize("period_s", [0.1, 0.5, 1.0, 5.0, 60.0])
-def test_no_sensor_however_slow_stretches_beyond_what_was_announced(period_s):
+@pytest.mark.parametrize("period_s", [5.0, 60.0])
+def test_nobody_waits_for_a_sensor_slower_than_a_second(period_s):
     """Another client of jtop may have asked for a sample every five seconds, or fewer."""
-    settings = Measure()
-    longest_s = planned_s(settings, [1, 1], stretches=True)
-    real = stretched(settings, period_s)
-    assert planned_s(real, [1, 1], stretches=False) <= longest_s
-    paced = replace(settings, rate_fps=10.0)
-    assert planned_s(paced, [1], stretches=True) > planned_s(settings, [1], stretches=True)
+    assert stretched(Measure(), period_s) == stretched(Measure(), 1.0)
