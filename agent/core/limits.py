@@ -5,9 +5,10 @@ Pure and numpy-free, because the daemon chooses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
+from typing import Generic, TypeVar
 
 from agent.core.lineage import AtRate, Candidate, Evaluation, Measurement, Power
 
@@ -28,7 +29,26 @@ def power_counts(objective: str, limits: Mapping[str, float]) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class Judged:
+    """What is known of a candidate before it is measured: its fidelity and memory."""
+
+    evaluation: Evaluation
+
+    @property
+    def sqnr_db(self) -> float:
+        """Of the worst output; infinite where nothing differed."""
+        value = self.evaluation.fidelity.sqnr_db
+        return float("inf") if value is None else value
+
+    @property
+    def agreement(self) -> float | None:
+        """The task's metric; outputs identical to the baseline's agree whatever the task."""
+        fidelity = self.evaluation.fidelity
+        return 1.0 if fidelity.identical else fidelity.agreement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known(Judged):
     """A candidate that was measured and evaluated, so that it can be compared at all.
 
     Attributes:
@@ -37,19 +57,12 @@ class Known:
 
     candidate: Candidate
     measurement: Measurement
-    evaluation: Evaluation
     power_counts: bool = False
 
     @property
     def id(self) -> str:
         """The candidate's id."""
         return self.candidate.id
-
-    @property
-    def sqnr_db(self) -> float:
-        """Of the worst output; infinite where nothing differed."""
-        value = self.evaluation.fidelity.sqnr_db
-        return float("inf") if value is None else value
 
     @property
     def power(self) -> Power | None:
@@ -70,12 +83,6 @@ class Known:
     def energy_ci95_j(self) -> tuple[float, float] | None:
         """Of the energy."""
         return (self.measurement.at_rate or self.measurement).energy_ci95_j
-
-    @property
-    def agreement(self) -> float | None:
-        """The task's metric; outputs identical to the baseline's agree whatever the task."""
-        fidelity = self.evaluation.fidelity
-        return 1.0 if fidelity.identical else fidelity.agreement
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -159,47 +166,56 @@ def power_reason(known: Known) -> str:
     return used.power_reason or "power was not measured"
 
 
-def _agreement_reason(known: Known) -> str:
-    return known.evaluation.fidelity.agreement_reason or "the task offers no agreement metric"
+def _memory_reason(judged: Judged) -> str:
+    return judged.evaluation.memory_reason or "it was not measured"
+
+
+def _agreement_reason(judged: Judged) -> str:
+    return judged.evaluation.fidelity.agreement_reason or "the task offers no agreement metric"
+
+
+OneT_contra = TypeVar("OneT_contra", bound=Judged, contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class _Limit:
+class _Limit(Generic[OneT_contra]):
     key: str
     words: str
     unit: str
-    value: Callable[[Known], float | None]
+    value: Callable[[OneT_contra], float | None]
+    missing: Callable[[OneT_contra], str]
     at_least: bool = False
-    missing: Callable[[Known], str] = power_reason
-    interval: Callable[[Known], tuple[float, float] | None] = lambda _: None
+    interval: Callable[[OneT_contra], tuple[float, float] | None] = lambda _: None
 
 
-_LIMITS = (
+_FORESEEN: tuple[_Limit[Judged], ...] = (
+    _Limit("memory_mb", "memory", " MB", lambda j: j.evaluation.memory_mb, _memory_reason),
     _Limit(
-        "latency_p99_ms", "p99", " ms", lambda k: k.measurement.latency_ms.p99,
+        "sqnr_db", "SQNR of the worst output", " dB", lambda j: j.sqnr_db, lambda _: "", True,
+        interval=lambda j: j.evaluation.fidelity.sqnr_db_ci95,
+    ),
+    _Limit(
+        "agreement", "agreement with FP32", "", lambda j: j.agreement, _agreement_reason, True,
+        interval=lambda j: j.evaluation.fidelity.agreement_ci95,
+    ),
+)  # fmt: skip
+_LIMITS: tuple[_Limit[Known], ...] = (
+    _Limit(
+        "latency_p99_ms", "p99", " ms", lambda k: k.measurement.latency_ms.p99, lambda _: "",
         interval=lambda k: k.measurement.latency_ms.ci95_p99,
     ),
     _Limit(
-        "power_w", "power", " W", lambda k: k.power_w,
+        "power_w", "power", " W", lambda k: k.power_w, power_reason,
         interval=lambda k: k.power.ci95 if k.power else None,
     ),
     _Limit(
-        "energy_j", "energy per frame", " J", lambda k: k.energy_j,
+        "energy_j", "energy per frame", " J", lambda k: k.energy_j, power_reason,
         interval=lambda k: k.energy_ci95_j,
     ),
     _Limit(
-        "memory_mb", "memory", " MB", lambda k: k.evaluation.memory_mb,
-        missing=lambda k: k.evaluation.memory_reason or "it was not measured",
+        "fps", "throughput", " FPS", lambda k: k.measurement.throughput_fps, lambda _: "", True
     ),
-    _Limit("fps", "throughput", " FPS", lambda k: k.measurement.throughput_fps, True),
-    _Limit(
-        "sqnr_db", "SQNR of the worst output", " dB", lambda k: k.sqnr_db, True,
-        interval=lambda k: k.evaluation.fidelity.sqnr_db_ci95,
-    ),
-    _Limit(
-        "agreement", "agreement with FP32", "", lambda k: k.agreement, True, _agreement_reason,
-        interval=lambda k: k.evaluation.fidelity.agreement_ci95,
-    ),
+    *_FORESEEN,
 )  # fmt: skip
 
 
@@ -210,12 +226,24 @@ def violations(known: Known, limits: Mapping[str, float]) -> tuple[Violation, ..
         known: The candidate.
         limits: By the names of the configuration; 0 or absent is no limit.
     """
-    found = []
-    for limit in _LIMITS:
-        bound = limits.get(limit.key, 0.0)
-        if bound > 0.0:
-            found += _broken(known, limit, bound)
-    return tuple(found)
+    return _missed(known, _LIMITS, limits)
+
+
+def foreseen(judged: Judged, limits: Mapping[str, float]) -> tuple[Violation, ...]:
+    """Return every limit that a candidate will not keep, whatever its measurement shows.
+
+    Args:
+        judged: The candidate, not measured yet.
+        limits: By the names of the configuration; 0 or absent is no limit.
+    """
+    return _missed(judged, _FORESEEN, limits)
+
+
+def _missed(
+    one: OneT_contra, of: Sequence[_Limit[OneT_contra]], limits: Mapping[str, float]
+) -> tuple[Violation, ...]:
+    bounds = ((limit, limits.get(limit.key, 0.0)) for limit in of)
+    return tuple(v for limit, bound in bounds if bound > 0.0 for v in _broken(one, limit, bound))
 
 
 def doubts(known: Known, limits: Mapping[str, float]) -> tuple[str, ...]:
@@ -258,7 +286,7 @@ def _tail_doubts(known: Known, bound: float) -> tuple[str, ...]:
     return tuple(told_here)
 
 
-def _within(known: Known, limit: _Limit, bound: float) -> str:
+def _within(known: OneT_contra, limit: _Limit[OneT_contra], bound: float) -> str:
     """Say so if another measurement like this might keep a limit that is missed."""
     span = limit.interval(known)
     if span and (span[1] >= bound if limit.at_least else span[0] <= bound):
@@ -266,12 +294,12 @@ def _within(known: Known, limit: _Limit, bound: float) -> str:
     return ""
 
 
-def _told_span(span: tuple[float, float], limit: _Limit) -> str:
+def _told_span(span: tuple[float, float], limit: _Limit[OneT_contra]) -> str:
     low, high = (f"{end:.{_DIGITS}g}" for end in span)
     return f"95 % interval {low} to {high}{limit.unit}"
 
 
-def _broken(known: Known, limit: _Limit, bound: float) -> list[Violation]:
+def _broken(known: OneT_contra, limit: _Limit[OneT_contra], bound: float) -> list[Violation]:
     value = limit.value(known)
     if value is None:
         reason = f"{limit.words} has a limit of {bound:g}{limit.unit}: {limit.missing(known)}"

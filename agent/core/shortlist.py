@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from agent.core.limits import power_counts
+from agent.core.limits import Judged, Violation, foreseen, power_counts
 from agent.core.lineage import Candidate, Choice, Measurement, Power
 
 LIMIT, SCALES, PREDICTION = "limit", "scales", "prediction"
@@ -150,27 +150,18 @@ def _open(candidate: Candidate) -> bool:
 
 def _beyond(candidate: Candidate, limits: Mapping[str, float]) -> str:
     """Return which limit on what is known before measuring a candidate misses."""
-    if candidate.evaluation is None:
-        return ""
-    fidelity, memory_mb = candidate.evaluation.fidelity, candidate.evaluation.memory_mb
-    agreement = 1.0 if fidelity.identical else fidelity.agreement
-    for key, value in (("sqnr_db", fidelity.sqnr_db), ("agreement", agreement)):
-        least = limits.get(key, 0.0)
-        if value is not None and least > 0 and value < least:
-            return f"not measured: {key} {value:.4g} is under the limit of {least:g}"
-    most_mb = limits.get("memory_mb", 0.0)
-    if memory_mb is not None and 0 < most_mb < memory_mb:
-        return f"not measured: memory {memory_mb:.4g} MB is over the limit of {most_mb:g} MB"
-    return ""
+    missed = _foreseen(candidate, limits)
+    return next((f"not measured: {one.reason}" for one in missed if one.key), "")
 
 
 def _keeps(candidate: Candidate, limits: Mapping[str, float]) -> bool:
     """Return whether a candidate is known to keep what `_beyond` looks at."""
-    if candidate.evaluation is None or _beyond(candidate, limits):
-        return False
-    fidelity, memory_mb = candidate.evaluation.fidelity, candidate.evaluation.memory_mb
-    agrees = fidelity.identical or fidelity.agreement is not None or not limits.get("agreement")
-    return agrees and (memory_mb is not None or not limits.get("memory_mb"))
+    return candidate.evaluation is not None and not _foreseen(candidate, limits)
+
+
+def _foreseen(candidate: Candidate, limits: Mapping[str, float]) -> tuple[Violation, ...]:
+    judged = candidate.evaluation
+    return foreseen(Judged(evaluation=judged), limits) if judged else ()
 
 
 def spares(candidates: Sequence[Candidate]) -> dict[str, str]:
