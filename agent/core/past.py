@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import log
 
 from agent.core.limits import disturbed
-from agent.core.lineage import Candidate, CleanModel, Measurement, Prediction
+from agent.core.lineage import UNPREDICTED, Candidate, CleanModel, Measurement
 
 LATENCY, POWER, ENERGY = "latency", "power", "energy"
 MIXED = "int8-mixed"
@@ -114,9 +114,6 @@ class PastMeasurement:
         return share * self.span_low_ms, share * self.span_high_ms
 
 
-_UNPREDICTED = Prediction(latency_p50_ms=None, energy_j=None, basis="")
-
-
 def remembered(
     candidates: Iterable[Candidate], model: CleanModel, present: str, utc: str
 ) -> tuple[PastMeasurement, ...]:
@@ -141,7 +138,7 @@ def remembered(
 def _remembered(
     one: Candidate, measured: Measurement, model: CleanModel, mode: str, utc: str
 ) -> PastMeasurement:
-    predicted = one.predicted or _UNPREDICTED
+    predicted = one.predicted or UNPREDICTED
     low_ms, high_ms = predicted.latency_p50_ms_ci90 or (None, None)
     span_low_ms, span_high_ms = predicted.latency_p50_ms_span or (None, None)
     low_w, high_w = predicted.power_w_ci90 or (None, None)

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 _BUILDS_ON_TENSORRT = "tensorrt"
 _BUILDS_BY_ITSELF = "TensorrtExecutionProvider"
 _TIMED_UNDER = ("driver", "l4t", "power_mode")
-_BIND_FRAMES = 4  # held-out frames that measuring cycles through
 
 
 def input_spec(config: Config) -> InputSpec:

@@ -11,7 +11,14 @@ whose inputs have been seen before finds its record instead of doing the work ag
 
 from __future__ import annotations
 
-from agent.core.lineage.choice import Activation, Candidate, Choice, Prediction, Verdict
+from agent.core.lineage.choice import (
+    UNPREDICTED,
+    Activation,
+    Candidate,
+    Choice,
+    Prediction,
+    Verdict,
+)
 from agent.core.lineage.digests import Digest, digest_of
 from agent.core.lineage.engine import Engine, Evaluation, Fidelity, Layers
 from agent.core.lineage.frames import CalibrationSet, Rejected
@@ -34,6 +41,7 @@ from agent.core.lineage.measurement import (
 from agent.core.lineage.model import CleanModel, Platform, TensorSpec
 
 __all__ = [
+    "UNPREDICTED",
     "Activation",
     "AtRate",
     "CalibrationSet",

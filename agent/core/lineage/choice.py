@@ -33,6 +33,9 @@ class Prediction:
     energy_j_ci90: tuple[float, float] | None = None
 
 
+UNPREDICTED = Prediction(latency_p50_ms=None, energy_j=None, basis="not predicted")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """One way to run the model: recipe x runtime x power mode x batch, and what is known of it.

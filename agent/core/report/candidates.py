@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.core.lineage import (
+    UNPREDICTED,
     Candidate,
     Choice,
     Fidelity,
@@ -141,16 +142,13 @@ def candidate_facts(one: Candidate, choice: Choice) -> CandidateFacts:
         )
         if one.engine
         else None,
-        predicted=_predicted(one.predicted or _UNPREDICTED, one.measurement, one.batch),
+        predicted=_predicted(one.predicted or UNPREDICTED, one.measurement, one.batch),
         measured=measured_facts(one.measurement, one.evaluation) if one.measurement else None,
         fidelity=_fidelity(one.evaluation.fidelity) if one.evaluation else None,
         verdict=verdict.verdict,
         reasons=verdict.reasons,
         flags=verdict.flags,
     )
-
-
-_UNPREDICTED = Prediction(latency_p50_ms=None, energy_j=None, basis="not predicted")
 
 
 def _predicted(one: Prediction, measured: Measurement | None, batch: int) -> Predicted:
