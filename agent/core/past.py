@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 from agent.core.limits import disturbed
@@ -120,7 +120,9 @@ def remembered(
     """Return the measurements worth remembering: those that nothing disturbed.
 
     One that throttled, drifted or was left out of the last rounds says little of the next time,
-    and would make a candidate look slower than it is: it might never be tried again.
+    and would make a candidate look slower than it is: it might never be tried again. That the
+    machine still got warmer does not count: a heat sink takes minutes, all candidates had the
+    same, and a board that is never remembered would never predict.
 
     Args:
         candidates: Of one run.
@@ -131,7 +133,7 @@ def remembered(
     return tuple(
         _remembered(one, one.measurement, model, one.power_mode or present, utc)
         for one in candidates
-        if one.measurement and not disturbed(one.measurement)
+        if one.measurement and not disturbed(replace(one.measurement, settled=True))
     )
 
 

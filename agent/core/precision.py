@@ -198,16 +198,17 @@ def find_plan(
     if high > limit:
         return None
     kept = frozenset(order[:high])
+    hopeless = _HOPELESS * model.excess(kept)
     for name in sorted(kept, key=lambda name: -model.layers[name].macs):
         if len(tried) >= budget:
             break
-        if model.excess(kept - {name}) <= _HOPELESS and good(kept - {name}):
+        if model.excess(kept - {name}) <= hopeless and good(kept - {name}):
             kept -= {name}
     return Plan(kept=kept, evaluations=len(tried))
 
 
 _HOPELESS = 2.0
-"""Predicted noise over the allowed beyond which a set is not worth an evaluation (3 dB)."""
+"""Predicted noise over that of a set that holds beyond which an evaluation is wasted (3 dB)."""
 
 
 def symmetric(scheme: str | None) -> bool:

@@ -50,10 +50,13 @@ def test_one_without_prediction_is_remembered_and_a_mode_of_its_own_counts():
         {"steady": False},
         {"throttled": True},
         {"behind": True},
-        {"settled": False},
         {"starved": 1.0},
     ],
     ids=str,
 )
 def test_what_was_disturbed_or_not_measured_to_the_end_is_forgotten(flaw):
     assert kept(candidate("fp16", replace(measurement(), **flaw))) == ()
+
+
+def test_a_machine_that_still_got_warmer_is_remembered():
+    assert kept(candidate("fp16", replace(measurement(), settled=False)))
