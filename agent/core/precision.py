@@ -165,6 +165,7 @@ def find_plan(
     model: NoiseModel,
     holds: Callable[[frozenset[str]], bool],
     least_share: float,
+    spent: int = 0,
 ) -> Plan | None:
     """Return the smallest set of layers found whose float keeps the limit, or None.
 
@@ -176,9 +177,10 @@ def find_plan(
         model: What each layer costs.
         holds: Evaluates the whole graph with these layers in float.
         least_share: Share of the compute that must stay in INT8 for it to be worth it.
+        spent: Evaluations already made, out of the same budget.
     """
     order = model.order()
-    budget = int(2 * math.log2(max(len(order), 2)) + 10)
+    budget = int(2 * math.log2(max(len(order), 2)) + 10) - spent
     limit = max(k for k in range(len(order) + 1) if model.share(order[:k]) >= least_share)
     tried: dict[frozenset[str], bool] = {}
 
@@ -214,13 +216,6 @@ _HOPELESS = 2.0
 def symmetric(scheme: str | None) -> bool:
     """Return True if the integers of a scheme lie evenly around zero."""
     return scheme is not None and scheme.startswith("S8S8")
-
-
-def best_range(options: Mapping[str, Noise], allowed: Noise) -> str:
-    """Return the option with the least noise, outputs weighed by what is allowed at each."""
-    return min(
-        options, key=lambda name: sum(n / a for n, a in zip(options[name], allowed, strict=True))
-    )
 
 
 def best_steps(rehearse: Callable[[tuple[str, ...]], Noise]) -> tuple[str, ...]:

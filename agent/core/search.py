@@ -23,7 +23,7 @@ def recipes(
                 for name in dict.fromkeys(calibrators)
             ]
         elif precision == "int8-mixed":
-            wanted.append(Recipe(precision="int8-mixed", calibrator="per-tensor", scheme=scheme))
+            wanted.append(Recipe(precision="int8-mixed", calibrator="best", scheme=scheme))
         elif precision != "fp32":
             wanted.append(Recipe(precision=precision))
     return tuple(wanted)

@@ -17,16 +17,16 @@ from agent.core.precision import (
     Placement,
     Plan,
     TensorNoise,
-    best_range,
     best_steps,
     decibel,
     find_plan,
     symmetric,
+    worst_sqnr_db,
 )
 from agent.core.thresholds import range_of
 from agent.ports import Progress, Rehearsal
 
-_CALIBRATORS = ("mse", "percentile", "entropy", "minmax")  # the likeliest to do comes first
+_CALIBRATORS = ("minmax", "mse", "percentile", "entropy")
 _USUAL_SQNR_DB = 20.0
 _USUAL_AGREEMENT = 0.97
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
@@ -34,8 +34,6 @@ _MARGIN_DB = 0.5  # the frames that judge in the end are others than those that 
 _MARGIN_SHARE = 0.75  # of the way from the value to the lower end of its interval, alike
 _MARGIN = 0.25  # of what may disagree
 _SHOWN = 10
-_NEGLIGIBLE = 0.2  # of the allowed noise, for all tensors together: no better range is looked for
-_ALIKE = 0.01  # ranges nearer than this are one
 
 Range = tuple[float, float]
 
@@ -116,20 +114,32 @@ def mixed(
             "no_range" if no tensor has a range.
     """
     options = _options(histograms, blank.recipe.scheme)
-    rehearsal = rehearse(options.keys())
+    rehearsal = rehearse(options["minmax"].keys())
     layers = rehearsal.layers().keys()
     steps = best_steps(lambda steps: rehearsal.weight_noise(layers, steps))
-    model, ranges = _measured(rehearsal, options, target, steps, progress)
     evaluated = 0
 
-    def holds(kept: frozenset[str]) -> bool:
+    def judged(placement: Placement, note: str) -> Fidelity | None:
         nonlocal evaluated
         evaluated += 1
-        progress(0, 0, f"trial {evaluated}: {len(kept)} of {len(model.layers)} in float")
-        placement = Placement(ranges=ranges, kept=kept, steps=steps)
-        return target.met(rehearsal.fidelity(placement, comparison()))
+        progress(0, 0, f"trial {evaluated}: {note}")
+        return rehearsal.fidelity(placement, comparison())
 
-    plan = find_plan(model, holds, _LEAST_SHARE)
+    found = {
+        name: judged(Placement(ranges=spans, steps=steps), f"all in INT8 by {name}")
+        for name, spans in options.items()
+    }
+    chosen = max(found, key=lambda name: worst_sqnr_db(found[name]))
+    ranges = options[chosen]
+    model = _measured(rehearsal, ranges, target, steps, progress)
+
+    def holds(kept: frozenset[str]) -> bool:
+        if not kept:
+            return target.met(found[chosen])
+        note = f"{len(kept)} of {len(model.layers)} in float"
+        return target.met(judged(Placement(ranges=ranges, kept=kept, steps=steps), note))
+
+    plan = find_plan(model, holds, _LEAST_SHARE, spent=evaluated)
     costs = _costs(model, plan)
     if plan is None:
         raise _not_offered(target, costs)
@@ -139,7 +149,7 @@ def mixed(
         blank,
         int8_macs_fraction=share,
         kept_float=kept,
-        steps=(*blank.steps, *steps),
+        steps=(*blank.steps, *steps, f"{chosen}-ranges"),
         sensitivity=costs,
         evaluations=evaluated,
     )
@@ -168,68 +178,36 @@ def _margin_db(found: Fidelity) -> float:
 def _options(
     histograms: Sequence[TensorHistogram], scheme: str | None
 ) -> dict[str, dict[str, Range]]:
-    """Return for every sound tensor its range by each calibrator."""
-    found = {
-        histogram.name: {
-            name: range_of(histogram, name, symmetric(scheme)) for name in _CALIBRATORS
-        }
-        for histogram in histograms
-        if not defect(histogram)
-    }
-    if not found:
+    """Return for every calibrator the range of each sound tensor."""
+    sound = [histogram for histogram in histograms if not defect(histogram)]
+    if not sound:
         raise QuantizeError("no tensor has a range", code="no_range")
-    return found
+    return {
+        name: {h.name: range_of(h, name, symmetric(scheme)) for h in sound} for name in _CALIBRATORS
+    }
 
 
 def _measured(
     rehearsal: Rehearsal,
-    options: Mapping[str, Mapping[str, Range]],
+    ranges: Mapping[str, Range],
     target: Target,
     steps: tuple[str, ...],
     progress: Progress,
-) -> tuple[NoiseModel, dict[str, Range]]:
-    """Measure every place alone; return the noise model and the best range of each tensor."""
+) -> NoiseModel:
+    """Measure what the weights of every layer and the activations of every place cost alone."""
     layers = rehearsal.layers()
     places = _places(rehearsal.tensors)
-    total = len(layers) + len(places) * len(_CALIBRATORS)
-    done = 0
-
-    def told(noise: Noise, note: str) -> Noise:
-        nonlocal done
-        done += 1
-        progress(done, total, note)
-        return noise
-
-    weights = [
-        LayerNoise(
-            name=name,
-            operator=operator,
-            macs=macs,
-            noise=told(rehearsal.weight_noise([name], steps), name),
-        )
-        for name, (operator, macs) in layers.items()
-    ]
-    allowed = target.allowed(len(weights[0].noise) if weights else 1)
-    ranges = {name: spans["minmax"] for name, spans in options.items()}
-    activations = []
-    negligible = _NEGLIGIBLE / max(len(places), 1)
+    weights: list[LayerNoise] = []
+    activations: list[TensorNoise] = []
+    for name, (operator, macs) in layers.items():
+        progress(len(weights), len(layers) + len(places), name)
+        noise = rehearsal.weight_noise([name], steps)
+        weights.append(LayerNoise(name=name, operator=operator, macs=macs, noise=noise))
     for holders, names in places.items():
-        tried: dict[str, Noise] = {}
-        spans: dict[str, dict[str, Range]] = {}
-        for calibrator in _CALIBRATORS:
-            span = {name: options[name][calibrator] for name in names}
-            if any(_alike(span, other) for other in spans.values()):
-                continue
-            spans[calibrator] = span
-            noise = rehearsal.activation_noise(span)
-            tried[calibrator] = told(noise, names[0])
-            if all(n <= negligible * a for n, a in zip(noise, allowed, strict=True)):
-                break
-        done += len(_CALIBRATORS) - len(tried)
-        best = best_range(tried, allowed)
-        ranges |= spans[best]
-        activations.append(TensorNoise(name=names[0], noise=tried[best], holders=holders))
-    return NoiseModel(weights, activations, allowed), ranges
+        progress(len(weights) + len(activations), len(layers) + len(places), names[0])
+        noise = rehearsal.activation_noise({name: ranges[name] for name in names})
+        activations.append(TensorNoise(name=names[0], noise=noise, holders=holders))
+    return NoiseModel(weights, activations, target.allowed(len(weights[0].noise) if weights else 1))
 
 
 def _places(tensors: Mapping[str, frozenset[str]]) -> dict[frozenset[str], list[str]]:
@@ -239,13 +217,6 @@ def _places(tensors: Mapping[str, frozenset[str]]) -> dict[frozenset[str], list[
         if holders:
             found.setdefault(holders, []).append(name)
     return found
-
-
-def _alike(spans: Mapping[str, Range], others: Mapping[str, Range]) -> bool:
-    return all(
-        abs(low - others[name][0]) + abs(high - others[name][1]) < _ALIKE * (high - low)
-        for name, (low, high) in spans.items()
-    )
 
 
 def _costs(model: NoiseModel, plan: Plan | None) -> tuple[LayerCost, ...]:

@@ -13,7 +13,6 @@ from agent.core.precision import (
     NoiseModel,
     Plan,
     TensorNoise,
-    best_range,
     decibel,
     find_plan,
 )
@@ -115,12 +114,6 @@ def test_a_tensor_is_float_only_when_all_that_hold_it_are() -> None:
     assert model.predicted({"a", "b"}) == (0.0,)
     assert model.cost("a") == (0.5,)
     assert model.cost("b", {"a"}) == (1.0,)
-
-
-def test_the_best_range_is_best_where_it_matters() -> None:
-    options = {"minmax": (0.1, 0.001), "mse": (0.01, 0.002)}
-    assert best_range(options, (0.1, 0.1)) == "mse"
-    assert best_range(options, (100.0, 0.001)) == "minmax"
 
 
 def test_decibels() -> None:

@@ -51,8 +51,8 @@ class Recipe:
 
     Attributes:
         precision: fp32, fp16, int8 or int8-mixed.
-        calibrator: minmax, entropy, percentile or mse, or per-tensor for the best of them at
-            each tensor; None where nothing is calibrated.
+        calibrator: minmax, entropy, percentile or mse, or best for that of them with which the whole
+            graph is nearest to FP32 (its steps name it); None where nothing is calibrated.
         scheme: "S8S8-FP16" (TensorRT: symmetric, the rest in float16), "S8S8" (ONNX Runtime on
             a GPU) or "U8S8" (on a CPU); None for float.
     """

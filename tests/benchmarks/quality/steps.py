@@ -148,7 +148,7 @@ def int8(folder: Path, calibrator: str) -> dict[str, Any]:
 
 def mixed(folder: Path) -> dict[str, Any]:
     """Quantize as far as the limit lets it."""
-    recipe = Recipe(precision="int8-mixed", calibrator="per-tensor", scheme=_SCHEME)
+    recipe = Recipe(precision="int8-mixed", calibrator="best", scheme=_SCHEME)
     return _quantized(folder, recipe)
 
 
