@@ -202,7 +202,7 @@ def test_nan_stays_after_merging():
 def test_what_is_moved_to_its_center_has_finer_steps(array):
     histogram = counted(array)
     center = center_of(histogram)
-    assert histogram.minimum <= center <= max(histogram.maximum, 0) or not center
+    assert min(histogram.minimum, 0) <= center <= max(histogram.maximum, 0)
     if center and not defect(histogram):
         low, high = range_of(histogram, "mse", symmetric=False)
         assert (high - low) * 1.2 < 2 * max(-low, high)
