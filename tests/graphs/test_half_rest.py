@@ -18,7 +18,7 @@ from agent.graphs.half_rest import fitting, rest_halved
 from agent.graphs.qdq import inferred, save, with_qdq
 from tests.graphs.test_half import loud
 from tests.support import quant_graphs
-from tests.support.onnx_runs import random_inputs, run, sqnr_db
+from tests.support.onnx_runs import half_loss_db, random_inputs, run, sqnr_db
 
 
 def placed(model, path, inputs, left_out=()):
@@ -60,7 +60,7 @@ def test_the_rest_is_float16_and_the_integers_stay(tmp_path, left_out):
     before, after = (
         sqnr_db(reference, run(graph, inputs, plain=True)[0]) for graph in (wide, half)
     )
-    assert after > before - 1
+    assert after > before - 1 - half_loss_db()
 
 
 def test_small_channels_keep_their_weights(tmp_path):
@@ -78,7 +78,7 @@ def test_small_channels_keep_their_weights(tmp_path):
         sqnr_db(reference, run(graph, inputs, plain=True)[0])
         for graph in (wide, rest_halved(wide, ()))
     )
-    assert after > before - 1.5
+    assert after > before - 1.5 - half_loss_db()
 
 
 @pytest.mark.parametrize("factor", [1.0, 1e6])
@@ -92,7 +92,7 @@ def test_what_overflows_stays_float32_and_its_layer_in_int8(tmp_path, factor):
     before, after = (
         sqnr_db(reference, run(graph, inputs, plain=True)[0]) for graph in (wide, half)
     )
-    assert after > before - 1
+    assert after > before - 1 - half_loss_db()
 
 
 def test_a_large_activation_is_quantized_before_it_is_cut_off(tmp_path):
@@ -109,7 +109,7 @@ def test_a_large_activation_is_quantized_before_it_is_cut_off(tmp_path):
     before, after = (
         sqnr_db(reference, run(graph, inputs, plain=True)[0]) for graph in (wide, half)
     )
-    assert after > before - 1
+    assert after > before - 1 - half_loss_db()
     assert int8_share(half, model)[0] == 1
 
 
