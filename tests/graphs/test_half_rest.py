@@ -28,6 +28,16 @@ def placed(model, path, inputs, left_out=()):
     return with_qdq(model, "S8S8", ranges, left_out)
 
 
+def resized(path, by):
+    """Make the values between expansion and projection larger by a factor, and nothing else."""
+    model = onnx.load(quant_graphs.inverted(path, spread=0))
+    constants = {t.name: t for t in model.graph.initializer}
+    for name, factor in (("w1", by), ("b1", by), ("b2", by), ("w3", 1 / by)):
+        values = numpy_helper.to_array(constants[name]) * np.float32(factor)
+        constants[name].CopyFrom(numpy_helper.from_array(values, name))
+    return onnx.shape_inference.infer_shapes(model)
+
+
 @given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=20))
 def test_scales_fit_float16_and_small_ones_never_shrink(values):
     scale = np.array(values, np.float32)
@@ -65,12 +75,7 @@ def test_the_rest_is_float16_and_the_integers_stay(tmp_path, left_out):
 
 def test_small_channels_keep_their_weights(tmp_path):
     """A channel of weights near 1e-4 has a scale of 1e-6: as float16 it would be off by 3 %."""
-    model = onnx.load(quant_graphs.inverted(tmp_path / "m.onnx", spread=0))
-    constants = {t.name: t for t in model.graph.initializer}
-    for name, by in (("w1", 1e-4), ("b1", 1e-4), ("w3", 1e4)):
-        values = numpy_helper.to_array(constants[name]) * np.float32(by)
-        constants[name].CopyFrom(numpy_helper.from_array(values, name))
-    model = onnx.shape_inference.infer_shapes(model)
+    model = resized(tmp_path / "m.onnx", 1e-4)
     inputs = random_inputs(model)
     wide = placed(model, str(tmp_path / "m.onnx"), inputs)
     (reference,) = run(model, inputs)
@@ -96,12 +101,7 @@ def test_what_overflows_stays_float32_and_its_layer_in_int8(tmp_path, factor):
 
 
 def test_a_large_activation_is_quantized_before_it_is_cut_off(tmp_path):
-    model = onnx.load(quant_graphs.inverted(tmp_path / "m.onnx", spread=0))
-    constants = {t.name: t for t in model.graph.initializer}
-    for name, by in (("w1", 1e6), ("b1", 1e6), ("w3", 1e-6), ("w2", 1.0)):
-        values = numpy_helper.to_array(constants[name]) * np.float32(by)
-        constants[name].CopyFrom(numpy_helper.from_array(values, name))
-    model = onnx.shape_inference.infer_shapes(model)
+    model = resized(tmp_path / "m.onnx", 1e6)
     inputs = random_inputs(model)
     wide = placed(model, str(tmp_path / "m.onnx"), inputs)
     half = rest_halved(wide, overflowing(model, [inputs], 1))
