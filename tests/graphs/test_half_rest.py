@@ -74,8 +74,8 @@ def test_the_rest_is_float16_and_the_integers_stay(tmp_path, left_out):
 
 
 def test_small_channels_keep_their_weights(tmp_path):
-    """A channel of weights near 1e-4 has a scale of 1e-6: as float16 it would be off by 3 %."""
-    model = resized(tmp_path / "m.onnx", 1e-4)
+    """A channel of weights near 1e-5 has a scale of 1e-7: as float16 it would be off by a third."""
+    model = resized(tmp_path / "m.onnx", 1e-5)
     inputs = random_inputs(model)
     wide = placed(model, str(tmp_path / "m.onnx"), inputs)
     (reference,) = run(model, inputs)
@@ -83,7 +83,7 @@ def test_small_channels_keep_their_weights(tmp_path):
         sqnr_db(reference, run(graph, inputs, plain=True)[0])
         for graph in (wide, rest_halved(wide, ()))
     )
-    assert after > before - 1.5 - half_loss_db()
+    assert after > before - 4 - half_loss_db()
 
 
 @pytest.mark.parametrize("factor", [1.0, 1e6])
