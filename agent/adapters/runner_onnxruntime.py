@@ -100,6 +100,9 @@ class OnnxruntimeRunner:
         """Return None: ONNX Runtime tells no time of its own."""
         return None
 
+    def launches(self) -> None:
+        """Return None: how kernels are launched is ONNX Runtime's own affair."""
+
     def device_bytes(self) -> int | None:
         """Return 0 on the CPU, None on a GPU: ONNX Runtime does not tell what it takes there."""
         return None if on_gpu(self._session.get_providers()) else 0

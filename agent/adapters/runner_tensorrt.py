@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,9 @@ import psutil
 from numpy.typing import NDArray
 
 from agent.core.errors import BuildError, RunnerError
+from agent.core.lineage import Launches
 from agent.engines.cuda import CudaErrors, find_cuda
+from agent.engines.cuda_graph import CudaGraph, alike, capture, compared
 from agent.engines.tensorrt import find_tensorrt, make_logger, version
 from agent.live.memory import available_bytes
 
@@ -25,16 +30,28 @@ class TensorrtRunner:
     Args:
         path: The engine file.
         dla_core: The accelerator that it was built for; -1 for the GPU alone.
+        graphs: Launch it as a CUDA graph where that is faster; the first run finds out.
+        now_ns: Monotonic clock.
     """
 
-    def __init__(self, path: str, dla_core: int = -1) -> None:
+    def __init__(
+        self,
+        path: str,
+        dla_core: int = -1,
+        *,
+        graphs: bool = True,
+        now_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
         self._path = path
         self._dla_core = dla_core
+        self._graphs = graphs
+        self._now_ns = now_ns
         self._cuda: Any = None
         self._errors: Any = None
         self._open = ExitStack()
         self._shared = False
         self._held_before = 0
+        self._graph: CudaGraph | None = None
         self._forget()
 
     def __enter__(self) -> TensorrtRunner:
@@ -62,12 +79,15 @@ class TensorrtRunner:
             self._open.close()
 
     def _forget(self) -> None:
-        """Let go of everything that lives in the context, buffers before the engine."""
+        """Let go of everything that lives in the context: graph, buffers, engine, in this order."""
+        self._drop_graph()
+        self._launches: Launches | None = None
         self._names: dict[bool, list[str]] = {True: [], False: []}
         self._device: dict[str, Any] = {}
         self._host: dict[str, NDArray[Any]] = {}
         self._execution: Any = None
         self._engine: Any = None
+        self._logger: Any = None
         self._stream: Any = None
         self._begin: Any = None
         self._end: Any = None
@@ -77,7 +97,7 @@ class TensorrtRunner:
             plan = Path(self._path).read_bytes()
         except OSError as e:
             raise RunnerError(f"{self._path}: {e.strerror}") from e
-        logger = make_logger(trt)
+        self._logger = logger = make_logger(trt)
         runtime = trt.Runtime(logger)
         if self._dla_core >= 0:
             runtime.DLA_core = self._dla_core
@@ -118,17 +138,74 @@ class TensorrtRunner:
             np.copyto(buffer, value)
 
     def run(self) -> None:
-        """Execute once, copies included; returns when the outputs are complete."""
+        """Execute once, copies included; returns when the outputs are complete.
+
+        The first time it executes some hundred times, to find out how to launch from then on.
+        """
+        self._execute(self._graph.launch if self._graph else self._enqueue)
+        if self._launches is None:
+            self._launches = self._tried()
+
+    def _execute(self, launch: Callable[[], None]) -> None:
         with self._errors:
             for name in self._names[True]:
                 self._cuda.memcpy_htod_async(self._device[name], self._host[name], self._stream)
             self._begin.record(self._stream)
-            if not self._execution.execute_async_v3(self._stream.handle):
-                raise RunnerError(f"{self._path}: TensorRT refused to execute")
+            launch()
             self._end.record(self._stream)
             for name in self._names[False]:
                 self._cuda.memcpy_dtoh_async(self._host[name], self._device[name], self._stream)
             self._stream.synchronize()
+
+    def _enqueue(self) -> None:
+        if not self._execution.execute_async_v3(self._stream.handle):
+            raise RunnerError(f"{self._path}: TensorRT refused to execute: {self._logger.told()}")
+
+    def _tried(self) -> Launches:
+        """Make the graph of a run; keep it where it computes the same, and faster.
+
+        Source: TensorRT's documentation, "CUDA Graphs": one execution comes before the capture, and
+            what an engine does on the host's side (loops, conditions) can't be captured.
+        """
+        if not self._graphs:
+            return Launches(by="plain launches", reason="runtime.cuda_graphs is false")
+        plainly = self.outputs()
+        try:
+            with self._errors:
+                self._graph = capture(self._enqueue, self._stream.handle)
+            self._spoil()
+            self._execute(self._graph.launch)
+            if not alike(plainly, self.outputs()):
+                raise RunnerError("its outputs are not those of plain launches")
+            found = compared(
+                partial(self._execute, self._enqueue),
+                partial(self._execute, self._graph.launch),
+                self._now_ns,
+            )
+        except RunnerError as e:
+            found = Launches(by="plain launches", reason=f"no CUDA graph: {e.message}")
+        if found.by == "plain launches":
+            self._drop_graph()
+        self._execute(self._graph.launch if self._graph else self._enqueue)
+        return found
+
+    def _spoil(self) -> None:
+        """Turn every bit of the outputs on the GPU, lest a graph that does nothing look right."""
+        with self._errors:
+            for name in self._names[False]:
+                held = self._host[name].reshape(-1).view(np.uint8)
+                np.invert(held, out=held)
+                self._cuda.memcpy_htod_async(self._device[name], held, self._stream)
+            self._stream.synchronize()
+
+    def _drop_graph(self) -> None:
+        if self._graph is not None:
+            self._graph.close()
+        self._graph = None
+
+    def launches(self) -> Launches | None:
+        """Return how runs after the first one are launched; None before it."""
+        return self._launches
 
     def device_ms(self) -> float | None:
         """Return what the GPU took for the last run, copies left out, by CUDA events."""

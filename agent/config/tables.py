@@ -151,6 +151,7 @@ class Runtime(_Table, frozen=True):
     workspace_mb: int = 0
     builder_level: int = -1
     compute_capability: str = ""
+    cuda_graphs: bool = True
     dla_core: int = -1
 
 

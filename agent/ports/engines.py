@@ -9,9 +9,7 @@ from agent.ports.types import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from agent.core.lineage import (
-        Layers,
-    )
+    from agent.core.lineage import Launches, Layers
     from agent.ports.types import Tensors
 
 
@@ -57,6 +55,10 @@ class EngineRunner(Protocol):
 
     def device_ms(self) -> float | None:
         """Return what the device took for the last run by its own clock, None if it has none."""
+        ...
+
+    def launches(self) -> Launches | None:
+        """Return how runs after the first one are launched, None if the runtime sees to that."""
         ...
 
     def device_bytes(self) -> int | None:

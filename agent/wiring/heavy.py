@@ -205,7 +205,7 @@ def runner(config: Config, runtime: str, path: Path, dla_core: int = -1) -> Engi
     if runtime == _BUILDS_ON_TENSORRT:
         from agent.adapters.runner_tensorrt import TensorrtRunner
 
-        return TensorrtRunner(str(path), dla_core)
+        return TensorrtRunner(str(path), dla_core, graphs=config.runtime.cuda_graphs)
     from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 
     table = config.runtime

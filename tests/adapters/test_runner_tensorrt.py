@@ -47,6 +47,7 @@ ONE = {"x": np.float32([[1, 2, 3]])}
 def test_the_gpus_time_is_that_of_the_execution_without_the_copies(gpu, plan):
     with TensorrtRunner(plan) as runner:
         runner.bind(ONE)
+        runner.run()
         gpu.calls.clear()
         runner.run()
         assert gpu.calls == ["in", "record", "execute", "record", "out", "synchronize"]
@@ -66,6 +67,7 @@ def test_every_tensor_is_copied_once_however_often_the_runner_was_entered(gpu, p
     for _ in range(3):
         with runner:
             runner.bind(ONE)
+            runner.run()
             gpu.calls.clear()
             runner.run()
             assert (gpu.calls.count("in"), gpu.calls.count("out")) == (1, 1)

@@ -20,11 +20,11 @@ PYCUDA = {  # 2024.1 to 2026.1, src/wrapper/wrap_cudadrv.cpp and pycuda/driver.p
     "retain_primary_context", "synchronize", "time_till",
 }  # fmt: skip
 ELSEWHERE = {  # of Python, NumPy, psutil, onnx and these modules themselves
-    "IGNORECASE", "Process", "SerializeToString", "attach", "callback", "close", "compile",
+    "IGNORECASE", "Process", "SerializeToString", "attach", "by", "callback", "close", "compile",
     "conditions", "copyto", "device", "dla_core", "dumps", "fullmatch", "getLogger", "hexdigest",
-    "hint", "level", "load", "loads", "memory_info", "monotonic", "on_dla", "path", "pop_all", "rss",
-    "runnable", "save", "search", "sha256", "st_size", "strerror", "timings", "told", "version",
-    "warning", "workspace_mb",
+    "hint", "invert", "launch", "level", "load", "loads", "memory_info", "monotonic", "monotonic_ns",
+    "on_dla", "outputs", "path", "pop_all", "reshape", "rss", "runnable", "save", "search", "sha256",
+    "st_size", "strerror", "timings", "told", "version", "view", "warning", "workspace_mb",
 }  # fmt: skip
 
 

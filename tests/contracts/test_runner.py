@@ -5,6 +5,7 @@ TensorRT's own part needs a GPU (`-m gpu`). Without one the same runner drives a
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 from agent.core.errors import BuildError, RunnerError
 from agent.core.preprocess import InputSpec
 from agent.ports import EngineRunner
-from tests.fakes import gpu
+from tests.fakes import cuda_graphs, gpu
 from tests.support import exported_graphs, quant_graphs
 from tests.support.onnx_runs import random_inputs, run
 
@@ -47,13 +48,26 @@ def by_standin(model: str) -> EngineRunner:
     return TensorrtRunner(model)
 
 
+def by_standin_graph(model: str) -> EngineRunner:
+    """Return the same by a clock on which CUDA graphs are faster."""
+    from agent.adapters.runner_tensorrt import TensorrtRunner
+
+    standin = sys.modules["pycuda.driver"].gpu
+    return TensorrtRunner(model, now_ns=lambda: standin.now_ns)
+
+
 @pytest.fixture(
-    params=[by_onnxruntime, by_standin, pytest.param(by_tensorrt, marks=pytest.mark.gpu)]
-)
+    params=[
+        by_onnxruntime, by_standin, by_standin_graph,
+        pytest.param(by_tensorrt, marks=pytest.mark.gpu),
+    ]
+)  # fmt: skip
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
     chosen: Make = request.param
-    if chosen is by_standin:
-        gpu.give(monkeypatch)
+    if chosen in {by_standin, by_standin_graph}:
+        standin = gpu.give(monkeypatch)
+    if chosen is by_standin_graph:
+        cuda_graphs.give(monkeypatch, standin)
     return chosen
 
 
@@ -212,6 +226,21 @@ def test_what_is_no_engine_is_an_error(make, tmp_path, body):
             path.write_bytes(body)
     with pytest.raises(RunnerError):
         runner.__enter__()
+
+
+def test_it_is_told_how_kernels_are_launched_where_the_runtime_leaves_that_open(make, tmp_path):
+    model = quant_graphs.classifier(tmp_path / "m.onnx")
+    with make(model) as runner:
+        runner.bind(inferred(model))
+        assert runner.launches() is None
+        runner.run()
+        found = runner.launches()
+    if make is by_onnxruntime:
+        assert found is None
+        return
+    assert found.reason
+    if make is not by_tensorrt:
+        assert found.by == ("CUDA graph" if make is by_standin_graph else "plain launches")
 
 
 def test_the_devices_memory_is_told_or_said_not_to_be_known(make, tmp_path):

@@ -7,12 +7,17 @@ memory that was allocated and is large enough, errors that are not Python's Runt
 from __future__ import annotations
 
 import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from itertools import repeat
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
+
+from tests.fakes import cuda_graphs
 
 TOTAL = 8 << 30
 _CONTEXT = 300 << 20  # of the GPU's own, before anything is loaded
@@ -42,6 +47,11 @@ class Gpu:
         executes: False if it refuses to execute.
         contexts: False if there is no memory for an execution context.
         shares: True if it shares the memory of the processes, as a Jetson's does.
+        captures: False if what TensorRT enqueues can't be captured.
+        capturing: What was put on the stream since a capture began; None where none did.
+        spoilt: True if what is being captured makes no graph.
+        takes_ms: What an execution takes by its clock, "plain" or as a "graph".
+        now_ns: That clock.
     """
 
     def __init__(self) -> None:
@@ -50,6 +60,12 @@ class Gpu:
         self.fails: dict[str, Exception] = {}
         self.loads = self.executes = self.contexts = True
         self.shares = False
+        self.captures = True
+        self.capturing: list[Callable[[], None]] | None = None
+        self.spoilt = False
+        self.takes_ms: dict[str, Iterable[float]] = {"plain": repeat(2.0), "graph": repeat(1.0)}
+        self._taking: dict[str, Iterator[float]] = {}
+        self.now_ns = 0
         self.memory: dict[int, bytearray] = {}
         self.used = _CONTEXT
         self.dla_core: int | None = None
@@ -61,6 +77,22 @@ class Gpu:
             raise LogicError(f"{what} failed: no currently active context?")
         if what in self.fails:
             raise self.fails[what]
+
+    def passes(self, way: str) -> None:
+        """Let an execution take its time."""
+        self.now_ns += int(next(self._taking.setdefault(way, iter(self.takes_ms[way]))) * 1e6)
+
+    def distort(self) -> None:
+        """Change one bit of everything that lies on it."""
+        for held in self.memory.values():
+            held[0] ^= 1
+
+    def waits(self) -> None:
+        """Wait for the stream, which no capture survives."""
+        self.asked("synchronize")
+        if self.capturing is not None:
+            self.spoilt = True
+            raise LogicError("synchronize failed: operation not permitted when stream is capturing")
 
 
 class Context:
@@ -105,6 +137,7 @@ class Execution:
         gpu.used += _SCRATCH
 
     def __del__(self) -> None:
+        self._gpu.calls.append("execution gone")
         self._gpu.used -= _SCRATCH
 
     def set_tensor_address(self, name: str, address: int) -> bool:
@@ -117,6 +150,16 @@ class Execution:
         assert handle == 7
         if not self._gpu.executes:
             return False
+        if self._gpu.capturing is not None:
+            self._gpu.spoilt = not self._gpu.captures
+            kept = weakref.ref(self)  # a graph does not keep alive what it works on
+            self._gpu.capturing.append(lambda: Execution.compute(_living(kept)))
+            return self._gpu.captures
+        self._gpu.passes("plain")
+        self.compute()
+        return True
+
+    def compute(self) -> None:
         inputs = {
             one.name: np.frombuffer(
                 self._gpu.memory[self._addresses[one.name]], _dtype(one.type)
@@ -128,7 +171,12 @@ class Execution:
             room = self._gpu.memory[self._addresses[name]]
             assert value.nbytes <= len(room), "an illegal memory access was encountered"
             room[: value.nbytes] = value.tobytes()
-        return True
+
+
+def _living(kept: weakref.ref[Execution]) -> Execution:
+    execution = kept()
+    assert execution is not None, "an illegal memory access was encountered"
+    return execution
 
 
 class Engine:
@@ -184,7 +232,7 @@ def _cuda(gpu: Gpu) -> ModuleType:
 
     def stream() -> SimpleNamespace:
         gpu.asked("Stream")
-        return SimpleNamespace(handle=7, synchronize=lambda: gpu.asked("synchronize"))
+        return SimpleNamespace(handle=7, synchronize=gpu.waits)
 
     def event() -> SimpleNamespace:
         return SimpleNamespace(
@@ -208,7 +256,8 @@ def _cuda(gpu: Gpu) -> ModuleType:
 
     made = ModuleType("pycuda.driver")
     vars(made).update(
-        Error=Error, LogicError=LogicError, MemoryError=OutOfMemory, Stream=stream, Event=event,
+        gpu=gpu, Error=Error, LogicError=LogicError, MemoryError=OutOfMemory, Stream=stream,
+        Event=event,
         init=lambda: gpu.asked("init", current=False), Device=find, mem_get_info=free,
         device_attribute=SimpleNamespace(INTEGRATED=18), mem_alloc=lambda n: Allocation(gpu, n),
         pagelocked_empty=np.empty, memcpy_htod_async=copy_in, memcpy_dtoh_async=copy_out,
@@ -250,7 +299,7 @@ _NO_MODEL = (_STATES.Fail, _STATES.InvalidArgument, _STATES.InvalidProtobuf, _ST
 
 
 def give(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    """Put a GPU where imports look first."""
+    """Put a GPU where imports look first; it captures nothing before `cuda_graphs.give`."""
     gpu = Gpu()
     driver = _cuda(gpu)
     package = ModuleType("pycuda")
@@ -259,4 +308,5 @@ def give(monkeypatch: pytest.MonkeyPatch) -> Gpu:
         ("tensorrt", _tensorrt(gpu)), ("pycuda", package), ("pycuda.driver", driver),
     ):  # fmt: skip
         monkeypatch.setitem(sys.modules, name, module)
+    cuda_graphs.take(monkeypatch)
     return gpu

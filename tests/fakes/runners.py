@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
+from agent.core.lineage import Launches
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -53,6 +54,7 @@ class FakeRunner:
     on_device_ms: float | None = None
     entered: bool = False
     on_device_bytes: int | None = 0
+    launched: Launches | None = None
 
     def __enter__(self) -> FakeRunner:
         if not self.loads:
@@ -79,6 +81,9 @@ class FakeRunner:
 
     def device_ms(self) -> float | None:
         return self.on_device_ms
+
+    def launches(self) -> Launches | None:
+        return self.launched if self.count else None
 
     def device_bytes(self) -> int | None:
         return self.on_device_bytes

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import onnx
 import pytest
 
 from agent import config as configuration
@@ -11,6 +13,9 @@ from agent.config import Config
 from agent.core.lineage import Platform
 from agent.core.upgrade import conditions
 from agent.wiring import heavy
+from tests.fakes import cuda_graphs, gpu
+from tests.support import quant_graphs
+from tests.support.onnx_runs import random_inputs
 
 ORIN = Platform(
     runtime="tensorrt", runtime_version="10.3", scheme="S8S8-FP16", fp16_reason="", device="Orin",
@@ -64,6 +69,19 @@ def test_a_builder_that_shares_the_memory_gets_a_limit_where_none_is_set(
     config = configuration.from_dump({"runtime": {"workspace_mb": configured}})
     found = replace(ORIN, environment={**ORIN.environment, "gpu_memory": gpu_memory})
     assert heavy._workspace_mb(config, found) == expected
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_an_engine_is_launched_as_a_graph_only_where_that_is_allowed(
+    monkeypatch, tmp_path, allowed
+):
+    cuda_graphs.give(monkeypatch, gpu.give(monkeypatch))
+    config = configuration.from_dump({"runtime": {"cuda_graphs": allowed}})
+    model = quant_graphs.classifier(tmp_path / "m.onnx")
+    with heavy.runner(config, "tensorrt", Path(model)) as runner:
+        runner.bind(random_inputs(onnx.load(model), 0))
+        runner.run()
+        assert (runner.launches().reason == "runtime.cuda_graphs is false") is not allowed
 
 
 def test_what_tensorrts_provider_builds_is_kept_for_this_driver_only(monkeypatch, tmp_path):

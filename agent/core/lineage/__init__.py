@@ -32,6 +32,7 @@ from agent.core.lineage.graphs import (
 from agent.core.lineage.measurement import (
     AtRate,
     Latency,
+    Launches,
     Measurement,
     Measurements,
     Power,
@@ -54,6 +55,7 @@ __all__ = [
     "Evaluation",
     "Fidelity",
     "Latency",
+    "Launches",
     "LayerCost",
     "Layers",
     "Measurement",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from agent.core.lineage.digests import Digest
 
@@ -57,6 +58,18 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Launches:
+    """How the kernels of an engine get onto the GPU: all at once, or one by one.
+
+    Attributes:
+        reason: Why: both times, or what stood in the way of a graph.
+    """
+
+    by: Literal["CUDA graph", "plain launches"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AtRate:
     """A candidate at the application's frame rate, resting between inferences.
 
@@ -93,6 +106,7 @@ class Measurement:
         at_rate: At the application's frame rate; None where none was asked.
         device_p50_ms: Median time of an inference by the device's own clock, copies left out;
             None where the runtime has no such clock.
+        launches: How its kernels were launched; None where the runtime does that by itself.
         behind: True if it was left out at the end, since it could no longer win.
         settled: False if warm-up ended before its latency, or the machine's temperature, was flat.
         starved: For which share of a window, or of the time that its threads would have run where
@@ -133,6 +147,7 @@ class Measurement:
     starved: float | None = None
     mode_change: str = ""
     harness_ns: float | None = None
+    launches: Launches | None = None
     against: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
