@@ -27,6 +27,8 @@ def circumstances(candidate: Mapping[str, Any], environment: Mapping[str, Any]) 
         for what, key in (("CPU", "cpu_mhz"), ("GPU", "gpu_mhz"))
         if measured.get(key)
     ]
+    if measured.get("launched"):
+        told.append(f"{measured['launched']} ({measured['launched_reason']})")
     if measured["power_w"]:
         told.append(_power(measured["power_w"]))
     paced = (measured.get("at_rate") or {}).get("power_w")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.energy import Clocked, Conditions, PowerSample, mean_power
-from agent.core.lineage import AtRate, Digest, Measurement, Power
+from agent.core.lineage import AtRate, Digest, Launches, Measurement, Power
 from agent.core.measurement import interval, sketch, steady, summarize
 
 _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
@@ -48,6 +48,7 @@ class Recording:
         conditions: Before and after each window, in turn; each paced window follows its other.
         device_ms: Time of every inference by the device's own clock, flat out.
         settled: False if warm-up ended before its latency, or the machine's temperature, was flat.
+        launches: How its kernels were launched; None where the runtime does that by itself.
     """
 
     batch: int
@@ -59,6 +60,7 @@ class Recording:
     conditions: list[Conditions] = field(default_factory=list)
     device_ms: list[float] = field(default_factory=list)
     settled: bool = True
+    launches: Launches | None = None
 
     @property
     def spans_ns(self) -> list[Span]:
@@ -108,6 +110,7 @@ def reduced(
         energy_net_j=used.energy_net_j,
         steady=steady(seen.rounds_ns),
         settled=seen.settled,
+        launches=seen.launches,
         starved=_starved(seen.conditions, seen.spans_ns),
         throttled=throttled,
         throttled_reason=_UNKNOWN_THROTTLING if throttled is None else "",

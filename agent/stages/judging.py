@@ -123,12 +123,13 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-3",
+            "evaluate-4",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,
             task,
             _labels_digest(task["labels"]),
+            self.config.runtime.cuda_graphs,
         )
         spec = {
             "engine": candidate.engine,
@@ -168,7 +169,8 @@ class Judging:
         dumped = configuration.dump(self.config)
         decides = power_decides(self.config)
         left_out = (dumped["objective"], dumped["limits"])  # who may be depends on them
-        return dumped["measure"], decides, left_out if fast else None
+        launches = dumped["runtime"]["cuda_graphs"]
+        return dumped["measure"], launches, decides, left_out if fast else None
 
     def _in_mode(
         self,

@@ -218,6 +218,7 @@ def _warm_up(
     def settle(bench: _Bench) -> None:
         bench.runner.bind(bench.inputs[0])
         bench.runner.run()
+        bench.seen.launches = bench.runner.launches()
         deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
         slices = [heat(bench)]
         while not level(slices) and clock.monotonic_ns() < deadline_ns:

@@ -186,6 +186,7 @@ def _activate(
 def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
     """Return what an application needs to use the engine: the contents of model.json."""
     model, engine, quantized = outcome.model, chosen.engine, chosen.quantized
+    launches = chosen.measurement.launches if chosen.measurement else None
     counted = outcome.counted  # kept with a float engine too: the next INT8 one starts from it
     if engine is None or quantized is None:
         raise ActivationError(f"{chosen.id} has no engine")
@@ -202,6 +203,7 @@ def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[s
         "candidate": chosen.id,
         "precision": chosen.recipe.precision,
         "power_mode": chosen.power_mode or outcome.platform.environment.get("power_mode"),
+        "launched": launches.by if launches else None,
         "batch": chosen.batch,
         "inputs": [asdict(t) for t in model.inputs],
         "outputs": [asdict(t) for t in model.outputs],

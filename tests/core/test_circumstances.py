@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from agent.core.circumstances import circumstances
+from agent.core.lineage import Launches
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
 
@@ -26,6 +27,10 @@ def test_only_what_is_known_is_told():
     assert told(measurement(), "MAXN", power_mode="15W").endswith("power mode MAXN")
     clocked = replace(measurement(), cpu_mhz=(1190.2, 1510.4), gpu_mhz=(624.9, 625.1), temp_c=61.4)
     assert told(clocked).endswith("up to 61 °C, CPU 1190 to 1510 MHz, GPU 625 MHz")
+    launches = Launches(by="plain launches", reason="a CUDA graph is not faster: 2 ms against 1 ms")
+    assert told(replace(measurement(), launches=launches)).endswith(
+        "in 5 rounds, plain launches (a CUDA graph is not faster: 2 ms against 1 ms)"
+    )
 
 
 def test_a_power_is_told_with_its_rail_sensor_period_and_gaps():
@@ -41,7 +46,7 @@ def test_a_power_is_told_with_its_rail_sensor_period_and_gaps():
 def test_a_report_of_an_earlier_version_is_read():
     (facts,) = report_of([candidate("fp16", measurement(power_w=5.0), evaluation())]).candidates
     old = asdict(facts)
-    for key in ("temp_c", "cpu_mhz", "gpu_mhz", "at_rate"):
+    for key in ("temp_c", "cpu_mhz", "gpu_mhz", "at_rate", "launched", "launched_reason"):
         old["measured"].pop(key)
     for key in ("period_s", "gaps"):
         old["measured"]["power_w"].pop(key)

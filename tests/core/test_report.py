@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.choice import choose
-from agent.core.lineage import Prediction
+from agent.core.lineage import Launches, Prediction
 from agent.stages.report import encode
 from agent.wire.schema import schemas
 from tests.support.candidates import candidate, evaluation, measurement
@@ -99,6 +99,8 @@ def test_the_numbers_are_those_of_the_records():
     }  # fmt: skip
     assert facts["measured"]["energy_j"] == pytest.approx(0.02)
     assert facts["measured"]["memory_mb"] == 100.0
+    assert facts["measured"]["launched"] is None
+    assert facts["measured"]["launched_reason"] == "this runtime launches by itself"
     assert facts["predicted"] == {
         "latency_p50_ms": 6.0, "latency_p50_ms_ci90": [4.0, 9.0], "inside": True,
         "throughput_fps": None, "throughput_fps_ci90": [pytest.approx(4000 / 9), 1000.0],
@@ -115,6 +117,14 @@ def test_the_numbers_are_those_of_the_records():
     fidelity = facts["fidelity"]
     assert (fidelity["agreement"], fidelity["task"]) == (0.97, {"top1": 0.97})
     assert (facts["batch"], facts["verdict"]) == (4, "chosen")
+
+
+def test_how_an_engine_was_launched_is_told_with_the_reason():
+    launches = Launches(by="CUDA graph", reason="1 ms against 2 ms by plain launches")
+    one = candidate("fp16", replace(measurement(5.0), launches=launches), evaluation())
+    (facts,) = written(report_of([one]))["candidates"]
+    assert facts["measured"]["launched"] == "CUDA graph"
+    assert facts["measured"]["launched_reason"] == "1 ms against 2 ms by plain launches"
 
 
 def test_a_difference_too_small_to_be_squared_is_not_called_identical():

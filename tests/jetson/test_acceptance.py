@@ -108,6 +108,21 @@ def test_the_gpus_own_time_is_within_the_wall_time(first: tuple[dict[str, Any], 
             assert 0 < one["measured"]["device_p50_ms"] <= one["measured"]["latency_ms"]["p50"]
 
 
+def test_a_cuda_graph_was_tried_and_the_release_says_how_to_launch(
+    first: tuple[dict[str, Any], Path],
+) -> None:
+    report, folder = first
+    launched = {}
+    for one in report["candidates"]:
+        if one["measured"]:
+            launched[one["id"]] = one["measured"]["launched"]
+            assert launched[one["id"]] in {"CUDA graph", "plain launches"}
+            assert one["measured"]["launched_reason"]
+            assert "cuda-bindings" not in one["measured"]["launched_reason"]  # which is there
+    facts = json.loads((folder / "state" / "current" / "model.json").read_bytes())
+    assert facts["launched"] == launched[report["choice"]["candidate"]]
+
+
 def test_the_memory_of_the_gpu_is_in_an_engines_memory(first: tuple[dict[str, Any], Path]) -> None:
     for one in first[0]["candidates"]:
         if one["measured"]:

@@ -29,6 +29,7 @@ from agent.core.lineage import (
     ConditionedModel,
     Digest,
     Engine,
+    Launches,
     Measurements,
     Platform,
     QuantizedModel,
@@ -391,6 +392,15 @@ def test_the_settings_of_its_runtime_are_part_of_an_engine_and_no_others(
     assert counts == [6, 0, 0, 6]
 
 
+def test_another_way_of_launching_builds_nothing_again_and_judges_everything_again(tmp_path):
+    counts = []
+    for allowed in (True, False, False):
+        run = Run(tmp_path, runtime={"cuda_graphs": allowed})
+        run.chain.run()
+        counts.append([run.jobs.counts[kind] for kind in ("build", "evaluate", "measure")])
+    assert counts[1:] == [[0, *counts[0][1:]], [0, 0, 0]]
+
+
 def test_trouble_of_the_statistics_leaves_what_needs_none(tmp_path):
     outcome = Run(tmp_path).failing("statistics", CalibrationError("no")).chain.run()
     assert [c.id for c in outcome.candidates if not c.failure] == ["fp32"]
@@ -528,6 +538,18 @@ def test_the_same_file_made_for_another_state_of_the_machine_is_another_release(
     assert facts[2]["runtime"]["l4t"] == "36.5.0"
     assert facts[0]["lineage"]["statistics"] == outcome.counted.digest
     assert facts[0]["lineage"]["conditioned"] == outcome.counted.model
+
+
+def test_a_release_says_how_its_engine_was_launched(tmp_path):
+    run = Run(tmp_path)
+    outcome = run.chain.run()
+    image = TensorSpec(name="x", shape=(1, 3, 4, 4), dtype="float32")
+    outcome = replace(outcome, model=replace(outcome.model, inputs=(image,)))
+    chosen = outcome.candidates[-1]
+    assert release_facts(run.chain.config, outcome, chosen)["launched"] is None
+    launches = Launches(by="CUDA graph", reason="1 ms against 2 ms by plain launches")
+    chosen = replace(chosen, measurement=replace(chosen.measurement, launches=launches))
+    assert release_facts(run.chain.config, outcome, chosen)["launched"] == "CUDA graph"
 
 
 def told_elsewhere(**changed: Any) -> FleetFigure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from agent.core.lineage import (
     AtRate,
@@ -13,6 +14,7 @@ from agent.core.lineage import (
 )
 
 _NO_DEVICE_CLOCK = "this runtime tells no time of the device itself"
+_OWN_LAUNCHES = "this runtime launches by itself"
 _NO_RATE = "measure.rate_fps is not set"
 
 
@@ -97,6 +99,9 @@ class Measured:
         harness_ns: What is in every time that is not the inference's.
         memory_mb: What the engine and its runtime hold, of the process and of the device; null
             with a reason where the runtime does not tell the device's.
+        launched: How the kernels were launched, and an application must for these figures to hold;
+            null where the runtime does that by itself.
+        launched_reason: Why so: both times, or what stood in the way of a graph.
         at_rate: The same at `measure.rate_fps`, where that is set; power and energy are then
             judged by it.
     """
@@ -125,6 +130,8 @@ class Measured:
     gpu_mhz: tuple[float, float] | None
     device_p50_ms: float | None
     device_reason: str
+    launched: Literal["CUDA graph", "plain launches"] | None
+    launched_reason: str
     at_rate: AtRateFacts | None
     at_rate_reason: str
 
@@ -161,6 +168,8 @@ def measured_facts(one: Measurement, judged: Evaluation | None) -> Measured:
         gpu_mhz=one.gpu_mhz,
         device_p50_ms=one.device_p50_ms,
         device_reason="" if one.device_p50_ms is not None else _NO_DEVICE_CLOCK,
+        launched=one.launches.by if one.launches else None,
+        launched_reason=one.launches.reason if one.launches else _OWN_LAUNCHES,
         at_rate=_at_rate(one.at_rate) if one.at_rate else None,
         at_rate_reason="" if one.at_rate else _NO_RATE,
     )
