@@ -29,7 +29,7 @@ from agent.core.pairing import against
 from agent.core.shortlist import doubtful, shortlist, spares, wave, worth_making
 from agent.graphs.qdq import inferred
 from agent.stages.measure import measure
-from tests.benchmarks.measuring.prediction import models, quantized
+from tests.benchmarks.measuring.prediction import THREADS, models, quantized
 from tests.benchmarks.measuring.rows import Row
 from tests.support.candidates import engine, evaluation, measurement
 from tests.support.onnx_runs import random_inputs
@@ -106,7 +106,9 @@ def _record() -> dict[str, dict[str, Rounds]]:
             measure(
                 {one: engine(name=one) for one in graphs},
                 Measure(warmup_s=0.5, duration_s=2.4, rounds=_RECORDED, idle_s=0.0),
-                make_runner=lambda one, graphs=graphs: OnnxruntimeRunner(graphs[one.digest], 0),
+                make_runner=lambda one, graphs=graphs: OnnxruntimeRunner(
+                    graphs[one.digest], THREADS
+                ),
                 tensors=lambda _, model=model: [random_inputs(inferred(model), 0)],
                 power="not asked for",
                 clock=SystemClock(),
