@@ -28,6 +28,7 @@ from agent.ports import Progress
 
 RecordT = TypeVar("RecordT")
 _TERM_GRACE_S = 2.0
+_LAST_WORDS_S = 1.0  # for what a child that is gone has left in the pipe
 _ITS_MESSAGES = "its messages on stderr say more"
 _BY_SILENCE = frozenset({"measure"})
 """Kinds whose time limit begins anew with each word of progress: how long measuring takes depends
@@ -122,9 +123,12 @@ def _follow(
                 hint=_SLOW_HINT.get(kind, ""),
             )
         memory.watch()
+        gone = child.poll() is not None  # though something it started may hold its output open
         try:
-            line = lines.get(timeout=0.1)
+            line = lines.get(timeout=_LAST_WORDS_S if gone else 0.1)
         except queue.Empty:
+            if gone:
+                break
             continue
         if line is None:
             break
@@ -149,9 +153,10 @@ def _follow(
 
 
 def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
-    for line in stream:
-        if line.endswith(b"\n"):  # else it was killed while it wrote, which its status tells
-            lines.put(line)
+    with stream:  # closed by nobody else: that would wait for this read, whatever the signal
+        for line in stream:
+            if line.endswith(b"\n"):  # else it was killed while it wrote, which its status tells
+                lines.put(line)
     lines.put(None)
 
 
@@ -176,8 +181,6 @@ def _end(child: subprocess.Popen[bytes]) -> None:
                 child.wait(_TERM_GRACE_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
-    if child.stdout is not None:
-        child.stdout.close()
 
 
 def _death(status: int, peak_mb: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -47,11 +48,38 @@ def test_a_line_that_is_no_message_is_an_error_of_the_job(line):
 
 
 def test_a_result_that_is_not_what_was_asked_for_is_an_error_of_the_job(monkeypatch):
-    monkeypatch.setattr("agent.adapters.jobs_subprocess._follow", lambda *_: b'{"a": 1}')
+    def other(child, *_):
+        child.stdout.close()
+        return b'{"a": 1}'
+
+    monkeypatch.setattr("agent.adapters.jobs_subprocess._follow", other)
     with pytest.raises(JobError, match="render: its result"):
         SubprocessJobs(0).run(
             "render", {}, str, progress=print, cancelled=threading.Event(), timeout_s=5
         )
+
+
+_LEFT_BEHIND = """
+import subprocess
+subprocess.Popen(["sleep", "15"], start_new_session=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_what_a_child_left_behind_with_its_output_open_holds_up_nobody(how):
+    """The end of the output is not the end of the child."""
+    script = f"""{_LEFT_BEHIND}os.write(1, b'{{"result": 1}}\\n'); {how}"""
+    begin_s = time.monotonic()
+    assert bytes(followed(script)) == b"1"
+    assert time.monotonic() - begin_s < 12
+
+
+def test_a_child_ended_for_its_time_with_its_output_open_elsewhere_holds_up_nobody():
+    begin_s = time.monotonic()
+    with pytest.raises(JobError) as caught:
+        followed(f"{_LEFT_BEHIND}import time; time.sleep(15)", timeout_s=1)
+    assert caught.value.code == "timed_out"
+    assert time.monotonic() - begin_s < 12
 
 
 @pytest.mark.slow
