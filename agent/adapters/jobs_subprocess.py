@@ -123,15 +123,11 @@ def _follow(
                 hint=_SLOW_HINT.get(kind, ""),
             )
         memory.watch()
-        gone = child.poll() is not None  # though something it started may hold its output open
-        try:
-            line = lines.get(timeout=_LAST_WORDS_S if gone else 0.1)
-        except queue.Empty:
-            if gone:
-                break
-            continue
+        line = _next(lines, child)
         if line is None:
             break
+        if not line:
+            continue
         message = _decoded(line, kind)
         if message.progress is not None:
             progress(*message.progress)
@@ -150,6 +146,15 @@ def _follow(
     raise JobError(
         f"{kind}: {_death(status, memory.peak_mb)}", code="died", hint=_death_hint(kind, status)
     )
+
+
+def _next(lines: queue.SimpleQueue[bytes | None], child: subprocess.Popen[bytes]) -> bytes | None:
+    """Return the child's next line, nothing if it is silent, None if it will say no more."""
+    gone = child.poll() is not None  # though something it started may hold its output open
+    try:
+        return lines.get(timeout=_LAST_WORDS_S if gone else 0.1)
+    except queue.Empty:
+        return None if gone else b""
 
 
 def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
