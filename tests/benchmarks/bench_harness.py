@@ -4,9 +4,10 @@
 
 prints one JSON object. Without a model it takes a graph of some 0.1 ms, where overhead would
 show. The harness (stage, runner, clock: all as in a real run) and a plain `session.run` loop
-take turns, in an order that alternates, on one thread; so does a loop that binds its buffers, as
-the harness does, which leaves the harness alone to be seen. A second such loop shows what this
-machine's noise alone makes of the ratio.
+take turns on a session, in an order that alternates, on one thread; so does a loop on the buffers
+that the harness has bound, which leaves the harness alone to be seen. A second such loop shows what
+this machine's noise alone makes of the ratio. Several sessions, since where their buffers and the
+loops' own lie makes up to 1 % of 0.1 ms, in either direction.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from agent.stages.measure import measure
 from tests.support.candidates import engine
 from tests.support.quant_graphs import detector
 
-_TURNS = 30
+_SESSIONS = 8
+_TURNS = 4
 _TURN_S = 0.3
 _WARMUP_S = 0.3
 
@@ -49,13 +51,8 @@ def bare(session: onnxruntime.InferenceSession, feed: dict[str, np.ndarray]) -> 
     return median(times_ns) / 1e6
 
 
-def bound(session: onnxruntime.InferenceSession, feed: dict[str, np.ndarray]) -> float:
-    """Return the p50 in ms of a plain loop whose buffers are bound, as the harness has them."""
-    binding = session.io_binding()
-    for name, value in feed.items():
-        binding.bind_cpu_input(name, value)
-    for output in session.get_outputs():
-        binding.bind_output(output.name)
+def bound(session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding) -> float:
+    """Return the p50 in ms of a plain loop on bound buffers."""
     for _ in range(5):
         session.run_with_iobinding(binding)
     times_ns = []
@@ -83,34 +80,40 @@ def harness(runner: OnnxruntimeRunner, feed: dict[str, np.ndarray]) -> float:
     return found.measured["model"].latency_ms.p50
 
 
-def compare(model: str) -> dict[str, object]:
-    """Let both take turns on one model; ratios are taken within a turn."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+def _take_turns(runner: OnnxruntimeRunner, turns: dict[str, list[float]], number: int) -> list[int]:
+    """Add the p50 of each turn, ms; return the shape of the input."""
+    session = runner._session
     (value,) = session.get_inputs()
     shape = [size if isinstance(size, int) else 1 for size in value.shape]
-    feed = {value.name: np.random.default_rng(0).random(shape, np.float32)}
+    feed = {value.name: np.random.default_rng(number).random(shape, np.float32)}
+    runner.bind(feed)
+    stop = time.monotonic() + _WARMUP_S
+    while time.monotonic() < stop:
+        runner.run()
+    for first in range(_TURNS):
+        for kind in [*turns][first:] + [*turns][:first]:
+            if kind == "harness":
+                turns[kind].append(harness(runner, feed))
+            elif kind == "bare":
+                turns[kind].append(bare(session, feed))
+            else:
+                turns[kind].append(bound(session, runner._binding))
+    return shape
+
+
+def compare(model: str) -> dict[str, object]:
+    """Let both take turns on one model; ratios are taken within a turn."""
     turns: dict[str, list[float]] = {
         "harness": [], "bare": [], "bound": [], "bound_again": [],
     }  # fmt: skip
-    with OnnxruntimeRunner(model, threads=1) as runner:
-        runner.bind(feed)
-        stop = time.monotonic() + _WARMUP_S
-        while time.monotonic() < stop:
-            runner.run()
-        for turn in range(_TURNS):
-            first = turn % len(turns)
-            for kind in [*turns][first:] + [*turns][:first]:
-                if kind == "harness":
-                    turns[kind].append(harness(runner, feed))
-                else:
-                    turns[kind].append((bare if kind == "bare" else bound)(session, feed))
+    for number in range(_SESSIONS):
+        with OnnxruntimeRunner(model, threads=1) as runner:
+            shape = _take_turns(runner, turns, number)
     return {
         "model": Path(model).name,
         "input": shape,
         "onnxruntime": onnxruntime.__version__,
-        "turns": _TURNS,
+        "turns": _SESSIONS * _TURNS,
         "load_1min": round(os.getloadavg()[0], 2),
         **{f"{kind}_p50_ms": round(median(one), 5) for kind, one in turns.items()},
         "harness_over_bare": _ratio(turns["harness"], turns["bare"]),
