@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
+import select
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -29,6 +30,9 @@ from agent.ports import Progress
 RecordT = TypeVar("RecordT")
 _TERM_GRACE_S = 2.0
 _LAST_WORDS_S = 1.0  # for what a child that is gone has left in the pipe
+_LINE_LIMIT_BYTES = 64 << 20  # the longest is a report page with its pictures, some MB
+_SHOWN_BYTES = 80
+_BLOCK_BYTES = 1 << 16  # a pipe holds no more
 _ITS_MESSAGES = "its messages on stderr say more"
 _BY_SILENCE = frozenset({"measure"})
 """Kinds whose time limit begins anew with each word of progress: how long measuring takes depends
@@ -74,16 +78,11 @@ class SubprocessJobs:
         timeout_s: float,
     ) -> RecordT:
         """Run the job and return its result record; see `ports.Jobs`."""
-        with tempfile.TemporaryDirectory(prefix="quantd-job-") as folder:
-            path = Path(folder, "spec.json")
-            with disk_errors(path.parent):
+        with _folder() as folder:
+            path = folder / "spec.json"
+            with disk_errors(folder):
                 path.write_bytes(msgspec.json.encode({"kind": kind, **spec}))
-            child = subprocess.Popen(
-                [sys.executable, "-m", "agent", "job", str(path)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                start_new_session=True,
-            )
+            child = _start(kind, path)
             try:
                 raw = _follow(child, kind, progress, cancelled, timeout_s, self._reserve_bytes)
             finally:
@@ -92,6 +91,32 @@ class SubprocessJobs:
             return msgspec.json.decode(raw, type=result)
         except msgspec.MsgspecError as e:
             raise JobError(f"{kind}: its result can't be read: {e}", code="died") from e
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Yield a folder for the spec and the child's temporary files, which it may not live to remove.
+
+    Raises:
+        StoreError: if there is no room for it.
+    """
+    with disk_errors(Path(os.environ.get("TMPDIR", "/tmp"))):  # noqa: S108 - only named
+        made = tempfile.TemporaryDirectory(prefix="quantd-job-", ignore_cleanup_errors=True)
+    with made as folder:
+        yield Path(folder)
+
+
+def _start(kind: str, spec: Path) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "agent", "job", str(spec)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "TMPDIR": str(spec.parent)},
+            start_new_session=True,
+        )
+    except OSError as e:
+        raise JobError(f"{kind}: it can't be started: {e}", code="died") from e
 
 
 def _follow(
@@ -103,12 +128,8 @@ def _follow(
     reserve_bytes: int,
 ) -> msgspec.Raw:
     """Pass progress on until the child delivers its result, fails, or has to be ended."""
-    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     assert child.stdout is not None  # noqa: S101 - PIPE was asked for
-    reader = threading.Thread(
-        target=_read, args=(child.stdout, lines), name=f"job-{kind}", daemon=True
-    )
-    reader.start()
+    output = _Output(child.stdout, kind)
     memory = JobMemory(child.pid, kind, reserve_bytes)
     deadline = time.monotonic() + timeout_s
     outcome: _Line | None = None
@@ -123,7 +144,7 @@ def _follow(
                 hint=_SLOW_HINT.get(kind, ""),
             )
         memory.watch()
-        line = _next(lines, child)
+        line = _next(output, child)
         if line is None:
             break
         if not line:
@@ -148,32 +169,63 @@ def _follow(
     )
 
 
-def _next(lines: queue.SimpleQueue[bytes | None], child: subprocess.Popen[bytes]) -> bytes | None:
+def _next(output: _Output, child: subprocess.Popen[bytes]) -> bytes | None:
     """Return the child's next line, nothing if it is silent, None if it will say no more."""
     gone = child.poll() is not None  # though something it started may hold its output open
-    try:
-        return lines.get(timeout=_LAST_WORDS_S if gone else 0.1)
-    except queue.Empty:
-        return None if gone else b""
+    line = output.line(_LAST_WORDS_S if gone else 0.1)
+    return None if gone and not line else line
 
 
-def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
-    with stream:  # closed by nobody else: that would wait for this read, whatever the signal
-        for line in stream:
-            if line.endswith(b"\n"):  # else it was killed while it wrote, which its status tells
-                lines.put(line)
-    lines.put(None)
+class _Output:
+    """A child's output, line by line. What is not asked for waits in the pipe, and so the child.
+
+    Args:
+        stream: The reading end of its pipe.
+        kind: Of its job, for the error.
+    """
+
+    def __init__(self, stream: IO[bytes], kind: str) -> None:
+        self._handle = stream.fileno()
+        self._kind = kind
+        self._readable = select.poll()
+        self._readable.register(self._handle, select.POLLIN)
+        self._lines: deque[bytes] = deque()
+        self._begun = bytearray()
+
+    def line(self, timeout_s: float) -> bytes | None:
+        """Return the next line, nothing if none is complete in time, None behind the last.
+
+        What ends without a line break is no line: the child was killed while it wrote, which
+        its status tells.
+
+        Raises:
+            JobError: "died" if a line has no end.
+        """
+        if not self._lines and self._readable.poll(timeout_s * 1e3):
+            block = os.read(self._handle, _BLOCK_BYTES)
+            if not block:
+                return None
+            first, *more = block.split(b"\n")
+            self._begun += first
+            for begun in more:
+                self._lines.append(bytes(self._begun))
+                self._begun = bytearray(begun)
+            if len(self._begun) > _LINE_LIMIT_BYTES:
+                raise _no_message(self._kind, bytes(self._begun[:_SHOWN_BYTES]))
+        return self._lines.popleft() if self._lines else b""
 
 
 def _decoded(line: bytes, kind: str) -> _Line:
     try:
         return msgspec.json.decode(line, type=_Line)
     except (msgspec.MsgspecError, UnicodeDecodeError) as e:
-        raise JobError(
-            f"{kind}: it said what is no message: {line[:80]!r}",
-            code="died",
-            hint=_ITS_MESSAGES,
-        ) from e
+        raise _no_message(kind, line[:_SHOWN_BYTES]) from e
+
+
+def _no_message(kind: str, begin: bytes) -> JobError:
+    return JobError(
+        f"{kind}: it said what is no message: {begin!r}", code="died", hint=_ITS_MESSAGES
+    )
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -186,6 +238,8 @@ def _end(child: subprocess.Popen[bytes]) -> None:
                 child.wait(_TERM_GRACE_S)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
+    if child.stdout is not None:
+        child.stdout.close()
 
 
 def _death(status: int, peak_mb: float) -> str:

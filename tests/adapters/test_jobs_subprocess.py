@@ -6,11 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from agent.adapters.jobs_subprocess import SubprocessJobs, _end, _follow
-from agent.core.errors import JobError
+from agent.core.errors import JobError, StoreError
 
 
 def followed(script: str, progress=lambda *_: None, kind="build", timeout_s=20.0):
@@ -57,6 +60,74 @@ def test_a_result_that_is_not_what_was_asked_for_is_an_error_of_the_job(monkeypa
         SubprocessJobs(0).run(
             "render", {}, str, progress=print, cancelled=threading.Event(), timeout_s=5
         )
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_line_without_an_end_is_not_held_in_the_daemon():
+    with pytest.raises(JobError, match="it said what is no message: b'xxx") as caught:
+        followed("for _ in range(300): os.write(1, bytes(1 << 20).replace(bytes(1), b'x'))")
+    assert caught.value.code == "died"
+    assert tracemalloc.get_traced_memory()[1] < 150e6
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("traced")
+def test_a_child_that_tells_more_than_is_taken_has_to_wait(tmp_path):
+    """What was told and not yet taken is the child's to keep, not the daemon's."""
+    script = f"""
+line = b'{{"progress": [1, 2, "' + b'x' * 1000 + b'"]}}\\n'
+for _ in range(50_000):
+    os.write(1, line)
+open({str(tmp_path / "done")!r}, "w").close()
+"""
+
+    def slow(*_: object) -> None:
+        end = time.monotonic() + 3
+        while time.monotonic() < end and not (tmp_path / "done").exists():
+            threading.Event().wait(0.1)
+        raise JobError("enough")
+
+    with pytest.raises(JobError, match="enough"):
+        followed(script, slow)
+    assert not (tmp_path / "done").exists()
+    assert tracemalloc.get_traced_memory()[1] < 5e6
+
+
+def run_job(kind: str = "nothing") -> object:
+    return SubprocessJobs(0).run(
+        kind, {}, str, progress=print, cancelled=threading.Event(), timeout_s=20
+    )
+
+
+def test_what_a_killed_child_left_in_temporary_files_goes_with_it(tmp_path, monkeypatch):
+    """A trial of 100 MB, killed in native code, has nobody else to remove its graphs."""
+    interpreter = tmp_path / "python"
+    interpreter.write_text(
+        '#!/bin/sh\nmktemp -d > "$(dirname "$0")/made"\nkill -9 $$\n', encoding="utf-8"
+    )
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(JobError, match="SIGKILL"):
+        run_job()
+    made = Path((tmp_path / "made").read_text().strip())
+    assert made.name.startswith("tmp.")
+    assert not made.exists()
+
+
+def test_a_job_that_can_not_begin_is_an_error_of_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "gone"))
+    with pytest.raises(JobError, match="nothing: it can't be started"):
+        run_job()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(StoreError, match="No such file"):
+        run_job()
 
 
 _LEFT_BEHIND = """
