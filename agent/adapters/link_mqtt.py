@@ -75,6 +75,8 @@ class MqttLink:
         settings: Table [mqtt].
         topics: The device's topics; its id is the client id.
         post: Puts an event into the mailbox; called from paho's thread.
+        crowded: Returns whether so much waits in the mailbox already that commands of QoS 0 are
+            let go. Those of QoS 1 can't crowd it: the broker sends few that are unacknowledged.
         next_session: Returns a persisted number greater than all before; called there too.
         will: Returns the last will of the connection with this number.
         patience: Waiting times.
@@ -88,6 +90,7 @@ class MqttLink:
         post: Callable[[LinkEvent], None],
         next_session: Callable[[], int],
         will: Callable[[int], bytes],
+        crowded: Callable[[], bool],
         patience: Patience = _PATIENCE,
     ) -> None:
         self._settings = settings
@@ -95,6 +98,7 @@ class MqttLink:
         self._post = post
         self._next_session = next_session
         self._will = will
+        self._crowded = crowded
         self._patience = patience
         self._session = 0
         self._connections = 0  # of this process; tells messages of different connections apart
@@ -249,6 +253,8 @@ class MqttLink:
                 self._post(Refused(self._topics.command_filter, str(reason)))
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        if not message.qos and self._crowded():
+            return
         # Nobody waits for an answer to QoS 0; 0 is of no connection and so never acknowledged.
         number = self._connections << _MID_BITS | message.mid if message.qos else 0
         body = bytes(message.payload)

@@ -1,8 +1,9 @@
 """The daemon's main thread: one mailbox, one state, effects performed in order.
 
 Nothing else touches the state. The watchdog is petted only here, after the mailbox was
-drained, so that a loop which hangs is restarted by the service manager. What one step
-changes in the journal is one transaction: a crash between two effects leaves neither.
+drained for a second at most: a loop which hangs is restarted by the service manager, and one
+that is told more than it can handle still sends and keeps its times. What one step changes in
+the journal is one transaction: a crash between two effects leaves neither.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from agent.ports import Clock, Journal, Notifier
 
 _LOG = logging.getLogger(__name__)
 _WAKE_S = 1.0
+_TURN_NS = 1_000_000_000  # of handling events, before all else has its turn
 _ATTEMPTS = 3  # a run that took the daemon down this often is not tried again
 _JOIN_S = 20.0
 _PASSING = frozenset({"disk_full", "busy"})
@@ -115,12 +117,15 @@ class Daemon:
         self.mailbox.put(Stop())
 
     def _turn(self) -> bool:
-        """Handle what is in the mailbox; return True when it is time to leave."""
+        """Handle what is in the mailbox, for a while; return True when it is time to leave."""
         leaving = False
         try:
             event = self.mailbox.get(timeout=_WAKE_S)
+            end_ns = self.clock.monotonic_ns() + _TURN_NS
             while True:
                 leaving |= self._handle(event)
+                if self.clock.monotonic_ns() >= end_ns:
+                    break
                 event = self.mailbox.get_nowait()
         except queue.Empty:
             pass

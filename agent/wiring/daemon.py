@@ -42,6 +42,7 @@ from agent.wiring import places, released, reported, runs
 from agent.wiring.boards import facts
 
 _LOG = logging.getLogger(__name__)
+_CROWD = 64  # events; a command has 256 KB at most
 
 
 def daemon(config: Config) -> Daemon:
@@ -84,6 +85,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
         post=mailbox.put,
         next_session=lambda: journal.next("session"),
         will=messages.will,
+        crowded=lambda: mailbox.qsize() >= _CROWD,
     )
 
     def announce(kind: str, facts: Mapping[str, object]) -> None:

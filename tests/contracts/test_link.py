@@ -291,6 +291,18 @@ def test_an_old_connection_s_command_is_not_acknowledged_on_the_new_one(
     device.link.acknowledge(again.message)
 
 
+def test_a_flood_of_commands_that_nobody_need_answer_does_not_fill_the_mailbox(
+    device: Device, console: Console
+) -> None:
+    device.connect()
+    for number in range(500):
+        console.client.publish(f"quantd/v1/cam-1/cmd/f{number}", b"x" * 60_000, qos=0)
+    console.command(b"last", "last")
+    console.wait(lambda: any(topic.endswith("/last") for topic, _, _ in console.got))
+    device.run(lambda: any(event.topic.endswith("/last") for event in device.saw(CommandArrived)))
+    assert 0 < len(device.saw(CommandArrived)) < 500
+
+
 def test_a_retained_command_shows_as_such(device: Device, console: Console) -> None:
     console.command(b"old", retain=True)
     device.connect()

@@ -101,6 +101,23 @@ def test_what_a_damaged_journal_refuses_is_not_kept_for_ever(daemon):
     assert daemon.worker.begun == ["r1"]
 
 
+def test_more_events_than_can_be_handled_hold_up_neither_watchdog_nor_times(daemon):
+    """One message more for each that is handled: whoever floods a topic is that fast."""
+    handled = []
+
+    def handle(event: Ended) -> bool:
+        handled.append(event)
+        daemon.clock.now_ns += 10_000_000
+        if len(handled) < 10_000:
+            daemon.mailbox.put(event)
+        return False
+
+    daemon._handle = handle
+    turn(daemon, Ended("unknown", Stage.SUCCEEDED))
+    assert 50 < len(handled) < 200
+    assert not daemon.mailbox.empty()
+
+
 def test_a_look_that_fails_is_told_in_the_log_only(caplog):
     posted = []
 

@@ -42,6 +42,7 @@ class Device:
             post=self.mailbox.put,
             next_session=lambda: journal.next("session"),
             will=lambda session: json.dumps({"status": "offline", "sess": session}).encode(),
+            crowded=lambda: self.mailbox.qsize() >= 10,
             patience=patience,
         )
         self.announced: list[tuple[str, dict[str, Any]]] = []
