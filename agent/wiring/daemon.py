@@ -54,17 +54,18 @@ def daemon(config: Config) -> Daemon:
     journal = places.journal(config)
     if journal.renewed:
         _LOG.error("journal_renewed damaged file set aside as %s", journal.renewed)
+    ids = places.RunIds(config)
     return Daemon(
         mailbox=mailbox,
         journal=journal,
         outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Silence(),
         worker=Worker(_performer(config), mailbox.put, clock),
-        inspector=Inspector(_inspector(config), mailbox.put),
+        inspector=Inspector(_inspector(config, ids.next), mailbox.put),
         notifier=SystemdNotifier(),
         clock=clock,
         due=Calendar(config.schedule.reoptimize, config.schedule.window, datetime.now).due,
         recover=lambda: _recover(config),
-        new_id=places.new_id,
+        new_id=ids.next,
     )
 
 
@@ -118,23 +119,23 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
     )
 
 
-def _inspector(config: Config) -> Inspect:
+def _inspector(config: Config, new_id: Callable[[], str]) -> Inspect:
     def inspect(cancelled: threading.Event) -> Outdated | None:
         found = released.inspect(config, cancelled)
-        return _outdated(found) if found else None
+        return _outdated(found, new_id) if found else None
 
     return inspect
 
 
-def _outdated(found: Finding) -> Outdated:
+def _outdated(found: Finding, new_id: Callable[[], str]) -> Outdated:
     """Return what the daemon is to tell and to do about an active release that is not right."""
     works = []
     trigger = "upgrade" if found.changes else "repair"
     if found.roll_back:
-        works.append(Work(kind="rollback", run_id=places.new_id(), trigger=trigger))
+        works.append(Work(kind="rollback", run_id=new_id(), trigger=trigger))
     if found.plan == "rebuild":
         args = {"reuse_calibration": found.reuse, "replaces": found.release}
-        works.append(Work(kind="optimize", run_id=places.new_id(), trigger=trigger, args=args))
+        works.append(Work(kind="optimize", run_id=new_id(), trigger=trigger, args=args))
     facts = {
         "release": found.release,
         "changes": found.changes,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from datetime import datetime, timezone
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,10 +38,43 @@ def journal(config: Config) -> SqliteJournal:
     return SqliteJournal(str(Path(config.storage.dir, "state.db")))
 
 
-def new_id() -> str:
-    """Return the id of a run, and of the release it may make, such as `20261123T101500123-3f9a`.
+class RunIds:
+    """Makes ids of runs, and of the releases they may make, such as `20261123T101500123-3f9a`.
 
-    UTC time to the millisecond, then chance: ids sort by the time they were made.
+    UTC time to the millisecond, then chance. Ids sort by the order in which they were made, on
+    which it depends what is newest, gone back to and removed; so where the clock is behind the
+    newest run or release (a Jetson without a clock battery starts in the past), ids count on
+    from that.
+
+    Args:
+        config: Says where runs and releases lie.
+        now: Returns the UTC time.
     """
-    now = datetime.now(timezone.utc)
-    return f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(2)}"
+
+    def __init__(
+        self,
+        config: Config,
+        now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
+    ) -> None:
+        self._folders = [Path(config.storage.dir, name) for name in ("runs", "releases")]
+        self._now = now
+        self._last = ""
+
+    def next(self) -> str:
+        """Return a new id."""
+        here = [path.name for folder in self._folders for path in folder.glob("*")]
+        made = [moment for name in (self._last, *here) if (moment := _made(name))]
+        moment = max([self._now(), *(one + timedelta(milliseconds=1) for one in made)])
+        self._last = (
+            f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}-{secrets.token_hex(2)}"
+        )
+        return self._last
+
+
+def _made(run_id: str) -> datetime | None:
+    """Return the time in an id, None if the name is none."""
+    try:
+        made = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f")
+    except ValueError:
+        return None
+    return made.replace(tzinfo=timezone.utc)

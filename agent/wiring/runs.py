@@ -79,7 +79,7 @@ def manual_run(config: Config, *, new: bool) -> str:
     note = Path(config.storage.dir, _MANUAL)
     if not new and note.is_file():
         return note.read_text().strip()
-    run_id = places.new_id()
+    run_id = places.RunIds(config).next()
     write_atomically(note, run_id.encode())
     return run_id
 
@@ -115,7 +115,7 @@ def optimize(
     """
     clock = SystemClock()
     mode_back(config)
-    run_id = run_id or places.new_id()
+    run_id = run_id or places.RunIds(config).next()
     directory = run_folder(config, run_id)
     store = places.store(config)
     store.sweep()
