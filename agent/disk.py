@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 import tempfile
@@ -37,6 +38,43 @@ def write_atomically(path: str | Path, body: bytes) -> None:
             temp.unlink(missing_ok=True)
             raise
         fsync(target.parent)
+
+
+@contextlib.contextmanager
+def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
+    """Yield a new folder and remove it, unless it was renamed meanwhile.
+
+    It is locked as long as it is worked in, so that `sweep` can tell it from one that a killed
+    process left. Process ids can't: they begin anew with each start of the machine, and in a
+    container the daemon has always the same.
+
+    Raises:
+        StoreError: if there is no room for it.
+    """
+    with disk_errors(parent):
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # no locks on this file system: nothing is swept
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield folder
+        finally:
+            os.close(handle)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(parent: Path, prefix: str) -> None:
+    """Remove the work folders that nobody works in any more."""
+    for folder in parent.glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 def fsync(path: Path) -> None:

@@ -6,15 +6,15 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from agent.core.errors import ActivationError
-from agent.disk import disk_errors, fsync, write_atomically
+from agent.disk import disk_errors, fsync, sweep, work_folder, write_atomically
 
 _INTENT = "activation.json"
+_WORK = ".new-"
 
 
 class FileReleases:
@@ -74,17 +74,14 @@ class FileReleases:
         """Make a release from contents (bytes) or files to copy (paths); complete or absent."""
         with disk_errors(self._releases):
             self._releases.mkdir(parents=True, exist_ok=True)
-            work = Path(tempfile.mkdtemp(prefix=".new-", dir=self._releases))
-        try:
-            with disk_errors(self._releases):
-                self._fill(work, files)
-                target = self._releases / release
-                if target.exists():
-                    shutil.rmtree(target)
-                work.rename(target)
-                fsync(self._releases)
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        sweep(self._releases, _WORK)
+        with work_folder(self._releases, _WORK) as work, disk_errors(self._releases):
+            self._fill(work, files)
+            target = self._releases / release
+            if target.exists():
+                shutil.rmtree(target)
+            work.rename(target)
+            fsync(self._releases)
 
     def add(self, release: str, name: str, body: bytes) -> None:
         """Add one file to a release, complete or not at all."""

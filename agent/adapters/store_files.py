@@ -12,7 +12,6 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +20,7 @@ import msgspec
 
 from agent.core.errors import StoreError
 from agent.core.lineage import Digest
-from agent.disk import disk_errors, fsync, size_bytes
+from agent.disk import disk_errors, fsync, size_bytes, sweep, work_folder
 
 RecordT = TypeVar("RecordT")
 _LOG = logging.getLogger(__name__)
@@ -84,14 +83,8 @@ class FileStore:
     @contextlib.contextmanager
     def stage(self, digest: Digest) -> Iterator[str]:
         """Yield an empty work directory on the store's file system; removed if not kept."""
-        with disk_errors(self.root):
-            work = tempfile.mkdtemp(
-                prefix=f"{_WORK}{os.getpid()}-{digest[:8]}-", dir=self._artifacts
-            )
-        try:
-            yield work
-        finally:
-            shutil.rmtree(work, ignore_errors=True)
+        with work_folder(self._artifacts, f"{_WORK}{digest[:8]}-") as work:
+            yield str(work)
 
     def keep(self, digest: Digest, work: str, record: object) -> None:
         """Make the work directory the artifact of this digest: fsync and one rename."""
@@ -111,12 +104,10 @@ class FileStore:
             fsync(self._artifacts)
 
     def sweep(self) -> None:
-        """Remove work directories whose process is gone, and what was set aside as damaged."""
-        for path in self._artifacts.iterdir():
-            owner = path.name.removeprefix(_WORK).split("-")[0]
-            stale = path.name.startswith(_WORK) and not Path("/proc", owner).exists()
-            if stale or path.name.endswith(".damaged"):
-                shutil.rmtree(path, ignore_errors=True)
+        """Remove what killed processes left half made, and what was set aside as damaged."""
+        sweep(self._artifacts, _WORK)
+        for path in self._artifacts.glob("*.damaged"):
+            shutil.rmtree(path, ignore_errors=True)
 
     def prune(self, max_bytes: int, used: Collection[str]) -> int:
         """Remove the artifacts not used for longest until the store is within max_bytes.

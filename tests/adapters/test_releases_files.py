@@ -32,6 +32,14 @@ def test_a_release_that_can_t_be_completed_is_not_there(tmp_path: Path) -> None:
     assert list((tmp_path / "releases").iterdir()) == []
 
 
+def test_what_a_killed_process_left_half_copied_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "releases" / ".new-abc"
+    left.mkdir(parents=True)
+    (left / "engine.plan").write_bytes(bytes(1000))
+    FileReleases(str(tmp_path)).create("r1", {"model.json": MODEL})
+    assert [path.name for path in (tmp_path / "releases").iterdir()] == ["r1"]
+
+
 def test_an_unknown_release_names_the_known_ones(tmp_path: Path) -> None:
     releases = FileReleases(str(tmp_path))
     releases.create("r1", {"model.json": MODEL})

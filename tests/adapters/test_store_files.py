@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,15 +79,23 @@ def test_a_damaged_artifact_is_set_aside_and_made_again(tmp_path: Path, damage: 
     assert store.get(DIGEST, Record) == Record("b", ())
 
 
-def test_sweep_removes_only_the_work_of_dead_processes(tmp_path: Path) -> None:
+def test_sweep_removes_only_what_nobody_works_in(tmp_path: Path) -> None:
+    """A process id tells nothing: after a start of the machine it is somebody else's."""
     store = FileStore(str(tmp_path))
-    dead = tmp_path / "artifacts" / ".work-999999999-abc-x"
-    dead.mkdir()
+    script = f"""
+import os, signal
+from agent.adapters.store_files import FileStore
+with FileStore({str(tmp_path)!r}).stage("0" * 64) as work:
+    open(work + "/graph.onnx", "wb").write(bytes(1000))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    subprocess.run([sys.executable, "-c", script], check=False)
+    (killed,) = (tmp_path / "artifacts").iterdir()
+    killed = killed.rename(killed.with_name(f".work-{os.getpid()}-abc-x"))
     with store.stage(DIGEST) as mine:
         store.sweep()
         assert Path(mine).is_dir()
-        assert str(os.getpid()) in mine
-    assert not dead.exists()
+    assert not killed.exists()
 
 
 def test_prune_removes_the_longest_unused_but_not_what_is_needed(tmp_path: Path) -> None:
