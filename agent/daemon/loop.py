@@ -90,6 +90,7 @@ class Daemon:
     new_id: Callable[[], str]
     state: State = field(default_factory=State)
     _owed: tuple[Effect, ...] = ()
+    _trouble: str = ""
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status."""
@@ -181,11 +182,15 @@ class Daemon:
                     self._record(effect)
                     self.outward.say(effect, self.state)
         except StoreError as error:
-            _LOG.error("journal_failed code=%s %s", error.code, error.message)
+            if str(error) != self._trouble:  # tried again each second, for days maybe
+                _LOG.error("journal_failed code=%s %s", error.code, error.message)
+            self._trouble = str(error)
             kept = [one for one in self._owed if not isinstance(one, PublishTelemetry)]
             self._owed = tuple(kept[-_OWED_LIMIT:]) if error.code in _PASSING else ()
         else:
-            self._owed = ()
+            if self._trouble:
+                _LOG.info("journal_works_again")
+            self._owed, self._trouble = (), ""
 
     def _record(self, effect: Effect) -> None:
         """Write into the journal what must survive a crash."""

@@ -152,8 +152,21 @@ class Broker:
             self._outbox.tidy()
 
     def stop(self) -> None:
-        """Say farewell and disconnect."""
-        self._link.stop(self._topics.state, self._messages.farewell())
+        """Say farewell and disconnect; without a journal to number it, the will is said instead."""
+        try:
+            farewell = self._messages.farewell()
+        except StoreError as error:
+            _LOG.error("no_farewell code=%s %s", error.code, error.message)
+        else:
+            self._link.stop(self._topics.state, farewell)
+
+    def _restart(self, now_ns: int) -> None:
+        try:
+            self._link.start()
+            self._dead_since_ns = None
+        except ConfigError as error:  # a certificate that is just being replaced, say
+            _LOG.error("link_not_restarted code=%s %s", error.code, error.message)
+            self._dead_since_ns = now_ns
 
     def _say_state(self, state: State, *, with_meta: bool) -> None:
         running = state.running

@@ -24,7 +24,7 @@ from agent.adapters.notifier_systemd import SystemdNotifier
 from agent.adapters.signature_jws import JwsSignatures
 from agent.config import Config, without_effect
 from agent.core.command import Stage
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, StoreError
 from agent.core.events import Outdated, Work
 from agent.daemon.calendar import Calendar
 from agent.daemon.inbox import Inbox
@@ -248,8 +248,12 @@ def _report(config: Config, run_id: str) -> tuple[str, Mapping[str, Any]] | None
     folder = reported.last_report(config, run_id)
     if folder is None:
         return None
-    report = json.loads((folder / "report.json").read_bytes())
-    return str(report["model"]["name"]), report
+    try:
+        report = reported.read_report(folder)
+        return str(report["model"]["name"]), report
+    except (StoreError, KeyError, TypeError) as error:
+        _LOG.error("report_not_sent run_id=%s %s", run_id, error)
+        return None
 
 
 def _figures(config: Config) -> Callable[[], Mapping[str, float | int | bool | None]]:

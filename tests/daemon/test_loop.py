@@ -92,6 +92,19 @@ def test_what_a_full_disk_kept_back_is_said_when_there_is_room(daemon):
     assert len(daemon.outward.said) == count
 
 
+def test_a_full_disk_is_told_once_and_so_is_its_end(daemon, caplog):
+    """What fills the disk further is the log of it."""
+    caplog.set_level("INFO")
+    daemon.journal.code = "disk_full"
+    for number in range(20):
+        turn(daemon, Due(f"r{number}"))
+    assert caplog.text.count("journal_failed code=disk_full") == 1
+    daemon.journal.code = ""
+    turn(daemon, Ended("unknown", Stage.SUCCEEDED))
+    turn(daemon, Ended("unknown", Stage.SUCCEEDED))
+    assert caplog.text.count("journal_works_again") == 1
+
+
 def test_what_a_damaged_journal_refuses_is_not_kept_for_ever(daemon):
     daemon.journal.code = "damaged"
     turn(daemon, Due("r1"))
