@@ -127,7 +127,9 @@ class Database:
         return db
 
     def _set_aside(self) -> str:
-        """Rename the file and what belongs to it; return the new name."""
+        """Rename the file and what belongs to it, in the place of an earlier one; return the name."""
+        for earlier in Path(self._path).parent.glob(f"{Path(self._path).name}.damaged-*"):
+            earlier.unlink()  # a disk that fails damages many
         kept = f"{self._path}.damaged-{time.time_ns() // 1_000_000_000}"
         for suffix in ("", "-wal", "-shm"):
             old = Path(self._path + suffix)

@@ -131,6 +131,7 @@ class OutboxTable:
             self._trim()
             excess = self._db.number("SELECT SUM(length(body)) FROM outbox WHERE sent_s IS NULL")
             excess -= limits.total_bytes
+            spare = limits.most_bytes - limits.total_bytes
             for klass in Klass:
                 if excess <= 0:
                     break
@@ -143,7 +144,7 @@ class OutboxTable:
                 for row in found:
                     if excess <= 0:
                         break
-                    if klass in kept and now - row[5] < limits.keep_s:
+                    if klass in kept and excess <= spare and now - row[5] < limits.keep_s:
                         break
                     excess -= row[4]
                     self._delete([row[:4]])

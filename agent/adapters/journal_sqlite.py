@@ -190,9 +190,11 @@ class SqliteJournal:
                     command.exp,
                 ),
             )
-            # Only what has expired may be forgotten: a replay of it is refused as expired.
+            # Only what has expired may be forgotten: a replay of it is refused as expired. What
+            # never expires is unsigned, and the broker has forgotten it, too.
             self._db.write(
-                "DELETE FROM inbox WHERE exp_s < ? AND rowid <= (SELECT MAX(rowid) FROM inbox) - ?",
+                "DELETE FROM inbox WHERE coalesce(exp_s, received_s) < ?"
+                " AND rowid <= (SELECT MAX(rowid) FROM inbox) - ?",
                 (self._now() - _FORGET_S, _INBOX_KEPT),
             )
             return Arrival.NEW
@@ -228,10 +230,10 @@ class SqliteJournal:
 
     def unanswered(self) -> Sequence[Entry]:
         """Return the commands without a final stage, oldest first."""
+        final = [stage.value for stage in Stage if stage.final]
+        marks = ", ".join("?" * len(final))
         return tuple(
-            entry
-            for entry in self._entries("ORDER BY received_s, rowid", ())
-            if not entry.stage.final
+            self._entries(f"WHERE stage NOT IN ({marks}) ORDER BY received_s, rowid", tuple(final))
         )
 
     def _entries(self, clause: str, values: tuple[object, ...]) -> list[Entry]:

@@ -67,12 +67,14 @@ class OutboxLimits:
 
     Attributes:
         total_bytes: Above this, the least valuable class loses its oldest messages first.
-        keep_s: Results and reports are never given up before this age.
+        keep_s: Results and reports are not given up before this age.
+        most_bytes: Above this, they are.
         sent_bytes: How much of what was sent is kept for `resend`.
     """
 
     total_bytes: int = 16 * 1024 * 1024
     keep_s: float = 30 * 86_400.0
+    most_bytes: int = 64 * 1024 * 1024
     sent_bytes: int = 4 * 1024 * 1024
 
 

@@ -44,7 +44,8 @@ def now() -> Now:
 
 @pytest.fixture
 def journal(now: Now) -> Iterator[SqliteJournal]:
-    with SqliteJournal(":memory:", OutboxLimits(total_bytes=1000, sent_bytes=100), now) as opened:
+    limits = OutboxLimits(total_bytes=1000, most_bytes=3000, sent_bytes=100)
+    with SqliteJournal(":memory:", limits, now) as opened:
         yield opened
 
 
@@ -120,7 +121,19 @@ def test_the_least_valuable_goes_first_and_is_counted(journal: SqliteJournal) ->
     assert journal.evict() == ()
 
 
-def test_reports_and_results_stay_for_thirty_days_whatever_the_limit(
+def test_reports_and_results_do_not_fill_the_disk_either(journal: SqliteJournal) -> None:
+    """Each bad command is answered, and a broker may take the commands and no answer."""
+    for number in range(100):
+        journal.append(message(number, Klass.REPORT if number % 2 else Klass.RESULT))
+    assert [(lost.klass, lost.count) for lost in journal.evict()] == [
+        ("result", 50),
+        ("report", 20),
+    ]
+    assert numbers(journal)[-1] == 99
+    assert journal.counts().waiting_bytes == 3000
+
+
+def test_reports_and_results_stay_for_thirty_days_beyond_the_limit(
     journal: SqliteJournal, now: Now
 ) -> None:
     for number in range(20):
@@ -184,6 +197,21 @@ def test_commands_without_an_end_are_found(journal: SqliteJournal) -> None:
         journal.receive(Command(id=CommandId(name), type="ping", digest=name))
     journal.advance("a", answer(Stage.REJECTED))
     assert [entry.command_id for entry in journal.unanswered()] == ["b"]
+
+
+def test_old_commands_are_forgotten_whether_they_expire_or_not(
+    journal: SqliteJournal, now: Now, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.adapters.journal_sqlite._INBOX_KEPT", 10)
+    for number in range(40):
+        exp = now.s + 60 if number % 2 else None
+        journal.receive(Command(id=CommandId(f"c{number}"), type="ping", digest="aa", exp=exp))
+    assert journal.entry("c0")
+    assert journal.entry("c1")
+    now.s += 8 * DAY_S
+    journal.receive(Command(id=CommandId("new"), type="ping", digest="aa"))
+    left = [entry.command_id for entry in journal.unanswered()]
+    assert left == [*(f"c{number}" for number in range(31, 40)), "new"]
 
 
 def test_runs(journal: SqliteJournal) -> None:
@@ -269,6 +297,15 @@ def test_a_damaged_file_is_set_aside_and_counting_goes_on(
         assert opened.renewed == ""
         assert opened.next("session") == 1_800_000_002
         assert opened.next("seq_event") > 1_800_000_000
+
+
+def test_of_damaged_files_the_last_one_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    (tmp_path / "state.db.damaged-1").write_bytes(b"x")
+    (tmp_path / "state.db.damaged-1-wal").write_bytes(b"x")
+    path.write_bytes(b"not a database at all" * 300)
+    with SqliteJournal(str(path)) as opened:
+        assert [str(file) for file in tmp_path.glob("*damaged*")] == [opened.renewed]
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
