@@ -65,7 +65,8 @@ class NvpModes:
         A mode that switches other parts of the GPU off takes effect with a reboot only, which
         nvpmodel would ask for.
         """
-        here = next((m for m in self._modes if m.name == self._asked()), None)
+        asked = self._asked() if self._modes else ""
+        here = next((m for m in self._modes if m.name == asked), None)
         if here is None:
             return {}
         return {

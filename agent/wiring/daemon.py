@@ -27,6 +27,7 @@ from agent.core.command import Stage
 from agent.core.errors import ConfigError, StoreError
 from agent.core.events import Outdated, Work
 from agent.daemon.calendar import Calendar
+from agent.daemon.glance import Glance
 from agent.daemon.inbox import Inbox
 from agent.daemon.inspector import Inspect, Inspector
 from agent.daemon.loop import Daemon, Mailbox, Outward
@@ -42,6 +43,7 @@ from agent.wiring import places, released, reported, runs
 from agent.wiring.boards import facts
 
 _LOG = logging.getLogger(__name__)
+_GLANCE_S = 3.0  # the watchdog waits for 30
 _CROWD = 64  # events; a command has 256 KB at most
 
 
@@ -112,7 +114,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             model=config.model.name,
             active=lambda: _active(config),
             telemetry=_figures(config),
-            environment=lambda: facts(config),
+            environment=Glance(lambda: facts(config), _GLANCE_S),
             report=lambda run_id: _report(config, run_id),
         ),
         clock=clock,

@@ -46,6 +46,12 @@ def test_a_mode_that_needs_a_reboot_is_told_apart(board: Path) -> None:
     assert found.modes() == {"15W": "", "25W": "", "7W": "it takes effect after a reboot"}
 
 
+def test_nvpmodel_is_asked_once(board: Path) -> None:
+    (board / "now").write_text("7W\n")
+    assert modes(board).modes()["15W"]
+    assert (board / "calls").read_text().split() == ["-q"]
+
+
 def test_a_machine_without_nvpmodel_has_none(tmp_path: Path) -> None:
     found = NvpModes(str(tmp_path), root=str(tmp_path))
     assert found.modes() == {}

@@ -1,0 +1,28 @@
+"""What hangs is not waited for, and is not begun twice."""
+
+from __future__ import annotations
+
+import threading
+
+from agent.daemon.glance import Glance
+
+
+def test_a_look_that_hangs_is_left_behind_and_told_when_it_has_ended() -> None:
+    begun: list[int] = []
+    free = threading.Event()
+
+    def look() -> dict[str, int]:
+        begun.append(1)
+        if len(begun) == 2:
+            free.wait(60)
+        return {"looks": len(begun)}
+
+    glance = Glance(look, 5.0)
+    assert glance() == {"looks": 1}
+    glance._patience_s = 0.01
+    assert glance() == {"looks": 1}
+    assert glance() == {"looks": 1}
+    free.set()
+    glance._patience_s = 5.0
+    assert glance() == {"looks": 2}
+    assert len(begun) == 2
