@@ -20,6 +20,7 @@ _HOLD_NS = 30_000_000_000
 _LOSSES = 3
 _SILENT_LOSSES = 10
 _TRIES = 5
+_SILENCE_NS = 300_000_000_000
 
 # MQTT 5.0, table 2-6. For ever: not authorized, topic name invalid, packet too large, payload
 # format invalid. Choked: also malformed packet and protocol error, by which brokers say "too large".
@@ -57,6 +58,7 @@ class Outbox:
         self._hold_until_ns = 0
         self._tries: dict[int, int] = {}
         self._suspect: tuple[int, int] = (0, 0)  # key first in line at a loss, losses so far
+        self._heard_ns = 0  # when a message was acknowledged, or the first one sent
         self._alone = 0  # how many messages to send one at a time, to see which one is the cause
         self.unheard = 0
 
@@ -79,9 +81,19 @@ class Outbox:
                 self._park(first, "drops_link")
         self._forget()
 
+    @property
+    def silent(self) -> bool:
+        """Return whether the broker holds the link and acknowledges nothing, for minutes.
+
+        Nothing may be sent again on a link that holds (MQTT 5.0, 4.4), so it must be made anew.
+        """
+        silence_ns = self._clock.monotonic_ns() - self._heard_ns
+        return self._online and bool(self._in_flight) and silence_ns > _SILENCE_NS
+
     def acked(self, event: Acked) -> None:
         """Note the broker's answer; `pump` acts on it."""
         key = self._in_flight.pop(event.message, None)
+        self._heard_ns = self._clock.monotonic_ns()
         if key is None:
             return  # of an earlier connection: the row is sent again
         if event.ok:
@@ -129,6 +141,8 @@ class Outbox:
                     return  # the link is gone; its event is on the way
                 self._cursor = row.key
                 if message.qos:
+                    if not self._in_flight:
+                        self._heard_ns = self._clock.monotonic_ns()
                     self._in_flight[sent] = row.key
                     room -= 1
                 else:

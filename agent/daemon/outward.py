@@ -9,7 +9,7 @@ from typing import Any
 
 from agent import wire
 from agent.core.command import Command
-from agent.core.errors import StoreError
+from agent.core.errors import ConfigError, StoreError
 from agent.core.journal import Answered
 from agent.core.link import Acked, CommandArrived, Connected, Disconnected, LinkEvent, Refused
 from agent.core.supervision import (
@@ -102,6 +102,7 @@ class Broker:
         if isinstance(event, Connected):
             _LOG.info("broker_connected session=%d", event.session)
             self._outbox.connected(event)
+            self._dead_since_ns = None
         elif isinstance(event, Disconnected):
             _LOG.warning("broker_lost reason=%s", event.reason)
             self._outbox.disconnected(event)
@@ -143,9 +144,10 @@ class Broker:
     def pump(self) -> None:
         """Hand over what waits; once a minute give up what has expired."""
         now_ns = self._clock.monotonic_ns()
+        if self._outbox.silent:
+            self.take(Disconnected("nothing is acknowledged any more", dead=True))
         if self._dead_since_ns is not None and now_ns - self._dead_since_ns > _RESTART_EVERY_NS:
-            self._dead_since_ns = None
-            self._link.start()
+            self._restart(now_ns)
         self._outbox.pump()
         if now_ns - self._tidied_ns > _TIDY_EVERY_NS:
             self._tidied_ns = now_ns
