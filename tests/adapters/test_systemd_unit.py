@@ -73,6 +73,12 @@ def test_a_service_manager_that_hangs_or_is_gone_does_not_stop_the_daemon(tmp_pa
     notifier.alive("x")
 
 
+def test_a_start_may_take_as_long_as_the_application_s_commands():
+    """They run before the daemon is ready, where a switch of releases was cut off."""
+    unit = (ROOT / "systemd/quantd.service").read_text()
+    assert "\nTimeoutStartSec=infinity\n" in unit
+
+
 def install(root, *options):
     command = ["sh", str(ROOT / "systemd/install.sh"), "--root", str(root), *options]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
