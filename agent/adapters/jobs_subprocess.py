@@ -32,7 +32,7 @@ _TERM_GRACE_S = 2.0
 _LAST_WORDS_S = 1.0  # for what a child that is gone has left in the pipe
 _LINE_LIMIT_BYTES = 64 << 20  # the longest is a report page with its pictures, some MB
 _SHOWN_BYTES = 80
-_BLOCK_BYTES = 1 << 16  # a pipe holds no more
+_BLOCK_BYTES = 1 << 20  # a pipe holds no more: 16 pages, of 64 KiB on some kernels for ARM
 _ITS_MESSAGES = "its messages on stderr say more"
 _BY_SILENCE = frozenset({"measure"})
 """Kinds whose time limit begins anew with each word of progress: how long measuring takes depends
