@@ -9,30 +9,35 @@ from pathlib import Path
 import pytest
 
 CONFTEST = Path(__file__).parent / "conftest.py"
-ENDLESS = """
+EXAMPLE = """
 from hypothesis import given, strategies as st
 
 @given(st.integers(0, 1))
 def test_endless(number):
     while number:
         pass
+"""
+CHILD = """
+import subprocess
 
-def test_next():
-    pass
+def test_endless():
+    with subprocess.Popen(["sleep", "60"], stdout=subprocess.PIPE) as child:  # whose exit waits
+        child.stdout.readline()
 """
 
 
 @pytest.mark.slow
-def test_an_example_that_never_ends_fails_its_test_and_no_other(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("test", "where"), [(EXAMPLE, "while number"), (CHILD, "readline()")])
+def test_what_never_ends_fails_its_test_and_no_other(tmp_path: Path, test: str, where: str) -> None:
     (tmp_path / "conftest.py").write_text(CONFTEST.read_text())
-    (tmp_path / "test_it.py").write_text(ENDLESS)
+    (tmp_path / "test_it.py").write_text(test + "\ndef test_next():\n    pass\n")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--timeout=3", "test_it.py"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=45,
     )
     assert "1 failed, 1 passed" in done.stdout
     assert "Timeout (>3.0s)" in done.stdout
-    assert "while number" in done.stdout  # where it was
+    assert where in done.stdout
