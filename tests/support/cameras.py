@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -195,6 +196,7 @@ def send_clock(connection: socket.socket) -> None:
 
 def require_gi(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the system's PyGObject importable, and nothing else of the system."""
+    _find_plugins()
     with contextlib.suppress(ImportError):
         __import__("gi")
         return
@@ -207,6 +209,20 @@ def require_gi(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         __import__("gi")
     except ImportError as e:
         missing_part("gi", f"{e} (built for another Python than {sys.version_info[:2]})")
+
+
+@cache
+def _find_plugins() -> None:
+    """Let GStreamer look for its plugins, once, where that can be ended.
+
+    The first Gst.init() of a machine waits for a process that loads each of them, and no signal
+    reaches it there. What that found is kept in the user's cache, for the next one.
+    """
+    code = (
+        "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst; Gst.init(None)"
+    )
+    with contextlib.suppress(OSError):  # there is no such Python
+        subprocess.run([_SYSTEM_PYTHON, "-c", code], capture_output=True, check=False, timeout=120)
 
 
 def real_clip() -> Path:
