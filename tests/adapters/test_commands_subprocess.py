@@ -21,6 +21,7 @@ def test_how_it_ended_and_what_it_said_last_is_told():
     assert run_command(("/no/such/program",), 1.0, {}).status == 127
 
 
+@pytest.mark.slow
 def test_an_application_that_it_starts_may_stay_and_keep_its_output():
     done = shell("sleep 15 & echo $!")
     assert done.status == 0
@@ -29,6 +30,7 @@ def test_an_application_that_it_starts_may_stay_and_keep_its_output():
     application.kill()
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_ended_with_all_that_it_started():
     done = shell("sleep 60 & echo $!; sleep 60", 0.5)
     assert done.status is None

@@ -136,6 +136,7 @@ subprocess.Popen(["sleep", "15"], start_new_session=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
 def test_what_a_child_left_behind_with_its_output_open_holds_up_nobody(how):
     """The end of the output is not the end of the child."""
@@ -145,6 +146,7 @@ def test_what_a_child_left_behind_with_its_output_open_holds_up_nobody(how):
     assert time.monotonic() - begin_s < 12
 
 
+@pytest.mark.slow
 def test_a_child_ended_for_its_time_with_its_output_open_elsewhere_holds_up_nobody():
     begin_s = time.monotonic()
     with pytest.raises(JobError) as caught:
