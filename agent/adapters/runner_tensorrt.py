@@ -30,7 +30,8 @@ class TensorrtRunner:
     Args:
         path: The engine file.
         dla_core: The accelerator that it was built for; -1 for the GPU alone.
-        graphs: Launch it as a CUDA graph where that is faster; the first run finds out.
+        graphs: Launch it as a CUDA graph where that is faster; the first run finds out, which
+            only pays where the time of an inference counts.
         now_ns: Monotonic clock.
     """
 
@@ -39,7 +40,7 @@ class TensorrtRunner:
         path: str,
         dla_core: int = -1,
         *,
-        graphs: bool = True,
+        graphs: bool = False,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._path = path
@@ -140,7 +141,8 @@ class TensorrtRunner:
     def run(self) -> None:
         """Execute once, copies included; returns when the outputs are complete.
 
-        The first time it executes some hundred times, to find out how to launch from then on.
+        Where graphs are wanted, the first time executes some hundred times, to find out how to
+        launch from then on.
         """
         self._execute(self._graph.launch if self._graph else self._enqueue)
         if self._launches is None:
@@ -168,7 +170,7 @@ class TensorrtRunner:
             what an engine does on the host's side (loops, conditions) can't be captured.
         """
         if not self._graphs:
-            return Launches(by="plain launches", reason="runtime.cuda_graphs is false")
+            return Launches(by="plain launches", reason="no CUDA graph was asked for")
         plainly = self.outputs()
         try:
             with self._errors:

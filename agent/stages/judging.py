@@ -123,13 +123,12 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-4",
+            "evaluate-3",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,
             task,
             _labels_digest(task["labels"]),
-            self.config.runtime.cuda_graphs,
         )
         spec = {
             "engine": candidate.engine,

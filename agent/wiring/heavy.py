@@ -200,12 +200,15 @@ def _workspace_mb(config: Config, found: Platform) -> int:
     return scratch_mb(default_reserve())
 
 
-def runner(config: Config, runtime: str, path: Path, dla_core: int = -1) -> EngineRunner:
-    """Return the runner of an engine file, not yet entered."""
+def runner(
+    config: Config, runtime: str, path: Path, dla_core: int = -1, *, timed: bool = False
+) -> EngineRunner:
+    """Return the runner of an engine file, not yet entered; where it is timed, at its fastest."""
     if runtime == _BUILDS_ON_TENSORRT:
         from agent.adapters.runner_tensorrt import TensorrtRunner
 
-        return TensorrtRunner(str(path), dla_core, graphs=config.runtime.cuda_graphs)
+        graphs = timed and config.runtime.cuda_graphs
+        return TensorrtRunner(str(path), dla_core, graphs=graphs)
     from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
 
     table = config.runtime

@@ -65,6 +65,7 @@ def measure(
                 engine.runtime,
                 Path(kept.directory(engine.digest), engine.file),
                 engine.dla_core,
+                timed=True,
             ),
             tensors=lambda engine: list(
                 heavy.tensors(config, model[0], calibration[1], wanted, batch=engine.batch)

@@ -35,8 +35,8 @@ def plan(tmp_path: Any) -> str:
     return doubling(tmp_path / "engine.plan")
 
 
-def loaded(gpu: Gpu, plan: str, **settings: Any) -> TensorrtRunner:
-    return TensorrtRunner(plan, now_ns=lambda: gpu.now_ns, **settings)
+def loaded(gpu: Gpu, plan: str, *, graphs: bool = True) -> TensorrtRunner:
+    return TensorrtRunner(plan, graphs=graphs, now_ns=lambda: gpu.now_ns)
 
 
 def runs_plainly(gpu: Gpu, runner: TensorrtRunner) -> bool:
@@ -133,7 +133,7 @@ def test_without_the_library_it_is_launched_plainly(gpu, plan):
 
 
 def test_who_wants_none_has_none(gpu, graphs, plan):
-    assert why_plainly(gpu, plan, graphs=False) == "runtime.cuda_graphs is false"
+    assert why_plainly(gpu, plan, graphs=False) == "no CUDA graph was asked for"
     assert not [call for call in gpu.calls if call.startswith("cu")]
 
 

@@ -53,7 +53,7 @@ def by_standin_graph(model: str) -> EngineRunner:
     from agent.adapters.runner_tensorrt import TensorrtRunner
 
     standin = sys.modules["pycuda.driver"].gpu
-    return TensorrtRunner(model, now_ns=lambda: standin.now_ns)
+    return TensorrtRunner(model, graphs=True, now_ns=lambda: standin.now_ns)
 
 
 @pytest.fixture(

@@ -96,7 +96,7 @@ def test_an_engine_computes_what_its_graph_says(gpu, table, model, tmp_path, rec
     _, found = TensorrtBuilder(settings).build(graph, 1, str(tmp_path), lambda *_: None)
     build_s = time.monotonic() - begin
     inputs = frames(str(model), 1)[0]
-    with TensorrtRunner(str(tmp_path / FILE)) as runner:
+    with TensorrtRunner(str(tmp_path / FILE), graphs=True) as runner:
         runner.bind(inputs)
         for _ in range(20):
             runner.run()

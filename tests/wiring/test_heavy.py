@@ -71,17 +71,18 @@ def test_a_builder_that_shares_the_memory_gets_a_limit_where_none_is_set(
     assert heavy._workspace_mb(config, found) == expected
 
 
-@pytest.mark.parametrize("allowed", [True, False])
-def test_an_engine_is_launched_as_a_graph_only_where_that_is_allowed(
-    monkeypatch, tmp_path, allowed
+@pytest.mark.parametrize(("allowed", "timed"), [(True, True), (False, True), (True, False)])
+def test_a_graph_is_looked_for_only_where_that_is_allowed_and_time_counts(
+    monkeypatch, tmp_path, allowed, timed
 ):
     cuda_graphs.give(monkeypatch, gpu.give(monkeypatch))
     config = configuration.from_dump({"runtime": {"cuda_graphs": allowed}})
     model = quant_graphs.classifier(tmp_path / "m.onnx")
-    with heavy.runner(config, "tensorrt", Path(model)) as runner:
+    with heavy.runner(config, "tensorrt", Path(model), timed=timed) as runner:
         runner.bind(random_inputs(onnx.load(model), 0))
         runner.run()
-        assert (runner.launches().reason == "runtime.cuda_graphs is false") is not allowed
+        found = runner.launches()
+        assert (found.reason == "no CUDA graph was asked for") is not (allowed and timed)
 
 
 def test_what_tensorrts_provider_builds_is_kept_for_this_driver_only(monkeypatch, tmp_path):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from agent.core.errors import PowerError
+from agent import config as configuration
+from agent.core.errors import PowerError, RunnerError
 from agent.core.lineage import Measurements
-from agent.wiring import measuring
-from tests.support.candidates import measurement
+from agent.stages.judging import Sitting
+from agent.wiring import heavy, measuring
+from tests.support.candidates import engine, measurement
 
 
 @pytest.mark.parametrize(
@@ -30,3 +34,18 @@ def test_a_machine_without_power_modes_has_none():
             raise PowerError("nvpmodel tells no power mode", code="power_mode")
 
     assert measuring._present(Without()) == ""
+
+
+def test_engines_that_are_measured_run_at_their_fastest(monkeypatch, tmp_path):
+    def runner(*_, timed=False):
+        raise RunnerError("timed" if timed else "not timed")
+
+    monkeypatch.setattr(heavy, "runner", runner)
+    monkeypatch.setattr(heavy, "tensors", lambda *_, batch: [{}])
+    config = configuration.from_dump(
+        {"storage": {"dir": str(tmp_path)}, "measure": {"power": "none"}}
+    )
+    sitting = Sitting(engines={"a": engine()}, power_mode=None, baselines=(), spares={}, seed=0)
+    frames = (SimpleNamespace(holdout=("f",)), tmp_path)
+    found = measuring.measure(config, sitting, (None, tmp_path), frames, progress=lambda *_: None)
+    assert found.failed == {"a": "timed"}
