@@ -12,6 +12,7 @@ from agent.graphs.centering import centerable, centered
 from agent.graphs.channels import channel_maxima
 from agent.graphs.compute import WEIGHTED
 from agent.graphs.equalization import equalized, read
+from agent.graphs.pixels import in_levels, picture_levels
 from agent.graphs.qdq import SCHEMES, inferred, last_tensors, save
 from agent.graphs.smoothing import smoothable, smoothed
 from agent.graphs.statistics import Collector
@@ -28,14 +29,18 @@ class OnnxConditioner:
 
     Args:
         threads: Of the runtime; 0 takes all cores.
+        extremes: Inputs with the smallest and largest values that pixels can have, as far as
+            they are known; others have to be seen.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, extremes: Sequence[Tensors] = ()) -> None:
         self._threads = threads
+        self._extremes = extremes
         self._steps = {
             "equalization": self._equalized,
             "smoothing": self._smoothed,
             "centering": self._centered,
+            "pixels": self._on_pixels,
         }
 
     def steps(self, scheme: str) -> tuple[str, ...]:
@@ -97,3 +102,7 @@ class OnnxConditioner:
         found = collector.histograms(names, last_tensors(clean.graph))
         centers = {h.name: center for h in found if (center := center_of(h))}
         return centered(clean, centers), len(centers)
+
+    def _on_pixels(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
+        shown = (*frames, *self._extremes)
+        return in_levels(clean, picture_levels(clean, shown, self._threads))

@@ -37,6 +37,7 @@ class TensorHistogram:
         counts: Shape (2 * BINS,), int64, ascending; empty bins if no finite value was counted.
         count: Values counted, the sum of counts; fewer than were seen where values are sampled.
         clippable: False where the largest values are the answer and must all be kept.
+        step: Its values are this times -128 to 127, and nothing else; 0 where none is known.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TensorHistogram:
     counts: NDArray[np.int64]
     count: int
     clippable: bool = True
+    step: float = 0.0
 
     @property
     def bin_width(self) -> float:
@@ -93,6 +95,7 @@ def merge(first: TensorHistogram, second: TensorHistogram) -> TensorHistogram:
         counts=_coarsened(first, exponent) + _coarsened(second, exponent),
         count=first.count + second.count,
         clippable=first.clippable and second.clippable,
+        step=first.step if first.step == second.step else 0.0,
     )
 
 
@@ -106,6 +109,7 @@ def to_arrays(histograms: Iterable[TensorHistogram]) -> dict[str, NDArray[Any]]:
         "maximum": np.array([h.maximum for h in rows], dtype=np.float64),
         "exponent": np.array([h.exponent for h in rows], dtype=np.int64),
         "clippable": np.array([h.clippable for h in rows], dtype=np.bool_),
+        "step": np.array([h.step for h in rows], dtype=np.float64),
         "counts": counts,
     }
 
@@ -127,6 +131,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ..
         raise CalibrationError(f"statistics lack {', '.join(wrong)}", code="damaged")
     counts = arrays["counts"]
     rows = len(arrays["name"])
+    steps = arrays.get("step", np.zeros(rows))  # older files have none
     shaped = counts.shape == (rows, 2 * BINS)
     if not shaped or any(arrays[key].shape != (rows,) for key in kinds if key != "counts"):
         raise CalibrationError(f"statistics have counts of shape {counts.shape}", code="damaged")
@@ -142,6 +147,7 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ..
             counts=counts[row].astype(np.int64, copy=False),
             count=int(counts[row].sum()),
             clippable=bool(arrays["clippable"][row]),
+            step=float(steps[row]),
         )
         for row in range(rows)
     )

@@ -39,7 +39,8 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
 
     Returns:
         low <= 0 <= high and low < high, so that zero is exact and the scale positive; never
-        beyond the values seen (or zero, or for a symmetric range their mirror image).
+        beyond the values seen (or zero, or for a symmetric range their mirror image), but where
+        every value is known to be a multiple of a step: there that is the symmetric scale.
 
     Raises:
         CalibrationError: "no_range" naming the tensor if no range can be made of it;
@@ -58,6 +59,9 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
             f"no calibrator is called {calibrator}", code="unknown_calibrator",
             hint=f"take one of {', '.join(_CALIBRATORS)}",
         )  # fmt: skip
+    if symmetric and histogram.step:
+        largest = histogram.step * SYMMETRIC_STEPS / 2
+        return -largest, largest
     widest = _widest(histogram, symmetric)
     if not histogram.clippable:
         return widest

@@ -89,7 +89,7 @@ def moments(
         draw = np.random.default_rng(0)
         found: dict[str, Moment] = {}
         names = tuple(dict.fromkeys(node.input[0] for node in group))
-        for seen in _tensors(model, names, frames, threads):
+        for seen in tensors(model, names, frames, threads):
             for node in group:
                 rows = _rows(node, seen[node.input[0]], weights[node.input[1]], draw)
                 found.setdefault(node.name, _begun(rows)).add(rows)
@@ -127,7 +127,7 @@ def _grouped(
         yield group
 
 
-def _tensors(
+def tensors(
     model: onnx.ModelProto, names: Sequence[str], frames: Frames, threads: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield some tensors of the graph for each frame."""

@@ -22,6 +22,7 @@ from agent.core.histogram import (
     exponent_of,
     merge,
 )
+from agent.graphs.pixels import steps_of
 from agent.graphs.probes import PARTS, TURN, probed, turns
 from agent.graphs.sessions import session
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
@@ -41,6 +42,7 @@ class Collector:
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
         self._threads = threads
         self._tensors = tuple(tensors)
+        self._steps = steps_of(model)
         try:
             self._session = session(probed(model, tensors), threads, tapped=True)
         except ONNXRUNTIME_ERRORS as e:
@@ -75,7 +77,8 @@ class Collector:
     def histograms(self, names: Sequence[str], kept: set[str]) -> Iterator[TensorHistogram]:
         """Yield the histograms found so far, those of `kept` marked as not clippable."""
         for name in names:
-            yield replace(self._found[name], clippable=name not in kept)
+            step = self._steps.get(name, 0.0)
+            yield replace(self._found[name], clippable=name not in kept, step=step)
 
     def _counted(self, name: str, told: Sequence[NDArray[np.float32]]) -> TensorHistogram:
         minimum, maximum, sample = told

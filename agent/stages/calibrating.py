@@ -63,7 +63,7 @@ class Calibrating:
         """Make the model easier to quantize, where that helps on these frames."""
         found = self._taken_over(model, scheme)
         if found is None:
-            digest = digest_of("condition-2", model.digest, calibration.digest, scheme)
+            digest = digest_of("condition-3", model.digest, calibration.digest, scheme)
             spec = {"model": model.digest, "calibration": calibration.digest, "scheme": scheme}
             found = self.artifacts.get("condition", digest, spec, ConditionedModel)
         self.conditioning = found.tried
@@ -75,7 +75,7 @@ class Calibrating:
         """Run the calibration frames once, for all calibrators; add earlier ones if asked."""
         extends = self.basis.statistics if conditioned.digest == self.basis.conditioned else None
         digest = digest_of(
-            "statistics-2", conditioned.digest, calibration.digest, *([extends] if extends else [])
+            "statistics-3", conditioned.digest, calibration.digest, *([extends] if extends else [])
         )
         spec = {
             "conditioned": conditioned.digest,

@@ -148,6 +148,18 @@ def tensors(
             group = []
 
 
+def extremes(config: Config, model: CleanModel) -> list[Tensors]:
+    """Return the model's input for a black and for a white frame, all that pixels can be."""
+    import numpy as np
+
+    from agent.core.preprocess import resolved, to_tensor
+
+    (tensor,) = model.inputs
+    spec = resolved(input_spec(config), tensor.shape)
+    frames = (np.full((spec.height, spec.width, 3), value, np.uint8) for value in (0, 255))
+    return [{tensor.name: to_tensor(frame, spec)} for frame in frames]
+
+
 def build(
     config: Config,
     quantized: tuple[QuantizedModel, Path],

@@ -101,7 +101,7 @@ def test_a_step_that_loses_is_undone_and_told(tmp_path, monkeypatch):
     monkeypatch.setattr(OnnxConditioner, "apply", apply)
     found = conditioned(path, tmp_path / "work")
     assert found.steps == ()
-    assert len(found.tried) == 4
+    assert len(found.tried) == 5
     assert all(told.endswith("not kept") for told in found.tried[:-1])
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["model.onnx", "weights.npz"]
@@ -111,7 +111,7 @@ def test_a_model_without_a_place_is_taken_as_it_is(tmp_path):
     path = quant_graphs.elementwise(tmp_path / "m.onnx")
     found = conditioned(path, tmp_path / "work")
     assert [told.partition(":")[0] for told in found.tried] == [
-        "equalization", "smoothing", "centering", "weight-rounding",
+        "equalization", "smoothing", "centering", "pixels", "weight-rounding",
     ]  # fmt: skip
     assert all(told.endswith("no place where it would be exact") for told in found.tried[:-1])
     assert found.tried[-1].endswith("weights of 0 of 0 layers chosen by it")
