@@ -12,12 +12,11 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
-from tests.benchmarks.measuring.rows import Row
+from tests.benchmarks.rows import Row, aligned, cells, markdown
 from tests.benchmarks.run import machine
 
 PARTS = ("power", "harness", "intervals", "prediction", "search")
@@ -43,25 +42,8 @@ def main() -> None:
         took_s[name] = round(time.monotonic() - begin, 1)
         result = {"machine": machine(), "took_s": took_s, "rows": [asdict(row) for row in rows]}
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
-    sys.stdout.write(table(rows, markdown=arguments.markdown))
+    sys.stdout.write((markdown if arguments.markdown else aligned)(cells(rows)))
 
-
-def table(rows: Sequence[Row], *, markdown: bool) -> str:
-    """Return the rows under their headings, as plain text or for the README."""
-    lines = [("what", "goal", "found", "met")]
-    lines += [(row.what, row.goal, row.found, _MET[row.met]) for row in rows]
-    if markdown:
-        lines.insert(1, ("---",) * 4)
-        return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        + "\n"
-        for line in lines
-    )
-
-
-_MET = {True: "yes", False: "no", None: "not measured"}
 
 if __name__ == "__main__":
     main()

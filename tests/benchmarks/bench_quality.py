@@ -42,7 +42,7 @@ def main() -> None:
     arguments = _arguments()
     begin = time.monotonic()
     revision, digest = _revision(), _digest()
-    _say("a full run with both peers takes half an hour on two cores")
+    _say("a full run with both peers takes forty minutes on two cores")
     missing: list[str] = []
     pythons: dict[str, Path] = {}
     CACHE.mkdir(exist_ok=True)
@@ -68,7 +68,7 @@ def main() -> None:
         "fidelity": {},
     }
 
-    def save() -> None:  # after every part, so that half an hour is not lost
+    def save() -> None:  # after every part, so that the hour is not lost
         if _digest() != digest:  # each step is a process that imports agent/ anew
             result["agent"] = f"{revision}, changed while this ran"
         result.update(missing=missing, took_s=round(time.monotonic() - begin, 1))
@@ -85,7 +85,7 @@ def main() -> None:
         _say("calibration cost ...")
         result["cost"] = cost.measured(result["fidelity"], arguments.frames, _say)
     save()
-    sys.stdout.write(render(result, markdown=arguments.markdown))
+    sys.stdout.write(render(result, marked=arguments.markdown))
     _say(f"all figures are in {arguments.output}")
 
 

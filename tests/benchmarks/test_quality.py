@@ -10,9 +10,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.benchmarks.quality.fidelity import verdicts
+from tests.benchmarks.quality.goals import goals
 from tests.benchmarks.quality.material import spread
 from tests.benchmarks.quality.metrics import METRICS, heatmap_overlap, int8_share, sqnr_db
 from tests.benchmarks.quality.tables import optimized_note
+from tests.benchmarks.rows import Row, aligned, cells, markdown
 
 
 def test_sqnr_is_the_ratio_of_powers_in_decibel():
@@ -97,3 +99,59 @@ def _two_layers(path, quantized, prefix):
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
     return str(path)
+
+
+def scene(better=0.5, mixed=None):
+    return {
+        "rows": [],
+        "better": {
+            "sqnr_db": {"holds": better >= 0, "margin": better},
+            "agreement": {"holds": True, "margin": 0.0},
+        },
+        "mixed": mixed or {"holds": True, "evaluations": 4, "bound": 21},
+    }
+
+
+def cost(entropy_s):
+    rows = [("ONNX Runtime", "Entropy", 60.0), ("quantd", "entropy", 80.0)]
+    return {
+        "pass": {"frames": 128, "seconds": 2.0, "plain_s": 1.0},
+        "pass_beside": {"frames": 16},
+        "calibrators": {"entropy_s": entropy_s, "four_over_one": 1.04},
+        "peak_rss_mb": {"32": 300, "128": 400, "512": 310},
+        "growth": 0.03,
+        "whole": [{"tool": t, "calibrator": c, "ratio": r} for t, c, r in rows],
+    }
+
+
+def test_goals_are_held_against_what_was_found():
+    """The thresholds belong to an entropy calibration as much as the pass."""
+    refused = {"holds": False, "reason": "it misses the limit; single layers cost most at a"}
+    missing = {"holds": False, "costliest": [{"layer": "a"}], "evaluations": 22, "bound": 21}
+    fidelity = {"a": scene(), "b": scene(-0.1, refused), "c": scene(mixed=missing)}
+    found = goals({"fidelity": fidelity, "cost": cost(entropy_s=1.5)})
+    assert [row.met for row in found] == [False, True, True, True, False, True, False]
+    assert found[0].found == "3.50; whole quantization with 16: ONNX Runtime 60, quantd 80"
+    assert found[1].found == "400 MB"
+    assert found[4].found == "2 of 3, least margin -0.1 dB, +0.000"
+    assert found[5].found == "1 of 3; the layers named in the other 2"
+    assert found[6].found == "4 to 22"
+
+
+def test_what_did_not_run_is_no_goal_met():
+    alone = {**scene(), "better": {}}
+    better, *_ = goals({"fidelity": {"a": alone, "failed": {"failed": "why"}}})
+    assert (better.met, better.found) == (None, "no peer ran")
+    assert goals({"fidelity": {}}) == []
+
+
+def test_a_table_is_read_by_people_and_by_a_readme():
+    rows = cells([Row(what="w", goal="at most 3", found="2", met=True)])
+    assert markdown(rows).splitlines()[1:] == [
+        "| --- | --- | --- | --- |",
+        "| w | at most 3 | 2 | yes |",
+    ]
+    assert aligned(rows).splitlines() == [
+        "what  goal       found  met",
+        "w     at most 3  2      yes",
+    ]

@@ -12,7 +12,7 @@ from agent.core.preprocess import InputSpec
 from agent.demo.material import face_detector
 from agent.stages.windows import overhead_ns
 from tests.benchmarks.bench_harness import compare
-from tests.benchmarks.measuring.rows import Row
+from tests.benchmarks.rows import Row
 from tests.support import quant_graphs
 
 _GOAL = 0.01

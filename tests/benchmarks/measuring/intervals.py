@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.measurement import percentile, summarize
-from tests.benchmarks.measuring.rows import Row
+from tests.benchmarks.rows import Row
 
 _RUNS = 200
 SHAPES = ((5, 100), (5, 600), (10, 200))  # rounds and inferences in each

@@ -21,7 +21,7 @@ from agent.adapters.power_ina3221 import Ina3221PowerMeter
 from agent.adapters.power_jtop import JtopPowerMeter
 from agent.core.energy import mean_power
 from agent.ports import PowerMeter
-from tests.benchmarks.measuring.rows import Row
+from tests.benchmarks.rows import Row
 from tests.support.fakejetson import boards
 from tests.support.fakejetson.service import FakeJetson
 from tests.support.fakejetson.waves import Player, square

@@ -33,9 +33,9 @@ from agent.core.thresholds import range_of
 from agent.graphs.compute import node_macs
 from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
 from agent.stages.measure import measure
-from tests.benchmarks.measuring.rows import Row
 from tests.benchmarks.quality.material import MODELS, UnavailableError
 from tests.benchmarks.quality.peers import CACHE
+from tests.benchmarks.rows import Row
 from tests.support import quant_graphs
 from tests.support.candidates import engine
 from tests.support.onnx_runs import random_inputs

@@ -30,7 +30,7 @@ from agent.core.shortlist import doubtful, shortlist, spares, wave, worth_making
 from agent.graphs.qdq import inferred
 from agent.stages.measure import measure
 from tests.benchmarks.measuring.prediction import THREADS, models, quantized
-from tests.benchmarks.measuring.rows import Row
+from tests.benchmarks.rows import Row
 from tests.support.candidates import engine, evaluation, measurement
 from tests.support.onnx_runs import random_inputs
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tests.benchmarks.quality.goals import goals
+from tests.benchmarks.rows import aligned, cells, markdown
+
 Row = Sequence[str]
 _WAYS = ("quantd", "random", "first")
 _MIXED = "int8-mixed"
+_GOALS = "What was aimed at (quantd {agent})"
 _NOTES = (
     "Agreement and SQNR (of the worst output) are with FP32, on frames that calibrated nothing; "
     "plain ONNX Runtime on the CPU judges every graph as it is written.",
@@ -18,17 +22,19 @@ _NOTES = (
 )
 
 
-def render(result: Mapping[str, Any], *, markdown: bool) -> str:
-    """Return everything that a reader of the terminal or of the README wants."""
+def render(result: Mapping[str, Any], *, marked: bool) -> str:
+    """Return everything that a reader of the terminal, or `marked` of the README, wants."""
+    table = markdown if marked else aligned
     parts = []
-    for title, head, rows in _tables(result):
+    top, *aims = cells(goals(result))
+    for title, head, rows in ((_GOALS.format(**result), top, aims), *_tables(result)):
         if rows:
-            parts.append(f"{'### ' if markdown else ''}{title}\n\n")
-            parts.append(_markdown(head, rows) if markdown else _aligned(head, rows))
+            parts.append(f"{'### ' if marked else ''}{title}\n\n")
+            parts.append(table([head, *rows]))
             parts.append("\n")
     if result["fidelity"]:
         notes = (*_NOTES, *optimized_note(result["fidelity"].values()))
-        parts.extend(f"{'- ' if markdown else ''}{note}\n" for note in notes)
+        parts.extend(f"{'- ' if marked else ''}{note}\n" for note in notes)
     parts.extend(f"not measured: {reason}\n" for reason in result["missing"])
     return "".join(parts)
 
@@ -195,18 +201,4 @@ def _verdict(one: Mapping[str, Any]) -> Row:
         f"{word}: {mixed['agreement']:.3f} at {mixed['int8_share']:.0%}",
         f"{mixed['evaluations']} of {mixed['bound']}",
         layers,
-    )
-
-
-def _markdown(head: Row, rows: Sequence[Row]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def _aligned(head: Row, rows: Sequence[Row]) -> str:
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        + "\n"
-        for row in (head, *rows)
     )
