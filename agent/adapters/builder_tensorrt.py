@@ -21,6 +21,7 @@ from agent.engines.tensorrt import (
     is_rtx,
     make_logger,
     parser_errors,
+    uncollected,
     version,
 )
 from agent.engines.timings import TimingCache
@@ -74,6 +75,7 @@ class TensorrtBuilder:
         self.device = settings.device
         self.dla_core = settings.dla_core
 
+    @uncollected()
     def build(
         self, quantized: str, batch: int, directory: str, progress: Progress
     ) -> tuple[str, Layers]:

@@ -17,7 +17,7 @@ from agent.core.errors import BuildError, RunnerError
 from agent.core.lineage import Launches
 from agent.engines.cuda import CudaErrors, find_cuda
 from agent.engines.cuda_graph import CudaGraph, alike, capture, compared
-from agent.engines.tensorrt import find_tensorrt, make_logger, version
+from agent.engines.tensorrt import find_tensorrt, make_logger, uncollected, version
 from agent.live.memory import available_bytes
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class TensorrtRunner:
         self._graph: CudaGraph | None = None
         self._forget()
 
+    @uncollected()
     def __enter__(self) -> TensorrtRunner:
         try:
             trt = find_tensorrt()
@@ -75,6 +76,7 @@ class TensorrtRunner:
             self._open = undo.pop_all()
         return self
 
+    @uncollected()
     def __exit__(self, *_: object) -> None:
         with suppress(self._cuda.Error):  # of a context that broke, and run() told how
             self._open.close()

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.core.lineage import Layers
+from agent.engines.tensorrt import uncollected
 
 _COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _REORDERING = ("SHUFFLE", "IDENTITY")  # between a DequantizeLinear and the layer it belongs to
@@ -37,6 +38,7 @@ def network_layers(network: Any) -> list[dict[str, str]]:
     ]
 
 
+@uncollected()
 def engine_layers(trt: Any, plan: Any, logger: Any) -> tuple[object, str]:
     """Return the layers of a built engine as TensorRT tells them, or None and the reason.
 

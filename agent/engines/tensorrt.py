@@ -6,8 +6,11 @@ Only TensorRT-RTX itself loads them.
 
 from __future__ import annotations
 
+import gc
 import re
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -83,6 +86,24 @@ def capability(trt: Any, name: str) -> Any:
             "a Jetson is built on that Jetson",
         )
     return known[name]
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python from collecting garbage, for calls that make, build, load or free.
+
+    TensorRT calls the logger while it holds the lock that freeing one of its objects takes
+    (seen in TensorRT-RTX 1.7.1: createInferBuilder tells of an earlier logger). Python may
+    collect garbage on its way into the logger; where an object of TensorRT is in it, kept so
+    far by the traceback of a failed build, the thread waits for itself for ever.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def make_logger(trt: Any) -> Any:

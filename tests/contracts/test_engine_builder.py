@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from agent.core.precision import Placement
 from agent.core.preprocess import InputSpec
 from agent.core.thresholds import range_of
 from agent.engines.layers import engine_layers
-from agent.engines.tensorrt import capabilities, find_tensorrt, make_logger
+from agent.engines.tensorrt import capabilities, find_tensorrt, make_logger, uncollected
 from agent.graphs.qdq import inferred
 from tests.support import batch_graphs, exported_graphs, quant_graphs
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
@@ -307,6 +309,41 @@ def test_an_engine_that_has_nothing_on_the_accelerator_is_none_for_it(tmp_path, 
     built(builder, detector, tmp_path / "out")
 
 
+GARBAGE = """
+import gc
+from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.core.errors import BuildError
+from agent.engines.tensorrt import find_tensorrt, make_logger
+
+def leave():
+    cycle = [trt.Builder(logger)]
+    cycle.append(cycle)
+
+trt = find_tensorrt(cross=True)
+logger = make_logger(trt)
+first = trt.Builder(logger)  # of another logger than its own the next one tells
+builder = TensorrtBuilder(BuilderSettings(compute_capability="8.6"))
+for allocations in range(1, 60):  # at one of them, it used to be on the way into the logger
+    gc.disable()
+    gc.collect()
+    leave()
+    gc.set_threshold(allocations)
+    gc.enable()
+    try:
+        builder.build("missing.onnx", 1, ".", lambda *_: None)
+    except BuildError:
+        assert gc.isenabled()
+"""
+
+
+def test_no_garbage_is_collected_under_tensorrts_lock():
+    """An earlier builder in it would be freed by the thread that holds the lock, for ever."""
+    require_tensorrt()
+    done = subprocess.run([sys.executable, "-c", GARBAGE], timeout=60, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+
+
+@uncollected()
 def test_fp32_is_fp32():
     """TF32 is on by default where the GPU has it, and FP32 is what fidelity is measured against."""
     builder = tensorrt()

@@ -18,6 +18,7 @@ from agent.core.histogram import defect, merge
 from agent.core.lineage import Digest, QuantizedModel, Recipe
 from agent.core.precision import Placement
 from agent.core.thresholds import range_of
+from agent.engines.tensorrt import uncollected
 from agent.graphs.compute import int8_share
 from agent.graphs.qdq import inferred
 from agent.graphs.statistics import histogram_of
@@ -335,6 +336,7 @@ def test_stage_refuses_int8_without_ranges_and_damaged_statistics(tmp_path, dete
     assert damaged.value.code == "damaged"
 
 
+@uncollected()
 def parsed_by_tensorrt(path):
     """Parse and build with NVIDIA's own parser for an Ampere GPU, which need not be there."""
     try:
