@@ -29,13 +29,13 @@ class OnnxConditioner:
 
     Args:
         threads: Of the runtime; 0 takes all cores.
-        extremes: Inputs with the smallest and largest values that pixels can have, as far as
-            they are known; others have to be seen.
+        every_level: An input with all the values that pixels can have; without it they have to
+            be on the frames.
     """
 
-    def __init__(self, threads: int, extremes: Sequence[Tensors] = ()) -> None:
+    def __init__(self, threads: int, every_level: Tensors | None = None) -> None:
         self._threads = threads
-        self._extremes = extremes
+        self._every_level = every_level
         self._steps = {
             "equalization": self._equalized,
             "smoothing": self._smoothed,
@@ -104,5 +104,5 @@ class OnnxConditioner:
         return centered(clean, centers), len(centers)
 
     def _on_pixels(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
-        shown = (*frames, *self._extremes)
+        shown = (*frames, self._every_level) if self._every_level else frames
         return in_levels(clean, picture_levels(clean, shown, self._threads))

@@ -37,7 +37,7 @@ class TensorHistogram:
         counts: Shape (2 * BINS,), int64, ascending; empty bins if no finite value was counted.
         count: Values counted, the sum of counts; fewer than were seen where values are sampled.
         clippable: False where the largest values are the answer and must all be kept.
-        step: Its values are this times -128 to 127, and nothing else; 0 where none is known.
+        step: Of the levels that its values lie on, zero among them; 0 where none are known.
     """
 
     name: str
@@ -132,6 +132,8 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ..
     counts = arrays["counts"]
     rows = len(arrays["name"])
     steps = arrays.get("step", np.zeros(rows))  # older files have none
+    if steps.shape != (rows,) or steps.dtype.kind != "f" or not (steps >= 0).all():
+        raise CalibrationError("statistics have steps that can't be", code="damaged")
     shaped = counts.shape == (rows, 2 * BINS)
     if not shaped or any(arrays[key].shape != (rows,) for key in kinds if key != "counts"):
         raise CalibrationError(f"statistics have counts of shape {counts.shape}", code="damaged")

@@ -40,7 +40,7 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
     Returns:
         low <= 0 <= high and low < high, so that zero is exact and the scale positive; never
         beyond the values seen (or zero, or for a symmetric range their mirror image), but where
-        every value is known to be a multiple of a step: there that is the symmetric scale.
+        all values seen are codes times a step: there that is the symmetric scale.
 
     Raises:
         CalibrationError: "no_range" naming the tensor if no range can be made of it;
@@ -59,7 +59,7 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
             f"no calibrator is called {calibrator}", code="unknown_calibrator",
             hint=f"take one of {', '.join(_CALIBRATORS)}",
         )  # fmt: skip
-    if symmetric and histogram.step:
+    if symmetric and _on_codes(histogram):
         largest = histogram.step * SYMMETRIC_STEPS / 2
         return -largest, largest
     widest = _widest(histogram, symmetric)
@@ -91,6 +91,12 @@ def quantization_error(histogram: TensorHistogram, span: Range, symmetric: bool)
     """
     kept = histogram.counts > 0
     return float(_errors(histogram, [span], symmetric, kept)[0])
+
+
+def _on_codes(histogram: TensorHistogram) -> bool:
+    """Return True if there is a step, and no value lies beyond -128 or 127 of them."""
+    step = histogram.step
+    return -128.5 * step <= histogram.minimum and histogram.maximum <= 127.5 * step and step > 0
 
 
 def _widest(histogram: TensorHistogram, symmetric: bool) -> Range:

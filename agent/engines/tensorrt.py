@@ -95,7 +95,8 @@ def uncollected() -> Iterator[None]:
     TensorRT calls the logger while it holds the lock that freeing one of its objects takes
     (seen in TensorRT-RTX 1.7.1: createInferBuilder tells of an earlier logger). Python may
     collect garbage on its way into the logger; where an object of TensorRT is in it, kept so
-    far by the traceback of a failed build, the thread waits for itself for ever.
+    far by the traceback of a failed build, the thread waits for itself for ever. For one thread
+    at a time, which all calls of TensorRT here are.
     """
     enabled = gc.isenabled()
     gc.disable()

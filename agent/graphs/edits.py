@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -56,6 +56,15 @@ def give(
         node.input.append(whole)
 
 
+def unused(graph: onnx.GraphProto, name: str) -> str:
+    """Return a name like this that no tensor has."""
+    taken = {tensor for node in graph.node for tensor in (*node.input, *node.output)}
+    taken.update(value.name for value in (*graph.initializer, *graph.input, *graph.output))
+    while name in taken:
+        name += "+"
+    return name
+
+
 def add_reduction(
     model: onnx.ModelProto, operator: str, source: str, target: str, axes: Sequence[int]
 ) -> None:
@@ -85,6 +94,21 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     kept = [tensor for tensor in graph.initializer if tensor.name in used]
     del graph.initializer[:]
     graph.initializer.extend(kept)
+
+
+def drop_unneeded(graph: onnx.GraphProto, names: Iterable[str]) -> None:
+    """Remove the nodes that some tensors don't need; none where there are bodies of If or Loop."""
+    if has_bodies(graph):
+        return
+    needed = set(names)
+    kept = []
+    for node in reversed(graph.node):
+        if not needed.isdisjoint(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    nodes = kept[::-1]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 def sort(graph: onnx.GraphProto) -> None:

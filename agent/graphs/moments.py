@@ -14,7 +14,7 @@ from onnx import helper
 
 from agent.core.errors import CalibrationError
 from agent.graphs.compute import shapes
-from agent.graphs.edits import copied, group_of, numbers_of
+from agent.graphs.edits import copied, drop_unneeded, group_of, numbers_of
 from agent.graphs.sessions import session
 from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
@@ -130,8 +130,9 @@ def _grouped(
 def tensors(
     model: onnx.ModelProto, names: Sequence[str], frames: Frames, threads: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield some tensors of the graph for each frame."""
+    """Yield some tensors of the graph for each frame; what they don't need does not run."""
     trial = copied(model)
+    drop_unneeded(trial.graph, names)
     del trial.graph.output[:]
     for name in names:  # an input of the model can't be an output of it as it is
         trial.graph.node.append(helper.make_node("Identity", [name], [f"{name}:seen"]))

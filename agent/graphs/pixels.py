@@ -1,11 +1,11 @@
 """Layers that read the picture itself, given its own levels: INT8 without any error.
 
 A camera's pixels have 256 levels, as INT8 has codes, and a scale, a mean and a deviation for each
-channel leave them evenly spaced. But a symmetric scale found by calibration spends half of its
+channel leave them evenly spaced. But a symmetric scale found by calibration spends up to half of its
 codes on negative values that pictures do not have, and puts the rest between the levels. Moved
 so that the middle level is zero and the step is the scale, every value is a code. The layer takes
 the shift back with its bias, exactly, once the zeros that it adds around the picture are added
-before it: a pad and a subtraction on three channels.
+before it: a pad and a subtraction on three channels, and a product where their steps differ.
 
 Whether values lie on levels is seen on the calibration frames, not taken from the configuration,
 so that what a graph does to its input before the first layer counts as well.
@@ -13,7 +13,7 @@ so that what a graph does to its input before the first layer counts as well.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,13 +31,14 @@ from agent.graphs.edits import (
     has_bodies,
     numbers_of,
     pads_by_itself,
+    unused,
 )
 from agent.graphs.moments import Frames, tensors
 
 _STEP = "quantd.step:"  # of the model's metadata, before the tensor's name
 _CODES = 256
 _FEWEST = 64  # levels seen; of fewer the distance of two tells little
-_OFF = 0.02  # of a step: what float arithmetic may have done to a level
+_OFF = 0.02  # of a step: what float arithmetic may do to a level
 _RANK = 4
 
 
@@ -61,23 +62,33 @@ class Levels:
         return self.low + self.step * ((round((self.high - self.low) / self.step) + 1) // 2)
 
 
-def levels(values: Iterable[NDArray[Any]], *, zero: bool) -> Levels | None:
+def joined(known: NDArray[np.float64], values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the distinct values of one channel in order, known ones and more; NaN stays.
+
+    What is nearer than float arithmetic may bring apart is one; more than are codes may be cut.
+    """
+    if len(known) > _CODES:
+        return known
+    found = np.union1d(known, values.astype(np.float64))
+    if not np.isfinite(found).all():
+        return np.full(_CODES + 1, np.nan)
+    apart = np.diff(found, prepend=-np.inf) > _OFF * (found[-1] - found[0]) / _CODES
+    return np.asarray(found[apart])
+
+
+def levels(seen: NDArray[np.float64], *, zero: bool) -> Levels | None:
     """Return the levels that values lie on, None if they are too many, too few or uneven.
 
     Args:
-        values: Of one channel, frame by frame.
+        seen: From `joined`.
         zero: True if 0 needs a code as well; it may lie between two levels.
     """
-    seen = np.empty(0)
-    for some in values:
-        seen = np.union1d(seen, some.astype(np.float64))
-        if len(seen) > _CODES:
-            return None
-    if len(seen) < _FEWEST or not np.isfinite(seen).all():
+    if not _FEWEST <= len(seen) <= _CODES:
         return None
-    index = np.rint((seen - seen[0]) / np.diff(seen).min())
+    gaps = np.diff(seen)
+    index = np.rint((seen - seen[0]) / np.median(gaps[gaps < 1.5 * gaps.min()]))
     step = float(seen[-1] - seen[0]) / float(index[-1])
-    if np.abs(seen - seen[0] - index * step).max() > _OFF * step:
+    if np.abs(seen - seen[0] - index * step).max() > 2 * _OFF * step:
         return None
     low, high = float(seen[0]), float(seen[-1])
     if zero:
@@ -97,11 +108,12 @@ def picture_readers(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:
         return ()
     known = shapes(graph)
     constants = {tensor.name for tensor in graph.initializer}
-    before = {value.name for value in graph.input} | constants | {""}
+    before = {value.name for value in graph.input}
     found = []
     for node in graph.node:  # in order
         if node.op_type not in WEIGHTED:
-            if before.issuperset(node.input):
+            varying = {name for name in node.input if name not in constants} - {""}
+            if varying and varying <= before:
                 before.update(node.output)
         elif node.op_type == "Conv" and node.input[0] in before and not pads_by_itself(node):
             own = all(name in constants for name in node.input[1:] if name)
@@ -123,10 +135,16 @@ def picture_levels(
     Raises:
         CalibrationError: "model_failed" on a frame.
     """
+    readers = picture_readers(model)
+    names = tuple(dict.fromkeys(node.input[0] for node in readers))
+    seen: dict[str, list[NDArray[np.float64]]] = {}
+    for shown in tensors(model, names, frames, threads) if names else ():
+        for name, value in shown.items():
+            known = seen.get(name) or [np.empty(0)] * value.shape[1]
+            seen[name] = [joined(*pair) for pair in zip(known, value[0], strict=True)]
     found = {}
-    for node in picture_readers(model):
-        seen = [one[node.input[0]][0] for one in tensors(model, node.input[:1], frames, threads)]
-        each = [levels(channel, zero=_pads(node)) for channel in zip(*seen, strict=True)]
+    for node in readers:
+        each = [levels(values, zero=_pads(node)) for values in seen.get(node.input[0], ())]
         even = tuple(one for one in each if one)
         if even and len(even) == len(each):
             found[node.name] = even
@@ -180,9 +198,10 @@ def _moved(
     made = []
 
     def then(operator: str, values: NDArray[Any]) -> None:
-        name = f"{node.name}:{operator.lower()}"
-        graph.initializer.append(numpy_helper.from_array(values, f"{name}:by"))
-        made.append(helper.make_node(operator, [node.input[0], f"{name}:by"], [name], name))
+        name = unused(graph, f"{node.name}:{operator.lower()}")
+        by = unused(graph, f"{name}:by")
+        graph.initializer.append(numpy_helper.from_array(values, by))
+        made.append(helper.make_node(operator, [node.input[0], by], [name], name))
         node.input[0] = name
 
     if _pads(node):

@@ -109,8 +109,12 @@ def condition(
             Path(trial).replace(target)
     Path(trial).unlink(missing_ok=True)
     weights = str(Path(work) / WEIGHTS)
-    chosen, layers = conditioner.choose_weights(target, others(), weights, progress)
-    tried.append(f"{WEIGHT_ROUNDING}: weights of {chosen} of {layers} layers chosen by it")
+    try:
+        chosen, layers = conditioner.choose_weights(target, others(), weights, progress)
+    except CalibrationError as e:  # without it each weight is rounded by itself
+        tried.append(f"{WEIGHT_ROUNDING}: failed, {e.message}")
+    else:
+        tried.append(f"{WEIGHT_ROUNDING}: weights of {chosen} of {layers} layers chosen by it")
     return replace(blank, steps=tuple(kept), tried=tuple(tried))
 
 

@@ -148,16 +148,19 @@ def tensors(
             group = []
 
 
-def extremes(config: Config, model: CleanModel) -> list[Tensors]:
-    """Return the model's input for a black and for a white frame, all that pixels can be."""
+def every_level(config: Config, model: CleanModel) -> Tensors:
+    """Return the model's input for a frame with all the levels that pixels have, at random.
+
+    It is grey, so that a model of grey pictures sees their levels and no others.
+    """
     import numpy as np
 
     from agent.core.preprocess import resolved, to_tensor
 
     (tensor,) = model.inputs
     spec = resolved(input_spec(config), tensor.shape)
-    frames = (np.full((spec.height, spec.width, 3), value, np.uint8) for value in (0, 255))
-    return [{tensor.name: to_tensor(frame, spec)} for frame in frames]
+    grey = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 1), np.uint8)
+    return {tensor.name: to_tensor(np.repeat(grey, 3, axis=2), spec)}
 
 
 def build(

@@ -17,7 +17,7 @@ from agent.core.lineage import (
     Statistics,
 )
 from agent.wiring.comparison import comparison
-from agent.wiring.heavy import extremes, tensors
+from agent.wiring.heavy import every_level, tensors
 
 if TYPE_CHECKING:
     from agent.ports import Progress, Rehearsal, Tensors
@@ -53,7 +53,7 @@ def condition(
         others=lambda: some_frames(config, model[0], calibration, _FEW_FRAMES, others=True),
         work=work,
         quantizer=OnnxQuantizer(threads, blank.scheme),
-        conditioner=OnnxConditioner(threads, extremes(config, model[0])),
+        conditioner=OnnxConditioner(threads, every_level(config, model[0])),
         rehearse=lambda made, ranged: OnnxRehearsal(
             made, blank.scheme, ranged, few, threads, reference=path
         ),

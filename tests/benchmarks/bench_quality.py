@@ -68,7 +68,7 @@ def main() -> None:
         "fidelity": {},
     }
 
-    def save() -> None:  # after every part, so that the hour is not lost
+    def save() -> None:  # after every part, so that nothing measured is lost
         if _digest() != digest:  # each step is a process that imports agent/ anew
             result["agent"] = f"{revision}, changed while this ran"
         result.update(missing=missing, took_s=round(time.monotonic() - begin, 1))

@@ -142,6 +142,11 @@ def test_what_did_not_run_is_no_goal_met():
     alone = {**scene(), "better": {}}
     better, *_ = goals({"fidelity": {"a": alone, "failed": {"failed": "why"}}})
     assert (better.met, better.found) == (None, "no peer ran")
+    better, *_ = goals({"fidelity": {"a": scene(), "b": alone, "failed": {"failed": "why"}}})
+    assert (better.met, better.goal) == (None, "at least it in all 3")
+    assert [row.met for row in goals({"fidelity": {}, "representative": {"a": {"told": {}}}})] == [
+        None
+    ]
     assert goals({"fidelity": {}}) == []
 
 

@@ -233,6 +233,26 @@ def test_stored_histograms_come_back(array):
     np.testing.assert_array_equal(second.counts, first.counts)
 
 
+def test_files_of_older_versions_know_no_steps():
+    arrays = to_arrays([replace(counted(np.arange(3, dtype=np.float32)), step=1.0)])
+    assert from_arrays(arrays)[0].step == 1.0
+    del arrays["step"]
+    assert from_arrays(arrays)[0].step == 0.0
+
+
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
+def test_a_step_is_the_scale_as_long_as_all_values_are_codes(calibrator):
+    known = replace(counted(np.arange(-128, 120, dtype=np.float32)), step=1.0)
+    assert range_of(known, calibrator, symmetric=True) == (-127.0, 127.0)
+    unlike = replace(counted(np.arange(-128, 120, dtype=np.float32)), step=0.5)
+    beyond = merge(known, replace(counted(np.array([0, 300], np.float32)), step=1.0))
+    for one in (unlike, beyond, merge(known, unlike)):
+        without = range_of(replace(one, step=0.0), calibrator, symmetric=True)
+        assert range_of(one, calibrator, symmetric=True) == without
+    without = range_of(replace(known, step=0.0), calibrator, symmetric=False)
+    assert range_of(known, calibrator, symmetric=False) == without
+
+
 def test_no_histograms_come_back_too():
     assert from_arrays(to_arrays([])) == ()
 
@@ -246,6 +266,9 @@ def test_no_histograms_come_back_too():
         ("exponent", np.array([4000])),
         ("minimum", np.array([0.0, 1.0])),
         ("name", np.array([1])),
+        ("step", np.array([])),
+        ("step", np.array([-1.0])),
+        ("step", np.array([np.nan])),
     ],
 )
 def test_damaged_arrays_are_refused(key, value):

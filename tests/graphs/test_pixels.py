@@ -14,7 +14,7 @@ from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
 from agent.core.precision import Placement
 from agent.core.thresholds import range_of
-from agent.graphs.pixels import in_levels, levels, picture_levels, picture_readers, steps_of
+from agent.graphs.pixels import in_levels, joined, levels, picture_levels, picture_readers, steps_of
 from agent.graphs.qdq import inferred
 from tests.support.onnx_runs import run
 from tests.support.quant_graphs import weights
@@ -109,8 +109,8 @@ def test_frames_need_not_show_every_level(tmp_path):
 def test_levels_beyond_those_seen_can_be_told(tmp_path):
     path, target = stem(tmp_path / "m.onnx"), str(tmp_path / "made.onnx")
     black, white = (np.full((1, 3, SIDE, SIDE), value, np.uint8) for value in (0, 255))
-    conditioner = OnnxConditioner(1, feeds([black, white]))
-    assert conditioner.apply("pixels", path, feeds(pixels(low=20, high=90)), target) == 1
+    conditioner = OnnxConditioner(1, feeds(pixels(seed=8, count=1))[0])
+    assert conditioner.apply("pixels", path, feeds(pixels(low=20, high=40)), target) == 1
     ((tensor, _),) = steps_of(inferred(target)).items()
     for shown, code in ((black, -128), (white, 127)):
         found = seen(onnx.load(target), tensor, feeds([shown])[0])
@@ -166,6 +166,53 @@ def test_what_a_graph_does_to_its_input_first_counts(tmp_path):
     assert list(steps_of(made).values()) == [1.0]
 
 
+def test_names_that_a_graph_has_already_are_not_taken(tmp_path):
+    constants = [numpy_helper.from_array(np.float32(1), name) for name in ("stem:pad", "one")]
+    before = [
+        helper.make_node("Mul", ["x", "stem:pad"], ["stem:sub"], "first"),
+        helper.make_node("Mul", ["stem:sub", "one"], ["n"], "second"),
+    ]
+    path, target = stem(tmp_path / "m.onnx", before, constants, "n"), str(tmp_path / "made.onnx")
+    frames = feeds(pixels())
+    assert OnnxConditioner(1).apply("pixels", path, frames, target) == 1
+    assert_same_in_float(path, inferred(target), frames[0])
+
+
+def test_what_comes_behind_the_first_layers_does_not_have_to_bear_the_frame(tmp_path):
+    """Where nothing is found, detectors may take the first of what they found."""
+    model = onnx.load(stem(tmp_path / "m.onnx"))
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(1e9), "many"))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([0]), "one"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Greater", ["y", "many"], ["g"], "over"),
+            helper.make_node("NonZero", ["g"], ["places"], "places"),
+            helper.make_node("Gather", ["places", "one"], ["best"], "best", axis=1),
+        ]
+    )
+    model.graph.output.append(helper.make_tensor_value_info("best", TensorProto.INT64, None))
+    onnx.save(model, tmp_path / "m.onnx")
+    target = str(tmp_path / "made.onnx")
+    assert (
+        OnnxConditioner(1).apply("pixels", str(tmp_path / "m.onnx"), feeds(pixels()), target) == 1
+    )
+
+
+def test_what_only_smooth_frames_have_is_no_level(tmp_path):
+    """Differences of neighbours lie in -255..255, which a few frames need not show."""
+    ends = [("a", 1), ("b", SIDE), ("c", 0), ("d", SIDE - 1), ("axis", 3)]
+    constants = [numpy_helper.from_array(np.array([value]), name) for name, value in ends]
+    before = [
+        helper.make_node("Slice", ["x", "a", "b", "axis"], ["right"], "right"),
+        helper.make_node("Slice", ["x", "c", "d", "axis"], ["left"], "left"),
+        helper.make_node("Sub", ["right", "left"], ["n"], "less"),
+    ]
+    path, target = stem(tmp_path / "m.onnx", before, constants, "n"), str(tmp_path / "made.onnx")
+    smooth, (noise,) = feeds(pixels(low=100, high=150)), feeds(pixels(count=1))
+    assert OnnxConditioner(1).apply("pixels", path, smooth, target) == 1
+    assert OnnxConditioner(1, noise).apply("pixels", path, smooth, target) == 0
+
+
 @pytest.mark.parametrize(
     "frames",
     [
@@ -201,7 +248,7 @@ def test_levels_are_found_wherever_they_lie(first, count, step, drop, zero):
     if len(index) < 64:
         index = first + np.arange(count)
     values = (index * np.float64(step)).astype(np.float32)
-    found = levels([values[::2], values[1::2]], zero=zero)
+    found = levels(of(values[::2], values[1::2]), zero=zero)
     low, high = (min(first, 0), max(index[-1], 0)) if zero else (first, index[-1])
     if high - low > 255:
         assert found is None
@@ -217,10 +264,27 @@ def test_levels_are_found_wherever_they_lie(first, count, step, drop, zero):
 
 def test_uneven_or_many_levels_are_none():
     even = np.arange(256.0)
-    assert levels([even], zero=True)
-    assert levels([np.append(even, 256)], zero=False) is None
-    assert levels([np.append(even[:-1], 254.5)], zero=False) is None
-    assert levels([even + 200], zero=True) is None  # no code would be left for zero
+    assert levels(of(even), zero=True)
+    assert levels(of(np.append(even, 256)), zero=False) is None
+    assert levels(of(np.append(even[:-1], 254.5)), zero=False) is None
+    assert levels(of(even + 200), zero=True) is None  # no code would be left for zero
+
+
+@given(seed=st.integers(0, 1000))
+def test_what_float_arithmetic_does_to_levels_does_not_hide_them(seed):
+    """One level may come as two values, as of sums whose order varies."""
+    rng = np.random.default_rng(seed)
+    shown = [np.arange(256) + rng.uniform(-0.005, 0.005, 256) for _ in range(3)]
+    found = levels(of(*shown), zero=True)
+    assert found is not None
+    assert found.step == pytest.approx(1, rel=1e-3)
+
+
+def of(*shown):
+    seen = np.empty(0)
+    for values in shown:
+        seen = joined(seen, values)
+    return seen
 
 
 def saved(model, folder):

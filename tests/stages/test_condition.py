@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from agent.adapters.conditioner_onnx import OnnxConditioner
 from agent.adapters.quantizer_onnx import OnnxQuantizer
 from agent.adapters.rehearsal_onnx import OnnxRehearsal
-from agent.core.errors import QuantizeError
+from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.fidelity import Comparison
 from agent.core.lineage import ConditionedModel, Digest
 from agent.graphs.qdq import inferred
@@ -88,6 +88,17 @@ def test_a_step_that_fails_is_told_and_costs_nothing_else(tmp_path, monkeypatch)
     found = conditioned(path, tmp_path / "work")
     assert "failed, no graph" in found.tried[0]
     assert found.steps == ("centering",)
+
+
+def test_weights_that_can_not_be_chosen_are_told_and_cost_nothing_else(tmp_path, monkeypatch):
+    def choose_weights(*_):
+        raise CalibrationError("no moments", code="model_failed")
+
+    monkeypatch.setattr(OnnxConditioner, "choose_weights", choose_weights)
+    path = quant_graphs.inverted(tmp_path / "m.onnx")
+    found = conditioned(path, tmp_path / "work")
+    assert found.steps == ("equalization", "centering")
+    assert found.tried[-1] == "weight-rounding: failed, no moments"
 
 
 def test_a_step_that_loses_is_undone_and_told(tmp_path, monkeypatch):
