@@ -16,7 +16,7 @@ from agent.core.precision import Placement
 from agent.core.thresholds import range_of
 from agent.graphs.pixels import in_levels, joined, levels, picture_levels, picture_readers, steps_of
 from agent.graphs.qdq import inferred
-from tests.support.onnx_runs import run
+from tests.support.onnx_runs import half_loss_db, run
 from tests.support.quant_graphs import weights
 
 SIDE = 24
@@ -145,7 +145,8 @@ def test_the_written_graph_holds_the_codes(tmp_path):
     ]  # fmt: skip
     (shown,) = pixels(seed=5, count=1)
     found = seen(written, codes, feeds([shown], **INPUTS["by channel"])[0], TensorProto.INT8)
-    np.testing.assert_array_equal(found[:, :, 1:-2, :-1], shown.astype(int) - 128)
+    off = np.abs(found[:, :, 1:-2, :-1] - (shown.astype(int) - 128))
+    assert off.max() <= (1 if half_loss_db() else 0)  # one that cuts off may miss a code
 
 
 def test_what_a_graph_does_to_its_input_first_counts(tmp_path):
