@@ -22,7 +22,8 @@ def run_command(
     """Run argv without a shell and return how it ended; never raises for what the command does.
 
     It has ended when its own process has: an application that it started in the background may
-    stay, and is listened to for as long as both live. One that takes too long is ended with all that it started.
+    stay, and is listened to for as long as both live. One that takes too long is ended with all
+    that it started.
     """
     try:
         child = subprocess.Popen(

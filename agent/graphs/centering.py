@@ -16,13 +16,14 @@ import onnx
 from onnx import helper, numpy_helper
 
 from agent.graphs.edits import (
+    add_to_bias,
+    adds_zeros,
     copied,
     drop_unused,
     give,
     group_of,
     has_bodies,
-    numbers_of,
-    pads_by_itself,
+    values_of,
 )
 from agent.graphs.smoothing import pointwise
 
@@ -70,13 +71,13 @@ def centered(model: onnx.ModelProto, centers: Mapping[str, float]) -> onnx.Model
         if not center:
             continue
         for reader in place.readers:
-            weight = _values(graph, nodes[reader].input[1])
+            weight = values_of(graph, nodes[reader].input[1])
             sums = weight.reshape(len(weight), -1).sum(axis=1, dtype=np.float64)
-            _add_to_bias(graph, nodes[reader], sums * center)
+            add_to_bias(graph, nodes[reader], sums * center)
         if place.clip:
             maker = nodes[place.maker]
-            channels = _values(graph, maker.input[1]).shape[maker.op_type != "Conv"]
-            _add_to_bias(graph, maker, np.full(channels, -center))
+            channels = values_of(graph, maker.input[1]).shape[maker.op_type != "Conv"]
+            add_to_bias(graph, maker, np.full(channels, -center))
             _move_clip(graph, nodes[place.clip], center)
         else:
             _subtract(graph, place, nodes, center)
@@ -111,7 +112,7 @@ def _takes(node: onnx.NodeProto, constants: set[str]) -> bool:
     """Return True for a convolution that adds no zeros and whose bias can be changed."""
     if node.op_type != "Conv" or any(name not in constants for name in node.input[1:] if name):
         return False
-    return not pads_by_itself(node) and not any(numbers_of(node, "pads", (0,)))
+    return not adds_zeros(node)
 
 
 def _gives(maker: onnx.NodeProto, clip: onnx.NodeProto, constants: set[str]) -> bool:
@@ -123,17 +124,11 @@ def _gives(maker: onnx.NodeProto, clip: onnx.NodeProto, constants: set[str]) -> 
     return all(name in constants for name in known if name)
 
 
-def _add_to_bias(graph: onnx.GraphProto, node: onnx.NodeProto, shift: np.ndarray) -> None:
-    if len(node.input) > 2 and node.input[2]:
-        shift = shift + _values(graph, node.input[2])
-    give(graph, node, 2, "bias", shift)
-
-
 def _move_clip(graph: onnx.GraphProto, node: onnx.NodeProto, center: float) -> None:
     bounds: list[float | None] = [0.0, None]
     if node.op_type == "Clip":
         given = [*node.input[1:], "", ""][:2]
-        bounds = [_values(graph, name).item() if name else None for name in given]
+        bounds = [values_of(graph, name).item() if name else None for name in given]
     moved = helper.make_node("Clip", [node.input[0]], [node.output[0]], node.name)
     for index, (end, bound) in enumerate(zip(("low", "high"), bounds, strict=True), 1):
         if bound is not None:
@@ -154,10 +149,3 @@ def _subtract(
     index = next(i for i, node in enumerate(graph.node) if place.name in node.output)
     node = helper.make_node("Sub", [place.name, middle.name], [moved], moved)
     graph.node.insert(index + 1, node)
-
-
-def _values(graph: onnx.GraphProto, name: str) -> np.ndarray:
-    found: np.ndarray = next(
-        numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == name
-    )
-    return found

@@ -56,6 +56,26 @@ def give(
         node.input.append(whole)
 
 
+def values_of(graph: onnx.GraphProto, name: str) -> NDArray[Any]:
+    """Return the values of an initializer."""
+    found: NDArray[Any] = next(
+        numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == name
+    )
+    return found
+
+
+def add_to_bias(graph: onnx.GraphProto, node: onnx.NodeProto, shift: NDArray[Any]) -> None:
+    """Add to the bias of a convolution, shape (output channels,), which may have none yet."""
+    if len(node.input) > 2 and node.input[2]:
+        shift = shift + values_of(graph, node.input[2])
+    give(graph, node, 2, "bias", shift)
+
+
+def adds_zeros(node: onnx.NodeProto) -> bool:
+    """Return True if a convolution pads its input, or may."""
+    return pads_by_itself(node) or any(numbers_of(node, "pads", (0,)))
+
+
 def unused(graph: onnx.GraphProto, name: str) -> str:
     """Return a name like this that no tensor has."""
     taken = {tensor for node in graph.node for tensor in (*node.input, *node.output)}

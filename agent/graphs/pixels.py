@@ -24,6 +24,8 @@ from onnx import helper, numpy_helper
 
 from agent.graphs.compute import WEIGHTED, shapes
 from agent.graphs.edits import (
+    add_to_bias,
+    adds_zeros,
     copied,
     drop_unused,
     give,
@@ -32,6 +34,7 @@ from agent.graphs.edits import (
     numbers_of,
     pads_by_itself,
     unused,
+    values_of,
 )
 from agent.graphs.moments import Frames, tensors
 
@@ -144,7 +147,7 @@ def picture_levels(
             seen[name] = [joined(*pair) for pair in zip(known, value[0], strict=True)]
     found = {}
     for node in readers:
-        each = [levels(values, zero=_pads(node)) for values in seen.get(node.input[0], ())]
+        each = [levels(values, zero=adds_zeros(node)) for values in seen.get(node.input[0], ())]
         even = tuple(one for one in each if one)
         if even and len(even) == len(each):
             found[node.name] = even
@@ -167,14 +170,11 @@ def in_levels(
         middles = np.array([one.middle for one in found[node.name]])
         one_step = float(np.ptp(steps)) < _OFF * float(steps.min()) / _CODES
         by = np.ones(len(steps)) if one_step else steps
-        weight = _values(graph, node.input[1]).astype(np.float64)
+        weight = values_of(graph, node.input[1]).astype(np.float64)
         groups = group_of(node)
         rows = np.repeat(np.stack([by, middles]).reshape(2, groups, -1), len(weight) // groups, 1)
-        bias = (weight.sum(axis=(2, 3)) * rows[1]).sum(axis=1)
-        if len(node.input) > 2 and node.input[2]:
-            bias = bias + _values(graph, node.input[2])
         give(graph, node, 1, "weight", weight * rows[0][:, :, None, None])
-        give(graph, node, 2, "bias", bias)
+        add_to_bias(graph, node, (weight.sum(axis=(2, 3)) * rows[1]).sum(axis=1))
         target = _moved(graph, node, middles, by)
         step = float(steps.mean()) if one_step else 1.0
         whole.metadata_props.add(key=f"{_STEP}{target}", value=repr(step))
@@ -204,7 +204,7 @@ def _moved(
         made.append(helper.make_node(operator, [node.input[0], by], [name], name))
         node.input[0] = name
 
-    if _pads(node):
+    if adds_zeros(node):
         top, left, bottom, right = numbers_of(node, "pads", (0,))
         then("Pad", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
         kept = [a for a in node.attribute if a.name != "pads"]
@@ -218,14 +218,3 @@ def _moved(
     for one in reversed(made):
         graph.node.insert(place, one)
     return target
-
-
-def _pads(node: onnx.NodeProto) -> bool:
-    return any(numbers_of(node, "pads", (0,)))
-
-
-def _values(graph: onnx.GraphProto, name: str) -> NDArray[Any]:
-    found: NDArray[Any] = next(
-        numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == name
-    )
-    return found

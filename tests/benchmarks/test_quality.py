@@ -135,7 +135,7 @@ def test_goals_are_held_against_what_was_found():
     assert found[1].found == "400 MB"
     assert found[4].found == "2 of 3, least margin -0.1 dB, +0.000"
     assert found[5].found == "1 of 3; the layers named in the other 2"
-    assert found[6].found == "4 to 22"
+    assert found[6].found == "4 to 22, of the 2 searches that found one"
 
 
 def test_what_did_not_run_is_no_goal_met():
