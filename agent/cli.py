@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import agent
 from agent.core.errors import ConfigError, QuantdError
-from agent.core.legible import legible
+from agent.core.report.wording import legible
 
 _EPILOG = """\
 start here:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["job"] and len(arguments) == 2:  # a child of ours, not a person
-        from agent import job
+        from agent.jobs import child as job
 
         return job.main(arguments[1])
     as_json = "--json" in arguments

@@ -1,1 +1,1 @@
-"""One file per port and technology: this listing is the support matrix."""
+"""A folder for each port, a module for each technology: this listing is the support matrix."""

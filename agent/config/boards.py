@@ -11,8 +11,8 @@ import msgspec
 from msgspec import Meta
 
 from agent.config.toml import read_toml
-from agent.core import roofline
 from agent.core.errors import ConfigError
+from agent.core.prediction import roofline
 
 _COMPATIBLE = Path("proc/device-tree/compatible")
 _HERE = Path("/")

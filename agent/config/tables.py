@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from agent.core.choice.limits import power_counts
+
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
 CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
 
@@ -44,7 +46,7 @@ class ModelInput(_Table, frozen=True):
 
 
 class Decode(_Table, frozen=True):
-    """How a detector's outputs become boxes; see `core.box_decoding.Decoding`."""
+    """How a detector's outputs become boxes; see `core.fidelity.box_decoding.Decoding`."""
 
     kind: str = ""
     boxes: str = ""
@@ -229,3 +231,8 @@ class Config(_Table, frozen=True):
     schedule: Schedule = Schedule()
     drift: Drift = Drift()
     storage: Storage = Storage()
+
+    @property
+    def power_decides(self) -> bool:
+        """Return whether the objective or a limit is one of power or energy."""
+        return power_counts(self.objective.metric, self.limits.by_name())

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from agent import wire
-from agent.core.command import (
+from agent.core.control.command import (
     BODY_LIMIT_BYTES,
     Command,
     CommandId,
@@ -19,9 +19,9 @@ from agent.core.command import (
     Stage,
     judge,
 )
+from agent.core.control.journal import Answered, Arrival
+from agent.core.control.link import CommandArrived
 from agent.core.errors import CommandError
-from agent.core.journal import Answered, Arrival
-from agent.core.link import CommandArrived
 from agent.daemon.messages import Messages
 from agent.ports import Clock, Journal, Signatures
 

@@ -6,8 +6,8 @@ import logging
 import threading
 from collections.abc import Callable
 
+from agent.core.control.events import Event
 from agent.core.errors import QuantdError
-from agent.core.events import Event
 
 _LOG = logging.getLogger(__name__)
 

@@ -17,12 +17,29 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-from agent.core.command import Command, CommandId, Stage
-from agent.core.errors import StoreError
-from agent.core.events import Asked, Due, Ended, Event, Offline, Online, Resume, Stop, Tick, Work
-from agent.core.journal import Run
-from agent.core.link import Acked, CommandArrived, Connected, Disconnected, LinkEvent, Refused
-from agent.core.supervision import (
+from agent.core.control.command import Command, CommandId, Stage
+from agent.core.control.events import (
+    Asked,
+    Due,
+    Ended,
+    Event,
+    Offline,
+    Online,
+    Resume,
+    Stop,
+    Tick,
+    Work,
+)
+from agent.core.control.journal import Run
+from agent.core.control.link import (
+    Acked,
+    CommandArrived,
+    Connected,
+    Disconnected,
+    LinkEvent,
+    Refused,
+)
+from agent.core.control.step import (
     Answer,
     Begin,
     Cancel,
@@ -33,6 +50,7 @@ from agent.core.supervision import (
     State,
     step,
 )
+from agent.core.errors import StoreError
 from agent.daemon.inspector import Inspector
 from agent.daemon.worker import Worker
 from agent.ports import Clock, Journal, Notifier

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from agent import __version__, wire
-from agent.core.command import COMMANDS
-from agent.core.journal import Answered, Klass, Outgoing
-from agent.core.ulid import Ulids
+from agent.core.control.command import COMMANDS
+from agent.core.control.journal import Answered, Klass, Outgoing
+from agent.core.control.ulid import Ulids
 from agent.ports import Clock, Journal
 
 TELEMETRY_EXPIRY_S = 3600

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from agent.core.link import Acked, Connected, Disconnected
+from agent.core.control.link import Acked, Connected, Disconnected
 from agent.ports import Clock, Journal, Link
 
 IN_FLIGHT = 20  # mosquitto's own default; also bounds the doubles after a loss

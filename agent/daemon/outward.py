@@ -8,11 +8,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent import wire
-from agent.core.command import Command
-from agent.core.errors import ConfigError, StoreError
-from agent.core.journal import Answered
-from agent.core.link import Acked, CommandArrived, Connected, Disconnected, LinkEvent, Refused
-from agent.core.supervision import (
+from agent.core.control.command import Command
+from agent.core.control.journal import Answered
+from agent.core.control.link import (
+    Acked,
+    CommandArrived,
+    Connected,
+    Disconnected,
+    LinkEvent,
+    Refused,
+)
+from agent.core.control.step import (
     Answer,
     Effect,
     PublishEvent,
@@ -22,6 +28,7 @@ from agent.core.supervision import (
     Resend,
     State,
 )
+from agent.core.errors import ConfigError, StoreError
 from agent.daemon.inbox import Inbox
 from agent.daemon.messages import Messages
 from agent.daemon.outbox import Outbox

@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 
-from agent.core.command import Stage
+from agent.core.control.command import Stage
+from agent.core.control.events import Ended, Event, Progressed, Work
 from agent.core.errors import QuantdError
-from agent.core.events import Ended, Event, Progressed, Work
 from agent.ports import Clock
-from agent.stages.artifacts import Observe
+from agent.run.artifacts import Observe
 
 _LOG = logging.getLogger(__name__)
 _OUTCOME = {"canceled": Stage.CANCELED, "timed_out": Stage.TIMED_OUT}

@@ -17,8 +17,8 @@ from typing import Any
 
 import cv2
 
+from agent.adapters.cameras.pace import Pace
 from agent.core.errors import CameraError
-from agent.live.pace import Pace
 
 _PATH = "/cam.mjpg"
 _JPEG_QUALITY = 90

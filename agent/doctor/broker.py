@@ -9,7 +9,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 
-from agent.adapters.link_mqtt import password, tls_context, uses_tls
+from agent.adapters.mqtt.link import password, tls_context, uses_tls
 from agent.config import Config
 from agent.config.tables import Mqtt
 from agent.doctor.findings import Finding, Look, told

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Mapping
 
-from agent.adapters.conditions_sysfs import GPUS
+from agent.adapters.host.conditions import GPUS
 from agent.config import Config
 from agent.doctor.findings import Finding, Look, Machine, told, version_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.config import Config
 from agent.doctor.findings import Finding, Look, Machine
-from agent.wiring import heavy, sensors
+from agent.jobs import engines, frames, sensors
 
 _HERE = Machine()
 _LOW_DISK_MB = 1024
@@ -18,7 +18,7 @@ _PATIENCE_S = 10.0
 
 def runtime(config: Config, machine: Machine = _HERE) -> Finding:
     """Look what would execute; on a Jetson that should be TensorRT."""
-    found = heavy.platform(config)
+    found = engines.platform(config)
     seen = f"{found.runtime} {found.runtime_version} on {found.device}"
     reason = found.environment.get("tensorrt_reason")
     if config.runtime.kind == "auto" and reason and machine.jetson:
@@ -56,7 +56,7 @@ def _camera(config: Config) -> Finding:
             seen="camera.uri is empty",
             cure='set uri = "v4l2:///dev/video0" under [camera], or pass --camera URI',
         )
-    with heavy.open_camera(config) as camera:
+    with frames.open_camera(config) as camera:
         height, width = camera.read(_PATIENCE_S).image.shape[:2]
         return Finding(level="ok", what="camera", seen=f"{camera.source}, {width}x{height}")
 

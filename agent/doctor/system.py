@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from agent.adapters.clock_system import SystemClock
+from agent.adapters.host.clock import SystemClock
 from agent.config import Config
 from agent.doctor.findings import Finding, Look, Machine, told
 

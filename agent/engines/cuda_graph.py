@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
-from agent.core.lineage import Launches
-from agent.core.measurement import interval
+from agent.core.measurement.latency import interval
+from agent.core.records import Launches
 
 _ROUNDS = 5
 _ROUND_NS = 50_000_000

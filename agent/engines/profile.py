@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from agent.core.lineage import Layers
+from agent.core.records import Layers
 
 _COMPUTE = re.compile(r"Conv|MatMul|Gemm|Attention")
 _CONVERSIONS = re.compile(r"QuantizeLinear$|^Cast$|^Reorder|^Memcpy")

@@ -13,7 +13,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from agent.core.errors import BuildError
-from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
+from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"

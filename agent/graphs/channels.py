@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from agent.core.errors import CalibrationError
+from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.compute import shapes
 from agent.graphs.edits import add_reduction, copied
 from agent.graphs.sessions import session
-from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 _CHANNEL = 1
 

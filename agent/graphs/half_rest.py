@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper, version_converter
 
 from agent.core.errors import QuantizeError
+from agent.engines.errors import one_line
 from agent.graphs.compute import WEIGHTED
 from agent.graphs.half import in_half
-from agent.runtime_errors import one_line
 
 _OPSET = 19  # the first with Q/DQ on float16
 _LINEAR = ("QuantizeLinear", "DequantizeLinear")

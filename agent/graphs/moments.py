@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from agent.core.errors import CalibrationError
+from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.compute import shapes
 from agent.graphs.edits import copied, drop_unneeded, group_of, numbers_of
 from agent.graphs.sessions import session
-from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 Frames = Sequence[Mapping[str, NDArray[Any]]]
 

@@ -16,11 +16,11 @@ from onnxruntime.quantization.quant_utils import QuantType, add_infer_metadata
 
 from agent.core.errors import QuantizeError
 from agent.disk import disk_errors
+from agent.engines.errors import one_line
 from agent.graphs.compute import WEIGHTED
 from agent.graphs.edits import sort
 from agent.graphs.guards import guard
 from agent.graphs.residuals import SCALE, quantize_residuals, residuals
-from agent.runtime_errors import one_line
 
 _MOVING = (
     "AveragePool", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice",

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from agent.core.errors import CalibrationError, ModelError
-from agent.core.histogram import (
+from agent.core.quantization.histogram import (
     BINS,
     HIGHEST_EXPONENT,
     LOWEST_EXPONENT,
@@ -22,10 +22,10 @@ from agent.core.histogram import (
     exponent_of,
     merge,
 )
+from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.pixels import steps_of
 from agent.graphs.probes import PARTS, TURN, probed, turns
 from agent.graphs.sessions import session
-from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 
 
 class Collector:

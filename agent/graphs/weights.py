@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from agent.core.errors import CalibrationError
-from agent.core.weight_rounding import rounded
+from agent.core.quantization.weight_rounding import rounded
 from agent.disk import disk_errors
 from agent.graphs.biases import correctable
 from agent.graphs.compute import WEIGHTED, shapes

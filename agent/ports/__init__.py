@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.ports.capture import Camera, FrameStore
-from agent.ports.daemon import Jobs, Link, Notifier, Signatures
+from agent.ports.daemon import Link, Notifier, Signatures
 from agent.ports.device import Clock, PowerMeter, PowerModes
 from agent.ports.engines import EngineBuilder, EngineRunner
 from agent.ports.graphs import Conditioner, Intake, Quantizer, Rehearsal
+from agent.ports.jobs import Jobs
 from agent.ports.journal import Journal
 from agent.ports.storage import Releases, Store
 from agent.ports.types import Progress, RecordT

@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from agent.core.frame import Frame
-    from agent.core.preprocess import InputSpec
+    from agent.core.frames.frame import Frame
+    from agent.core.frames.preprocess import InputSpec
 
 
 class Camera(Protocol):

@@ -1,43 +1,8 @@
-"""What the daemon asks of the world: children, the broker, the service manager, signatures."""
+"""What the daemon asks of the world: the broker, the service manager, signatures."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Mapping
 from typing import Protocol
-
-from agent.ports.types import Progress, RecordT
-
-
-class Jobs(Protocol):
-    """Runs one piece of heavy work in a child process."""
-
-    def run(
-        self,
-        kind: str,
-        spec: Mapping[str, object],
-        result: type[RecordT],
-        *,
-        progress: Progress,
-        cancelled: threading.Event,
-        timeout_s: float,
-    ) -> RecordT:
-        """Run the job and return its result record.
-
-        Args:
-            kind: As `agent.job` names it.
-            spec: What it needs.
-            result: The record's class.
-            progress: Told what the job tells.
-            cancelled: Set from outside to end it.
-            timeout_s: In which it must be finished; when measuring, the longest that it may say
-                nothing.
-
-        Raises:
-            JobError: "canceled", "timed_out", or "died" with the signal and memory seen.
-            QuantdError: whatever the job itself raised, with its class and code.
-        """
-        ...
 
 
 class Link(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from agent.core.energy import PowerSample
+from agent.core.measurement.power import PowerSample
 
 
 class PowerMeter(Protocol):

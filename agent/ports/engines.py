@@ -9,7 +9,7 @@ from agent.ports.types import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from agent.core.lineage import Launches, Layers
+    from agent.core.records import Launches, Layers
     from agent.ports.types import Tensors
 
 

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 from agent.ports.types import Progress
 
 if TYPE_CHECKING:
-    from agent.core.fidelity import Comparison
-    from agent.core.histogram import TensorHistogram
-    from agent.core.lineage import (
-        CleanModel,
-        Fidelity,
-    )
-    from agent.core.precision import Noise, Placement
-    from agent.core.preprocess import InputSpec
+    from agent.core.fidelity.comparison import Comparison
+    from agent.core.frames.preprocess import InputSpec
+    from agent.core.quantization.histogram import TensorHistogram
+    from agent.core.quantization.mixed_search import Noise, Placement
+    from agent.core.records import CleanModel, Fidelity
     from agent.ports.types import Tensors
 
 

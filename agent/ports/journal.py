@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from agent.core.command import Command
-    from agent.core.journal import (
+    from agent.core.control.command import Command
+    from agent.core.control.journal import (
         Answered,
         Arrival,
         Entry,
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
         Row,
         Run,
     )
-    from agent.core.past import PastMeasurement
+    from agent.core.prediction.history import PastMeasurement
 
 
 class Journal(Protocol):

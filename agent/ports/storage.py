@@ -7,9 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from agent.core.lineage import (
-        Digest,
-    )
+    from agent.core.records import Digest
 
 
 from agent.ports.types import RecordT

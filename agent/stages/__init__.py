@@ -1,1 +1,1 @@
-"""The arrows of the record chain: one file each, doing I/O only through ports."""
+"""The heavy arrows of the record chain, as a job runs them: one file each, I/O through ports."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from agent.core.lineage import Digest, Engine, QuantizedModel
+from agent.core.records import Digest, Engine, QuantizedModel
 from agent.ports import Clock, EngineBuilder, Progress
 
 

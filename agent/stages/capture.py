@@ -7,11 +7,11 @@ from collections import Counter
 from pathlib import Path
 
 from agent.config import Calibration
-from agent.core.calibration import look, rejection, shares, split_holdout
 from agent.core.errors import CalibrationError, CameraError
-from agent.core.frame import Frame
-from agent.core.lineage import CalibrationSet, Digest, Rejected
-from agent.core.reservoir import Reservoir
+from agent.core.frames.frame import Frame
+from agent.core.frames.reservoir import Reservoir
+from agent.core.frames.selection import look, rejection, shares, split_holdout
+from agent.core.records import CalibrationSet, Digest, Rejected
 from agent.ports import Camera, Clock, FrameStore, Progress
 
 _LOG = logging.getLogger(__name__)

@@ -10,17 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.errors import CalibrationError, ModelError, QuantizeError
-from agent.core.fidelity import Comparison
-from agent.core.histogram import defect
-from agent.core.lineage import ConditionedModel
-from agent.core.precision import (
+from agent.core.fidelity.comparison import Comparison
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.histogram import defect
+from agent.core.quantization.mixed_search import (
     BIAS_CORRECTION,
     WEIGHT_ROUNDING,
     Placement,
     symmetric,
     worst_sqnr_db,
 )
-from agent.core.thresholds import range_of
+from agent.core.records import ConditionedModel
 from agent.disk import disk_errors
 from agent.ports import Conditioner, Progress, Quantizer, Rehearsal
 

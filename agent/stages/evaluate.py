@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from agent.core.errors import RunnerError
-from agent.core.fidelity import Comparison
-from agent.core.lineage import Digest, Engine, Evaluation
+from agent.core.fidelity.comparison import Comparison
+from agent.core.records import Digest, Engine, Evaluation
 from agent.ports import EngineRunner, Progress
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from agent.config import Model
 from agent.core.errors import ModelError
-from agent.core.lineage import CleanModel, Digest
-from agent.core.preprocess import InputSpec
+from agent.core.frames.preprocess import InputSpec
+from agent.core.records import CleanModel, Digest
 from agent.ports import Intake
 
 _CHUNK = 1 << 20

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from agent.core.errors import QuantizeError
-from agent.core.fidelity import Comparison
-from agent.core.histogram import TensorHistogram, defect
-from agent.core.lineage import Fidelity, LayerCost, QuantizedModel
-from agent.core.precision import (
+from agent.core.fidelity.comparison import Comparison
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.histogram import TensorHistogram, defect
+from agent.core.quantization.mixed_search import (
     LayerNoise,
     Noise,
     NoiseModel,
@@ -23,7 +23,7 @@ from agent.core.precision import (
     symmetric,
     worst_sqnr_db,
 )
-from agent.core.thresholds import range_of
+from agent.core.records import Fidelity, LayerCost, QuantizedModel
 from agent.ports import Progress, Rehearsal
 
 _CALIBRATORS = ("minmax", "mse", "percentile", "entropy")

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from agent.core.errors import CalibrationError, QuantizeError
-from agent.core.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
-from agent.core.lineage import Digest, QuantizedModel, Recipe, Statistics
-from agent.core.precision import Placement, best_steps, symmetric
-from agent.core.thresholds import range_of
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
+from agent.core.quantization.mixed_search import Placement, best_steps, symmetric
+from agent.core.records import Digest, QuantizedModel, Recipe, Statistics
 from agent.disk import disk_errors
 from agent.ports import Progress, Quantizer, Rehearsal
 

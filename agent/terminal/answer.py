@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.core.circumstances import circumstances
-from agent.core.unknowns import unknowns
+from agent.core.report.wording import circumstances, unknowns
 from agent.terminal.candidates import at_rate_table, fitting_table
 from agent.terminal.console import console, safe
 

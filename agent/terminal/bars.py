@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from agent.core.legible import legible
+from agent.core.report.wording import legible
 from agent.terminal.console import console
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.core.legible import legible
+from agent.core.report.wording import legible
 
 if TYPE_CHECKING:
     from rich.console import Console

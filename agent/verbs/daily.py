@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from agent import config as configuration
-from agent.core.lineage import Activation
+from agent.core.records import Activation
 from agent.terminal import ProgressBars, show, summary
 from agent.verbs.interrupt import interruptible
 from agent.verbs.options import (

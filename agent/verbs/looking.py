@@ -11,20 +11,10 @@ from typing import Any
 from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import StoreError
-from agent.core.past import PastMeasurement
-from agent.core.residuals import accuracy
+from agent.core.prediction.history import PastMeasurement
+from agent.core.prediction.residuals import accuracy
 from agent.terminal import show, summary, table
-from agent.verbs.options import (
-    CAMERA,
-    CONFIG,
-    JSON,
-    MODEL,
-    RUNTIME,
-    Option,
-    Verb,
-    load,
-    print_json,
-)
+from agent.verbs.options import CAMERA, CONFIG, JSON, MODEL, RUNTIME, Option, Verb, load, print_json
 from agent.wiring import reported, runs
 
 _FEW = 5  # runs named where another was meant

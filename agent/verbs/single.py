@@ -15,8 +15,8 @@ from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.lineage import Candidate, Choice
-from agent.stages.chain import Chain, Outcome
+from agent.core.records import Candidate, Choice
+from agent.run.chain import Chain, Outcome
 from agent.terminal import ProgressBars
 from agent.verbs.interrupt import interruptible
 from agent.verbs.options import (
@@ -87,14 +87,14 @@ def _build(chain: Chain) -> list[Candidate]:
 
 def _measured(config: Config) -> tuple[Outcome, Choice]:
     """Run up to the measurements, and choose from them."""
-    from agent.stages.choose import choose
+    from agent.core.choice.choose import choose
 
     configuration.require_source(config)
     with ProgressBars() as bars:
         chain = _chain(config, new=False, observe=bars.update)
         with interruptible(chain.cancelled):
             outcome = chain.run()
-    return outcome, choose(outcome.candidates, config)
+    return outcome, choose(outcome.candidates, config.objective.metric, config.limits.by_name())
 
 
 def _measure(options: argparse.Namespace) -> int:

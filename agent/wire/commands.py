@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from agent.core.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
+from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
 
 _YEAR_9999_S = 253_402_300_799
 _NAME = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]

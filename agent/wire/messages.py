@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from agent.core.command import Stage
+from agent.core.control.command import Stage
 
 SCHEMA_VERSION = 1
 TEXT_LIMIT = 2000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.core.command import CommandId, is_command_id
+from agent.core.control.command import CommandId, is_command_id
 
 
 @dataclass(frozen=True, slots=True)

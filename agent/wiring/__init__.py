@@ -1,4 +1,4 @@
-"""The composition root: from the configuration to adapters, and stages called with them.
+"""The composition root of the daemon and of a run; adapters are loaded only where they are used.
 
-The only importer of adapters, and lazily: what a configuration doesn't name is never loaded.
+Light: nothing here loads numpy or a runtime. What a job composes in its own process is in `jobs`.
 """

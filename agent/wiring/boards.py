@@ -14,7 +14,7 @@ def board_of(config: Config) -> Board | None:
 
 def facts(config: Config) -> dict[str, str | int | float | None]:
     """Return the facts of the board for reports; a known board is called by its own name."""
-    from agent.adapters.board_sysfs import read_board
+    from agent.adapters.host.board import read_board
 
     found = read_board().facts()
     known = board_of(config)
@@ -30,7 +30,7 @@ def facts(config: Config) -> dict[str, str | int | float | None]:
 
 def power_modes(config: Config) -> PowerModes:
     """Return the power modes of this machine; a machine without nvpmodel has none."""
-    from agent.adapters.power_modes_nvpmodel import NvpModes
+    from agent.adapters.power.nvpmodel import NvpModes
 
     return NvpModes(config.storage.dir)
 

@@ -16,16 +16,16 @@ import msgspec
 import psutil
 
 from agent import wire
-from agent.adapters.clock_system import SystemClock, boot_id
-from agent.adapters.commands_subprocess import run_command
-from agent.adapters.conditions_sysfs import temperature_c
-from agent.adapters.link_mqtt import MqttLink
-from agent.adapters.notifier_systemd import SystemdNotifier
-from agent.adapters.signature_jws import JwsSignatures
+from agent.adapters.host.clock import SystemClock, boot_id
+from agent.adapters.host.commands import run_command
+from agent.adapters.host.conditions import temperature_c
+from agent.adapters.host.notifier import SystemdNotifier
+from agent.adapters.mqtt.link import MqttLink
+from agent.adapters.mqtt.signatures import JwsSignatures
 from agent.config import Config, without_effect
-from agent.core.command import Stage
+from agent.core.control.command import Stage
+from agent.core.control.events import Outdated, Work
 from agent.core.errors import ConfigError, StoreError
-from agent.core.events import Outdated, Work
 from agent.daemon.calendar import Calendar
 from agent.daemon.glance import Glance
 from agent.daemon.inbox import Inbox
@@ -36,9 +36,9 @@ from agent.daemon.outbox import Outbox
 from agent.daemon.outward import Broker, Facts, Silence
 from agent.daemon.worker import Worker
 from agent.ports import Journal
-from agent.stages.activate import recover
-from agent.stages.artifacts import Observe
-from agent.stages.upgrade import Finding
+from agent.run.activation import recover
+from agent.run.artifacts import Observe
+from agent.run.upgrade import Finding
 from agent.wiring import places, released, reported, runs
 from agent.wiring.boards import facts
 

@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING
 from agent.config import Config
 
 if TYPE_CHECKING:
-    from agent.adapters.journal_sqlite import SqliteJournal
-    from agent.adapters.releases_files import FileReleases
-    from agent.adapters.store_files import FileStore
+    from agent.adapters.storage.journal import SqliteJournal
+    from agent.adapters.storage.releases import FileReleases
+    from agent.adapters.storage.store import FileStore
 
 
 def store(config: Config) -> FileStore:
     """Return the artifact store of this configuration."""
-    from agent.adapters.store_files import FileStore
+    from agent.adapters.storage.store import FileStore
 
     return FileStore(config.storage.dir)
 
 
 def releases(config: Config) -> FileReleases:
     """Return the releases of this configuration."""
-    from agent.adapters.releases_files import FileReleases
+    from agent.adapters.storage.releases import FileReleases
 
     return FileReleases(config.storage.dir)
 
 
 def journal(config: Config) -> SqliteJournal:
     """Return the database of runs, outbox and inbox."""
-    from agent.adapters.journal_sqlite import SqliteJournal
+    from agent.adapters.storage.journal import SqliteJournal
 
     Path(config.storage.dir).mkdir(parents=True, exist_ok=True)
     return SqliteJournal(str(Path(config.storage.dir, "state.db")))

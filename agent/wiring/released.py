@@ -10,14 +10,13 @@ import msgspec
 from msgspec.structs import replace
 
 from agent import config as configuration
-from agent.adapters.commands_subprocess import run_command
-from agent.adapters.jobs_subprocess import SubprocessJobs
+from agent.adapters.host.commands import run_command
+from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import Config
 from agent.core.errors import ActivationError
-from agent.core.lineage import Activation, CalibrationSet, Platform
+from agent.core.records import Activation, CalibrationSet, Platform
 from agent.disk import write_atomically
-from agent.stages import activate as activation
-from agent.stages import upgrade
+from agent.run import activation, upgrade
 from agent.wiring import places
 
 _CHECK_TIMEOUT_S = 120.0
@@ -26,7 +25,7 @@ _REBUILDS_KEPT = 32
 
 
 def inspect(config: Config, cancelled: threading.Event) -> upgrade.Finding | None:
-    """Look at the active release; see `stages.upgrade.inspect`."""
+    """Look at the active release; see `run.upgrade.inspect`."""
     jobs, store = SubprocessJobs(), places.store(config)
 
     def platform(kind: str) -> Platform:

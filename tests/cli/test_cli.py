@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from agent.cli import main
-from agent.core.lineage import Activation
-from agent.stages.report import encode
+from agent.core.records import Activation
+from agent.run.report import encode
 from agent.verbs import VERBS, daily
 from tests.support.candidates import candidate, evaluation, measurement
 from tests.support.reports import report_of

@@ -9,7 +9,7 @@ import pytest
 
 from agent.cli import main
 from agent.config import load
-from agent.core.past import PastMeasurement
+from agent.core.prediction.history import PastMeasurement
 from agent.wiring import places
 
 

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.adapters.camera_gstreamer import GstreamerCamera
-from agent.adapters.camera_images import ImagesCamera
-from agent.adapters.camera_opencv import OpencvCamera
-from agent.adapters.camera_profile import ProfileCamera
-from agent.adapters.camera_synthetic import SyntheticCamera
+from agent.adapters.cameras.gstreamer import GstreamerCamera
+from agent.adapters.cameras.images import ImagesCamera
+from agent.adapters.cameras.opencv import OpencvCamera
+from agent.adapters.cameras.profile import ProfileCamera
+from agent.adapters.cameras.synthetic import SyntheticCamera
 from agent.core.errors import CameraError
-from agent.core.frame import Frame
+from agent.core.frames.frame import Frame
 from agent.ports import Camera
 from tests.support import cameras
 

@@ -13,15 +13,15 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
-from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
-from agent.adapters.intake_onnx import OnnxIntake
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.adapters.engines.builder_onnxruntime import OnnxruntimeBuilder
+from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.adapters.graphs.intake import OnnxIntake
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.graphs.rehearsal import OnnxRehearsal
 from agent.core.errors import BuildError
-from agent.core.precision import Placement
-from agent.core.preprocess import InputSpec
-from agent.core.thresholds import range_of
+from agent.core.frames.preprocess import InputSpec
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.mixed_search import Placement
 from agent.engines.layers import engine_layers
 from agent.engines.tensorrt import capabilities, find_tensorrt, make_logger, uncollected
 from agent.graphs.qdq import inferred
@@ -311,7 +311,7 @@ def test_an_engine_that_has_nothing_on_the_accelerator_is_none_for_it(tmp_path, 
 
 GARBAGE = """
 import gc
-from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
 from agent.core.errors import BuildError
 from agent.engines.tensorrt import find_tensorrt, make_logger
 

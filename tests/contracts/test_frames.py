@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agent.adapters.frames_opencv import OpencvFrames
+from agent.adapters.storage.frames import OpencvFrames
 from agent.core.errors import StoreError
-from agent.core.preprocess import InputSpec
+from agent.core.frames.preprocess import InputSpec
 from tests.fakes.cameras import FakeFrames
 from tests.support import scenes
 

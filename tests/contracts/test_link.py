@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.journal_sqlite import SqliteJournal
-from agent.adapters.link_mqtt import Patience
+from agent.adapters.mqtt.link import Patience
+from agent.adapters.storage.journal import SqliteJournal
 from agent.config import Mqtt, Tls
+from agent.core.control.link import Acked, CommandArrived, Connected, Disconnected
 from agent.core.errors import ConfigError
-from agent.core.link import Acked, CommandArrived, Connected, Disconnected
 from tests.support.broker import Mosquitto, free_port
 from tests.support.mqtt_parties import TOPICS, Console, Device
 

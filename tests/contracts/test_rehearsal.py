@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import pytest
 
-from agent.adapters.conditioner_onnx import OnnxConditioner
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
-from agent.core.fidelity import Comparison
-from agent.core.precision import WEIGHT_STEPS, Placement, best_steps, symmetric
-from agent.core.thresholds import range_of
+from agent.adapters.graphs.conditioner import OnnxConditioner
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.core.fidelity.comparison import Comparison
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement, best_steps, symmetric
 from agent.graphs.qdq import inferred
 from tests.support import quant_graphs
 from tests.support.onnx_runs import half_loss_db, random_inputs, run, sqnr_db

@@ -15,10 +15,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agent.adapters.intake_onnx import OnnxIntake
-from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.graphs.intake import OnnxIntake
 from agent.core.errors import BuildError, RunnerError
-from agent.core.preprocess import InputSpec
+from agent.core.frames.preprocess import InputSpec
 from agent.ports import EngineRunner
 from tests.fakes import cuda_graphs, gpu
 from tests.support import exported_graphs, quant_graphs
@@ -32,8 +32,8 @@ def by_onnxruntime(model: str) -> EngineRunner:
 
 
 def by_tensorrt(model: str) -> EngineRunner:
-    from agent.adapters.builder_tensorrt import FILE, BuilderSettings, TensorrtBuilder
-    from agent.adapters.runner_tensorrt import TensorrtRunner
+    from agent.adapters.engines.builder_tensorrt import FILE, BuilderSettings, TensorrtBuilder
+    from agent.adapters.engines.runner_tensorrt import TensorrtRunner
 
     folder = Path(model).with_suffix("")
     folder.mkdir(exist_ok=True)
@@ -43,14 +43,14 @@ def by_tensorrt(model: str) -> EngineRunner:
 
 def by_standin(model: str) -> EngineRunner:
     """Return the runner of TensorRT over an engine that is the ONNX file itself."""
-    from agent.adapters.runner_tensorrt import TensorrtRunner
+    from agent.adapters.engines.runner_tensorrt import TensorrtRunner
 
     return TensorrtRunner(model)
 
 
 def by_standin_graph(model: str) -> EngineRunner:
     """Return the same by a clock on which CUDA graphs are faster."""
-    from agent.adapters.runner_tensorrt import TensorrtRunner
+    from agent.adapters.engines.runner_tensorrt import TensorrtRunner
 
     standin = sys.modules["pycuda.driver"].gpu
     return TensorrtRunner(model, graphs=True, now_ns=lambda: standin.now_ns)

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import pytest
 
-from agent.adapters.builder_onnxruntime import OnnxruntimeBuilder
-from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
-from agent.adapters.intake_onnx import OnnxIntake
+from agent.adapters.engines.builder_onnxruntime import OnnxruntimeBuilder
+from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.adapters.graphs.intake import OnnxIntake
 from agent.core.errors import BuildError, ConfigError
-from agent.core.preprocess import InputSpec
+from agent.core.frames.preprocess import InputSpec
 from agent.demo.material import face_detector
 from agent.graphs.qdq import inferred
 from tests.benchmarks.quality.material import UnavailableError, text_detector

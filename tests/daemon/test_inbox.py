@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from agent import wire
-from agent.adapters.journal_sqlite import SqliteJournal
-from agent.core.command import Command, Rejection, Stage
+from agent.adapters.storage.journal import SqliteJournal
+from agent.core.control.command import Command, Rejection, Stage
+from agent.core.control.journal import Answered
+from agent.core.control.link import CommandArrived
 from agent.core.errors import CommandError
-from agent.core.journal import Answered
-from agent.core.link import CommandArrived
 from agent.daemon.inbox import Inbox
 from agent.daemon.messages import Messages
 

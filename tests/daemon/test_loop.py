@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.adapters.journal_sqlite import SqliteJournal
-from agent.core.command import Stage
+from agent.adapters.storage.journal import SqliteJournal
+from agent.core.control.command import Stage
+from agent.core.control.events import Due, Ended
+from agent.core.control.step import Effect, PublishTelemetry
 from agent.core.errors import StoreError
-from agent.core.events import Due, Ended
-from agent.core.supervision import Effect, PublishTelemetry
 from agent.daemon.inspector import Inspector
 from agent.daemon.loop import Daemon
 from tests.fakes.runners import FakeClock

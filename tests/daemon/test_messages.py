@@ -8,10 +8,10 @@ import jsonschema
 import pytest
 
 from agent import wire
-from agent.adapters.journal_sqlite import SqliteJournal
-from agent.core.command import Command, CommandId, Stage
+from agent.adapters.storage.journal import SqliteJournal
+from agent.core.control.command import Command, CommandId, Stage
+from agent.core.control.journal import Answered, Klass
 from agent.core.errors import StoreError
-from agent.core.journal import Answered, Klass
 from agent.daemon.messages import TELEMETRY_EXPIRY_S, Messages
 from agent.wire.schema import schemas
 

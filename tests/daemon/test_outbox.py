@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from agent.adapters.journal_sqlite import SqliteJournal
-from agent.core.journal import Klass, OutboxLimits, Outgoing
-from agent.core.link import Connected, Disconnected
+from agent.adapters.storage.journal import SqliteJournal
+from agent.core.control.journal import Klass, OutboxLimits, Outgoing
+from agent.core.control.link import Connected, Disconnected
 from agent.daemon.outbox import IN_FLIGHT, Outbox
 from tests.fakes.link import FakeLink
 

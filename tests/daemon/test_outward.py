@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from agent.core.control.link import Connected, Disconnected
 from agent.core.errors import ConfigError
-from agent.core.link import Connected, Disconnected
 from agent.daemon.outbox import IN_FLIGHT
 from agent.daemon.outward import Broker
 from tests.daemon.test_outbox import Bench

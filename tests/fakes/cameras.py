@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import CameraError
-from agent.core.frame import Frame
-from agent.core.preprocess import InputSpec
+from agent.core.frames.frame import Frame
+from agent.core.frames.preprocess import InputSpec
 
 
 @dataclass

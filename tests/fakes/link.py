@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from agent.core.link import Acked
+from agent.core.control.link import Acked
 
 
 @dataclass

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.core.energy import PowerSample
 from agent.core.errors import PowerError
+from agent.core.measurement.power import PowerSample
 from tests.fakes.runners import FakeClock
 
 

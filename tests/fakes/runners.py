@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
-from agent.core.lineage import Launches
+from agent.core.records import Launches
 
 Outputs = Mapping[str, NDArray[Any]]
 

@@ -13,9 +13,9 @@ import psutil
 import pytest
 
 from agent import config as configuration
-from agent.adapters.jobs_subprocess import SubprocessJobs
+from agent.adapters.host.jobs import SubprocessJobs
 from agent.core.errors import BuildError, JobError, QuantdError, RunnerError
-from agent.core.lineage import Engine
+from agent.core.records import Engine
 from agent.wiring import runs
 from tests.support.engine_builds import CAPABILITY, build_job, require_tensorrt, slow_to_build
 from tests.support.scene import write_config

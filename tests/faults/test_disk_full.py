@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from agent import config as configuration
-from agent.adapters.store_files import FileStore
+from agent.adapters.storage.store import FileStore
 from agent.core.errors import StoreError
-from agent.core.lineage import digest_of
+from agent.core.records import digest_of
 from agent.wiring import runs
 from tests.support.broker import Mosquitto
 from tests.support.fleet import Console, DaemonProcess

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.adapters.builder_tensorrt import FILE, BuilderSettings, TensorrtBuilder
-from agent.adapters.intake_onnx import OnnxIntake
-from agent.adapters.platform_local import find_platform
-from agent.adapters.runner_tensorrt import TensorrtRunner
+from agent.adapters.engines.builder_tensorrt import FILE, BuilderSettings, TensorrtBuilder
+from agent.adapters.engines.runner_tensorrt import TensorrtRunner
+from agent.adapters.graphs.intake import OnnxIntake
+from agent.adapters.host.platform import find_platform
 from agent.core.errors import BuildError, ConfigError
-from agent.core.lineage import Platform
-from agent.core.preprocess import InputSpec
+from agent.core.frames.preprocess import InputSpec
+from agent.core.records import Platform
 from agent.demo.material import face_detector
 from tests.support import quant_graphs
 from tests.support.onnx_runs import run, sqnr_db

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.core.thresholds import range_of
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.core.quantization.calibrators import range_of
 from agent.graphs.centering import centerable, centered
 from agent.graphs.qdq import inferred, with_qdq
 from tests.support import quant_graphs

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.core.thresholds import range_of
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.core.quantization.calibrators import range_of
 from agent.graphs.channels import channel_maxima
 from agent.graphs.equalization import equalized, passages, read
 from agent.graphs.qdq import inferred, with_qdq

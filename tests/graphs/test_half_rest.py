@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, numpy_helper
 
-from agent.adapters.quantizer_onnx import OnnxQuantizer
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import QuantizeError
-from agent.core.thresholds import range_of
+from agent.core.quantization.calibrators import range_of
 from agent.graphs.compute import int8_share
 from agent.graphs.half import overflowing
 from agent.graphs.half_rest import fitting, rest_halved

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from agent.adapters.conditioner_onnx import OnnxConditioner
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
-from agent.core.precision import Placement
-from agent.core.thresholds import range_of
+from agent.adapters.graphs.conditioner import OnnxConditioner
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.mixed_search import Placement
 from agent.graphs.pixels import in_levels, joined, levels, picture_levels, picture_readers, steps_of
 from agent.graphs.qdq import inferred
 from tests.support.onnx_runs import half_loss_db, run

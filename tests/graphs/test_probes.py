@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from agent.core.histogram import merge
+from agent.core.quantization.histogram import merge
 from agent.graphs.probes import PARTS, SAMPLE, TURN, probed, stride_of, turns
 from agent.graphs.statistics import Collector
 

@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.graphs.rehearsal import OnnxRehearsal
 from agent.core.errors import QuantizeError
-from agent.core.precision import Placement
-from agent.core.thresholds import range_of
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.mixed_search import Placement
 from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
 from agent.graphs.regions import holders, left_out
 from tests.support import quant_graphs

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from agent.adapters.conditioner_onnx import OnnxConditioner
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.core.thresholds import range_of
+from agent.adapters.graphs.conditioner import OnnxConditioner
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.core.quantization.calibrators import range_of
 from agent.graphs.qdq import inferred, with_qdq
 from agent.graphs.smoothing import pointwise, smoothable
 from tests.support import quant_graphs

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from agent.core.errors import CalibrationError
-from agent.core.weight_rounding import rounded
+from agent.core.quantization.weight_rounding import rounded
 from agent.graphs.channels import channel_means
 from agent.graphs.edits import copied
 from agent.graphs.moments import LARGEST_ROW, Moment, moments

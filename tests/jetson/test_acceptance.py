@@ -14,14 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
-from agent.adapters.builder_tensorrt import BuilderSettings, TensorrtBuilder
-from agent.adapters.intake_onnx import OnnxIntake
-from agent.adapters.platform_local import find_platform
-from agent.adapters.power_ina3221 import Ina3221PowerMeter
-from agent.adapters.power_jtop import JtopPowerMeter
+from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
+from agent.adapters.graphs.intake import OnnxIntake
+from agent.adapters.host.platform import find_platform
+from agent.adapters.power.ina3221 import Ina3221PowerMeter
+from agent.adapters.power.jtop import JtopPowerMeter
 from agent.config import Config
-from agent.core.energy import mean_power
-from agent.core.preprocess import InputSpec
+from agent.core.frames.preprocess import InputSpec
+from agent.core.measurement.power import mean_power
 from agent.wiring.boards import facts
 from tests.support.scene import quantd, write_config
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from agent.config import Calibration
-from agent.core.calibration import DUPLICATE, distances, look
 from agent.core.errors import CalibrationError, CameraError, StoreError
-from agent.core.lineage import Digest
+from agent.core.frames.selection import DUPLICATE, distances, look
+from agent.core.records import Digest
 from agent.stages.capture import capture, least_frames
 from tests.fakes.cameras import FakeCamera, FakeClock, FakeFrames
 from tests.support import scenes

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
-from agent.adapters.camera_opencv import OpencvCamera
-from agent.adapters.clock_system import SystemClock
-from agent.adapters.frames_opencv import OpencvFrames
+from agent.adapters.cameras.opencv import OpencvCamera
+from agent.adapters.host.clock import SystemClock
+from agent.adapters.storage.frames import OpencvFrames
 from agent.config import Calibration
-from agent.core.lineage import Digest
-from agent.core.preprocess import InputSpec
+from agent.core.frames.preprocess import InputSpec
+from agent.core.records import Digest
 from agent.stages.capture import capture
 from tests.support.cameras import real_clip
 

@@ -9,12 +9,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from agent.adapters.conditioner_onnx import OnnxConditioner
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
+from agent.adapters.graphs.conditioner import OnnxConditioner
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.graphs.rehearsal import OnnxRehearsal
 from agent.core.errors import CalibrationError, QuantizeError
-from agent.core.fidelity import Comparison
-from agent.core.lineage import ConditionedModel, Digest
+from agent.core.fidelity.comparison import Comparison
+from agent.core.records import ConditionedModel, Digest
 from agent.graphs.qdq import inferred
 from agent.graphs.weights import load_weights
 from agent.stages.condition import condition

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from agent import config
-from agent.adapters.intake_onnx import OnnxIntake
-from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
-from agent.core.box_decoding import Decoding, decode
-from agent.core.preprocess import InputSpec, to_tensor
+from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.graphs.intake import OnnxIntake
+from agent.core.fidelity.box_decoding import Decoding, decode
+from agent.core.frames.preprocess import InputSpec, to_tensor
 from agent.demo.material import car_video, face_detector
+from agent.jobs.comparison import comparison
 from agent.stages.evaluate import infer
-from agent.wiring.comparison import comparison
 from tests.support.parts import missing_part
 
 pytestmark = pytest.mark.slow

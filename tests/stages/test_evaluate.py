@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from agent.core.errors import RunnerError
-from agent.core.fidelity import Comparison
-from agent.core.lineage import Digest, Evaluation
+from agent.core.fidelity.comparison import Comparison
+from agent.core.records import Digest, Evaluation
 from agent.stages.evaluate import check_release, evaluate
 from tests.fakes.runners import FakeClock, FakeRunner
 from tests.support.candidates import engine

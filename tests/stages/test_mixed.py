@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from agent.core.errors import QuantizeError
-from agent.core.fidelity import Comparison
-from agent.core.histogram import BINS, TensorHistogram
-from agent.core.lineage import Digest, Fidelity, QuantizedModel, Recipe
-from agent.core.precision import Placement
+from agent.core.fidelity.comparison import Comparison
+from agent.core.quantization.histogram import BINS, TensorHistogram
+from agent.core.quantization.mixed_search import Placement
+from agent.core.records import Digest, Fidelity, QuantizedModel, Recipe
 from agent.stages.mixed import Target, mixed
 
 MACS = 1000

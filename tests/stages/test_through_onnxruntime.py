@@ -11,14 +11,14 @@ import psutil
 import pytest
 from onnx import numpy_helper
 
-from agent.adapters.clock_system import SystemClock
-from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.host.clock import SystemClock
 from agent.config import Measure
-from agent.core.energy import Conditions
-from agent.core.fidelity import Comparison
-from agent.core.lineage import Digest
+from agent.core.fidelity.comparison import Comparison
+from agent.core.measurement.power import Conditions
+from agent.core.records import Digest
 from agent.stages.evaluate import evaluate
-from agent.stages.measure import measure
+from agent.stages.measuring.measure import measure
 from tests.support.candidates import engine
 from tests.support.quant_graphs import classifier, detector
 

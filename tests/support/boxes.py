@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from agent.core.detection import Detections
+from agent.core.fidelity.detection import Detections
 
 Box = tuple[float, float, float, float]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.core.lineage import (
+from agent.core.records import (
     AtRate,
     Candidate,
     Digest,

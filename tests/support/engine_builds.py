@@ -12,8 +12,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from agent import config as configuration
-from agent.adapters.store_files import FileStore
-from agent.core.lineage import Digest, Platform, QuantizedModel, Recipe
+from agent.adapters.storage.store import FileStore
+from agent.core.records import Digest, Platform, QuantizedModel, Recipe
 from tests.support.parts import missing_part
 
 CAPABILITY = "8.6"

@@ -13,12 +13,12 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from agent.adapters.clock_system import SystemClock
-from agent.adapters.journal_sqlite import SqliteJournal
-from agent.adapters.link_mqtt import MqttLink, Patience
+from agent.adapters.host.clock import SystemClock
+from agent.adapters.mqtt.link import MqttLink, Patience
+from agent.adapters.storage.journal import SqliteJournal
 from agent.config import Mqtt
-from agent.core.journal import Klass, Outgoing
-from agent.core.link import Acked, Connected, Disconnected, LinkEvent
+from agent.core.control.journal import Klass, Outgoing
+from agent.core.control.link import Acked, Connected, Disconnected, LinkEvent
 from agent.daemon.outbox import Outbox
 from agent.wire import Topics
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 
-from agent.adapters.conditioner_onnx import OnnxConditioner
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
-from agent.core.precision import WEIGHT_STEPS, Placement
-from agent.core.thresholds import range_of
+from agent.adapters.graphs.conditioner import OnnxConditioner
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement
 
 SCHEME = "S8S8-FP16"
 RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "conditioned")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agent.core.choice import choose
-from agent.core.lineage import (
+from agent.core.choice.choose import choose
+from agent.core.records import (
     Activation,
     CalibrationSet,
     Candidate,

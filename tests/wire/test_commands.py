@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.command import BODY_LIMIT_BYTES, COMMANDS, Command, CommandId, Rejection
+from agent.core.control.command import BODY_LIMIT_BYTES, COMMANDS, Command, CommandId, Rejection
 from agent.wire import decode_command
 from agent.wire.commands import ARGS
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import wire
-from agent.core.command import Stage
+from agent.core.control.command import Stage
 from agent.wire.schema import schemas
 
 ROOT = Path(__file__).parents[2]

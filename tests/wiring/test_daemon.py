@@ -10,7 +10,7 @@ import pytest
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.supervision import PublishReport, PublishState
+from agent.core.control.step import PublishReport, PublishState
 from agent.wiring.daemon import daemon
 
 

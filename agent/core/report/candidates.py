@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from agent.core.lineage import (
+from agent.core.records import (
     UNPREDICTED,
     Candidate,
     Choice,

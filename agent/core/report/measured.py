@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.core.lineage import (
-    AtRate,
-    Evaluation,
-    Latency,
-    Measurement,
-    Power,
-)
+from agent.core.records import AtRate, Evaluation, Latency, Measurement, Power
 
 _NO_DEVICE_CLOCK = "this runtime tells no time of the device itself"
 _OWN_LAUNCHES = "this runtime launches by itself"

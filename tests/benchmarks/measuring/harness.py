@@ -6,11 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from agent.adapters.clock_system import SystemClock
-from agent.adapters.intake_onnx import OnnxIntake
-from agent.core.preprocess import InputSpec
+from agent.adapters.graphs.intake import OnnxIntake
+from agent.adapters.host.clock import SystemClock
+from agent.core.frames.preprocess import InputSpec
 from agent.demo.material import face_detector
-from agent.stages.windows import overhead_ns
+from agent.stages.measuring.windows import overhead_ns
 from tests.benchmarks.bench_harness import compare
 from tests.benchmarks.rows import Row
 from tests.support import quant_graphs

@@ -14,7 +14,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.measurement import percentile, summarize
+from agent.core.measurement.latency import percentile, summarize
 from tests.benchmarks.rows import Row
 
 _RUNS = 200

@@ -17,9 +17,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from agent.adapters.power_ina3221 import Ina3221PowerMeter
-from agent.adapters.power_jtop import JtopPowerMeter
-from agent.core.energy import mean_power
+from agent.adapters.power.ina3221 import Ina3221PowerMeter
+from agent.adapters.power.jtop import JtopPowerMeter
+from agent.core.measurement.power import mean_power
 from agent.ports import PowerMeter
 from tests.benchmarks.rows import Row
 from tests.support.fakejetson import boards

@@ -17,22 +17,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from agent.adapters.clock_system import SystemClock
-from agent.adapters.intake_onnx import OnnxIntake
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
-from agent.adapters.trial_onnxruntime import time_trial
+from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.engines.trial_onnxruntime import time_trial
+from agent.adapters.graphs.intake import OnnxIntake
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.host.clock import SystemClock
 from agent.config import Measure
-from agent.core.energy import Conditions
-from agent.core.lineage import Candidate, CleanModel, Digest, Measurement, Prediction, Recipe
-from agent.core.past import PastMeasurement, remembered
-from agent.core.prediction import HISTORY, SCALED, TRIAL, Evidence, Trial, predict
-from agent.core.preprocess import InputSpec
-from agent.core.residuals import Accuracy, accuracy
-from agent.core.thresholds import range_of
+from agent.core.frames.preprocess import InputSpec
+from agent.core.measurement.power import Conditions
+from agent.core.prediction.history import PastMeasurement, remembered
+from agent.core.prediction.predict import HISTORY, SCALED, TRIAL, Evidence, Trial, predict
+from agent.core.prediction.residuals import Accuracy, accuracy
+from agent.core.quantization.calibrators import range_of
+from agent.core.records import Candidate, CleanModel, Digest, Measurement, Prediction, Recipe
 from agent.graphs.compute import node_macs
 from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
-from agent.stages.measure import measure
+from agent.stages.measuring.measure import measure
 from tests.benchmarks.quality.material import MODELS, UnavailableError
 from tests.benchmarks.quality.peers import CACHE
 from tests.benchmarks.rows import Row

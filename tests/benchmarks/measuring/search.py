@@ -17,18 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.adapters.clock_system import SystemClock
-from agent.adapters.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
+from agent.adapters.host.clock import SystemClock
 from agent.config import Measure
-from agent.core.choice import choose
-from agent.core.energy import Conditions
-from agent.core.halving import keeping, survivors
-from agent.core.lineage import Candidate, Digest, Measurement, Prediction, Recipe
-from agent.core.measurement import steady, summarize
-from agent.core.pairing import against
-from agent.core.shortlist import doubtful, shortlist, spares, wave, worth_making
+from agent.core.choice.choose import choose
+from agent.core.measurement.elimination import keeping, survivors
+from agent.core.measurement.latency import steady, summarize
+from agent.core.measurement.power import Conditions
+from agent.core.measurement.ratios import against
+from agent.core.records import Candidate, Digest, Measurement, Prediction, Recipe
+from agent.core.search.shortlist import doubtful, shortlist, spares, wave, worth_making
 from agent.graphs.qdq import inferred
-from agent.stages.measure import measure
+from agent.stages.measuring.measure import measure
 from tests.benchmarks.measuring.prediction import THREADS, models, quantized
 from tests.benchmarks.rows import Row
 from tests.support.candidates import engine, evaluation, measurement

@@ -12,8 +12,8 @@ from typing import Any
 import onnx
 
 from agent.core.errors import QuantdError
+from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.compute import node_macs
-from agent.runtime_errors import ONNXRUNTIME_ERRORS, one_line
 from tests.benchmarks.quality import metrics, peers
 from tests.benchmarks.quality.children import step
 from tests.benchmarks.quality.material import AGREEMENT, Model, split

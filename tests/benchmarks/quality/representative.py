@@ -21,13 +21,13 @@ import cv2
 import numpy as np
 import onnx
 
-from agent.adapters.conditioner_onnx import OnnxConditioner
-from agent.adapters.quantizer_onnx import OnnxQuantizer
-from agent.adapters.rehearsal_onnx import OnnxRehearsal
-from agent.core.calibration import choose_frames, look
-from agent.core.histogram import defect
-from agent.core.precision import Placement
-from agent.core.thresholds import range_of
+from agent.adapters.graphs.conditioner import OnnxConditioner
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.core.frames.selection import choose_frames, look
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.histogram import defect
+from agent.core.quantization.mixed_search import Placement
 from tests.benchmarks.quality import metrics, peers
 from tests.benchmarks.quality.children import step
 from tests.benchmarks.quality.material import MODELS, SCENES, images, spread

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import QuantdError
-from agent.core.lineage import (
+from agent.core.records import (
     CalibrationSet,
     CleanModel,
     ConditionedModel,
@@ -38,10 +38,10 @@ from tests.benchmarks.quality.material import REPOSITORY
 
 _SCHEME = "S8S8"
 _HEAVY = (
-    "agent.adapters.conditioner_onnx",
-    "agent.adapters.intake_onnx",
-    "agent.adapters.quantizer_onnx",
-    "agent.adapters.rehearsal_onnx",
+    "agent.adapters.graphs.conditioner",
+    "agent.adapters.graphs.intake",
+    "agent.adapters.graphs.quantizer",
+    "agent.adapters.graphs.rehearsal",
 )
 _NO_DIGEST = Digest("0" * 64)
 RecordT = TypeVar("RecordT")
@@ -54,7 +54,7 @@ def lay_out(
     holdout: Sequence[NDArray[np.uint8]],
 ) -> None:
     """Write the configuration and the frames that the steps work on."""
-    from agent.adapters.frames_opencv import OpencvFrames
+    from agent.adapters.storage.frames import OpencvFrames
 
     empty = folder / "quantd.toml"
     (folder / "frames").mkdir(parents=True)
@@ -87,14 +87,14 @@ def lay_out(
 
 def intake(folder: Path) -> dict[str, Any]:
     """Write the clean model, and its inputs for calibration and judging as npz."""
-    from agent.wiring import heavy
+    from agent.jobs import frames, quantizing
 
     config = _config(folder)
-    clean = heavy.intake(config, _NO_DIGEST, str(folder))
+    clean = quantizing.intake(config, _NO_DIGEST, str(folder))
     _write(folder / "clean.json", clean)
     taken = _read(folder / "calibration.json", CalibrationSet)
     for kind, names in (("calibration", taken.frames), ("holdout", taken.holdout)):
-        feeds = heavy.tensors(config, clean, folder, names)
+        feeds = frames.tensors(config, clean, folder, names)
         np.savez(
             folder / f"{kind}.npz",
             **{f"{i:04d}": array for i, feed in enumerate(feeds) for array in feed.values()},
@@ -104,7 +104,7 @@ def intake(folder: Path) -> dict[str, Any]:
 
 def condition(folder: Path) -> dict[str, Any]:
     """Equalize, where that helps."""
-    from agent.wiring import quantizing
+    from agent.jobs import quantizing
 
     blank = ConditionedModel(
         digest=_NO_DIGEST, model=_NO_DIGEST, calibration=_NO_DIGEST, scheme=_SCHEME
@@ -125,7 +125,7 @@ def condition(folder: Path) -> dict[str, Any]:
 
 def statistics(folder: Path) -> dict[str, Any]:
     """Run the calibration pass, once for all calibrators."""
-    from agent.wiring import quantizing
+    from agent.jobs import quantizing
 
     work = folder / "statistics"
     work.mkdir()
@@ -153,7 +153,7 @@ def mixed(folder: Path) -> dict[str, Any]:
 
 
 def _quantized(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    from agent.wiring import quantizing
+    from agent.jobs import quantizing
 
     blank = QuantizedModel(
         digest=_NO_DIGEST,

@@ -1,0 +1,1 @@
+"""Camera: one module for each source of frames."""

@@ -1,0 +1,1 @@
+"""EngineBuilder and EngineRunner: TensorRT and ONNX Runtime."""

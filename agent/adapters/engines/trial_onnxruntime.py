@@ -1,0 +1,105 @@
+"""A model's graph timed for a moment, in FP32 and in INT8, before anything is calibrated."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from agent.core.errors import QuantizeError, RunnerError
+from agent.core.prediction.predict import Trial
+from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
+from agent.engines.providers import make_session, named
+from agent.graphs.batches import batched
+from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
+
+_SECONDS = 0.8  # for each precision
+_SLICES = 8
+_LEAST_RUNS = 3
+_UNTIMED = 2
+
+
+def time_trial(
+    model: str, batch: int, scheme: str, threads: int, providers: Sequence[str]
+) -> Trial:
+    """Time the graph in slices that take turns, so that a burst hits both precisions.
+
+    Args:
+        model: Path of the clean model.
+        batch: Frames per inference.
+        scheme: Where Q/DQ goes: U8S8 or S8S8.
+        threads: Of one inference; 0 takes all cores.
+        providers: As configured; empty for the best.
+
+    Raises:
+        RunnerError: if the runtime refuses the graphs.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="quantd-trial-") as directory:
+            floats = _prepared(model, batch, Path(directory))
+            graph = inferred(floats)
+            ranges = dict.fromkeys(quantized_tensors(graph, scheme), (-4.0, 4.0))
+            integers = str(Path(directory, "int8.onnx"))
+            save(with_qdq(graph, scheme, ranges), integers)
+            feed = _feed(floats)
+            runs = [
+                _bound(make_session(path, threads, named(providers)), feed)
+                for path in (floats, integers)
+            ]
+            spent: tuple[list[float], list[float]] = ([], [])
+            for _ in range(_SLICES):
+                for run, taken in zip(runs, spent, strict=True):
+                    taken.extend(_slice(run))
+    except ONNXRUNTIME_ERRORS as e:
+        raise RunnerError(f"trial of the graph: {one_line(e)}") from e
+    except QuantizeError as e:
+        raise RunnerError(f"trial of the graph: {e.message}") from e
+    return Trial(batch=batch, fp32_ms=median(spent[0]), int8_ms=median(spent[1]))
+
+
+def _prepared(model: str, batch: int, folder: Path) -> str:
+    if batch == 1:
+        return model
+    path = str(folder / "batch.onnx")
+    onnx.save(batched(onnx.load(model), batch), path)
+    return path
+
+
+def _feed(model: str) -> dict[str, Any]:
+    source = np.random.default_rng(0)
+    found = {}
+    for value in onnx.load(model, load_external_data=False).graph.input:
+        tensor = value.type.tensor_type
+        shape = [dim.dim_value for dim in tensor.shape.dim]
+        dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type)
+        found[value.name] = (source.random(shape) * (1 if dtype.kind == "f" else 255)).astype(dtype)
+    return found
+
+
+def _bound(session: Any, feed: dict[str, Any]) -> Callable[[], object]:
+    """Return what runs the session once, its buffers bound as a measurement has them."""
+    binding = session.io_binding()
+    for name, value in feed.items():
+        binding.bind_cpu_input(name, value)
+    for output in session.get_outputs():
+        binding.bind_output(output.name)
+    return lambda: session.run_with_iobinding(binding)
+
+
+def _slice(run: Callable[[], object]) -> list[float]:
+    for _ in range(_UNTIMED):  # the other precision had the caches
+        run()
+    times_ms: list[float] = []
+    end = time.monotonic() + _SECONDS / _SLICES
+    while time.monotonic() < end or len(times_ms) < _LEAST_RUNS:
+        begin = time.monotonic_ns()
+        run()
+        times_ms.append((time.monotonic_ns() - begin) / 1e6)
+    return times_ms

@@ -1,0 +1,1 @@
+"""Intake, Conditioner, Quantizer and Rehearsal, on ONNX graphs."""

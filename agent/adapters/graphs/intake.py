@@ -1,0 +1,322 @@
+"""Any ordinary ONNX file becomes a clean graph, or an error that says what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from google.protobuf.message import DecodeError
+from onnx import external_data_helper, helper, shape_inference, version_converter
+
+from agent.core.errors import ModelError
+from agent.core.frames.preprocess import InputSpec
+from agent.core.records import CleanModel, Digest, TensorSpec
+from agent.disk import disk_errors
+from agent.engines.errors import ONNXRUNTIME_ERRORS
+from agent.graphs.affine import folded
+from agent.graphs.compute import node_macs
+
+OPSET = 17
+IR_VERSION = 10  # the newest that ONNX Runtime 1.20 and TensorRT 10.3 both read
+_MOST_BYTES = 2 << 30  # a protobuf can't be larger
+_STANDARD = {"", "ai.onnx"}
+
+
+class OnnxIntake:
+    """Implements `ports.Intake` with onnx and ONNX Runtime's own graph optimizer."""
+
+    def clean(self, path: str, name: str, spec: InputSpec, directory: str) -> CleanModel:
+        """Write directory/model.onnx: opset >= 17, batch 1, fixed shapes, named nodes.
+
+        BatchNormalization is folded and constants are computed by ONNX Runtime's basic
+        optimizations, which use standard operators only. `digest` and `sha256` of the record
+        are left empty for the caller.
+
+        Raises:
+            ModelError: naming the node, operator, input or shape that stands in the way.
+        """
+        changes: list[str] = []
+        model = _load(Path(path))
+        _take_out_initializers(model, changes)
+        _name_nodes(model, changes)
+        model = _upgrade(model, changes)
+        _fix_input(model, spec, changes)
+        target = str(Path(directory, "model.onnx"))
+        model = _optimize(model, target, changes)
+        outputs = _try(model, target)
+        with disk_errors(Path(directory)):
+            onnx.save(model, target)
+        return _record(model, name, outputs, changes)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if path.stat().st_size > _MOST_BYTES:
+        raise ModelError(
+            f"{path} is over 2 GB", hint="export the weights as external data beside the model"
+        )
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except DecodeError as e:
+        raise ModelError(
+            f"{path} is not an ONNX model or is damaged ({path.stat().st_size} bytes)",
+            hint="export it again; a complete file opens in Netron",
+        ) from e
+    if not model.graph.node or not model.opset_import:
+        raise ModelError(
+            f"{path} is not an ONNX model: it has no graph",
+            hint="export it with torch.onnx.export or tf2onnx",
+        )
+    try:
+        external_data_helper.load_external_data_for_model(model, str(path.parent))
+        onnx.checker.check_model(model)
+    except (OSError, ValueError, onnx.checker.ValidationError) as e:
+        first = str(e).strip().splitlines()[0]
+        raise ModelError(
+            f"{path}: {first}", hint="export it again, with its external data files beside it"
+        ) from e
+    return model
+
+
+def _take_out_initializers(model: onnx.ModelProto, changes: list[str]) -> None:
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    inputs = [one for one in graph.input if one.name not in weights]
+    if len(inputs) != len(graph.input):
+        changes.append(f"took {len(graph.input) - len(inputs)} weights out of the inputs")
+        del graph.input[:]
+        graph.input.extend(inputs)
+    read = {name for node in graph.node for name in node.input}
+    read |= {one.name for one in graph.output} | set(_read_in_subgraphs(graph))
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    if len(kept) != len(graph.initializer):
+        changes.append(f"dropped {len(graph.initializer) - len(kept)} unused weights")
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+
+
+def _read_in_subgraphs(graph: onnx.GraphProto) -> list[str]:
+    """Return every name that the bodies of If and Loop nodes read, at any depth."""
+    names = []
+    for node in graph.node:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                names += [name for inner in body.node for name in inner.input]
+                names += _read_in_subgraphs(body)
+    return names
+
+
+def _name_nodes(model: onnx.ModelProto, changes: list[str]) -> None:
+    seen: set[str] = set()
+    renamed = 0
+    for index, node in enumerate(model.graph.node):
+        if not node.name or node.name in seen:
+            node.name = f"{node.op_type}_{index}"
+            renamed += 1
+        while node.name in seen:
+            node.name += "_"
+        seen.add(node.name)
+    if renamed:
+        changes.append(f"named {renamed} nodes")
+
+
+def _upgrade(model: onnx.ModelProto, changes: list[str]) -> onnx.ModelProto:
+    if model.ir_version != IR_VERSION:  # first: in IR 3 a weight had to be an input too
+        changes.append(f"IR version {model.ir_version} to {IR_VERSION}")
+        model.ir_version = IR_VERSION
+    opset = _opset(model)
+    if opset < OPSET:
+        try:
+            model = version_converter.convert_version(model, OPSET)
+            changes.append(f"opset {opset} to {OPSET}")
+        except (RuntimeError, ValueError, version_converter.ConvertError) as e:
+            first = str(e).strip().splitlines()[0]
+            changes.append(f"kept opset {opset}: {first}")
+    return model
+
+
+def _opset(model: onnx.ModelProto) -> int:
+    return next((int(o.version) for o in model.opset_import if o.domain in _STANDARD), 0)
+
+
+def _fix_input(model: onnx.ModelProto, spec: InputSpec, changes: list[str]) -> None:
+    """Give the one image input a fixed shape: batch 1, the size that the spec asks for."""
+    graph = model.graph
+    if len(graph.input) != 1:
+        names = ", ".join(one.name for one in graph.input) or "none"
+        raise ModelError(
+            f"the model has {len(graph.input)} inputs ({names}); quantd feeds one image",
+            code="several_inputs",
+            hint="export a model with a single image input",
+        )
+    tensor = graph.input[0].type.tensor_type
+    _check_dtype(graph.input[0].name, tensor.elem_type, spec)
+    before = [dim.dim_value for dim in tensor.shape.dim]
+    after = _wanted(graph.input[0].name, before, spec)
+    if before == after:
+        return
+    changes.append(f"input shape {before} to {after} (0 was free)")
+    for dim, value in zip(tensor.shape.dim, after, strict=True):
+        dim.dim_value = value
+    del graph.value_info[:]
+    for output in graph.output:
+        output.type.tensor_type.ClearField("shape")
+
+
+def _check_dtype(name: str, element: int, spec: InputSpec) -> None:
+    seen = np.dtype(helper.tensor_dtype_to_np_dtype(element)).name
+    if seen != spec.dtype:
+        raise ModelError(
+            f"input {name} takes {seen}, model.input.dtype is {spec.dtype}",
+            code="wrong_dtype",
+            hint=f'set dtype = "{seen}" under [model.input]',
+        )
+
+
+def _wanted(name: str, shape: list[int], spec: InputSpec) -> list[int]:
+    if len(shape) != 4:
+        raise ModelError(
+            f"input {name} has {len(shape)} dimensions {shape}; an image has 4",
+            code="wrong_shape",
+            hint="export the model with an input of N, C, H, W or N, H, W, C",
+        )
+    channels = 1 if spec.color == "GRAY" else 3
+    place = 3 if spec.layout == "NHWC" else 1
+    other = "NCHW" if spec.layout == "NHWC" else "NHWC"
+    if shape[place] not in {0, channels}:
+        looks_other = shape[1 if place == 3 else 3] == channels
+        raise ModelError(
+            f"input {name} is {shape}: dimension {place} should be {channels} channels "
+            f"in {spec.layout} with color {spec.color}",
+            code="wrong_shape",
+            hint=f'set layout = "{other}" under [model.input]'
+            if looks_other
+            else "check layout and color under [model.input]",
+        )
+    first = 1 if place == 3 else 2
+    height, width = spec.height or shape[first], spec.width or shape[first + 1]
+    if not height or not width:
+        raise ModelError(
+            f"input {name} leaves its size open: {shape}",
+            code="open_size",
+            hint="set width and height under [model.input]",
+        )
+    return [1, height, width, channels] if place == 3 else [1, channels, height, width]
+
+
+def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.ModelProto:
+    """Fold BatchNormalization and constants with ONNX Runtime; a refusal names the node."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = target
+    options.log_severity_level = 4
+    before = len(model.graph.node)
+    with disk_errors(Path(target).parent):
+        onnx.save(model, target)
+        _session(target, options)
+        optimized = onnx.load(target)
+    foreign = {n.domain for n in optimized.graph.node} - _STANDARD
+    if foreign - {n.domain for n in model.graph.node}:
+        optimized = model  # an optimization outside the standard: do without
+    for one in list(optimized.opset_import):
+        if one.domain not in _STANDARD and one.domain not in foreign:
+            optimized.opset_import.remove(one)
+    optimized.ir_version = IR_VERSION
+    if len(optimized.graph.node) != before:
+        changes.append(f"folded {before} nodes to {len(optimized.graph.node)}")
+    _name_nodes(optimized, [])
+    optimized, gone = folded(optimized)
+    if gone:
+        changes.append(f"took {gone} constant scales and shifts into the convolutions before them")
+    del optimized.graph.value_info[:]
+    return shape_inference.infer_shapes(optimized, data_prop=True)
+
+
+def _session(target: str, options: Any) -> Any:
+    try:
+        return onnxruntime.InferenceSession(target, options, providers=["CPUExecutionProvider"])
+    except ONNXRUNTIME_ERRORS as e:
+        raise _refusal(str(e)) from e
+
+
+def _refusal(text: str) -> ModelError:
+    """Turn ONNX Runtime's refusal into an error that names node and operator where it does."""
+    node = re.search(r"[Nn]ode[ :]*\(?(?:name:)?\s*'?([\w./:-]+)'?\)?", text)
+    operator = re.search(r"(?:for|Op|op_type|OpType)[ :(]*([A-Z]\w+)", text)
+    seen = " ".join(text.split())[:300]
+    where = f"node {node.group(1)}: " if node else ""
+    if "not a registered" in text or "NOT_IMPLEMENTED" in text or "Could not find an impl" in text:
+        what = operator.group(1) if operator else "an operator"
+        return ModelError(
+            f"{where}{what} is not supported: {seen}",
+            code="unsupported_operator",
+            hint="export with standard operators of opset 17, or replace that layer",
+        )
+    return ModelError(
+        f"{where}ONNX Runtime refuses the graph: {seen}",
+        code="refused",
+        hint="check width, height and layout under [model.input]; many models need multiples of 32",
+    )
+
+
+def _try(model: onnx.ModelProto, target: str) -> list[TensorSpec]:
+    """Run the model once on zeros: what runs has shapes that fit, and outputs to be described."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    with disk_errors(Path(target).parent):
+        onnx.save(model, target)
+    session = _session(target, options)
+    (image,) = _inputs(model)
+    try:
+        found = session.run(None, {image.name: np.zeros(image.shape, image.dtype)})
+    except ONNXRUNTIME_ERRORS as e:
+        raise _refusal(str(e)) from e
+    names = [one.name for one in session.get_outputs()]
+    return [
+        TensorSpec(name=name, shape=tuple(value.shape), dtype=value.dtype.name)
+        for name, value in zip(names, found, strict=True)
+    ]
+
+
+def _inputs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
+    return tuple(
+        TensorSpec(
+            name=one.name,
+            shape=tuple(dim.dim_value for dim in one.type.tensor_type.shape.dim),
+            dtype=np.dtype(helper.tensor_dtype_to_np_dtype(one.type.tensor_type.elem_type)).name,
+        )
+        for one in model.graph.input
+    )
+
+
+def _record(
+    model: onnx.ModelProto, name: str, outputs: list[TensorSpec], changes: list[str]
+) -> CleanModel:
+    return CleanModel(
+        digest=Digest(""),
+        name=name,
+        sha256="",
+        opset=_opset(model),
+        inputs=_inputs(model),
+        outputs=tuple(outputs),
+        macs=sum(count for _, count in node_macs(model)),
+        weight_bytes=sum(len(t.SerializeToString()) for t in model.graph.initializer),
+        activation_bytes=_activation_bytes(model, outputs),
+        changes=tuple(changes),
+    )
+
+
+def _activation_bytes(model: onnx.ModelProto, outputs: list[TensorSpec]) -> int:
+    written = [
+        (
+            [dim.dim_value for dim in one.type.tensor_type.shape.dim],
+            np.dtype(helper.tensor_dtype_to_np_dtype(one.type.tensor_type.elem_type)).itemsize,
+        )
+        for one in model.graph.value_info
+        if one.type.tensor_type.elem_type
+    ]
+    written += [(list(one.shape), np.dtype(one.dtype).itemsize) for one in outputs]
+    return sum(int(np.prod(shape)) * size for shape, size in written)

@@ -1,0 +1,81 @@
+"""Quantizer by ONNX Runtime: the precision goes into the graph, whoever executes it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.core.errors import CalibrationError, QuantizeError
+from agent.core.quantization.histogram import TensorHistogram
+from agent.disk import disk_errors
+from agent.graphs.half import halved
+from agent.graphs.qdq import SCHEMES, inferred, last_tensors, quantized_tensors, save
+from agent.graphs.statistics import Collector
+from agent.ports import Progress
+
+if TYPE_CHECKING:
+    from agent.ports import Tensors
+
+
+class OnnxQuantizer:
+    """Implements `ports.Quantizer`.
+
+    Args:
+        threads: For the calibration pass; 0 takes all cores.
+        scheme: Whose tensors are counted; None for those of every scheme.
+    """
+
+    def __init__(self, threads: int, scheme: str | None = None) -> None:
+        self._threads = threads
+        self._schemes = (scheme,) if scheme else tuple(SCHEMES)
+
+    def collect(
+        self, model: str, frames: Iterable[Tensors], count: int, progress: Progress
+    ) -> Iterator[TensorHistogram]:
+        """Run the clean model once over the frames, yield a histogram per tensor to quantize.
+
+        Raises:
+            CalibrationError: "no_frames", or "model_failed" on a frame.
+        """
+        graph = inferred(model)
+        names = tuple(
+            dict.fromkeys(
+                name for scheme in self._schemes for name in quantized_tensors(graph, scheme)
+            )
+        )
+        collector = Collector(graph, names, self._threads)
+        done = 0
+        with collector.counting() as pool:
+            for frame in frames:
+                collector.add(frame, pool)
+                done += 1
+                progress(done, count, f"{len(names)} tensors")
+        if not done:
+            raise CalibrationError("there are no calibration frames", code="no_frames")
+        yield from collector.histograms(names, last_tensors(graph.graph))
+
+    def convert(
+        self, model: str, precision: str, frames: Sequence[Tensors], target: str
+    ) -> tuple[str, ...]:
+        """Write target in fp32 or fp16; return the nodes that stay wider than asked.
+
+        Args:
+            model: Path of the clean model.
+            precision: fp32 or fp16.
+            frames: Inputs on which overflow is looked for.
+            target: Path to write.
+
+        Raises:
+            QuantizeError: "not_offered" for a precision that isn't made here.
+        """
+        if precision == "fp32":
+            with disk_errors(Path(target).parent):
+                shutil.copyfile(model, target)
+            return ()
+        if precision == "fp16":
+            half, kept = halved(inferred(model), frames, self._threads)
+            save(half, target)
+            return kept
+        raise QuantizeError(f"no precision is called {precision}", code="not_offered")

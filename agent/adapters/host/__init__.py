@@ -1,0 +1,1 @@
+"""The machine: clock, board, conditions, child processes and the service manager."""

@@ -1,0 +1,65 @@
+"""Runs a user's reload and health commands: argv lists, bounded in time and output."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from agent.core.release.recovery import CommandResult
+
+_OUTPUT_BYTES = 4096
+_LAST_WORDS_S = 1.0  # for what a command that has ended left in the pipe
+
+
+def run_command(
+    argv: Sequence[str], timeout_s: float, environment: Mapping[str, str]
+) -> CommandResult:
+    """Run argv without a shell and return how it ended; never raises for what the command does.
+
+    It has ended when its own process has: an application that it started in the background may
+    stay, and is listened to for as long as both live. One that takes too long is ended with all
+    that it started.
+    """
+    try:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            start_new_session=True,
+        )
+    except OSError as e:
+        return CommandResult(argv=tuple(argv), status=127, output=e.strerror or str(e))
+    tail = bytearray()
+    assert child.stdout is not None  # noqa: S101 - PIPE was asked for
+    reader = threading.Thread(
+        target=_keep_tail, args=(child.stdout, tail), name="command", daemon=True
+    )
+    reader.start()
+    status = None
+    try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            status = child.wait(timeout_s)
+    finally:
+        if status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+    reader.join(_LAST_WORDS_S)
+    return CommandResult(
+        argv=tuple(argv), status=status, output=bytes(tail).decode("utf-8", "replace")
+    )
+
+
+def _keep_tail(stream: IO[bytes], tail: bytearray) -> None:
+    """Read to the end, which may be that of the application, and keep the last bytes."""
+    with stream:
+        while block := os.read(stream.fileno(), _OUTPUT_BYTES):
+            tail += block
+            del tail[:-_OUTPUT_BYTES]

@@ -1,0 +1,160 @@
+"""What this machine would execute an engine with, and what that runtime gains from."""
+
+from __future__ import annotations
+
+import platform as machine
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+import agent
+from agent.core.errors import BuildError, RunnerError
+from agent.core.records import Platform
+from agent.engines.cuda import CudaErrors, find_cuda
+from agent.engines.tensorrt import capability, find_tensorrt
+from agent.engines.tensorrt import version as version_of
+
+_NO_FP16 = (
+    "fp16 is not offered on ONNX Runtime's CPU provider: it has few FP16 kernels and converts "
+    "to FP32 and back around them, which only costs"
+)
+
+
+def find_platform(
+    kind: str,
+    board: Mapping[str, str | int | float | None],
+    compute_capability: str = "",
+    providers: Sequence[str] = (),
+) -> Platform:
+    """Return the platform that `runtime.kind` names, or the best one for "auto".
+
+    Args:
+        kind: auto, tensorrt or onnxruntime.
+        board: Facts of the board, for the report.
+        compute_capability: With kind tensorrt, the one to build for instead of the GPU here.
+        providers: Execution providers for ONNX Runtime; empty for the best.
+
+    Raises:
+        BuildError: "no_runtime" if what was named can't be used here, "no_capability" if
+            there is no building for what was named, "no_provider" if a provider is not usable.
+    """
+    if kind == "tensorrt" and compute_capability:
+        return _elsewhere(board, compute_capability)
+    reason = f"runtime.kind is {kind}"
+    if kind in {"auto", "tensorrt"}:
+        try:
+            return _tensorrt(board)
+        except (BuildError, RunnerError) as e:
+            if kind == "tensorrt":
+                raise BuildError(
+                    f"runtime.kind is tensorrt, but TensorRT can't be used: {e.message}",
+                    code="no_runtime",
+                    hint="on a Jetson: apt install python3-libnvinfer and a venv made with "
+                    '--system-site-packages; elsewhere: runtime.kind = "onnxruntime", or '
+                    "runtime.compute_capability to build, unmeasured, for a GPU that is not here",
+                ) from e
+            reason = e.message
+    return _onnxruntime(board, providers, reason)
+
+
+def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
+    """Return the GPU here; raises what says why there is none, or no TensorRT for it."""
+    cuda = find_cuda()  # before TensorRT, whose libraries are large
+    trt = find_tensorrt()
+    with CudaErrors(cuda, "no GPU can be used", "no_runtime"):
+        gpu = cuda.Device(0)
+        device = gpu.name()
+        its_capability = ".".join(map(str, gpu.compute_capability()))
+        shares = gpu.get_attribute(cuda.device_attribute.INTEGRATED)
+    return Platform(
+        runtime="tensorrt",
+        runtime_version=version_of(trt),
+        scheme="S8S8-FP16",
+        fp16_reason="",
+        device=device,
+        environment=_environment(board)
+        | {
+            "tensorrt": version_of(trt),
+            "gpu": device,
+            "gpu_memory": "shared" if shares else "its own",
+            "compute_capability": its_capability,
+        },
+    )
+
+
+def _elsewhere(board: Mapping[str, str | int | float | None], name: str) -> Platform:
+    """Return a GPU that is not here, for which TensorRT-RTX builds."""
+    module = find_tensorrt(cross=True)
+    capability(module, name)
+    return Platform(
+        runtime="tensorrt",
+        runtime_version=version_of(module),
+        scheme="S8S8-FP16",
+        fp16_reason="",
+        device=f"compute capability {name}",
+        environment=_environment(board)
+        | {"tensorrt": version_of(module), "compute_capability": name},
+    )
+
+
+def _onnxruntime(
+    board: Mapping[str, str | int | float | None], wanted: Sequence[str], no_tensorrt: str
+) -> Platform:
+    try:
+        import onnxruntime
+
+        from agent.engines.providers import on_gpu, usable
+    except ImportError as e:
+        raise BuildError(
+            f"neither TensorRT nor ONNX Runtime is usable from this Python: {e}",
+            code="no_runtime",
+            hint="`pip install 'quantd[cpu]'`; on a Jetson `pip install 'quantd[jetson]'`",
+        ) from e
+    providers = usable(wanted)
+    gpu = on_gpu(providers)
+    return Platform(
+        runtime="onnxruntime",
+        runtime_version=onnxruntime.__version__,
+        scheme="S8S8" if gpu else "U8S8",
+        fp16_reason="" if gpu else _NO_FP16,
+        device=providers[0].removesuffix("ExecutionProvider") if gpu else _cpu_name(),
+        environment=_environment(board)
+        | {
+            "tensorrt": None,
+            "tensorrt_reason": no_tensorrt,
+            "providers": ", ".join(providers),
+        },
+    )
+
+
+def _environment(
+    board: Mapping[str, str | int | float | None],
+) -> dict[str, str | int | float | None]:
+    return {
+        **board,
+        "cpu": _cpu_name(),
+        "cpus": psutil.cpu_count(),
+        "memory_mb": round(psutil.virtual_memory().total / 1e6),
+        "machine": machine.machine(),
+        "kernel": machine.release(),
+        "python": machine.python_version(),
+        "onnxruntime": _version("onnxruntime") or _version("onnxruntime-gpu"),
+        "quantd": agent.__version__,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in {"model name", "Model", "Hardware"}:
+            return value.strip()
+    return machine.processor() or machine.machine()

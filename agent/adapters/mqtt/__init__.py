@@ -1,0 +1,1 @@
+"""Link and Signatures: the broker, and signed commands."""

@@ -1,0 +1,1 @@
+"""PowerMeter and PowerModes: one module for each sensor or service."""

@@ -1,0 +1,108 @@
+"""Power from the board's own INA3221 or INA238 sensors, through hwmon: no service, no group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
+from pathlib import Path
+
+from agent.adapters.power.sampling import SampledMeter
+from agent.core.errors import PowerError
+
+_CHIPS = {"ina3221", "ina238"}
+TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")
+"""Rails that carry all of a module's power, on boards that nobody told us of."""
+_PERIOD_S = 0.1
+
+Reader = Callable[[], float]
+
+
+class Ina3221PowerMeter(SampledMeter):
+    """Implements `ports.PowerMeter` on /sys/class/hwmon.
+
+    Where the board has no rail for the total (AGX Orin), the rails found are summed and the
+    rail's name says which: "sum:VDD_CPU_CV+VDD_GPU_SOC".
+
+    Args:
+        root: Where the file system begins.
+        rail: A rail by name; empty for the total.
+        period_s: Time between reads.
+        totals: Rails that are the total; the first that is here is taken.
+
+    Raises:
+        PowerError: "no_sensor" if there is no such sensor or rail.
+    """
+
+    def __init__(
+        self,
+        root: str = "/",
+        rail: str = "",
+        period_s: float = _PERIOD_S,
+        totals: Sequence[str] = TOTALS,
+    ) -> None:
+        rails = find_rails(root)
+        if not rails:
+            raise PowerError("no INA3221 or INA238 in /sys/class/hwmon", code="no_sensor")
+        if rail and rail not in rails:
+            raise PowerError(
+                f"no rail {rail}", code="no_sensor", hint="rails here: " + ", ".join(rails)
+            )
+        total = rail or next((name for name in totals if name in rails), "")
+        if total:
+            name, readers = total, [rails[total]]
+        else:
+            name, readers = "sum:" + "+".join(sorted(rails)), list(rails.values())
+        super().__init__("ina3221", name, period_s, lambda: sum(read() for read in readers))
+
+
+def find_rails(root: str = "/") -> dict[str, Reader]:
+    """Return a reader in W for each connected rail of the board's power sensors.
+
+    Source: Linux Documentation/hwmon/ina3221.rst and ina238.rst for the files and their units;
+    "NC" is what NVIDIA's device trees call a channel that is not connected.
+    """
+    rails: dict[str, Reader] = {}
+    for device in sorted(Path(root, "sys/class/hwmon").glob("hwmon*")):
+        if _text(device / "name") not in _CHIPS:
+            continue
+        for name, reader in _readers(device):
+            rails[f"{name} ({device.name})" if name in rails else name] = reader
+    return rails
+
+
+def _readers(device: Path) -> Iterator[tuple[str, Reader]]:
+    if (device / "power1_input").exists():  # an INA238 computes power itself, in uW
+        name = _text(device / "power1_label") or _text(device / "in1_label") or "VIN"
+        yield name, _microwatts(device / "power1_input")
+        return
+    for label in sorted(device.glob("in*_label")):
+        name, number = _text(label), label.name.removesuffix("_label").removeprefix("in")
+        off = _text(device / f"in{number}_enable") == "0"
+        if name not in {"", "NC"} and not off and (device / f"curr{number}_input").exists():
+            yield name, _volts_times_amps(device, number)
+
+
+def _volts_times_amps(device: Path, number: str) -> Reader:
+    volts, amps = device / f"in{number}_input", device / f"curr{number}_input"
+    return lambda: _number(volts) * _number(amps) / 1e6  # mV x mA
+
+
+def _microwatts(path: Path) -> Reader:
+    return lambda: _number(path) / 1e6
+
+
+def _number(path: Path) -> float:
+    try:
+        number = float(path.read_text())
+    except (OSError, ValueError) as e:
+        raise PowerError(f"{path}: {e}", code="gone") from e
+    if not isfinite(number):
+        raise PowerError(f"{path}: {number}", code="gone")
+    return number
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,169 @@
+"""A Jetson's power modes, by NVIDIA's nvpmodel; set as root, or through the jtop service."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.core.errors import PowerError
+from agent.disk import write_atomically
+
+_CONF = "etc/nvpmodel.conf"
+_PATIENCE_S = 30.0
+_READ_BACK_S = 10.0
+_MARKER = "power-mode"  # in the storage folder: the mode to go back to
+_MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
+_MASK = re.compile(r"TPC_POWER_GATING\s+TPC_PG_MASK\s+(\S+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """One mode of nvpmodel.conf; `gpu_mask` says which parts of the GPU it switches off."""
+
+    number: int
+    name: str
+    gpu_mask: str
+
+
+def parse(conf: str) -> tuple[Mode, ...]:
+    """Return the modes of an nvpmodel.conf."""
+    parts = _MODEL.split(conf)[1:]
+    found = []
+    for number, name, body in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):
+        mask = _MASK.search(body)
+        found.append(Mode(number=int(number), name=name, gpu_mask=mask.group(1) if mask else ""))
+    return tuple(found)
+
+
+class NvpModes:
+    """Implements `ports.PowerModes`.
+
+    Args:
+        folder: Where the mode to go back to is written down before another is set.
+        socket: The jtop service, for a user who is not root.
+        root: Where the file system begins.
+    """
+
+    def __init__(self, folder: str, socket: str = "/run/jtop.sock", root: str = "/") -> None:
+        self._marker = Path(folder, _MARKER)
+        self._socket = socket
+        try:
+            self._modes = parse(Path(root, _CONF).read_text(errors="replace"))
+        except OSError:
+            self._modes = ()
+
+    def modes(self) -> Mapping[str, str]:
+        """Return every mode by name, with why it can't be set now; empty if it can.
+
+        A mode that switches other parts of the GPU off takes effect with a reboot only, which
+        nvpmodel would ask for.
+        """
+        asked = self._asked() if self._modes else ""
+        here = next((m for m in self._modes if m.name == asked), None)
+        if here is None:
+            return {}
+        return {
+            mode.name: "" if mode.gpu_mask == here.gpu_mask else "it takes effect after a reboot"
+            for mode in self._modes
+        }
+
+    def current(self) -> str:
+        """Return the present mode's name.
+
+        Raises:
+            PowerError: "power_mode" if nvpmodel doesn't tell.
+        """
+        found = self._asked()
+        if not found:
+            raise PowerError(
+                "nvpmodel tells no power mode", code="power_mode", hint="`nvpmodel -q`"
+            )
+        return found
+
+    @contextlib.contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Be in a mode until left, then in the one that was found.
+
+        Raises:
+            PowerError: "power_mode" if the mode can't be set, or is another one in the end.
+        """
+        found = self.current()
+        if found != name:
+            self._marker.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._marker, found.encode())
+            self._set(name)
+        try:
+            yield
+            seen = self.current()
+            if seen != name:
+                raise PowerError(
+                    f"the power mode changed from {name} to {seen} meanwhile",
+                    code="power_mode",
+                    hint="something else on this device sets power modes",
+                )
+        finally:
+            if found != name:
+                self._set(found)
+                self._marker.unlink(missing_ok=True)
+
+    def go_back(self) -> str:
+        """Set the mode that a killed process could not go back to; return it, "" if there is none.
+
+        Raises:
+            PowerError: "power_mode" if it can't be set.
+        """
+        try:
+            wanted = self._marker.read_text().strip()
+        except OSError:
+            return ""
+        if wanted and wanted != self.current():
+            self._set(wanted)
+        self._marker.unlink(missing_ok=True)
+        return wanted
+
+    def _asked(self) -> str:
+        found = re.search(r"NV Power Mode: *(\S+)", _told(["nvpmodel", "-q"])[1])
+        return found.group(1) if found else ""
+
+    def _set(self, name: str) -> None:
+        mode = next((m for m in self._modes if m.name == name), None)
+        if mode is None:
+            raise PowerError(
+                f"there is no power mode {name}",
+                code="power_mode",
+                hint="there are " + ", ".join(m.name for m in self._modes),
+            )
+        if os.geteuid() == 0:
+            command = ["nvpmodel", "-m", str(mode.number)]
+        else:
+            command = [sys.executable, "-m", "agent.adapters.power.jtop_mode", name, self._socket]
+        _, told = _told(command)
+        deadline = time.monotonic() + _READ_BACK_S
+        while self._asked() != name:  # nvpmodel and jtop fail without saying so
+            if time.monotonic() > deadline:
+                raise PowerError(
+                    f"power mode {name} was not taken: {told[-200:] or 'no reason given'}",
+                    code="power_mode",
+                    hint=f"`sudo nvpmodel -m {mode.number}` says why; a user who is not root "
+                    "needs the jtop service and its group",
+                )
+            time.sleep(0.2)
+
+
+def _told(command: list[str]) -> tuple[int, str]:
+    """Return (status, what it printed); stdin is closed, so a question is answered by its end."""
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True, errors="replace", timeout=_PATIENCE_S, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired) as e:
+        return 1, str(e)
+    return done.returncode, done.stdout.strip()

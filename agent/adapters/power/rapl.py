@@ -1,0 +1,84 @@
+"""Package power of a workstation's CPU, from RAPL's energy counters."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from agent.adapters.power.sampling import SampledMeter
+from agent.core.errors import PowerError
+
+_PERIOD_S = 0.1
+
+
+class RaplPowerMeter(SampledMeter):
+    """Implements `ports.PowerMeter` on /sys/class/powercap: the sum of all CPU packages.
+
+    A counter gives energy, so each sample is the mean power since the one before.
+
+    Source: Linux Documentation/power/powercap/powercap.rst; counters in uJ, which begin anew
+    beyond max_energy_range_uj.
+
+    Args:
+        root: Where the file system begins.
+        period_s: Time between reads.
+
+    Raises:
+        PowerError: "no_sensor", or "not_allowed" where only root may read the counters.
+    """
+
+    def __init__(self, root: str = "/", period_s: float = _PERIOD_S) -> None:
+        zones = {
+            zone: name
+            for zone in sorted(Path(root, "sys/class/powercap").glob("intel-rapl:[0-9]"))
+            if (name := _name(zone)).startswith("package")  # "psys" holds the packages
+        }
+        if not zones:
+            raise PowerError(
+                "no RAPL counter of a package in /sys/class/powercap", code="no_sensor"
+            )
+        self._zones = [(zone, _number(zone / "max_energy_range_uj")) for zone in zones]
+        super().__init__("rapl", "+".join(zones.values()), period_s, self._watts, averages=True)
+        self._begin()
+
+    def __enter__(self) -> RaplPowerMeter:
+        """Count from now on; the first sample needs an interval."""
+        self._begin()
+        time.sleep(self.period_s)
+        super().__enter__()
+        return self
+
+    def _begin(self) -> None:
+        self._before = [_number(zone / "energy_uj") for zone, _ in self._zones]
+        self._at_ns = self._read_ns = time.monotonic_ns()
+
+    def _watts(self) -> float:
+        now = [_number(zone / "energy_uj") for zone, _ in self._zones]
+        at_ns = time.monotonic_ns()
+        spent_uj = sum(
+            (after - before) % (limit + 1)  # the counter wraps around
+            for after, before, (_, limit) in zip(now, self._before, self._zones, strict=True)
+        )
+        seconds = (at_ns - self._at_ns) / 1e9
+        self._before, self._at_ns = now, at_ns
+        return spent_uj / 1e6 / seconds
+
+
+def _name(zone: Path) -> str:
+    try:
+        return (zone / "name").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except PermissionError as e:
+        raise PowerError(
+            f"{path} may be read by root only",
+            code="not_allowed",
+            hint="run as root, or allow the file's group to read it",
+        ) from e
+    except (OSError, ValueError) as e:
+        raise PowerError(f"{path}: {e}", code="gone") from e

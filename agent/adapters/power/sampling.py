@@ -1,0 +1,74 @@
+"""A thread that reads a sensor at a steady pace, for meters without a service of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from agent.core.errors import PowerError
+from agent.core.measurement.power import PowerSample
+
+_JOIN_S = 2.0
+
+
+class SampledMeter:
+    """A PowerMeter over a function that reads watts.
+
+    A read that fails leaves a gap, which the integration sees by its missing samples.
+
+    Args:
+        source: Technology, as reports show it.
+        rail: What is measured.
+        period_s: Time between reads.
+        read: Returns W now; raises PowerError where the sensor is gone.
+        averages: True if it returns the mean since it was called before, which is of the middle
+            between the two.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        rail: str,
+        period_s: float,
+        read: Callable[[], float],
+        *,
+        averages: bool = False,
+    ) -> None:
+        self.source = source
+        self.rail = rail
+        self.period_s = period_s
+        self._read = read
+        self._averages = averages
+        self._read_ns = time.monotonic_ns()
+        self._samples: list[PowerSample] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"power-{source}", daemon=True)
+
+    def __enter__(self) -> SampledMeter:
+        """Read once, so that a sensor that doesn't work is told at once; then sample."""
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._thread.join(_JOIN_S)
+
+    def samples(self) -> Sequence[PowerSample]:
+        """Return all samples since entering, ordered by time."""
+        return tuple(self._samples)
+
+    def _run(self) -> None:
+        due = time.monotonic() + self.period_s
+        while not self._stopped.wait(max(0.0, due - time.monotonic())):
+            due = max(due + self.period_s, time.monotonic())
+            with contextlib.suppress(PowerError):
+                self._take()
+
+    def _take(self) -> None:
+        begin_ns = self._read_ns if self._averages else time.monotonic_ns()
+        power_w = self._read()
+        self._read_ns = time.monotonic_ns()
+        self._samples.append(PowerSample((begin_ns + self._read_ns) // 2, power_w))

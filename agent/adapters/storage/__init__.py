@@ -1,0 +1,1 @@
+"""Store, Releases, Journal and FrameStore: files and SQLite."""

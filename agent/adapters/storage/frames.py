@@ -1,0 +1,89 @@
+"""Frames as PNG files, through OpenCV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.errors import StoreError
+from agent.disk import disk_errors, write_atomically
+
+if TYPE_CHECKING:
+    from agent.core.frames.preprocess import InputSpec
+
+_PAD = 114  # the grey that letterboxing detectors are trained with (Ultralytics YOLO)
+_THUMBNAIL_WIDTH = 240
+
+
+class OpencvFrames:
+    """Implements `ports.FrameStore`."""
+
+    def write(self, directory: str, name: str, image: NDArray[np.uint8]) -> None:
+        """Store an image (HWC uint8 BGR) as directory/name; complete or not at all."""
+        self._encode(directory, name, ".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+    def remove(self, directory: str, name: str) -> None:
+        """Remove a stored image; one that is not there is no error."""
+        with disk_errors(Path(directory)):
+            Path(directory, name).unlink(missing_ok=True)
+
+    def thumbnail(self, path: str, directory: str) -> None:
+        """Store a small JPEG of a stored frame under directory, for reports."""
+        image = _decode(path)
+        height, width = image.shape[:2]
+        size = (_THUMBNAIL_WIDTH, max(1, round(height * _THUMBNAIL_WIDTH / width)))
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        name = Path(path).stem + ".jpg"
+        self._encode(directory, name, ".jpg", _bytes(small), [cv2.IMWRITE_JPEG_QUALITY, 80])
+
+    def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
+        """Return the image resized to the model's input as spec says, HWC uint8 BGR.
+
+        Raises:
+            StoreError: "damaged" if the file is no image.
+        """
+        image = _decode(path)
+        if spec.resize == "letterbox":
+            return _letterbox(image, spec.width, spec.height)
+        return _resize(image, spec.width, spec.height)
+
+    @staticmethod
+    def _encode(
+        directory: str, name: str, kind: str, image: NDArray[np.uint8], options: list[int]
+    ) -> None:
+        good, body = cv2.imencode(kind, image, options)
+        if not good:
+            raise StoreError(f"{name}: the image can't be encoded")
+        write_atomically(Path(directory, name), body.tobytes())
+
+
+def _decode(path: str) -> NDArray[np.uint8]:
+    image = cv2.imread(path, cv2.IMREAD_COLOR)
+    if image is None:
+        raise StoreError(f"{path} is missing or damaged", code="damaged", hint="capture again")
+    return _bytes(image)
+
+
+def _resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = image.shape[0] >= height and image.shape[1] >= width
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return _bytes(cv2.resize(image, (width, height), interpolation=how))
+
+
+def _letterbox(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    scale = min(width / image.shape[1], height / image.shape[0])
+    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
+    padded = np.full((height, width, 3), _PAD, np.uint8)
+    padded[top : top + inner[1], left : left + inner[0]] = _resize(image, *inner)
+    return padded
+
+
+def _bytes(image: object) -> NDArray[np.uint8]:
+    return np.asarray(image, np.uint8)

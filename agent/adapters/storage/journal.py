@@ -1,0 +1,314 @@
+"""The journal in one SQLite file: WAL, and every commit on the disk before it counts.
+
+A damaged file is set aside and a new one begun: the daemon must start in any case, and what
+was measured and activated lies elsewhere. The flag `renewed` says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import astuple, fields
+from datetime import datetime, timezone
+
+from agent.adapters.storage.database import Database
+from agent.adapters.storage.outbox_table import OUTBOX_SCHEMA, OutboxTable
+from agent.core.control.command import Command, Stage, may_follow
+from agent.core.control.journal import (
+    Answered,
+    Arrival,
+    Entry,
+    Evicted,
+    OutboxCounts,
+    OutboxLimits,
+    Outgoing,
+    Row,
+    Run,
+)
+from agent.core.errors import StoreError
+from agent.core.prediction.history import PastMeasurement
+
+_DETAIL_LIMIT = 2000
+_INBOX_KEPT = 10_000
+_FORGET_S = 7 * 86_400.0
+_MEASUREMENTS_KEPT = 2000
+_MEASUREMENT = tuple(field.name for field in fields(PastMeasurement))
+_LIMITS = OutboxLimits()
+_SCHEMA = """
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counters VALUES ('', 0);
+CREATE TABLE inbox (
+    id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, type TEXT NOT NULL, args TEXT NOT NULL,
+    stage TEXT NOT NULL, version INTEGER NOT NULL, code TEXT NOT NULL DEFAULT '',
+    detail TEXT NOT NULL DEFAULT '', result TEXT NOT NULL DEFAULT '', received_s REAL NOT NULL,
+    exp_s REAL);
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, cause TEXT NOT NULL, command_id TEXT, spec TEXT NOT NULL,
+    stage TEXT NOT NULL DEFAULT '', attempts INTEGER NOT NULL DEFAULT 1,
+    outcome TEXT NOT NULL DEFAULT '', started TEXT NOT NULL, updated TEXT NOT NULL);
+CREATE TABLE measurements (
+    model TEXT NOT NULL, precision TEXT NOT NULL, runtime TEXT NOT NULL, batch INTEGER NOT NULL,
+    power_mode TEXT NOT NULL, macs INTEGER NOT NULL, latency_p50_ms REAL NOT NULL,
+    energy_j REAL, predicted_ms REAL, utc TEXT NOT NULL);
+"""
+_INTERVALS = """
+ALTER TABLE measurements ADD COLUMN power_w REAL;
+ALTER TABLE measurements ADD COLUMN low_ms REAL;
+ALTER TABLE measurements ADD COLUMN high_ms REAL;
+ALTER TABLE measurements ADD COLUMN source TEXT NOT NULL DEFAULT '';
+ALTER TABLE measurements ADD COLUMN dla_core INTEGER NOT NULL DEFAULT -1;
+"""
+_SPANS = """
+ALTER TABLE measurements ADD COLUMN span_low_ms REAL;
+ALTER TABLE measurements ADD COLUMN span_high_ms REAL;
+ALTER TABLE measurements ADD COLUMN predicted_w REAL;
+ALTER TABLE measurements ADD COLUMN low_w REAL;
+ALTER TABLE measurements ADD COLUMN high_w REAL;
+ALTER TABLE measurements ADD COLUMN predicted_j REAL;
+ALTER TABLE measurements ADD COLUMN low_j REAL;
+ALTER TABLE measurements ADD COLUMN high_j REAL;
+"""
+
+
+class SqliteJournal:
+    """The journal. Any thread may call it; one call or one `atomic` block at a time.
+
+    Args:
+        path: The database file, or ":memory:".
+        limits: How much may wait to be sent.
+        now: Wall clock, s since 1970.
+
+    Attributes:
+        renewed: Where a damaged file was set aside, empty if none was.
+
+    Raises:
+        StoreError: if the file can't be opened, or was made by a newer version.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        limits: OutboxLimits = _LIMITS,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._now = now
+        self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS))
+        self._outbox = OutboxTable(self._db, limits, now)
+        self.renewed = self._db.renewed
+        if self.renewed:  # counters go on above every number the lost file can have given out
+            self._db.write("UPDATE counters SET value = ? WHERE name = ''", (int(now()),))
+
+    def __enter__(self) -> SqliteJournal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    def atomic(self) -> AbstractContextManager[None]:
+        """Make everything inside one transaction; blocks may be nested."""
+        return self._db.atomic()
+
+    def next(self, name: str) -> int:
+        """Count up and return a persisted counter, from 1."""
+        with self.atomic():
+            self._db.write(
+                "INSERT OR IGNORE INTO counters SELECT ?, value FROM counters WHERE name = ''",
+                (name,),
+            )
+            return self._add(name, 1)
+
+    def _add(self, name: str, count: int) -> int:
+        self._db.write(
+            "INSERT INTO counters VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, count),
+        )
+        return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
+
+    # Outbox -----------------------------------------------------------------------------------
+
+    def append(self, message: Outgoing) -> int:
+        """Put a message into the outbox and return its key."""
+        return self._outbox.append(message)
+
+    def pending(self, after: int, count: int) -> Sequence[Row]:
+        """Return the next messages to send, in order, with keys above `after`."""
+        return self._outbox.pending(after, count)
+
+    def delivered(self, keys: Sequence[int]) -> None:
+        """Forget delivered messages; events, results and reports stay for `resend` a while."""
+        self._outbox.delivered(keys)
+
+    def park(self, key: int, reason: str) -> None:
+        """Set aside a message that the broker will never take."""
+        self._outbox.park(key, reason)
+
+    def resend(self, streams: Sequence[str], first: int) -> int:
+        """Queue what was sent or parked again, behind what waits already; return how many."""
+        return self._outbox.resend(streams, first)
+
+    def evict(self) -> Sequence[Evicted]:
+        """Give up what has expired or is too much, least valuable first, and count it."""
+        with self.atomic():
+            gone = self._outbox.evict()
+            if gone:
+                self._add("evicted", sum(lost.count for lost in gone))
+            return gone
+
+    def counts(self) -> OutboxCounts:
+        """Return what waits and what was lost."""
+        with self.atomic():
+            return self._outbox.counts(
+                evicted=self._db.number("SELECT value FROM counters WHERE name = 'evicted'")
+            )
+
+    # Inbox ------------------------------------------------------------------------------------
+
+    def receive(self, command: Command) -> Arrival:
+        """Store a command as RECEIVED unless its id is known; say which it is."""
+        with self.atomic():
+            known = self._db.read("SELECT sha256 FROM inbox WHERE id = ?", (command.id,))
+            if known:
+                same = known[0][0] == command.digest
+                return Arrival.DUPLICATE if same else Arrival.CONFLICT
+            self._db.write(
+                "INSERT INTO inbox (id, sha256, type, args, stage, version, received_s, exp_s)"
+                " VALUES (?, ?, ?, ?, ?, 0, ?, ?)",
+                (
+                    command.id,
+                    command.digest,
+                    command.type,
+                    json.dumps(dict(command.args)),
+                    Stage.RECEIVED.value,
+                    self._now(),
+                    command.exp,
+                ),
+            )
+            # Only what has expired may be forgotten: a replay of it is refused as expired. What
+            # never expires is unsigned, and the broker has forgotten it, too.
+            self._db.write(
+                "DELETE FROM inbox WHERE coalesce(exp_s, received_s) < ?"
+                " AND rowid <= (SELECT MAX(rowid) FROM inbox) - ?",
+                (self._now() - _FORGET_S, _INBOX_KEPT),
+            )
+            return Arrival.NEW
+
+    def advance(self, command_id: str, answer: Answered) -> int:
+        """Store a command's stage; return its version, 0 if the inbox doesn't have the id."""
+        with self.atomic():
+            entry = self.entry(command_id)
+            if entry is None:
+                return 0
+            if not may_follow(entry.stage, answer.stage):
+                raise StoreError(
+                    f"command {command_id}: {answer.stage.value} after {entry.stage.value}",
+                    code="stage",
+                )
+            self._db.write(
+                "UPDATE inbox SET stage = ?, version = version + 1, code = ?, detail = ?,"
+                " result = ? WHERE id = ?",
+                (
+                    answer.stage.value,
+                    answer.code,
+                    answer.detail[:_DETAIL_LIMIT],
+                    answer.result,
+                    command_id,
+                ),
+            )
+            return entry.version + 1
+
+    def entry(self, command_id: str) -> Entry | None:
+        """Return what is known of a command."""
+        found = self._entries("WHERE id = ?", (command_id,))
+        return found[0] if found else None
+
+    def unanswered(self) -> Sequence[Entry]:
+        """Return the commands without a final stage, oldest first."""
+        final = [stage.value for stage in Stage if stage.final]
+        marks = ", ".join("?" * len(final))
+        return tuple(
+            self._entries(f"WHERE stage NOT IN ({marks}) ORDER BY received_s, rowid", tuple(final))
+        )
+
+    def _entries(self, clause: str, values: tuple[object, ...]) -> list[Entry]:
+        names = ("command_id", "sha256", "type", "args", "stage", "version", "code", "detail")
+        found = self._db.read(
+            "SELECT id, sha256, type, args, stage, version, code, detail, result"  # noqa: S608
+            f" FROM inbox {clause}",
+            values,
+        )
+        return [
+            Entry(**{**dict(zip((*names, "result"), row, strict=True)), "stage": Stage(row[4])})
+            for row in found
+        ]
+
+    # Runs and measurements --------------------------------------------------------------------
+
+    def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> int:
+        """Store that a run begins, or begins again; return the number of attempts so far."""
+        now = self._utc()
+        with self.atomic():
+            self._db.write(
+                "INSERT INTO runs (id, cause, command_id, spec, started, updated)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                " attempts = attempts + 1, outcome = '', updated = excluded.updated",
+                (run_id, trigger, command_id, spec, now, now),
+            )
+            return self._db.number("SELECT attempts FROM runs WHERE id = ?", (run_id,))
+
+    def update_run(self, run_id: str, *, stage: str = "", outcome: str = "") -> None:
+        """Store how far a run has come, or how it ended."""
+        self._db.write(
+            "UPDATE runs SET stage = coalesce(nullif(?, ''), stage),"
+            " outcome = coalesce(nullif(?, ''), outcome), updated = ? WHERE id = ?",
+            (stage, outcome, self._utc(), run_id),
+        )
+
+    def runs(self, count: int) -> Sequence[Run]:
+        """Return the newest runs, newest first."""
+        return self._runs("ORDER BY rowid DESC LIMIT ?", (count,))
+
+    def unfinished_runs(self) -> Sequence[Run]:
+        """Return the runs without an outcome, oldest first."""
+        return self._runs("WHERE outcome = '' ORDER BY rowid", ())
+
+    def _runs(self, clause: str, values: tuple[object, ...]) -> tuple[Run, ...]:
+        names = [field.name for field in fields(Run)]
+        found = self._db.read(
+            "SELECT id, cause, command_id, spec, stage, attempts, outcome, started,"  # noqa: S608
+            f" updated FROM runs {clause}",
+            values,
+        )
+        return tuple(Run(**dict(zip(names, row, strict=True))) for row in found)
+
+    def record(self, measurement: PastMeasurement) -> None:
+        """Keep a measurement for later predictions."""
+        with self.atomic():
+            marks = ", ".join("?" * len(_MEASUREMENT))
+            self._db.write(
+                f"INSERT INTO measurements ({', '.join(_MEASUREMENT)}) VALUES ({marks})",  # noqa: S608
+                astuple(measurement),
+            )
+            self._db.write(
+                "DELETE FROM measurements WHERE rowid <= (SELECT MAX(rowid) FROM measurements) - ?",
+                (_MEASUREMENTS_KEPT,),
+            )
+
+    def history(self, count: int) -> Sequence[PastMeasurement]:
+        """Return the newest measurements, newest first."""
+        found = self._db.read(
+            f"SELECT {', '.join(_MEASUREMENT)} FROM measurements"  # noqa: S608
+            " ORDER BY rowid DESC LIMIT ?",
+            (count,),
+        )
+        return tuple(PastMeasurement(**dict(zip(_MEASUREMENT, row, strict=True))) for row in found)
+
+    def _utc(self) -> str:
+        moment = datetime.fromtimestamp(self._now(), timezone.utc)
+        return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

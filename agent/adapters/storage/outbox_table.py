@@ -1,0 +1,191 @@
+"""The table of messages that wait to be sent, and of those sent a while ago."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from agent.adapters.storage.database import Database
+from agent.core.control.journal import Evicted, Klass, OutboxCounts, OutboxLimits, Outgoing, Row
+
+_KEPT = ("event", "result", "report")  # streams that `resend` can bring back
+OUTBOX_SCHEMA = """
+CREATE TABLE outbox (
+    key INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, body BLOB NOT NULL,
+    klass TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, qos INTEGER NOT NULL,
+    retain INTEGER NOT NULL, expiry_s INTEGER NOT NULL, made_s REAL NOT NULL, sent_s REAL,
+    parked TEXT NOT NULL DEFAULT '');
+"""
+
+
+class OutboxTable:
+    """The outbox of a journal.
+
+    Args:
+        db: The open database.
+        limits: How much may wait to be sent.
+        now: Wall clock, s since 1970.
+    """
+
+    def __init__(self, db: Database, limits: OutboxLimits, now: Callable[[], float]) -> None:
+        self._db = db
+        self._limits = limits
+        self._now = now
+
+    def append(self, message: Outgoing) -> int:
+        """Put a message into the outbox and return its key."""
+        with self._db.atomic():
+            if message.replaces:
+                self._db.write(
+                    "DELETE FROM outbox WHERE topic = ? AND sent_s IS NULL AND parked = ''",
+                    (message.topic,),
+                )
+            return self._db.insert(
+                "INSERT INTO outbox (topic, body, klass, stream, number, qos, retain, expiry_s,"
+                " made_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    message.topic,
+                    message.body,
+                    message.klass.value,
+                    message.stream,
+                    message.number,
+                    message.qos,
+                    message.retain,
+                    message.expiry_s,
+                    self._now(),
+                ),
+            )
+
+    def pending(self, after: int, count: int) -> Sequence[Row]:
+        """Return the next messages to send, in order, with keys above `after`."""
+        now = self._now()
+        found = self._db.read(
+            "SELECT key, topic, body, klass, stream, number, qos, retain, expiry_s, made_s"
+            " FROM outbox WHERE key > ? AND sent_s IS NULL AND parked = '' ORDER BY key LIMIT ?",
+            (after, count),
+        )
+        return tuple(
+            Row(
+                row[0],
+                Outgoing(
+                    topic=row[1],
+                    body=row[2],
+                    klass=Klass(row[3]),
+                    stream=row[4],
+                    number=row[5],
+                    qos=row[6],
+                    retain=bool(row[7]),
+                    expiry_s=row[8],
+                ),
+                max(0.0, now - row[9]),
+            )
+            for row in found
+        )
+
+    def delivered(self, keys: Sequence[int]) -> None:
+        """Forget delivered messages; events, results and reports stay for `resend` a while."""
+        with self._db.atomic():
+            for key in keys:
+                self._db.write(
+                    "DELETE FROM outbox WHERE key = ? AND stream NOT IN (?, ?, ?)", (key, *_KEPT)
+                )
+                self._db.write(
+                    "UPDATE outbox SET sent_s = ?, parked = '' WHERE key = ?", (self._now(), key)
+                )
+
+    def park(self, key: int, reason: str) -> None:
+        """Set aside a message that the broker will never take."""
+        with self._db.atomic():
+            self._db.write("UPDATE outbox SET parked = ? WHERE key = ?", (reason, key))
+
+    def resend(self, streams: Sequence[str], first: int) -> int:
+        """Queue what was sent or parked again, behind what waits already; return how many."""
+        with self._db.atomic():
+            top = int(self._db.read("SELECT COALESCE(MAX(key), 0) FROM outbox")[0][0])
+            queued = 0
+            for stream in streams:
+                queued += self._db.write(
+                    "INSERT INTO outbox (topic, body, klass, stream, number, qos, retain,"
+                    " expiry_s, made_s) SELECT topic, body, klass, stream, number, qos, retain,"
+                    " expiry_s, made_s FROM outbox WHERE key <= ? AND stream = ? AND number >= ?"
+                    " AND (sent_s IS NOT NULL OR parked != '') ORDER BY number",
+                    (top, stream, first),
+                )
+                self._db.write(
+                    "DELETE FROM outbox WHERE key <= ? AND stream = ? AND number >= ?"
+                    " AND (sent_s IS NOT NULL OR parked != '')",
+                    (top, stream, first),
+                )
+            return queued
+
+    def evict(self) -> Sequence[Evicted]:
+        """Give up what has expired or is too much, least valuable first, and count it."""
+        now, limits = self._now(), self._limits
+        with self._db.atomic():
+            doomed = self._db.read(
+                "SELECT key, stream, klass, number FROM outbox"
+                " WHERE sent_s IS NULL AND expiry_s > 0 AND made_s + expiry_s < ?",
+                (now,),
+            )
+            self._delete(doomed)
+            self._trim()
+            excess = self._db.number("SELECT SUM(length(body)) FROM outbox WHERE sent_s IS NULL")
+            excess -= limits.total_bytes
+            spare = limits.most_bytes - limits.total_bytes
+            for klass in Klass:
+                if excess <= 0:
+                    break
+                found = self._db.read(
+                    "SELECT key, stream, klass, number, length(body), made_s FROM outbox"
+                    " WHERE sent_s IS NULL AND klass = ? ORDER BY key",
+                    (klass.value,),
+                )
+                kept = {Klass.RESULT, Klass.REPORT}
+                for row in found:
+                    if excess <= 0:
+                        break
+                    if klass in kept and excess <= spare and now - row[5] < limits.keep_s:
+                        break
+                    excess -= row[4]
+                    self._delete([row[:4]])
+                    doomed.append(row[:4])
+        return _summary(doomed)
+
+    def counts(self, *, evicted: int) -> OutboxCounts:
+        """Return what waits and what was lost."""
+        with self._db.atomic():
+            waiting, size, oldest = self._db.read(
+                "SELECT COUNT(*), SUM(length(body)), MIN(made_s) FROM outbox"
+                " WHERE sent_s IS NULL AND parked = ''"
+            )[0]
+            return OutboxCounts(
+                waiting=waiting,
+                waiting_bytes=size or 0,
+                oldest_s=max(0.0, self._now() - oldest) if oldest is not None else 0.0,
+                parked=self._db.number("SELECT COUNT(*) FROM outbox WHERE parked != ''"),
+                evicted=evicted,
+            )
+
+    def _delete(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        for row in rows:
+            self._db.write("DELETE FROM outbox WHERE key = ?", (row[0],))
+
+    def _trim(self) -> None:
+        """Forget what was sent long ago, beyond what is kept for `resend`."""
+        self._db.write(
+            "DELETE FROM outbox WHERE key IN (SELECT key FROM (SELECT key,"
+            " SUM(length(body)) OVER (ORDER BY key DESC) AS size FROM outbox"
+            " WHERE sent_s IS NOT NULL) WHERE size > ?)",
+            (self._limits.sent_bytes,),
+        )
+
+
+def _summary(rows: Sequence[tuple[Any, ...]]) -> tuple[Evicted, ...]:
+    """Return one line per stream and class of the rows (key, stream, klass, number)."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for _, stream, klass, number in rows:
+        found.setdefault((stream, klass), []).append(number)
+    return tuple(
+        Evicted(stream, klass, len(numbers), min(numbers), max(numbers))
+        for (stream, klass), numbers in found.items()
+    )

@@ -1,0 +1,147 @@
+"""Artifacts as directories named by digest: complete or absent, never half-written.
+
+`artifacts/<digest>/record.json` holds the record, the size of every file and the sha256 of those
+right beside it (graphs, engines, statistics; pictures carry checksums of their own), so what was
+truncated or has decayed is noticed when the record is read, and made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from agent.core.errors import StoreError
+from agent.core.records import Digest
+from agent.disk import disk_errors, fsync, size_bytes, sweep, work_folder
+
+RecordT = TypeVar("RecordT")
+_LOG = logging.getLogger(__name__)
+_RECORD = "record.json"
+_WORK = ".work-"
+_BLOCK_BYTES = 1 << 20
+
+
+class _Kept(msgspec.Struct):
+    record: msgspec.Raw
+    files: dict[str, int]
+    sha256: dict[str, str] = {}
+
+
+class FileStore:
+    """The Store port on a file system.
+
+    Args:
+        root: The storage directory; created if missing.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = Path(root)
+        self._artifacts = self.root / "artifacts"
+        try:
+            self._artifacts.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise StoreError(
+                f"storage.dir {root} can't be created: {e.strerror}",
+                hint="set storage.dir to a folder you may write, or pass --output DIR",
+            ) from e
+
+    def get(self, digest: Digest, kind: type[RecordT]) -> RecordT | None:
+        """Return the stored record, or None; a damaged one is set aside and counts as None."""
+        folder = self._artifacts / digest
+        try:
+            kept = msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Kept)
+            for name, size in kept.files.items():
+                if (folder / name).stat().st_size != size:
+                    raise StoreError(f"{name} is not {size} bytes long")
+            for name, sha256 in kept.sha256.items():
+                if _sha256(folder / name) != sha256:
+                    raise StoreError(f"{name} has changed since it was stored")
+            record = msgspec.json.decode(kept.record, type=kind)
+        except FileNotFoundError:
+            if folder.exists():
+                self._set_aside(folder, "a file is missing")
+            return None
+        except (OSError, msgspec.MsgspecError, StoreError) as e:
+            self._set_aside(folder, str(e))
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(folder)  # used now: pruned last
+        return record
+
+    def directory(self, digest: Digest) -> str:
+        """Return where a stored artifact's files lie."""
+        return str(self._artifacts / digest)
+
+    @contextlib.contextmanager
+    def stage(self, digest: Digest) -> Iterator[str]:
+        """Yield an empty work directory on the store's file system; removed if not kept."""
+        with work_folder(self._artifacts, f"{_WORK}{digest[:8]}-") as work:
+            yield str(work)
+
+    def keep(self, digest: Digest, work: str, record: object) -> None:
+        """Make the work directory the artifact of this digest: fsync and one rename."""
+        folder = Path(work)
+        with disk_errors(self.root):
+            files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
+            sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
+            digests = {p.name: _sha256(p) for p in files if p.parent == folder}
+            body = msgspec.json.encode({"record": record, "files": sizes, "sha256": digests})
+            (folder / _RECORD).write_bytes(body)
+            for path in (*files, folder / _RECORD, folder):
+                fsync(path)
+            target = self._artifacts / digest
+            if target.exists():  # the same inputs, finished by another run meanwhile
+                return
+            folder.rename(target)
+            fsync(self._artifacts)
+
+    def sweep(self) -> None:
+        """Remove what killed processes left half made, and what was set aside as damaged."""
+        sweep(self._artifacts, _WORK)
+        for path in self._artifacts.glob("*.damaged"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def prune(self, max_bytes: int, used: Collection[str]) -> int:
+        """Remove the artifacts not used for longest until the store is within max_bytes.
+
+        Args:
+            max_bytes: Size to get under.
+            used: Digests that must stay.
+
+        Returns:
+            Bytes freed.
+        """
+        folders = [p for p in self._artifacts.iterdir() if not p.name.startswith(".")]
+        sizes = {p: size_bytes(p) for p in folders}
+        excess = sum(sizes.values()) - max_bytes
+        freed = 0
+        for path in sorted(folders, key=lambda p: p.stat().st_mtime):
+            if freed >= excess:
+                break
+            if path.name not in used:
+                shutil.rmtree(path, ignore_errors=True)
+                freed += sizes[path]
+        return freed
+
+    def _set_aside(self, folder: Path, reason: str) -> None:
+        _LOG.warning("artifact_damaged digest=%s reason=%s", folder.name, reason)
+        aside = folder.with_name(folder.name + ".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.rename(aside)
+
+
+def _sha256(path: Path) -> str:
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            found.update(block)
+    return found.hexdigest()

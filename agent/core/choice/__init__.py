@@ -1,0 +1,1 @@
+"""The best candidate within the limits."""

@@ -1,0 +1,324 @@
+"""What the daemon does next: a pure step from state and event to state and effects.
+
+One job at a time; what is asked meanwhile waits in a short queue, a second request for the
+same thing is told "busy". Nothing here does I/O: the loop performs the effects in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from agent.core.control.command import Command, Stage
+from agent.core.control.events import (
+    Asked,
+    Due,
+    Ended,
+    Event,
+    Offline,
+    Online,
+    Outdated,
+    Progressed,
+    Resume,
+    Severity,
+    Stop,
+    Tick,
+    Work,
+)
+
+QUEUE_LIMIT = 4
+PROGRESS_EVERY_NS = 5_000_000_000  # at most one progress message in 5 s per command
+TELEMETRY_EVERY_NS = 60_000_000_000
+
+
+# Effects ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PublishState:
+    """Publish state (and on a new connection meta) as it now is."""
+
+    with_meta: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PublishTelemetry:
+    """Publish one set of figures of the daemon and the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishEvent:
+    """Publish a lifecycle event."""
+
+    kind: str
+    severity: Severity
+    facts: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class PublishReport:
+    """Publish the report of a run, if it made one."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Persist a command's stage, then publish it."""
+
+    command_id: str
+    stage: Stage
+    code: str = ""
+    detail: str = ""
+    step: str = ""
+    percent: float | None = None
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Persist the run and hand it to the worker."""
+
+    work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Tell the worker to stop what it does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Persist how a run ended."""
+
+    run_id: str
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True)
+class Resend:
+    """Publish stored reports and results again."""
+
+    command_id: str
+    args: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """Leave the loop."""
+
+
+Effect = (
+    PublishState
+    | PublishTelemetry
+    | PublishEvent
+    | PublishReport
+    | Answer
+    | Begin
+    | Cancel
+    | Close
+    | Resend
+    | Exit
+)
+Effects = tuple[Effect, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """All that the daemon knows besides what is on disk."""
+
+    online: bool = False
+    stopping: bool = False
+    running: Work | None = None
+    queue: tuple[Work, ...] = ()
+    stage: str = ""
+    percent: float | None = None
+    last_progress_ns: int = 0
+    last_telemetry_ns: int = 0
+
+    @property
+    def status(self) -> str:
+        """Return one line for `systemctl status`."""
+        link = "online" if self.online else "offline"
+        if self.running is None:
+            return f"idle, {link}"
+        return f"{self.running.kind}: {self.stage or 'starting'}, {link}"
+
+
+def step(state: State, event: Event) -> tuple[State, Effects]:
+    """Return the next state and what is to be done, in order."""
+    result: tuple[State, Effects]
+    match event:
+        case Online() | Offline():
+            result = _link(state, event)
+        case Asked():
+            result = _asked(state, event)
+        case Resume(work=work):
+            result = _accept(state, work)
+        case Due(run_id=run_id):
+            result = _due(state, run_id)
+        case Outdated():
+            result = _outdated(state, event)
+        case Progressed():
+            result = _progressed(state, event)
+        case Ended():
+            result = _ended(state, event)
+        case Tick():
+            result = _tick(state, event)
+        case Stop():
+            result = _stop(state)
+    return result
+
+
+def _link(state: State, event: Online | Offline) -> tuple[State, Effects]:
+    if isinstance(event, Offline):
+        return replace(state, online=False), ()
+    return replace(state, online=True), (PublishState(with_meta=True),)
+
+
+def _tick(state: State, event: Tick) -> tuple[State, Effects]:
+    if event.now_ns - state.last_telemetry_ns < TELEMETRY_EVERY_NS:
+        return state, ()
+    return replace(state, last_telemetry_ns=event.now_ns), (PublishTelemetry(),)
+
+
+def _asked(state: State, event: Asked) -> tuple[State, Effects]:
+    command = event.command
+    answer = command.id
+    if command.type == "ping":
+        return state, (
+            Answer(answer, Stage.ACCEPTED),
+            Answer(answer, Stage.SUCCEEDED, detail=state.status),
+        )
+    if command.type == "resend":
+        return state, (
+            Answer(answer, Stage.ACCEPTED),
+            Resend(answer, command.args),
+            Answer(answer, Stage.SUCCEEDED),
+        )
+    if command.type == "cancel":
+        return _cancel(state, command)
+    if state.stopping or len(state.queue) >= QUEUE_LIMIT:
+        return state, (Answer(answer, Stage.REJECTED, "busy", f"{len(state.queue)} runs waiting"),)
+    kind = "optimize" if command.type == "reoptimize" else command.type
+    work = Work(
+        kind=kind,
+        run_id=event.run_id,
+        trigger=f"command:{command.id}",
+        command_id=command.id,
+        args=command.args,
+    )
+    state, effects = _accept(state, work)
+    return state, (Answer(answer, Stage.ACCEPTED), *effects)
+
+
+def _due(state: State, run_id: str) -> tuple[State, Effects]:
+    """Begin a scheduled run, unless one is under way: it would find the same."""
+    if state.stopping or state.running is not None:
+        return state, ()
+    return _begin(state, Work(kind="optimize", run_id=run_id, trigger="schedule"))
+
+
+def _outdated(state: State, event: Outdated) -> tuple[State, Effects]:
+    """Tell it, and mend it behind what runs and waits, unless that is the same from before."""
+    effects: Effects = (PublishEvent(event.kind, event.severity, event.facts),)
+    if not state.stopping:
+        begun = {(work.kind, work.trigger) for work in (state.running, *state.queue) if work}
+        for work in event.works:
+            if (work.kind, work.trigger) not in begun:
+                state, more = _accept(state, work)
+                effects += more
+    return state, effects
+
+
+def _accept(state: State, work: Work) -> tuple[State, Effects]:
+    if state.running is not None:
+        waiting = (Answer(work.command_id, Stage.QUEUED),) if work.command_id else ()
+        return replace(state, queue=(*state.queue, work)), waiting
+    return _begin(state, work)
+
+
+def _begin(state: State, work: Work) -> tuple[State, Effects]:
+    state = replace(state, running=work, stage="", percent=None, last_progress_ns=0)
+    answer = (Answer(work.command_id, Stage.IN_PROGRESS),) if work.command_id else ()
+    facts = {"run_id": work.run_id, "trigger": work.trigger, "attempt": work.attempt}
+    return state, (
+        Begin(work),
+        *answer,
+        PublishEvent(f"{work.kind}_started", "info", facts),
+        PublishState(),
+    )
+
+
+def _cancel(state: State, command: Command) -> tuple[State, Effects]:
+    target = command.args.get("target")
+    done = (Answer(command.id, Stage.ACCEPTED), Answer(command.id, Stage.SUCCEEDED))
+    running = state.running
+    if running is not None and target in {None, "", running.command_id, running.run_id}:
+        return state, (*done, Cancel())
+    for work in state.queue:
+        if target in {work.command_id, work.run_id}:
+            left = tuple(other for other in state.queue if other is not work)
+            told = (Answer(work.command_id, Stage.CANCELED),) if work.command_id else ()
+            return replace(state, queue=left), (*done, Close(work.run_id, "canceled"), *told)
+    seen = f"no run of {target}" if target else "nothing is running"
+    return state, (Answer(command.id, Stage.REJECTED, "unsupported", seen),)
+
+
+def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
+    running = state.running
+    if running is None or event.run_id != running.run_id:
+        return state, ()
+    percent = round(100 * event.done / event.total, 1) if event.total else None
+    changed = event.stage != state.stage
+    state = replace(state, stage=event.stage, percent=percent)
+    due = event.now_ns - state.last_progress_ns >= PROGRESS_EVERY_NS
+    if not (changed or due):
+        return state, ()
+    state = replace(state, last_progress_ns=event.now_ns)
+    told: Effects = ()
+    if running.command_id:
+        told = (
+            Answer(
+                running.command_id,
+                Stage.IN_PROGRESS,
+                step=event.stage,
+                percent=percent,
+                detail=event.note,
+            ),
+        )
+    return state, (*told, *((PublishState(),) if changed else ()))
+
+
+def _ended(state: State, event: Ended) -> tuple[State, Effects]:
+    work = state.running
+    if work is None or event.run_id != work.run_id:
+        return state, ()
+    state = replace(state, running=None, stage="", percent=None)
+    if state.stopping:  # not an end: the next start takes the run up again
+        return state, (Exit(),)
+    severity: Severity = "info" if event.stage is Stage.SUCCEEDED else "warning"
+    facts = {"run_id": work.run_id, "outcome": event.stage.value, "detail": event.detail}
+    told = (
+        (Answer(work.command_id, event.stage, event.code, event.detail, result=event.result),)
+        if work.command_id
+        else ()
+    )
+    effects: Effects = (
+        Close(work.run_id, event.stage.value.lower()),
+        PublishReport(work.run_id),
+        *told,
+        PublishEvent(f"{work.kind}_ended", severity, facts),
+    )
+    if state.queue:
+        state, more = _begin(replace(state, queue=state.queue[1:]), state.queue[0])
+        return state, (*effects, *more)
+    return state, (*effects, PublishState())
+
+
+def _stop(state: State) -> tuple[State, Effects]:
+    if state.running is None:
+        return replace(state, stopping=True), (Exit(),)
+    if state.stopping:
+        return state, ()
+    return replace(state, stopping=True), (Cancel(),)

@@ -1,0 +1,299 @@
+"""How often an engine decides what the baseline decides, in the terms of the task.
+
+Each class takes one frame's outputs after the other and keeps only counts, a few per frame, so
+that frames can be drawn again for an interval. The first output of the model is the one judged;
+models with several put their main one first.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.errors import RunnerError
+from agent.core.fidelity.average_precision import DetectionAgreement
+from agent.core.fidelity.box_decoding import Decoding, Outputs
+from agent.core.fidelity.resampling import Counts, once
+
+UserMetric = Callable[[Outputs, Outputs], float]
+"""Called as metric(baseline outputs, engine outputs) per frame; 1 is full agreement."""
+_TOP = 5
+_CUTS = (0.5, 0.0)  # of probabilities, of logits
+_MOST_CLASSES = 4096  # in one map; more are no class ids
+
+
+class Agreement(Protocol):
+    """Accumulates over frames."""
+
+    def add(self, expected: Outputs, seen: Outputs) -> None:
+        """Count what the baseline and the engine made of the same frame."""
+        ...
+
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the metric that a limit is compared with, 0..1, for each resample of frames."""
+        ...
+
+    def metrics(self) -> dict[str, float]:
+        """Return metrics by name, 0..1, of all frames once; the first is that of `value`."""
+        ...
+
+
+def agreement(
+    task: str, user_metric: UserMetric | None, decoding: Decoding | None
+) -> tuple[Agreement | None, str]:
+    """Return what judges a task, or None, and why there is no metric if there is none.
+
+    Args:
+        task: generic, classification, segmentation, detection or module:function.
+        user_metric: The function that `module:function` named.
+        decoding: How a detector's outputs become boxes, if that is known.
+    """
+    if user_metric is not None:
+        return UserAgreement(task, user_metric), ""
+    if task == "classification":
+        return ClassificationAgreement(), ""
+    if task == "segmentation":
+        return SegmentationAgreement(), ""
+    if task != "detection":
+        return None, f"a {task} task has no agreement metric"
+    if decoding is None:
+        return None, "model.task.decode does not say how the outputs become boxes"
+    return DetectionAgreement(decoding), (
+        f"the FP32 baseline detects nothing with a score of {decoding.threshold:g} on any "
+        "held-out frame"
+    )
+
+
+class ClassificationAgreement:
+    """Share of rows with the baseline's class first, and how much of its top 5 is kept.
+
+    Scores have shape (n, classes), with axes of length 1 anywhere behind n; further axes before
+    the last are positions of a sequence. One score per row is a yes or no: probabilities (the
+    baseline's never leave 0..1) are cut at 0.5, other values are logits and cut at 0. One
+    integer per row is a class id. The top 5 of five classes or fewer says nothing and is left
+    out.
+    """
+
+    def __init__(self) -> None:
+        self._rows = array("q")  # per frame, as all below
+        self._same = {cut: array("q") for cut in _CUTS}
+        self._kept = array("q")
+        self._probabilities = True
+        self._top = False
+
+    def add(self, expected: Outputs, seen: Outputs) -> None:
+        """Count one frame; see `Agreement`."""
+        reference, found = (rows(main(outputs)) for outputs in (expected, seen))
+        self._rows.append(len(reference))
+        if reference.shape[1] == 1:
+            self._add_single(reference[:, 0], found[:, 0])
+            return
+        same = int((reference.argmax(1) == found.argmax(1)).sum())
+        for cut in _CUTS:
+            self._same[cut].append(same)
+        if reference.shape[1] > _TOP:
+            self._top = True
+            best, others = (
+                np.argsort(-scores.astype(np.float64), axis=1, kind="stable")[:, :_TOP]
+                for scores in (reference, found)
+            )
+            self._kept.append(int((best[:, :, None] == others[:, None, :]).sum()))
+
+    def _add_single(self, reference: NDArray[Any], found: NDArray[Any]) -> None:
+        ids = reference.dtype.kind in "iub"
+        self._probabilities &= _within_one(reference)
+        for cut in _CUTS:
+            same = reference == found if ids else (reference > cut) == (found > cut)
+            self._same[cut].append(int(same.sum()))
+
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the share of rows with the same class first."""
+        cut = _CUTS[0] if self._probabilities else _CUTS[1]
+        return ratio(counts, self._same[cut], self._rows)
+
+    def metrics(self) -> dict[str, float]:
+        """Return top1 and, where it says something, top5."""
+        all_once = once(len(self._rows))
+        found = {"top1": float(self.value(all_once)[0])}
+        if self._top:
+            found["top5"] = float(ratio(all_once, self._kept, self._rows)[0]) / _TOP
+        return found
+
+
+class SegmentationAgreement:
+    """Mean intersection over union of the baseline's classes and the engine's.
+
+    Pixels are counted over all frames and the ratio is taken once, so a class that shows on few
+    frames is not drowned by frames without it. Several channels are scores: the largest wins,
+    and the mean is over the classes that either shows. One channel of integers holds class ids.
+    One channel of floats is a map of the foreground, whose union alone counts: probabilities
+    (the baseline's never leave 0..1) are cut at 0.5, other values are logits and cut at 0. Where
+    neither ever shows any foreground they agree fully.
+
+    Source: Everingham et al., "The PASCAL Visual Object Classes Challenge" (IJCV 88, 2010).
+    """
+
+    def __init__(self) -> None:
+        self._cells = {cut: _Cells() for cut in _CUTS}
+        self._probabilities = True
+        self._frame = 0
+
+    def add(self, expected: Outputs, seen: Outputs) -> None:
+        """Count one frame; see `Agreement`.
+
+        Raises:
+            RunnerError: "outputs" if a map of class ids holds thousands of different ones.
+        """
+        reference, found = main(expected), main(seen)
+        axis = _class_axis(reference.shape)
+        if axis is not None:
+            self._cells[_CUTS[0]].add(self._frame, reference.argmax(axis), found.argmax(axis))
+        elif reference.dtype.kind in "iub":
+            self._cells[_CUTS[0]].add(self._frame, reference, found)
+        else:
+            self._probabilities &= _within_one(reference)
+            for cut in _CUTS:
+                self._cells[cut].add(self._frame, reference > cut, found > cut, background=False)
+        self._frame += 1
+
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the mean intersection over union."""
+        cells = self._cells[_CUTS[0] if self._probabilities else _CUTS[1]]
+        return np.array([cells.miou(times) for times in counts])
+
+    def metrics(self) -> dict[str, float]:
+        """Return miou."""
+        return {"miou": float(self.value(once(self._frame))[0])}
+
+
+class _Cells:
+    """Pixels of each class on each frame, only where there are any."""
+
+    def __init__(self) -> None:
+        self._frame = array("q")
+        self._label = array("q")
+        self._both = array("q")
+        self._either = array("q")
+
+    def add(
+        self, frame: int, reference: NDArray[Any], found: NDArray[Any], background: bool = True
+    ) -> None:
+        both, one, other = (
+            _histogram(labels) for labels in (reference[reference == found], reference, found)
+        )
+        for label in sorted(one.keys() | other.keys()):
+            if label or background:
+                shared = both.get(label, 0)
+                self._frame.append(frame)
+                self._label.append(label)
+                self._both.append(shared)
+                self._either.append(one.get(label, 0) + other.get(label, 0) - shared)
+
+    def miou(self, times: NDArray[np.float64]) -> float:
+        """Return the mean over the classes that show on frames drawn so often each."""
+        if not self._frame:
+            return 1.0
+        _, label = np.unique(np.asarray(self._label), return_inverse=True)
+        weight = times[np.asarray(self._frame)]
+        both = np.bincount(label, weight * column(self._both))
+        either = np.bincount(label, weight * column(self._either))
+        shown = either > 0
+        return float((both[shown] / either[shown]).mean()) if shown.any() else 1.0
+
+
+class UserAgreement:
+    """The mean of a user's own metric.
+
+    Args:
+        name: How it is reported, as the configuration names it.
+        metric: The function.
+    """
+
+    def __init__(self, name: str, metric: UserMetric) -> None:
+        self._name = name
+        self._metric = metric
+        self._values = array("d")
+
+    def add(self, expected: Outputs, seen: Outputs) -> None:
+        """Count one frame; see `Agreement`.
+
+        Raises:
+            RunnerError: "user_metric" if the function returns anything but a number 0..1.
+        """
+        value = self._metric(expected, seen)
+        if not isinstance(value, (int, float, np.number)) or not isfinite(value):
+            raise RunnerError(f"{self._name} returned {value!r}, not a number", code="user_metric")
+        if not 0.0 <= float(value) <= 1.0:
+            raise RunnerError(
+                f"{self._name} returned {value}",
+                code="user_metric",
+                hint="the function must return an agreement from 0 to 1, 1 is full agreement",
+            )
+        self._values.append(float(value))
+
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the mean."""
+        found: NDArray[np.float64] = counts @ column(self._values) / counts.sum(axis=1)
+        return found
+
+    def metrics(self) -> dict[str, float]:
+        """Return the mean by the name of the function."""
+        return {self._name: float(self.value(once(len(self._values)))[0])}
+
+
+def main(outputs: Outputs) -> NDArray[Any]:
+    """Return the output that is judged: the first."""
+    return next(iter(outputs.values()))
+
+
+def rows(scores: NDArray[Any]) -> NDArray[Any]:
+    """Return shape (rows, classes): (1, 1000, 1, 1) is one row of 1000, (n, 1) n rows of one."""
+    if scores.ndim < 2:
+        return scores.reshape(1, -1)
+    sizes = [size for size in scores.shape[1:] if size != 1]
+    return scores.reshape(-1, sizes[-1] if sizes else 1)
+
+
+def column(values: array[int] | array[float]) -> NDArray[np.float64]:
+    """Return what was kept per frame as numbers to weigh."""
+    return np.asarray(values, np.float64)
+
+
+def ratio(counts: Counts, part: array[int], whole: array[int]) -> NDArray[np.float64]:
+    """Return the share of a whole that was counted per frame, for each resample."""
+    found: NDArray[np.float64] = counts @ column(part) / (counts @ column(whole))
+    return found
+
+
+def _within_one(values: NDArray[Any]) -> bool:
+    return bool(values.min() >= 0 and values.max() <= 1)
+
+
+def _class_axis(shape: tuple[int, ...]) -> int | None:
+    """Return the axis of the class scores in (N, C, H, W) or (N, H, W, C); None for one channel.
+
+    Where two of the three axes are equal they are taken for a square picture, else the smaller
+    of the two possible axes is taken for the classes.
+    """
+    if len(shape) != 4 or min(shape[1], shape[3]) == 1:
+        return None
+    _, first, middle, last = shape
+    if (first == middle) != (middle == last):
+        return 3 if first == middle else 1
+    return 1 if first <= last else 3
+
+
+def _histogram(labels: NDArray[Any]) -> dict[int, int]:
+    values, counts = np.unique(labels, return_counts=True)
+    if values.size > _MOST_CLASSES:
+        raise RunnerError(
+            f"a map holds {values.size} different class ids",
+            code="outputs",
+            hint='model.task.kind = "segmentation" needs scores or class ids as the first output',
+        )
+    return dict(zip(values.astype(int).tolist(), counts.tolist(), strict=True))

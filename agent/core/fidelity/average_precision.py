@@ -1,0 +1,133 @@
+"""Average precision: how well one detector's boxes stand for another's."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.fidelity.box_decoding import Decoding, Outputs, decode
+from agent.core.fidelity.detection import Detections, overlaps
+from agent.core.fidelity.resampling import Counts, once
+
+THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+"""Overlaps from which a box is the other's, 0.5 to 0.95: those of COCO."""
+
+
+def matches(found: Detections, truth: Detections) -> NDArray[np.bool_]:
+    """Return which detections hit a true box, shape (found, thresholds).
+
+    Each detection, best first, takes the true box of its class that it overlaps most and that no
+    better one has taken; a second box on the same object is a miss.
+
+    Args:
+        found: Best first.
+        truth: The boxes taken for the truth.
+
+    Source: Everingham et al., "The PASCAL Visual Object Classes Challenge" (IJCV 88, 2010),
+        section 4.2; the thresholds: Lin et al., "Microsoft COCO: Common Objects in Context"
+        (2014) and its evaluation code.
+    """
+    hit = np.zeros((len(found), len(THRESHOLDS)), bool)
+    if not len(found) or not len(truth):
+        return hit
+    same = found.labels[:, None] == truth.labels[None, :]
+    overlap = np.where(same, overlaps(found.boxes, truth.boxes), 0.0)
+    for column, threshold in enumerate(THRESHOLDS):
+        free = overlap.copy()
+        for row in range(len(found)):
+            best = int(free[row].argmax())
+            if free[row, best] >= threshold:
+                hit[row, column] = True
+                free[:, best] = 0.0
+    return hit
+
+
+class PrecisionCurve:
+    """Detections of all frames in the order of their scores, to weigh in many ways.
+
+    Args:
+        scores: Shape (n,).
+    """
+
+    def __init__(self, scores: NDArray[np.float64]) -> None:
+        self.order = np.argsort(-scores, kind="stable")
+        ranked = scores[self.order]
+        # A threshold can't part equal scores, which INT8 makes many of: they count together.
+        self._ends = np.flatnonzero(
+            np.append(ranked[1:] != ranked[:-1], [True] * bool(ranked.size))
+        )
+
+    def area(self, hit: NDArray[np.bool_], weight: NDArray[np.float64], truths: float) -> float:
+        """Return the area under precision over recall; NaN where there is no true box.
+
+        Args:
+            hit: Which detections are right, in the order of the curve.
+            weight: How often each counts, in that order.
+            truths: True boxes, counted likewise.
+
+        Source: Everingham as above: precision is made monotonic, the area is exact (as since
+            VOC 2010), not sampled at 11 or 101 recalls.
+        """
+        if truths <= 0:
+            return float("nan")
+        right = np.cumsum(weight * hit)[self._ends]
+        told = np.cumsum(weight)[self._ends]
+        precision = np.divide(right, told, out=np.zeros_like(right), where=told > 0)
+        best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+        return float((np.diff(right, prepend=0.0) * best_from_here).sum() / truths)
+
+
+class DetectionAgreement:
+    """Average precision of the engine's boxes with the baseline's taken for the truth.
+
+    Both go through the same decoding and threshold: a box that an application would no longer
+    see is lost. Boxes match only within a class; the curve is one over all classes, so a class
+    that shows once does not weigh as much as one that shows on every frame, and a class that
+    the baseline never sees counts against the engine.
+
+    Source: one curve for all classes: Dave et al., "Evaluating Large-Vocabulary Object
+        Detectors: The Devil is in the Details" (2021).
+    """
+
+    def __init__(self, decoding: Decoding) -> None:
+        self._decoding = decoding
+        self._truths = array("q")  # per frame
+        self._scores = array("d")  # per detection of the engine, as the two below
+        self._frame = array("q")
+        self._hits = array("H")  # one bit per threshold
+
+    def add(self, expected: Outputs, seen: Outputs) -> None:
+        """Count one frame; see `agreement.Agreement`."""
+        truth = decode(expected, self._decoding, trusted=True)
+        found = decode(seen, self._decoding)
+        bits = matches(found, truth) @ (1 << np.arange(len(THRESHOLDS)))
+        self._frame.extend([len(self._truths)] * len(found))
+        self._truths.append(len(truth))
+        self._scores.extend(found.scores.tolist())
+        self._hits.extend(bits.tolist())
+
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the average precision at an overlap of 0.5 for each resample."""
+        return self._areas(counts, 0)
+
+    def metrics(self) -> dict[str, float]:
+        """Return ap50 and ap50_95, the mean over all thresholds; nothing without true boxes."""
+        if not any(self._truths):
+            return {}
+        all_once = once(len(self._truths))
+        areas = [float(self._areas(all_once, bit)[0]) for bit in range(len(THRESHOLDS))]
+        return {"ap50": areas[0], "ap50_95": sum(areas) / len(areas)}
+
+    def _areas(self, counts: Counts, bit: int) -> NDArray[np.float64]:
+        curve = PrecisionCurve(np.asarray(self._scores, np.float64))
+        frame = np.asarray(self._frame, np.intp)[curve.order]
+        hit = (np.asarray(self._hits)[curve.order] >> bit & 1).astype(bool)
+        truths = counts @ np.asarray(self._truths, np.float64)
+        return np.array(
+            [
+                curve.area(hit, times[frame], total)
+                for times, total in zip(counts, truths.tolist(), strict=True)
+            ]
+        )

@@ -1,0 +1,192 @@
+"""How near an engine's outputs are to the baseline's: streamed, frame by frame."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.errors import RunnerError
+from agent.core.fidelity.accuracy import Accuracy
+from agent.core.fidelity.agreement import UserMetric, agreement, column
+from agent.core.fidelity.box_decoding import Decoding, Outputs
+from agent.core.fidelity.resampling import Counts, agreement95, interval95, once
+from agent.core.records import Fidelity
+
+_SILENT_DB = -300.0  # stands for minus infinity: the baseline is all zero and the engine is not
+
+
+class _Sums:
+    """Over the elements of one output: signal and noise of each frame, the angle of all."""
+
+    def __init__(self) -> None:
+        self._signal = array("d")
+        self._noise = array("d")
+        self._dot = 0.0
+        self._other = 0.0
+
+    def add(self, reference: NDArray[np.float64], found: NDArray[np.float64]) -> None:
+        difference = reference - found
+        self._signal.append(float(reference @ reference))
+        self._noise.append(float(difference @ difference))
+        self._dot += float(reference @ found)
+        self._other += float(found @ found)
+
+    def sqnr_db(self, counts: Counts) -> NDArray[np.float64]:
+        """Return 10 log10(signal / noise) for each resample; infinite without any noise."""
+        signal, noise = counts @ column(self._signal), counts @ column(self._noise)
+        found = np.full(len(counts), np.inf)
+        found[noise > 0] = _SILENT_DB
+        heard = (noise > 0) & (signal > 0)
+        found[heard] = 10.0 * np.log10(signal[heard] / noise[heard])
+        return found
+
+    def cosine(self) -> float:
+        """Return the cosine of the angle between the outputs; 1 without any noise."""
+        if not any(self._noise):
+            return 1.0
+        lengths = float(np.sqrt(sum(self._signal)) * np.sqrt(self._other))
+        return min(1.0, max(-1.0, self._dot / lengths)) if lengths else 0.0
+
+
+class Comparison:
+    """Accumulates over frames, of which a few numbers each are kept.
+
+    Args:
+        task: generic, classification, segmentation, detection or module:function.
+        user_metric: The function that `module:function` named.
+        decoding: How a detector's outputs become boxes, if that is known.
+        labels: The true class of each frame in the order in which they are added, None where it
+            is not known; none at all if nothing is.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        user_metric: UserMetric | None = None,
+        decoding: Decoding | None = None,
+        labels: Sequence[int | None] = (),
+    ) -> None:
+        self._agreement, self._reason = agreement(task, user_metric, decoding)
+        self._accuracy = Accuracy(labels)
+        self._sums: dict[str, _Sums] = {}
+        self._identical = True
+        self._frames = 0
+        self._parts = 0
+
+    @property
+    def has_metric(self) -> bool:
+        """Return True if the task says when an engine agrees, so that a limit can ask for it."""
+        return self._agreement is not None
+
+    def add(self, baseline: Outputs, engine: Outputs, frames: int = 1) -> None:
+        """Compare the outputs of one inference.
+
+        Args:
+            baseline: The FP32 outputs by name, numbers of any shape and dtype.
+            engine: The judged engine's, of the same names and shapes.
+            frames: Frames in the inference: its batch. They are told apart if they are the
+                first axis of every output, else they count as one.
+
+        Raises:
+            RunnerError: "not_finite" if outputs hold NaN or infinity; "baseline_not_finite" if
+                the baseline's do; "outputs" if names or shapes differ, or nothing is in them.
+            ConfigError: "decode" if the outputs are not what the decoding says; "labels" if they
+                have no classes to compare with the true ones.
+        """
+        if not baseline:
+            raise RunnerError("the model has no output to compare", code="outputs")
+        for name, expected in baseline.items():
+            seen = engine.get(name)
+            if seen is None:
+                raise RunnerError(f"the engine has no output {name}", code="outputs")
+            _check(name, expected, seen)
+            if not np.array_equal(expected, seen):
+                self._identical = False
+        apart = all(values.ndim and len(values) == frames for values in baseline.values())
+        if not apart:
+            self._accuracy.require_single(frames)
+        for index in range(frames if apart else 1):
+            part = slice(index, index + 1) if apart else ...
+            self._add({name: values[part] for name, values in baseline.items()},
+                      {name: engine[name][part] for name in baseline})  # fmt: skip
+        self._frames += frames
+
+    def _add(self, expected: Outputs, seen: Outputs) -> None:
+        for name, values in expected.items():
+            self._sums.setdefault(name, _Sums()).add(_flat(values), _flat(seen[name]))
+        if self._agreement is not None:
+            self._agreement.add(expected, seen)
+        self._accuracy.add(expected, seen)
+        self._parts += 1
+
+    def result(self) -> Fidelity:
+        """Return what the frames so far say.
+
+        Raises:
+            RunnerError: "no_frames" before the first frame.
+        """
+        if not self._frames:
+            raise RunnerError("no held-out frame to compare on", code="no_frames")
+        all_once = once(self._parts)
+        sqnr_db = {name: float(sums.sqnr_db(all_once)[0]) for name, sums in self._sums.items()}
+        worst = min(sqnr_db.values())
+        task = self._agreement.metrics() if self._agreement is not None else {}
+        value = next(iter(task.values()), None)
+        return Fidelity(
+            sqnr_db=_finite(worst),
+            sqnr_db_ci95=None if self._identical else interval95(self._worst_db, self._parts),
+            identical=self._identical,
+            cosine=min(sums.cosine() for sums in self._sums.values()),
+            per_output_sqnr_db={name: _finite(value) for name, value in sqnr_db.items()},
+            task=task | self._accuracy.metrics(),
+            agreement=value,
+            agreement_ci95=self._agreement_ci95(value),
+            agreement_reason=self._reason if value is None else "",
+            accuracy_ci95=self._accuracy.interval(),
+            labelled=self._accuracy.frames,
+            frames=self._frames,
+        )
+
+    def _agreement_ci95(self, value: float | None) -> tuple[float, float] | None:
+        if self._agreement is None or value is None or self._identical:
+            return None
+        return agreement95(self._agreement.value, value, self._parts)
+
+    def _worst_db(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the SQNR of the output that is worst in each resample."""
+        found: NDArray[np.float64] = np.min(
+            [sums.sqnr_db(counts) for sums in self._sums.values()], axis=0
+        )
+        return found
+
+
+def _finite(value: float) -> float | None:
+    return None if value == np.inf else value
+
+
+def _flat(values: NDArray[Any]) -> NDArray[np.float64]:
+    return values.astype(np.float64).ravel()
+
+
+def _check(name: str, expected: NDArray[Any], seen: NDArray[Any]) -> None:
+    if expected.dtype.kind not in "fiub" or seen.dtype.kind not in "fiub":
+        raise RunnerError(f"output {name} is not of numbers ({expected.dtype})", code="outputs")
+    if expected.shape != seen.shape or expected.size == 0:
+        raise RunnerError(
+            f"output {name} has shape {list(seen.shape)}, the baseline's {list(expected.shape)}",
+            code="outputs",
+            hint="outputs of a varying number, such as boxes after suppression, can't be compared "
+            "element by element; export the model without that step",
+        )
+    if not np.isfinite(expected).all():
+        raise RunnerError(
+            f"output {name} of the FP32 baseline holds NaN or infinity",
+            code="baseline_not_finite",
+            hint="the model or its preprocessing is wrong: check model.input",
+        )
+    if not np.isfinite(seen).all():
+        raise RunnerError(f"output {name} holds NaN or infinity", code="not_finite")

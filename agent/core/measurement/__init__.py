@@ -1,0 +1,1 @@
+"""Latency, power and energy from raw samples."""

@@ -1,0 +1,1 @@
+"""Latency and energy predicted before anything is built."""

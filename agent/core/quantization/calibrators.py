@@ -1,0 +1,223 @@
+"""From a histogram to the range that an 8-bit tensor stands for: the four calibrators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.errors import CalibrationError
+from agent.core.quantization.histogram import BINS, TensorHistogram, defect
+
+Range = tuple[float, float]
+
+PERCENTILE = 99.99
+"""Share of values kept, percent; the usual choice (Wu et al. 2020, arXiv:2004.09602, table 5)."""
+SYMMETRIC_STEPS = 254
+"""Steps of symmetric int8, -127..127."""
+ASYMMETRIC_STEPS = 255
+"""Steps of uint8, 0..255."""
+_KL_LEVELS = 128
+_KL_CANDIDATES = 128
+_KL_KEPT = 0.99  # of all values: more than the rest are no outliers, as the zeros of a moved ReLU
+_MSE_CANDIDATES = 64
+_MSE_SMALLEST = 1 / 64  # of the largest magnitude; a step is then about one bin
+_MSE_ROUNDS = 2
+_CENTERED_GAIN = 1.2  # of the steps' size, from which on moving a tensor is worth an operator
+_LEAST_PROBABILITY = 1e-10  # instead of 0 in a logarithm
+
+
+def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Range:
+    """Return the range (low, high) that quantization maps to its integers.
+
+    Args:
+        histogram: Of one tensor.
+        calibrator: minmax, entropy, percentile or mse; a tensor that is not clippable gets
+            minmax from all of them.
+        symmetric: True for low = -high.
+
+    Returns:
+        low <= 0 <= high and low < high, so that zero is exact and the scale positive; never
+        beyond the values seen (or zero, or for a symmetric range their mirror image), but where
+        all values seen are codes times a step: there that is the symmetric scale.
+
+    Raises:
+        CalibrationError: "no_range" naming the tensor if no range can be made of it;
+            "unknown_calibrator".
+    """
+    reason = defect(histogram)
+    if reason:
+        raise CalibrationError(
+            f"tensor {histogram.name}: {reason}",
+            code="no_range",
+            hint="look at the model's output on these frames, or capture others",
+        )
+    choose = _CALIBRATORS.get(calibrator)
+    if choose is None:
+        raise CalibrationError(
+            f"no calibrator is called {calibrator}", code="unknown_calibrator",
+            hint=f"take one of {', '.join(_CALIBRATORS)}",
+        )  # fmt: skip
+    if symmetric and _on_codes(histogram):
+        largest = histogram.step * SYMMETRIC_STEPS / 2
+        return -largest, largest
+    widest = _widest(histogram, symmetric)
+    if not histogram.clippable:
+        return widest
+    low, high = choose(histogram, symmetric)
+    low, high = max(low, widest[0]), min(high, widest[1])
+    return (low, high) if low < high else widest
+
+
+def center_of(histogram: TensorHistogram) -> float:
+    """Return what to take off a tensor so that symmetric integers serve it best; 0 for nothing.
+
+    That is the middle of the range that asymmetric integers would have, where they would have
+    distinctly finer steps. A tensor without a range has no middle.
+    """
+    if defect(histogram):
+        return 0.0
+    low, high = range_of(histogram, "mse", symmetric=False)
+    gain = 2 * max(-low, high) / (high - low)
+    return (low + high) / 2 if gain > _CENTERED_GAIN else 0.0
+
+
+def quantization_error(histogram: TensorHistogram, span: Range, symmetric: bool) -> float:
+    """Return the mean squared error of quantizing a tensor to 8 bits over a range.
+
+    The range is made to integers as ONNX Runtime does: scale = (high - low) / steps, zero
+    point rounded, values rounded half to even and clipped; each bin stands at its center.
+    """
+    kept = histogram.counts > 0
+    return float(_errors(histogram, [span], symmetric, kept)[0])
+
+
+def _on_codes(histogram: TensorHistogram) -> bool:
+    """Return True if there is a step, and no value lies beyond -128 or 127 of them."""
+    step = histogram.step
+    return -128.5 * step <= histogram.minimum and histogram.maximum <= 127.5 * step and step > 0
+
+
+def _widest(histogram: TensorHistogram, symmetric: bool) -> Range:
+    low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
+    largest = max(-low, high)
+    return (-largest, largest) if symmetric else (low, high)
+
+
+def _minmax(histogram: TensorHistogram, symmetric: bool) -> Range:
+    return _widest(histogram, symmetric)
+
+
+def _percentile(histogram: TensorHistogram, symmetric: bool) -> Range:
+    """Return the range that keeps PERCENTILE of the values; asymmetric cuts half at each end."""
+    outside = 1 - PERCENTILE / 100
+    if symmetric:
+        kept = np.cumsum(_magnitudes(histogram))
+        last = int(np.searchsorted(kept, (1 - outside) * histogram.count))
+        high = (last + 1) * histogram.bin_width
+        return -high, high
+    below = np.cumsum(histogram.counts)
+    first = int(np.searchsorted(below, outside / 2 * histogram.count, side="right"))
+    last = int(np.searchsorted(below, (1 - outside / 2) * histogram.count))
+    width = histogram.bin_width
+    return min((first - BINS) * width, 0.0), max((last + 1 - BINS) * width, 0.0)
+
+
+def _entropy(histogram: TensorHistogram, symmetric: bool) -> Range:
+    """Return the range whose 128 levels lose the least information about the magnitudes.
+
+    Source: S. Migacz, "8-bit Inference with TensorRT", GTC 2017: the threshold i with the
+    smallest KL divergence between the first i bins (outliers added to the last) and their
+    128-level copy. The bin at zero counts as its neighbour, since zeros are exact in any case
+    (as in NVIDIA's pytorch-quantization, calib/histogram.py).
+    """
+    # A tensor without negative values has all 256 integers for its one side.
+    one_sided = not symmetric and (histogram.minimum >= 0 or histogram.maximum <= 0)
+    levels = 2 * _KL_LEVELS if one_sided else _KL_LEVELS
+    bins = _magnitudes(histogram).astype(np.float64)
+    bins[0] = bins[1]
+    filled = np.flatnonzero(bins)
+    top = int(filled[-1]) + 1 if len(filled) else 0
+    if top <= levels:
+        return _widest(histogram, symmetric)
+    inside = np.cumsum(_magnitudes(histogram))  # what the bins hold, the zeros with them
+    smallest = max(levels, int(np.searchsorted(inside, _KL_KEPT * inside[-1])) + 1)
+    candidates = np.unique(np.geomspace(smallest, top, _KL_CANDIDATES).round().astype(int))
+    divergences = [_divergence(bins[:top], int(size), levels) for size in candidates]
+    high = float(candidates[int(np.argmin(divergences))]) * histogram.bin_width
+    return -high, high
+
+
+def _divergence(bins: NDArray[np.float64], size: int, levels: int) -> float:
+    """Return KL(P || Q) of the first `size` bins and their copy at `levels` levels."""
+    inside = bins[:size]
+    reference = inside.copy()
+    reference[-1] += bins[size:].sum()
+    seen = reference > 0
+    edges = np.arange(levels) * size // levels
+    sums = np.add.reduceat(inside, edges)
+    filled = np.add.reduceat(seen.astype(np.float64), edges)
+    level = sums / np.maximum(filled, 1)
+    copy = np.repeat(level, np.diff(np.append(edges, size)))[seen]
+    total = copy.sum()
+    if total == 0:
+        return float("inf")
+    p = reference[seen] / reference.sum()
+    q = np.maximum(copy / total, _LEAST_PROBABILITY)
+    return float(np.sum(p * np.log(p / q)))
+
+
+def _mse(histogram: TensorHistogram, symmetric: bool) -> Range:
+    """Return the range with the smallest expected squared error of 8 bits (grid search).
+
+    Source: the MSE range setting of Nagel et al. 2021, arXiv:2106.08295, section 3.1.
+    """
+    low, high = _widest(histogram, symmetric)
+    kept = histogram.counts > 0
+    shrink = np.geomspace(_MSE_SMALLEST, 1.0, _MSE_CANDIDATES)
+    shrink[-1] = 1.0  # the whole range is always a candidate, so min-max is never beaten by it
+    if symmetric or low == 0 or high == 0:
+        return _best(histogram, [(low * s, high * s) for s in shrink], symmetric, kept)
+    chosen = _best(histogram, [(low * s, high * s) for s in shrink], symmetric, kept)
+    for _ in range(_MSE_ROUNDS):  # then each end on its own
+        highs = [(chosen[0], high * s) for s in shrink]
+        chosen = _best(histogram, [chosen, *highs], symmetric, kept)
+        lows = [(low * s, chosen[1]) for s in shrink]
+        chosen = _best(histogram, [chosen, *lows], symmetric, kept)
+    return chosen
+
+
+def _best(
+    histogram: TensorHistogram, spans: list[Range], symmetric: bool, kept: NDArray[np.bool_]
+) -> Range:
+    return spans[int(np.argmin(_errors(histogram, spans, symmetric, kept)))]
+
+
+def _errors(
+    histogram: TensorHistogram, spans: list[Range], symmetric: bool, kept: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Return the mean squared error of each range, shape (len(spans),)."""
+    values = histogram.centers[kept]
+    weights = histogram.counts[kept] / histogram.count
+    steps = SYMMETRIC_STEPS if symmetric else ASYMMETRIC_STEPS
+    errors = np.empty(len(spans))
+    for index, (low, high) in enumerate(spans):
+        scale = (high - low) / steps
+        zero = steps / 2 if symmetric else np.rint(-low / scale)
+        level = np.clip(np.rint(values / scale), -zero, steps - zero)
+        errors[index] = weights @ np.square(values - level * scale)
+    return errors
+
+
+def _magnitudes(histogram: TensorHistogram) -> NDArray[np.int64]:
+    """Return the counts of |value|, shape (BINS,), from zero up."""
+    return histogram.counts[BINS:] + histogram.counts[:BINS][::-1]
+
+
+_CALIBRATORS: dict[str, Callable[[TensorHistogram, bool], Range]] = {
+    "minmax": _minmax,
+    "entropy": _entropy,
+    "percentile": _percentile,
+    "mse": _mse,
+}

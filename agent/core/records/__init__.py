@@ -1,0 +1,75 @@
+"""The records of the chain, frozen, each naming its parents by digest.
+
+    CleanModel ─────┬─> ConditionedModel -> Statistics -> QuantizedModel -> Engine
+    CalibrationSet ─┘
+    Engine ─┬─> Evaluation  ─┬─> Choice -> Activation -> Report
+            └─> Measurement ─┘
+
+A digest identifies the inputs that made a record (parents, settings, format), so a stage
+whose inputs have been seen before finds its record instead of doing the work again.
+"""
+
+from __future__ import annotations
+
+from agent.core.records.choice import (
+    UNPREDICTED,
+    Activation,
+    Candidate,
+    Choice,
+    Prediction,
+    Verdict,
+)
+from agent.core.records.digests import Digest, digest_of
+from agent.core.records.engine import Engine, Evaluation, Fidelity, Layers
+from agent.core.records.frames import CalibrationSet, Rejected
+from agent.core.records.graphs import (
+    ConditionedModel,
+    LayerCost,
+    QuantizedModel,
+    Recipe,
+    Statistics,
+)
+from agent.core.records.measurement import (
+    AtRate,
+    Latency,
+    Launches,
+    Measurement,
+    Measurements,
+    Power,
+    PowerTrace,
+    PowerWindow,
+)
+from agent.core.records.model import CleanModel, Platform, TensorSpec
+
+__all__ = [
+    "UNPREDICTED",
+    "Activation",
+    "AtRate",
+    "CalibrationSet",
+    "Candidate",
+    "Choice",
+    "CleanModel",
+    "ConditionedModel",
+    "Digest",
+    "Engine",
+    "Evaluation",
+    "Fidelity",
+    "Latency",
+    "Launches",
+    "LayerCost",
+    "Layers",
+    "Measurement",
+    "Measurements",
+    "Platform",
+    "Power",
+    "PowerTrace",
+    "PowerWindow",
+    "Prediction",
+    "QuantizedModel",
+    "Recipe",
+    "Rejected",
+    "Statistics",
+    "TensorSpec",
+    "Verdict",
+    "digest_of",
+]

@@ -1,0 +1,98 @@
+"""Everything known of the candidates, which one was chosen and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.core.records.engine import Engine, Evaluation
+from agent.core.records.graphs import QuantizedModel, Recipe
+from agent.core.records.measurement import Measurement
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What was expected before anything was built; None with a reason where nothing is known.
+
+    Attributes:
+        latency_p50_ms_span: What p50 lies between if the prediction is no point; None for one.
+        latency_p50_ms_ci90: Where p50 should lie nine times of ten.
+        energy_j: Joules per frame; its interval and that of power_w as for latency.
+        source: history, trial, fleet, other models or roofline; "" where nothing is known.
+    """
+
+    latency_p50_ms: float | None
+    energy_j: float | None
+    basis: str
+    source: str = ""
+    latency_p50_ms_span: tuple[float, float] | None = None
+    latency_p50_ms_ci90: tuple[float, float] | None = None
+    throughput_fps: float | None = None
+    power_w: float | None = None
+    power_w_ci90: tuple[float, float] | None = None
+    energy_j_ci90: tuple[float, float] | None = None
+
+
+UNPREDICTED = Prediction(latency_p50_ms=None, energy_j=None, basis="not predicted")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One way to run the model: recipe x runtime x power mode x batch, and what is known of it.
+
+    Attributes:
+        dla_core: The deep-learning accelerator to build for; -1 for the GPU alone.
+        failure: Why a stage could not make or run it; empty if all went well.
+        left_out: Why a fast search looked no further at it: limit, scales or prediction;
+            `failure` says it in words. Empty if it did.
+    """
+
+    id: str
+    recipe: Recipe
+    runtime: str
+    batch: int = 1
+    power_mode: str | None = None
+    dla_core: int = -1
+    predicted: Prediction | None = None
+    quantized: QuantizedModel | None = None
+    engine: Engine | None = None
+    evaluation: Evaluation | None = None
+    measurement: Measurement | None = None
+    failure: str = ""
+    left_out: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """chosen, feasible or rejected, and why in words.
+
+    Attributes:
+        flags: What makes its numbers doubtful, which is among the reasons too.
+    """
+
+    verdict: str
+    reasons: tuple[str, ...]
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The answer. `candidate` is None if nothing is feasible; then the device is not touched."""
+
+    candidate: str | None
+    objective: str
+    why: str
+    pareto: tuple[str, ...]
+    verdicts: Mapping[str, Verdict]
+    infeasible: bool
+    nearest_miss: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Activation:
+    """State of the switch: active, unchanged, rolled_back or not_attempted."""
+
+    state: str
+    release: str | None
+    previous: str | None
+    detail: str = ""

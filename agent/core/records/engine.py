@@ -1,0 +1,105 @@
+"""What a runtime executes, and how faithful it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.core.records.digests import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layers:
+    """What a runtime made of a graph, counted.
+
+    Attributes:
+        int8: Convolutions and matrix products that compute on integers; fp16 and fp32 alike.
+        conversions: Nodes that only change precision or layout.
+        others: Everything else: activations, pooling, reshapes that were not fused.
+        providers: Nodes by ONNX Runtime's execution provider; empty for TensorRT.
+        told_by: Who says so.
+    """
+
+    int8: int
+    fp16: int
+    fp32: int
+    conversions: int
+    others: int
+    providers: Mapping[str, int]
+    told_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """What a runtime executes: `engine.plan` or `model.onnx` (`file`) beside the record.
+
+    Attributes:
+        file_digest: sha256 of the file's bytes.
+        device: What it was built for: CPU or GPU name, or a compute capability.
+        runnable: False for an engine cross-built on a machine that can't execute it.
+        dla_core: The deep-learning accelerator it was built for; -1 for the GPU alone.
+    """
+
+    digest: Digest
+    quantized: Digest
+    runtime: str
+    runtime_version: str
+    device: str
+    file: str
+    file_digest: str
+    size_bytes: int
+    build_s: float
+    batch: int
+    layers: Layers
+    runnable: bool = True
+    dla_core: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fidelity:
+    """How near an engine's outputs are to the FP32 baseline's on held-out frames.
+
+    Attributes:
+        sqnr_db: Of the worst output; None if every output was identical (infinite).
+        identical: True if all outputs were bit for bit the baseline's.
+        cosine: Of the worst output.
+        task: Task metrics by name, 0..1; empty for a generic task.
+        agreement: The one task metric that `limits.agreement` is compared with.
+        agreement_reason: Why there is none; empty where there is one.
+        frames: Held-out frames behind these numbers.
+        sqnr_db_ci95: 95 % interval of the worst output's SQNR over frames; None with few frames
+            or identical outputs.
+        agreement_ci95: That of the agreement.
+        accuracy_ci95: That of task["accuracy"], where true classes are given.
+        labelled: Held-out frames with a true class.
+    """
+
+    sqnr_db: float | None
+    identical: bool
+    cosine: float
+    per_output_sqnr_db: Mapping[str, float | None]
+    task: Mapping[str, float]
+    agreement: float | None
+    frames: int
+    agreement_reason: str = ""
+    sqnr_db_ci95: tuple[float, float] | None = None
+    agreement_ci95: tuple[float, float] | None = None
+    accuracy_ci95: tuple[float, float] | None = None
+    labelled: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What an engine costs in memory and in fidelity, found through the engine itself.
+
+    Attributes:
+        memory_mb: Of the process and of the device together; None where the runtime does not
+            tell the device's.
+        memory_reason: Why it is None, else empty.
+    """
+
+    digest: Digest
+    engine: Digest
+    fidelity: Fidelity
+    memory_mb: float | None
+    memory_reason: str = ""

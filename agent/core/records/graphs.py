@@ -1,0 +1,104 @@
+"""From a clean graph to one with its precision in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agent.core.records.digests import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConditionedModel:
+    """`model.onnx` made easier to quantize; in float it computes what the clean model does.
+
+    Attributes:
+        scheme: The scheme under which the steps were tried.
+        steps: Names of the steps that were kept.
+        tried: Every step in words: what it changed, and what INT8 gained or lost by it.
+    """
+
+    digest: Digest
+    model: Digest
+    calibration: Digest
+    scheme: str
+    steps: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Histograms of every tensor to be quantized, in `statistics.npz`: one pass, all calibrators.
+
+    Attributes:
+        model: The conditioned model.
+        frames: Frames behind them, those of earlier captures included.
+        captures: How many captures these come from.
+        extends: The earlier statistics that are in them too.
+    """
+
+    digest: Digest
+    model: Digest
+    calibration: Digest
+    tensors: int
+    frames: int
+    captures: int = 1
+    extends: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a precision is made: the graph carries it, not the builder.
+
+    Attributes:
+        precision: fp32, fp16, int8 or int8-mixed.
+        calibrator: minmax, entropy, percentile or mse, or best for that of them with which the whole
+            graph is nearest to FP32 (its steps name it); None where nothing is calibrated.
+        scheme: "S8S8-FP16" (TensorRT: symmetric, the rest in float16), "S8S8" (ONNX Runtime on
+            a GPU) or "U8S8" (on a CPU); None for float.
+    """
+
+    precision: str
+    calibrator: str | None = None
+    scheme: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerCost:
+    """What one layer alone costs in INT8, weights and activations.
+
+    Attributes:
+        layer: The node.
+        operator: Its ONNX operator.
+        macs_fraction: Its share of the multiply-accumulates, 0..1.
+        sqnr_db: Of the worst output with this layer alone in INT8; None if nothing is lost.
+        kept_float: True if it was left in float.
+    """
+
+    layer: str
+    operator: str
+    macs_fraction: float
+    sqnr_db: float | None
+    kept_float: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedModel:
+    """`model.onnx` with its precision in the graph.
+
+    Attributes:
+        int8_macs_fraction: Share of the multiply-accumulates that run in INT8, 0..1.
+        kept_float: Names of the compute nodes left in float on purpose.
+        steps: What was done for INT8 beside rounding, in order.
+        sensitivity: The layers that cost most, worst first, where that was measured.
+        evaluations: How often a whole graph was evaluated to find it.
+    """
+
+    digest: Digest
+    model: Digest
+    statistics: Digest | None
+    recipe: Recipe
+    int8_macs_fraction: float = 0.0
+    kept_float: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+    sensitivity: tuple[LayerCost, ...] = ()
+    evaluations: int = 0

@@ -1,0 +1,61 @@
+"""The machine, and the user's model made ordinary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.core.records.digests import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    """The machine and the runtime that will execute: what decides which recipes make sense.
+
+    Attributes:
+        runtime: tensorrt or onnxruntime.
+        scheme: The quantization scheme of that runtime: "S8S8-FP16", "S8S8" or "U8S8".
+        fp16_reason: Why FP16 gains nothing here; empty where it is a candidate.
+        device: CPU or GPU name.
+        environment: Facts for the report: board, l4t, versions, power mode, memory.
+    """
+
+    runtime: str
+    runtime_version: str
+    scheme: str
+    fp16_reason: str
+    device: str
+    environment: Mapping[str, str | int | float | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """One input or output: name, shape with every dimension positive, numpy dtype name."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanModel:
+    """A user's model made ordinary: `model.onnx`, opset >= 17, fixed shapes, named nodes.
+
+    Attributes:
+        sha256: Digest of the user's own file.
+        macs: Multiply-accumulates of one inference (batch 1).
+        weight_bytes: Size of all initializers.
+        activation_bytes: Bytes written by all nodes of one inference.
+        changes: What intake changed, in words.
+    """
+
+    digest: Digest
+    name: str
+    sha256: str
+    opset: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    macs: int
+    weight_bytes: int
+    activation_bytes: int
+    changes: tuple[str, ...]

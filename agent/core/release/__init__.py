@@ -1,0 +1,1 @@
+"""Activation, recovery after a crash, reuse of earlier frames, and upgrades."""

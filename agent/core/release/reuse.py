@@ -1,0 +1,49 @@
+"""What a run takes over from an earlier one instead of beginning anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from agent.core.records import ConditionedModel, Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Basis:
+    """Digests of records of an earlier run; all None for a run of its own.
+
+    Attributes:
+        calibration: Its frames, to be used instead of a capture.
+        conditioned: The graph that its statistics belong to.
+        statistics: Its statistics, to which those of this run's frames are added.
+    """
+
+    calibration: Digest | None = None
+    conditioned: Digest | None = None
+    statistics: Digest | None = None
+
+    @property
+    def digests(self) -> frozenset[Digest]:
+        """Return what must not be removed during the run."""
+        found = (self.calibration, self.conditioned, self.statistics)
+        return frozenset(one for one in found if one is not None)
+
+
+def stated(lineage: object, name: str) -> Digest | None:
+    """Return a digest from the lineage in a model.json, which may hold anything."""
+    found = lineage.get(name) if isinstance(lineage, Mapping) else None
+    return Digest(found) if isinstance(found, str) and found.isalnum() else None
+
+
+def mismatch(conditioned: ConditionedModel | None, model: Digest, scheme: str) -> str:
+    """Return why earlier statistics can't be added to; empty if they can.
+
+    Histograms of two runs add up only where both ran the very same graph.
+    """
+    if conditioned is None:
+        return "the graph that the earlier statistics belong to is no longer stored"
+    if conditioned.model != model:
+        return "the model has changed since the earlier statistics were taken"
+    if conditioned.scheme != scheme:
+        return f"the earlier statistics are for {conditioned.scheme}, this runtime takes {scheme}"
+    return ""

@@ -1,0 +1,109 @@
+"""A report in words, for page and terminal: conditions, what is missing and why, safe text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+_REASONED = (
+    ("measured", "power_w", "power", "power_reason"),
+    ("measured", "energy_j", "energy", "energy_reason"),
+    ("measured", "memory_mb", "memory", "memory_reason"),
+    ("measured", "throttled", "throttling", "throttled_reason"),
+    ("fidelity", "sqnr_db", "SQNR", "sqnr_reason"),
+    ("fidelity", "agreement", "agreement with FP32", "agreement_reason"),
+    ("predicted", "latency_p50_ms", "predicted latency", "basis"),
+)  # table, key of the value, its name for people, key of the reason
+
+
+def circumstances(candidate: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
+    """Return the conditions of a candidate's figures; empty if it was not measured.
+
+    Args:
+        candidate: As in report.json; keys that an earlier version did not write may be absent.
+        environment: The report's, for the power mode of a candidate without one of its own.
+    """
+    measured = candidate["measured"]
+    if not measured:
+        return ""
+    told = [f"{measured['samples']} inferences in {measured['rounds']} rounds"]
+    mode = candidate["power_mode"] or environment.get("power_mode")
+    if mode:
+        told.append(f"power mode {mode}")
+    if measured.get("temp_c") is not None:
+        told.append(f"up to {measured['temp_c']:.0f} °C")
+    told += [
+        f"{what} {_clocks(measured[key])}"
+        for what, key in (("CPU", "cpu_mhz"), ("GPU", "gpu_mhz"))
+        if measured.get(key)
+    ]
+    if measured.get("launched"):
+        told.append(f"{measured['launched']} ({measured['launched_reason']})")
+    if measured["power_w"]:
+        told.append(_power(measured["power_w"]))
+    paced = (measured.get("at_rate") or {}).get("power_w")
+    if paced:
+        told.append(f"at the frame rate {_power(paced)}")
+    return ", ".join(told)
+
+
+def _clocks(mhz: Sequence[float]) -> str:
+    low, high = (f"{one:.0f}" for one in mhz)
+    return f"{low} MHz" if low == high else f"{low} to {high} MHz"
+
+
+def _power(power: Mapping[str, Any]) -> str:
+    every = f" every {power['period_s']:g} s" if power.get("period_s") else ""
+    silent = f", silent {power['gaps']} times" if power.get("gaps") else ""
+    return (
+        f"power of {power['rail']} by {power['source']}{every} "
+        f"({power['samples']} samples over {power['coverage']:.0%} of the windows{silent})"
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unknown:
+    """What some candidates have no value of, and why."""
+
+    what: str
+    reason: str
+    candidates: tuple[str, ...]
+
+
+def unknowns(candidates: Sequence[Mapping[str, Any]]) -> tuple[Unknown, ...]:
+    """Return what is null in candidates for a reason, each reason once.
+
+    Args:
+        candidates: As in report.json; keys that an earlier version did not write may be absent.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for table, key, what, reason in _REASONED:
+        for one in candidates:
+            values = one[table]
+            if values and values.get(key) is None and values.get(reason):
+                found.setdefault((what, values[reason]), []).append(one["id"])
+    alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for (what, reason), ids in found.items():
+        alike.setdefault((reason, tuple(ids)), []).append(what)
+    return tuple(
+        Unknown(what=", ".join(names), reason=reason, candidates=ids)
+        for (reason, ids), names in alike.items()
+    )
+
+
+def legible(text: str) -> str:
+    r"""Return a text with everything that is not seen written as an escape: `\x1b`, `\udce9`.
+
+    A terminal obeys control characters, a page breaks on lone surrogates (file names that are
+    not UTF-8), and either shows bidirectional overrides as if the text were another. Spaces,
+    tabs and line ends stay.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one
+        if one.isprintable() or one in "\n\t" or (one.isspace() and ord(one) > 0x9F)
+        else one.encode("unicode_escape").decode("ascii")
+        for one in text
+    )

@@ -1,0 +1,110 @@
+"""The platform, and what builds and runs engines on it; in a job's process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agent.config import Config
+from agent.core.records import Digest, Engine, Platform, QuantizedModel, digest_of
+from agent.memory import default_reserve, scratch_mb
+from agent.wiring.boards import facts
+
+if TYPE_CHECKING:
+    from agent.ports import EngineRunner, Progress
+
+TENSORRT = "tensorrt"
+_BUILDS_BY_ITSELF = "TensorrtExecutionProvider"
+_TIMED_UNDER = ("driver", "l4t", "power_mode")
+
+
+def platform(config: Config) -> Platform:
+    """Return the machine and the runtime that will execute."""
+    from agent.adapters.host.platform import find_platform
+
+    runtime = config.runtime
+    return find_platform(runtime.kind, facts(config), runtime.compute_capability, runtime.providers)
+
+
+def with_runtime(config: Config, kind: str) -> Config:
+    """Return the configuration with another runtime, for the machine it runs on."""
+    table = msgspec.structs.replace(config.runtime, kind=kind, compute_capability="")
+    return msgspec.structs.replace(config, runtime=table)
+
+
+def build(
+    config: Config,
+    quantized: tuple[QuantizedModel, Path],
+    found: Platform,
+    *,
+    shape: tuple[int, int],
+    digest: Digest,
+    work: str,
+    progress: Progress,
+) -> Engine:
+    """Run the build stage for a shape: (batch, accelerator, -1 for the GPU alone)."""
+    from agent.adapters.host.clock import SystemClock
+    from agent.stages.build import build as stage
+
+    builder: Any
+    if found.runtime == TENSORRT:
+        from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
+
+        settings = BuilderSettings(
+            workspace_mb=_workspace_mb(config, found),
+            level=config.runtime.builder_level,
+            compute_capability=config.runtime.compute_capability,
+            dla_core=shape[1],
+            timings=str(Path(config.storage.dir, "timings")),
+            device=found.device,
+            conditions=" ".join(str(found.environment.get(fact)) for fact in _TIMED_UNDER),
+        )
+        builder = TensorrtBuilder(settings)
+    else:
+        from agent.adapters.engines.builder_onnxruntime import OnnxruntimeBuilder
+
+        table = config.runtime
+        builder = OnnxruntimeBuilder(table.threads, found.device, table.providers, _cache(config))
+    return stage(
+        quantized[0],
+        str(quantized[1] / "model.onnx"),
+        shape[0],
+        digest=digest,
+        work=work,
+        builder=builder,
+        clock=SystemClock(),
+        progress=progress,
+    )
+
+
+def _workspace_mb(config: Config, found: Platform) -> int:
+    """Return the builder's limit: as configured, or what a GPU may take of everybody's memory."""
+    if config.runtime.workspace_mb or found.environment.get("gpu_memory") != "shared":
+        return config.runtime.workspace_mb
+    return scratch_mb(default_reserve())
+
+
+def runner(
+    config: Config, runtime: str, path: Path, dla_core: int = -1, *, timed: bool = False
+) -> EngineRunner:
+    """Return the runner of an engine file, not yet entered; where it is timed, at its fastest."""
+    if runtime == TENSORRT:
+        from agent.adapters.engines.runner_tensorrt import TensorrtRunner
+
+        graphs = timed and config.runtime.cuda_graphs
+        return TensorrtRunner(str(path), dla_core, graphs=graphs)
+    from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
+
+    table = config.runtime
+    return OnnxruntimeRunner(str(path), table.threads, table.providers, _cache(config))
+
+
+def _cache(config: Config) -> str:
+    """Return where TensorRT's provider keeps what it builds; under another driver it builds anew."""
+    if _BUILDS_BY_ITSELF not in config.runtime.providers:
+        return ""
+    told = facts(config)
+    key = digest_of("provider-cache-1", *(told.get(fact) for fact in _TIMED_UNDER))
+    return str(Path(config.storage.dir, "provider-engines", key[:16]))

@@ -1,0 +1,143 @@
+"""The camera, and the model's input made from stored frames, in a job's process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from agent.config import Config
+from agent.core.errors import ConfigError
+from agent.core.records import CalibrationSet, CleanModel, Digest
+
+if TYPE_CHECKING:
+    from agent.core.frames.preprocess import InputSpec
+    from agent.ports import Camera, Progress, Tensors
+
+_FRAMES_BYTES = 96_000_000  # for inputs and FP32 outputs of the frames that try INT8 graphs
+_FEWEST_FRAMES = 4
+MOST_FRAMES = 64
+
+
+def input_spec(config: Config) -> InputSpec:
+    """Return how a frame becomes a tensor, as configured."""
+    from agent.core.frames.preprocess import InputSpec
+
+    table = config.model.input
+    return InputSpec(**{name: getattr(table, name) for name in table.__struct_fields__})
+
+
+def open_camera(config: Config) -> Camera:
+    """Return the camera that the URI names."""
+    table = config.camera
+    size: dict[str, Any] = {"width": table.width, "height": table.height, "fps": table.fps}
+    scheme = urlsplit(table.uri).scheme
+    if scheme in {"rtsp", "rtsps", "http", "https", "file", "v4l2"}:
+        from agent.adapters.cameras.opencv import OpencvCamera
+
+        return OpencvCamera(table.uri, **size)
+    if scheme == "csi":
+        from agent.adapters.cameras.gstreamer import GstreamerCamera
+
+        return GstreamerCamera(table.uri, **size)
+    if scheme == "images":
+        from agent.adapters.cameras.images import ImagesCamera
+
+        return ImagesCamera(table.uri, **size)
+    if scheme == "profile":
+        from agent.adapters.cameras.profile import ProfileCamera
+
+        return ProfileCamera(table.uri, **size)
+    if scheme == "synthetic":
+        from agent.adapters.cameras.synthetic import SyntheticCamera
+
+        return SyntheticCamera(table.uri, **size)
+    raise ConfigError(
+        f'camera.uri = "{table.uri}" is not understood',
+        hint="v4l2:///dev/video0, csi://0, rtsp://..., http://... (MJPEG), file:///clip.mp4, "
+        "images:///dir, profile:///profiles.csv or synthetic://",
+    )
+
+
+def capture(
+    config: Config, digest: Digest, work: str, *, seed: int, progress: Progress
+) -> CalibrationSet:
+    """Run the capture stage."""
+    from agent.adapters.host.clock import SystemClock
+    from agent.adapters.storage.frames import OpencvFrames
+    from agent.stages.capture import capture as stage
+
+    with open_camera(config) as camera:
+        return stage(
+            config.calibration,
+            digest=digest,
+            work=work,
+            camera=camera,
+            frames=OpencvFrames(),
+            clock=SystemClock(),
+            seed=seed,
+            progress=progress,
+        )
+
+
+def tensors(
+    config: Config, model: CleanModel, folder: Path, names: tuple[str, ...], batch: int = 1
+) -> Iterator[Tensors]:
+    """Yield the model's input for each frame, or for each group of `batch` frames."""
+    import numpy as np
+
+    from agent.adapters.storage.frames import OpencvFrames
+    from agent.core.frames.preprocess import resolved, to_tensor
+
+    (tensor,) = model.inputs
+    spec = resolved(input_spec(config), tensor.shape)
+    frames = OpencvFrames()
+    group: list[Any] = []
+    for name in names:
+        group.append(to_tensor(frames.read(str(folder / "frames" / name), spec), spec))
+        if len(group) == batch:
+            yield {tensor.name: group[0] if batch == 1 else np.concatenate(group)}
+            group = []
+
+
+def every_level(config: Config, model: CleanModel) -> Tensors:
+    """Return the model's input for a frame with all the levels that pixels have, at random.
+
+    It is grey, so that a model of grey pictures sees their levels and no others.
+    """
+    import numpy as np
+
+    from agent.core.frames.preprocess import resolved, to_tensor
+
+    (tensor,) = model.inputs
+    spec = resolved(input_spec(config), tensor.shape)
+    grey = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 1), np.uint8)
+    return {tensor.name: to_tensor(np.repeat(grey, 3, axis=2), spec)}
+
+
+def some_frames(
+    config: Config,
+    model: CleanModel,
+    calibration: tuple[CalibrationSet, Path],
+    most: int = MOST_FRAMES,
+    *,
+    others: bool = False,
+) -> list[Tensors]:
+    """Return inputs spread over the calibration frames, as many as memory allows.
+
+    Args:
+        config: The effective configuration.
+        model: What takes them.
+        calibration: The set, and where its frames lie.
+        most: At most this many.
+        others: True for those that lie between, as far as there are any.
+    """
+    outputs = 4 * sum(prod(tensor.shape) for tensor in model.outputs)
+    inputs = 4 * sum(prod(tensor.shape) for tensor in model.inputs)
+    count = max(_FEWEST_FRAMES, min(most, _FRAMES_BYTES // (inputs + outputs)))
+    names = calibration[0].frames
+    step = max(len(names) // count, 1)
+    spread = names[step // 2 if others else 0 :: step][:count]
+    return list(tensors(config, model, calibration[1], spread))

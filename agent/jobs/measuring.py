@@ -1,0 +1,132 @@
+"""The measure stage with its runners, its power sensor and its power mode; in a job's process."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.config import Config, Measure
+from agent.core.errors import PowerError
+from agent.core.records import CalibrationSet, CleanModel, Measurements
+from agent.jobs import engines as running
+from agent.jobs import frames, sensors
+from agent.jobs.sensors import Sensor
+from agent.ports.jobs import Sitting
+from agent.stages.measuring.duration import stretched
+from agent.wiring import places
+from agent.wiring.boards import power_modes
+
+if TYPE_CHECKING:
+    from agent.core.measurement.elimination import RoundsNs
+    from agent.ports import PowerMeter, PowerModes, Progress
+    from agent.stages.measuring.measure import Selection
+
+_BIND_FRAMES = 4  # held-out frames that measuring cycles through
+
+
+def measure(
+    config: Config,
+    sitting: Sitting,
+    model: tuple[CleanModel, Path],
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    progress: Progress,
+) -> Measurements:
+    """Run the measure stage for all engines together.
+
+    Args:
+        config: For the protocol, the sensor and the strategy.
+        sitting: The engines, the power mode and who may be left out.
+        model: The clean model and its folder.
+        calibration: The frames and their folder.
+        progress: Told before every window.
+    """
+    engines = sitting.engines
+    from agent.adapters.host.clock import SystemClock
+    from agent.adapters.host.conditions import read_conditions
+    from agent.stages.measuring.measure import measure as stage
+
+    kept = places.store(config)
+    largest = max(engine.batch for engine in engines.values())
+    names = calibration[0].holdout
+    wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
+    modes = power_modes(config)
+    with ExitStack() as stack:
+        if sitting.power_mode:
+            stack.enter_context(modes.held(sitting.power_mode))
+        mode = _present(modes)
+        sensor = _sensor(config, sitting, stack)
+        meter = sensor.meter
+        found = stage(
+            engines,
+            _protocol(config, meter),
+            make_runner=lambda engine: running.runner(
+                config,
+                engine.runtime,
+                Path(kept.directory(engine.digest), engine.file),
+                engine.dla_core,
+                timed=True,
+            ),
+            tensors=lambda engine: list(
+                frames.tensors(config, model[0], calibration[1], wanted, batch=engine.batch)
+            )[:_BIND_FRAMES],
+            power=[meter, *sensors.checks(config, meter, stack)] if meter else sensor.reason,
+            clock=SystemClock(),
+            conditions=read_conditions,
+            seed=sitting.seed,
+            progress=progress,
+            selection=_selection(config, sitting),
+        )
+        found = _with_mode(found, mode, _present(modes))
+    return sensors.with_scope(found, config, sensor.passed_over)
+
+
+def _sensor(config: Config, sitting: Sitting, stack: ExitStack) -> Sensor:
+    """Return the sensor, entered; one that is gone since it was looked for costs the power alone."""
+    try:
+        return sensors.opened(config, gpu=sensors.on_gpu(sitting.engines.values()), stack=stack)
+    except PowerError as error:
+        return Sensor(meter=None, reason=error.message)
+
+
+def _present(modes: PowerModes) -> str:
+    """Return the power mode, "" on a machine without any."""
+    try:
+        return modes.current()
+    except PowerError:
+        return ""
+
+
+def _with_mode(found: Measurements, before: str, after: str) -> Measurements:
+    """Say with every figure that something else has set another power mode meanwhile."""
+    if before == after or not (before and after):
+        return found
+    told = f"the power mode changed from {before} to {after} meanwhile"
+    measured = {name: replace(one, mode_change=told) for name, one in found.measured.items()}
+    return replace(found, measured=measured)
+
+
+def _protocol(config: Config, meter: PowerMeter | None) -> Measure:
+    """Return the protocol, its windows long enough for the sensor where power decides."""
+    if meter is None or not config.power_decides:
+        return config.measure
+    return stretched(config.measure, meter.period_s)
+
+
+def _selection(config: Config, sitting: Sitting) -> Selection | None:
+    """Return who is measured on in a fast search; where power counts, everybody."""
+    objective, limits = config.objective.metric, config.limits
+    if not sitting.fast or config.power_decides:
+        return None
+    from agent.core.measurement.elimination import keeping, survivors
+
+    batches = {name: one.batch for name, one in sitting.engines.items()}
+    frames = batches if objective == "throughput" else dict.fromkeys(batches, 1)
+
+    def select(rounds_ns: RoundsNs) -> frozenset[str]:
+        kept = keeping(rounds_ns, batches, limits.latency_p99_ms, limits.fps)
+        return survivors(rounds_ns, frames, sitting.baselines, sitting.spares, kept)
+
+    return select

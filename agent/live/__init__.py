@@ -1,1 +1,0 @@
-"""What every camera needs and no capture library gives: freshness, pace, coming back."""

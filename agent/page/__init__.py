@@ -1,0 +1,1 @@
+"""The report page: HTML and pictures, from a report alone."""

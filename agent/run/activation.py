@@ -1,0 +1,118 @@
+"""Switch to a release, look at it, and switch back if it is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from agent.config import ActivationTable
+from agent.core.errors import ActivationError, QuantdError
+from agent.core.records import Activation
+from agent.core.release.recovery import CommandResult, recovery
+from agent.ports import Releases
+
+RunCommand = Callable[[Sequence[str], float, Mapping[str, str]], CommandResult]
+"""Called as run(argv, timeout_s, extra environment)."""
+
+
+def activate(
+    release: str,
+    files: Mapping[str, bytes | str],
+    settings: ActivationTable,
+    *,
+    releases: Releases,
+    run: RunCommand,
+    check: Callable[[str], None],
+) -> Activation:
+    """Create a release and make it current, unless the same engine already is.
+
+    Args:
+        release: Id of the new release.
+        files: Its contents, see `Releases.create`.
+        settings: What to run around the switch.
+        releases: Where releases live.
+        run: Runs a user's command.
+        check: Loads and runs the release's engine; raises a QuantdError if it is bad.
+    """
+    releases.create(release, files)
+    return switch(release, settings, releases=releases, run=run, check=check)
+
+
+def switch(
+    release: str,
+    settings: ActivationTable,
+    *,
+    releases: Releases,
+    run: RunCommand,
+    check: Callable[[str], None],
+) -> Activation:
+    """Make an existing release current: check, intend, switch, reload, health, commit or back."""
+    previous = releases.current()
+    if previous == release:
+        return Activation(state="unchanged", release=release, previous=previous)
+    check(release)  # before anything is touched
+    releases.intend(release, previous)
+    releases.switch(release)
+    trouble = _reload_and_health(release, settings, run)
+    if not trouble:
+        releases.finish(settings.keep)
+        return Activation(state="active", release=release, previous=previous)
+    releases.switch(previous)
+    back = _reload_and_health(previous or "", settings, run)
+    releases.finish(settings.keep)
+    return Activation(
+        state="rolled_back",
+        release=previous,
+        previous=release,
+        detail=trouble + (f"; and after going back: {back}" if back else ""),
+    )
+
+
+def roll_back(
+    settings: ActivationTable, *, releases: Releases, earlier: Sequence[str], run: RunCommand,
+    check: Callable[[str], None],
+) -> Activation:  # fmt: skip
+    """Make the newest good release before the current one current.
+
+    Raises:
+        ActivationError: if there is none that loads.
+    """
+    current = releases.current()
+    before = [release for release in earlier if current is None or release < current]
+    for release in reversed(before):
+        try:
+            return switch(release, settings, releases=releases, run=run, check=check)
+        except QuantdError:
+            continue  # that one no longer loads; the one before it may
+    raise ActivationError(
+        "no earlier release to go back to", hint="`quantd status` lists the releases"
+    )
+
+
+def recover(settings: ActivationTable, *, releases: Releases, run: RunCommand) -> Activation | None:
+    """At start: undo a switch that was begun and never confirmed; None if there was none."""
+    pending = releases.pending()
+    back, target, reason = recovery(pending, releases.current())
+    if pending is None:
+        return None
+    if back:
+        releases.switch(target)
+        if target:
+            _reload_and_health(target, settings, run)
+    releases.finish(settings.keep)
+    return Activation(
+        state="rolled_back" if back else "not_attempted",
+        release=target,
+        previous=pending[0],
+        detail=reason,
+    )
+
+
+def _reload_and_health(release: str, settings: ActivationTable, run: RunCommand) -> str:
+    """Return what went wrong, empty if nothing did."""
+    environment = {"QUANTD_RELEASE": release}
+    for argv in (settings.reload, settings.health):
+        if argv:
+            result = run(argv, settings.health_timeout_s, environment)
+            if not result.good:
+                return result.describe()
+    return ""

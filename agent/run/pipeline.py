@@ -1,0 +1,276 @@
+"""One whole run: the chain, then choice, activation and report."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from agent import config as configuration
+from agent.config import Config
+from agent.core.choice.choose import choose
+from agent.core.errors import ActivationError, JobError, QuantdError
+from agent.core.prediction.history import PastMeasurement, remembered
+from agent.core.records import Activation, Candidate, Choice, digest_of
+from agent.core.release.reuse import Basis
+from agent.core.release.upgrade import conditions
+from agent.core.report import Report, compose
+from agent.ports import Clock, Jobs, Releases, Store
+from agent.run.activation import RunCommand, activate
+from agent.run.artifacts import Observe
+from agent.run.chain import Chain, Outcome
+from agent.run.report import encode
+
+_LOG = logging.getLogger(__name__)
+_CHECK_TIMEOUT_S = 120.0
+_UNTOUCHED = "already active and good, not touched"
+_NOT_ATTEMPTED = "no feasible candidate, so nothing on the device was changed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """What a run asks of the world.
+
+    Attributes:
+        run_command: Runs a user's reload and health commands.
+        write: Writes a run's files, complete or not at all: write(run id, name, body).
+        remember: Told of what was measured, for later predictions.
+    """
+
+    store: Store
+    jobs: Jobs
+    clock: Clock
+    releases: Releases
+    run_command: RunCommand
+    write: Callable[[str, str, bytes], None]
+    history: Callable[[], tuple[PastMeasurement, ...]]
+    remember: Callable[[Sequence[PastMeasurement]], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Which run, and why.
+
+    Attributes:
+        basis: What is taken over from an earlier run.
+    """
+
+    run_id: str
+    trigger: str
+    started: str
+    basis: Basis = field(default_factory=Basis)
+
+
+def optimize(
+    config: Config, request: Request, ports: Ports, observe: Observe, cancelled: threading.Event
+) -> Report:
+    """Find the best engine and activate it; write report.json and report.html.
+
+    Returns:
+        The report; an infeasible choice is in it, not an error.
+
+    Raises:
+        QuantdError: of the stage that failed; the device is as it was.
+    """
+    chain = Chain(
+        config=config,
+        run_id=request.run_id,
+        store=ports.store,
+        jobs=ports.jobs,
+        clock=ports.clock,
+        history=ports.history(),
+        observe=observe,
+        cancelled=cancelled,
+        basis=request.basis,
+        protected=ports.releases.lineage(),
+    )
+    outcome = chain.run()
+    observe("choose", 0, 1, "")
+    choice = choose(outcome.candidates, config.objective.metric, config.limits.by_name())
+    observe("choose", 1, 1, choice.candidate or "infeasible")
+    observe("activate", 0, 1, "")
+    activation = _activate(config, request, ports, outcome, choice, cancelled)
+    observe("activate", 1, 1, activation.state)
+    report = compose(
+        run_id=request.run_id,
+        device=config.device.id,
+        trigger=request.trigger,
+        started=request.started,
+        finished=ports.clock.utc(),
+        environment=outcome.platform.environment,
+        model=outcome.model,
+        calibration=outcome.calibration,
+        reused=outcome.reused,
+        counted=outcome.counted,
+        not_extended=outcome.not_extended,
+        conditioning=outcome.conditioning,
+        limits=config.limits.by_name(),
+        candidates=outcome.candidates,
+        choice=choice,
+        activation=activation,
+        timings_s=chain.timings_s,
+    )
+    observe("report", 0, 1, "")
+    present = str(outcome.platform.environment.get("power_mode") or "")
+    ports.remember(remembered(outcome.candidates, outcome.model, present, request.started))
+    _publish(config, request, ports, outcome, report, cancelled)
+    observe("report", 1, 1, "")
+    return report
+
+
+def _activate(
+    config: Config,
+    request: Request,
+    ports: Ports,
+    outcome: Outcome,
+    choice: Choice,
+    cancelled: threading.Event,
+) -> Activation:
+    """Make the chosen engine a release and switch to it, unless its like is already active."""
+    current = ports.releases.current()
+    chosen = next((c for c in outcome.candidates if c.id == choice.candidate), None)
+    if chosen is None or chosen.engine is None:
+        return Activation(
+            state="not_attempted", release=current, previous=None, detail=_NOT_ATTEMPTED
+        )
+    if current == request.run_id:  # switched to before the run was interrupted
+        return Activation(state="active", release=current, previous=None, detail="resumed")
+    facts = release_facts(config, outcome, chosen)
+
+    def check(release: str) -> None:
+        ports.jobs.run(
+            "check",
+            {"config": configuration.dump(config), "release": release},
+            str,
+            progress=lambda *_: None,
+            cancelled=cancelled,
+            timeout_s=_CHECK_TIMEOUT_S,
+        )
+
+    if current is not None and ports.releases.identity(current) == facts["identity"]:
+        try:
+            check(current)
+        except QuantdError as error:
+            if error.code == "canceled":
+                raise
+            _LOG.warning("release_damaged release=%s %s", current, error.message)
+        else:
+            return Activation(state="unchanged", release=current, previous=None, detail=_UNTOUCHED)
+    engine = chosen.engine
+    files: dict[str, bytes | str] = {
+        engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
+        "model.json": json.dumps({"release": request.run_id, **facts}, indent=2).encode(),
+    }
+    done = activate(
+        request.run_id,
+        files,
+        config.activation,
+        releases=ports.releases,
+        run=ports.run_command,
+        check=check,
+    )
+    wanted, present = chosen.power_mode, outcome.platform.environment.get("power_mode")
+    if done.state != "active" or wanted in {None, present}:
+        return done
+    return replace(
+        done,
+        detail=f"{done.detail}; measured in power mode {wanted}, and the device is in {present}: "
+        "quantd leaves the mode to you (`sudo nvpmodel -m`, or a reload command)".lstrip("; "),
+    )
+
+
+def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
+    """Return what an application needs to use the engine: the contents of model.json."""
+    model, engine, quantized = outcome.model, chosen.engine, chosen.quantized
+    launches = chosen.measurement.launches if chosen.measurement else None
+    counted = outcome.counted  # kept with a float engine too: the next INT8 one starts from it
+    if engine is None or quantized is None:
+        raise ActivationError(f"{chosen.id} has no engine")
+    preprocess = configuration.dump(config)["model"]["input"]
+    height, width = (
+        model.inputs[0].shape[1:3] if preprocess["layout"] == "NHWC" else model.inputs[0].shape[2:4]
+    )
+    preprocess |= {"width": width, "height": height}
+    holds_for = conditions(outcome.platform)
+    return {
+        "schema": 1,
+        "identity": digest_of("release-2", engine.file_digest, preprocess, chosen.batch, holds_for),
+        "name": model.name,
+        "candidate": chosen.id,
+        "precision": chosen.recipe.precision,
+        "power_mode": chosen.power_mode or outcome.platform.environment.get("power_mode"),
+        "launched": launches.by if launches else None,
+        "batch": chosen.batch,
+        "inputs": [asdict(t) for t in model.inputs],
+        "outputs": [asdict(t) for t in model.outputs],
+        "preprocess": preprocess,
+        "runtime": holds_for | ({"dla_core": engine.dla_core} if engine.dla_core >= 0 else {}),
+        "engine": {
+            "file": engine.file,
+            "sha256": engine.file_digest,
+            "bytes": engine.size_bytes,
+        },
+        "lineage": {
+            "model_sha256": model.sha256,
+            "model": model.digest,
+            "calibration": outcome.calibration.digest,
+            "conditioned": counted.model if counted else None,
+            "statistics": counted.digest if counted else None,
+            "extends": counted.extends if counted else None,
+            "quantized": quantized.digest,
+            "engine": engine.digest,
+        },
+    }
+
+
+def _publish(
+    config: Config,
+    request: Request,
+    ports: Ports,
+    outcome: Outcome,
+    report: Report,
+    cancelled: threading.Event,
+) -> None:
+    """Write report.json and report.html of the run, and put the report into its release.
+
+    The page comes last and is for people: what is active and reported does not hang on it.
+    """
+    body = encode(report)
+    ports.write(request.run_id, "report.json", body)
+    if report.activation.state == "active":
+        ports.releases.add(request.run_id, "report.json", body)
+    try:
+        page = _page(config, ports, outcome, report, cancelled)
+    except JobError as error:
+        _LOG.error("page_failed code=%s %s", error.code, error.message)
+        return
+    ports.write(request.run_id, "report.html", page.encode())
+
+
+def _page(
+    config: Config,
+    ports: Ports,
+    outcome: Outcome,
+    report: Report,
+    cancelled: threading.Event,
+) -> str:
+    return ports.jobs.run(
+        "render",
+        {
+            "config": configuration.dump(config),
+            "report": report,
+            "calibration": outcome.calibration.digest,
+            "traces": outcome.traces,
+            "sketches_ms": {
+                c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement
+            },
+        },
+        str,
+        progress=lambda *_: None,
+        cancelled=cancelled,
+        timeout_s=_CHECK_TIMEOUT_S,
+    )

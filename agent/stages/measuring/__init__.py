@@ -1,0 +1,1 @@
+"""Latency and power of all engines together, in interleaved rounds."""

@@ -1,0 +1,25 @@
+"""How long the windows of the measure stage are."""
+
+from __future__ import annotations
+
+import msgspec
+
+from agent.config import Measure
+from agent.core.choice.limits import ENOUGH_SAMPLES
+
+_SLOWEST_SENSOR_S = 1.0
+"""Between samples: jtop at its default interval. Nobody waits for one that is slower still, as
+jtop is where another client owns its interval: its few samples are a flag."""
+_SPARE = 1.2  # samples planned for each that is needed: jtop's are all late, some by much
+_LEAST_S = 30.0
+
+
+def stretched(settings: Measure, period_s: float) -> Measure:
+    """Return the protocol with windows long enough for a sensor whose readings decide.
+
+    Args:
+        settings: As configured.
+        period_s: Of the sensor.
+    """
+    least_s = max(_LEAST_S, _SPARE * ENOUGH_SAMPLES * min(period_s, _SLOWEST_SENSOR_S))
+    return msgspec.structs.replace(settings, duration_s=max(settings.duration_s, least_s))

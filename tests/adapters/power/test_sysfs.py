@@ -1,0 +1,144 @@
+"""Power meters over the kernel's own files: rails, chips, counters, and what may be wrong there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.power.ina3221 import Ina3221PowerMeter, find_rails
+from agent.adapters.power.rapl import RaplPowerMeter
+from agent.core.errors import PowerError
+from agent.core.measurement.power import mean_power
+from tests.support.fakejetson import boards
+from tests.support.fakejetson.waves import Player, square
+from tests.support.rapl import Counters
+
+PERIOD_S = 0.004
+
+
+def now_w(meter: Ina3221PowerMeter) -> float:
+    with meter:
+        return meter.samples()[0].power_w
+
+
+@pytest.mark.parametrize("name", boards.BOARDS)
+def test_total_rail_is_chosen_where_the_board_has_one(tmp_path: Path, name: str) -> None:
+    rails = boards.build(tmp_path, name)
+    for number, rail in enumerate(rails.values(), start=1):
+        rail.set(float(number))
+    meter = Ina3221PowerMeter(str(tmp_path))
+    total = boards.BOARDS[name].total
+    assert meter.rail == (total or "sum:" + "+".join(sorted(rails)))
+    expected = float(list(rails).index(total) + 1) if total else 1.0 + 2.0 + 3.0 + 4.0
+    assert now_w(meter) == pytest.approx(expected, abs=0.01)
+
+
+def test_channels_that_are_not_connected_or_off_are_no_rails(tmp_path: Path) -> None:
+    rails = boards.build(tmp_path, "agx-orin")
+    off = rails["VDD_CPU_CV"]
+    (off.folder / f"in{off.number}_enable").write_text("0\n")
+    assert sorted(find_rails(str(tmp_path))) == ["VDDQ_VDD2_1V8AO", "VDD_GPU_SOC", "VIN_SYS_5V0"]
+
+
+def test_one_rail_can_be_asked_for(tmp_path: Path) -> None:
+    boards.build(tmp_path, "orin-nano")
+    meter = Ina3221PowerMeter(str(tmp_path), rail="VDD_SOC")
+    assert meter.rail == "VDD_SOC"
+    assert now_w(meter) == pytest.approx(1.5)
+
+
+def test_unknown_rail_is_refused_with_the_rails_there_are(tmp_path: Path) -> None:
+    boards.build(tmp_path, "orin-nano")
+    with pytest.raises(PowerError, match="no rail VDD_XX") as caught:
+        Ina3221PowerMeter(str(tmp_path), rail="VDD_XX")
+    assert "VDD_IN" in caught.value.hint
+
+
+def test_rails_of_the_same_name_are_both_kept(tmp_path: Path) -> None:
+    rails = boards.build(tmp_path, "agx-orin")
+    twin = rails["VDDQ_VDD2_1V8AO"]
+    (twin.folder / f"in{twin.number}_label").write_text("VDD_CPU_CV\n")
+    meter = Ina3221PowerMeter(str(tmp_path))
+    assert now_w(meter) == pytest.approx(3.2 + 0.8 + 3.5 + 0.5)
+
+
+def test_power_below_zero_is_what_the_sensor_says(tmp_path: Path) -> None:
+    """A Thor at rest reads a little below 0 W on VDD_GPU."""
+    rail = boards.build(tmp_path, "thor")["VDD_GPU"]
+    (rail.folder / f"curr{rail.number}_input").write_text("-33\n")
+    assert now_w(Ina3221PowerMeter(str(tmp_path), rail="VDD_GPU")) == pytest.approx(-0.396)
+
+
+@pytest.mark.parametrize("text", ["", "\n", "much\n", "nan\n", "inf\n", "\xff"])
+def test_sensor_that_gives_no_number_is_told(tmp_path: Path, text: str) -> None:
+    rail = boards.build(tmp_path, "orin-nano")["VDD_IN"]
+    meter = Ina3221PowerMeter(str(tmp_path))
+    (rail.folder / f"curr{rail.number}_input").write_bytes(text.encode("latin1"))
+    with pytest.raises(PowerError, match="curr1_input") as caught, meter:
+        pass
+    assert caught.value.code == "gone"
+
+
+@pytest.mark.slow
+def test_mean_power_of_a_wave_is_the_truth(tmp_path: Path) -> None:
+    rails = boards.build(tmp_path, "orin-nano")
+    with Ina3221PowerMeter(str(tmp_path), period_s=0.02) as meter:  # noqa: SIM117
+        with Player(square(5.0, 9.0, 0.33), rails["VDD_IN"].set) as player:
+            begin_ns = time.monotonic_ns()
+            time.sleep(1.5)
+            end_ns = meter.samples()[-1].t_ns
+    power = mean_power(meter.samples(), [(begin_ns, end_ns)], meter.period_s)
+    assert power.mean_w == pytest.approx(player.mean_w(begin_ns, end_ns), abs=0.2)
+
+
+def test_only_cpu_packages_are_added(tmp_path: Path) -> None:
+    """The zone "psys" of laptops holds the packages: with them it would count them twice."""
+    counters = Counters(tmp_path, "package-0", "psys", "package-1")
+    assert RaplPowerMeter(str(tmp_path), period_s=PERIOD_S).rail == "package-0+package-1"
+    (counters.zones[0] / "name").write_text("psys\n")
+    (counters.zones[2] / "name").write_text("psys\n")
+    with pytest.raises(PowerError, match="package") as caught:
+        RaplPowerMeter(str(tmp_path), period_s=PERIOD_S)
+    assert caught.value.code == "no_sensor"
+
+
+def test_counter_that_wraps_around_loses_nothing(tmp_path: Path) -> None:
+    counters = Counters(tmp_path, "package-0")
+    counters.spend(counters.range_uj - 1000)
+    with RaplPowerMeter(str(tmp_path), period_s=PERIOD_S) as meter:
+        begin_ns = meter.samples()[-1].t_ns
+        counters.spend(51_000)  # 0.051 J, 1 mJ of it before the counter begins anew
+        while not any(sample.power_w for sample in meter.samples()):
+            assert time.monotonic_ns() < begin_ns + 10 * 10**9
+        longest_s = (time.monotonic_ns() - begin_ns) / 1e9
+        highest_w = max(sample.power_w for sample in meter.samples())
+    assert 0.051 / (longest_s + 2 * PERIOD_S) <= highest_w < 0.051 / 1e-5
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Have no more rights than any user, also where the tests run as root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_counter_for_root_only_is_told_as_such() -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own may be entered by us only
+        counters = Counters(Path(folder), "package-0")
+        Path(folder).chmod(0o755)
+        (counters.zones[0] / "energy_uj").chmod(0)
+        with pytest.raises(PowerError, match="root only") as caught, as_nobody():
+            RaplPowerMeter(folder)
+    assert caught.value.code == "not_allowed"
+    assert caught.value.hint

@@ -1,0 +1,236 @@
+"""The daemon's pure step: whatever happens in whatever order, one job at a time, all answered."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.core.control.command import Command, CommandId, Stage, may_follow
+from agent.core.control.step import (
+    QUEUE_LIMIT,
+    Answer,
+    Asked,
+    Begin,
+    Cancel,
+    Close,
+    Due,
+    Ended,
+    Exit,
+    Offline,
+    Online,
+    Outdated,
+    Progressed,
+    PublishEvent,
+    PublishReport,
+    PublishState,
+    PublishTelemetry,
+    Resume,
+    State,
+    Stop,
+    Tick,
+    Work,
+    step,
+)
+
+KINDS = ("reoptimize", "activate", "rollback", "cancel", "resend", "ping")
+
+
+def ask(number: int, kind: str = "reoptimize", **args: object) -> Asked:
+    command = Command(id=CommandId(f"c{number}"), type=kind, args=args)
+    return Asked(command, f"r{number}", number)
+
+
+def stages(effects: object, command: str) -> list[Stage]:
+    return [e.stage for e in effects if isinstance(e, Answer) and e.command_id == command]
+
+
+def test_a_run_goes_from_accepted_to_its_end() -> None:
+    state, effects = step(State(), ask(1))
+    assert stages(effects, "c1") == [Stage.ACCEPTED, Stage.IN_PROGRESS]
+    assert any(isinstance(e, Begin) and e.work.kind == "optimize" for e in effects)
+    state, effects = step(state, Progressed("r1", "capture", 5, 10, "kept 3", 6_000_000_000))
+    (told,) = [e for e in effects if isinstance(e, Answer)]
+    assert (told.step, told.percent, told.detail) == ("capture", 50.0, "kept 3")
+    state, effects = step(state, Ended("r1", Stage.SUCCEEDED, result="runs/r1"))
+    assert stages(effects, "c1") == [Stage.SUCCEEDED]
+    assert PublishReport("r1") in effects
+    assert Close("r1", "succeeded") in effects
+    assert state.running is None
+
+
+def test_a_scheduled_run_begins_where_nothing_runs_and_is_left_out_where_something_does() -> None:
+    state, effects = step(State(), Due("r1"))
+    (begin,) = [e for e in effects if isinstance(e, Begin)]
+    assert (begin.work.run_id, begin.work.trigger, begin.work.command_id) == (
+        "r1",
+        "schedule",
+        None,
+    )
+    assert step(state, Due("r2")) == (state, ())
+    assert step(State(stopping=True), Due("r3")) == (State(stopping=True), ())
+
+
+def test_progress_is_told_at_most_every_five_seconds_but_every_stage_is() -> None:
+    state, _ = step(State(), ask(1))
+    told = Counter()
+    for second in range(60):
+        stage = "capture" if second < 30 else "measure"
+        state, effects = step(
+            state, Progressed("r1", stage, second, 60, "", (second + 1) * 1_000_000_000)
+        )
+        told[stage] += sum(isinstance(e, Answer) for e in effects)
+    assert 0 < told["capture"] <= 7
+    assert 0 < told["measure"] <= 7
+
+
+def test_what_is_asked_meanwhile_waits_and_too_much_is_busy() -> None:
+    state, _ = step(State(), ask(0))
+    for number in range(1, QUEUE_LIMIT + 1):
+        state, effects = step(state, ask(number))
+        assert stages(effects, f"c{number}") == [Stage.ACCEPTED, Stage.QUEUED]
+    state, effects = step(state, ask(99))
+    (answer,) = [e for e in effects if isinstance(e, Answer)]
+    assert (answer.stage, answer.code) == (Stage.REJECTED, "busy")
+    state, effects = step(state, Ended("r0", Stage.FAILED))
+    assert stages(effects, "c1") == [Stage.IN_PROGRESS]
+
+
+def test_cancel_ends_what_runs_or_takes_out_what_waits() -> None:
+    state, _ = step(State(), ask(1))
+    state, _ = step(state, ask(2))
+    state, effects = step(state, ask(3, "cancel", target="c2"))
+    assert stages(effects, "c2") == [Stage.CANCELED]
+    assert state.queue == ()
+    state, effects = step(state, ask(4, "cancel"))
+    assert any(isinstance(e, Cancel) for e in effects)
+    state, effects = step(state, Ended("r1", Stage.CANCELED, "canceled"))
+    assert stages(effects, "c1") == [Stage.CANCELED]
+
+
+def test_cancel_of_nothing_says_so() -> None:
+    _, effects = step(State(), ask(1, "cancel"))
+    (answer,) = [e for e in effects if isinstance(e, Answer)]
+    assert answer.stage is Stage.REJECTED
+    assert "nothing is running" in answer.detail
+
+
+def test_a_stop_lets_the_run_be_taken_up_again() -> None:
+    state, _ = step(State(), ask(1))
+    state, effects = step(state, Stop())
+    assert any(isinstance(e, Cancel) for e in effects)
+    assert not any(isinstance(e, Exit) for e in effects)
+    state, effects = step(state, Ended("r1", Stage.CANCELED))
+    assert effects == (Exit(),)  # not closed, not answered: it goes on at the next start
+
+
+def test_an_idle_daemon_stops_at_once() -> None:
+    _, effects = step(State(), Stop())
+    assert effects == (Exit(),)
+
+
+def test_a_connection_tells_who_is_there() -> None:
+    state, effects = step(State(), Online())
+    assert PublishState(with_meta=True) in effects
+    assert state.status == "idle, online"
+    state, _ = step(state, Offline("gone"))
+    assert state.status == "idle, offline"
+
+
+def test_telemetry_comes_once_a_minute() -> None:
+    state = State()
+    sent = 0
+    for second in range(1, 301):
+        state, effects = step(state, Tick(second * 1_000_000_000))
+        sent += sum(isinstance(e, PublishTelemetry) for e in effects)
+    assert sent == 5
+
+
+events = st.one_of(
+    st.builds(ask, st.integers(0, 9), st.sampled_from(KINDS)),
+    st.builds(Online),
+    st.builds(Offline, st.just("lost")),
+    st.builds(
+        Progressed,
+        st.sampled_from([f"r{n}" for n in range(10)]),
+        st.sampled_from(["capture", "measure"]),
+        st.integers(0, 10),
+        st.integers(0, 10),
+        st.just(""),
+        st.integers(0, 10**12),
+    ),
+    st.builds(
+        Ended,
+        st.sampled_from([f"r{n}" for n in range(10)]),
+        st.sampled_from([Stage.SUCCEEDED, Stage.FAILED, Stage.CANCELED, Stage.TIMED_OUT]),
+    ),
+    st.builds(Tick, st.integers(0, 10**12)),
+)
+
+
+@given(st.lists(events, max_size=60))
+def test_any_order_of_events_keeps_the_promises(happened: list) -> None:
+    state = State()
+    stage: dict[str, Stage] = {}
+    running: str | None = None
+    seen: set[str] = set()
+    for event in happened:
+        if isinstance(event, Asked):  # the inbox lets an id through once
+            if event.command.id in seen:
+                continue
+            seen.add(event.command.id)
+            stage[event.command.id] = Stage.RECEIVED
+        state, effects = step(state, event)
+        for effect in effects:
+            if isinstance(effect, Close) and effect.run_id == running:
+                running = None
+            if isinstance(effect, Begin):
+                assert running is None, "two jobs at a time"
+                running = effect.work.run_id
+            if isinstance(effect, Answer):
+                assert may_follow(stage[effect.command_id], effect.stage), (
+                    stage[effect.command_id],
+                    effect.stage,
+                )
+                stage[effect.command_id] = effect.stage
+        assert len(state.queue) <= QUEUE_LIMIT
+        assert (state.running.run_id if state.running else None) == running
+    waiting = {work.command_id for work in state.queue}
+    waiting |= {state.running.command_id} if state.running else set()
+    for command, last in stage.items():
+        assert last.final or command in waiting, f"{command} is never answered"
+
+
+def outdated(*works: Work) -> Outdated:
+    return Outdated(kind="release_outdated", severity="warning", facts={"a": 1}, works=works)
+
+
+def test_an_outdated_release_is_told_and_mended_behind_what_runs() -> None:
+    back = Work(kind="rollback", run_id="b", trigger="upgrade")
+    again = Work(kind="optimize", run_id="o", trigger="upgrade")
+    state, effects = step(State(), outdated(back, again))
+    assert effects[0] == PublishEvent("release_outdated", "warning", {"a": 1})
+    assert [e.work for e in effects if isinstance(e, Begin)] == [back]
+    assert (state.running, state.queue) == (back, (again,))
+    busy, _ = step(State(), ask(1))
+    state, effects = step(busy, outdated(again))
+    assert not [e for e in effects if isinstance(e, Begin)]
+    state, effects = step(state, Ended("r1", Stage.SUCCEEDED))
+    assert state.running == again
+
+
+def test_what_is_found_while_stopping_is_left_to_the_next_start() -> None:
+    work = Work(kind="optimize", run_id="o", trigger="upgrade")
+    state, effects = step(State(stopping=True), outdated(work))
+    assert (state.running, state.queue) == (None, ())
+    assert len(effects) == 1
+
+
+def test_a_rebuild_that_a_restart_took_up_is_not_begun_a_second_time() -> None:
+    taken_up = Work(kind="optimize", run_id="o", trigger="upgrade", attempt=2)
+    state, _ = step(State(), Resume(taken_up))
+    again = Work(kind="optimize", run_id="p", trigger="upgrade")
+    state, effects = step(state, outdated(again))
+    assert (state.running, state.queue) == (taken_up, ())
+    assert len(effects) == 1

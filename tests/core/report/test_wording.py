@@ -1,0 +1,53 @@
+"""Under which conditions a figure was measured, in words."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from agent.core.records import Launches
+from agent.core.report.wording import circumstances
+from tests.support.candidates import at_rate, candidate, evaluation, measurement
+from tests.support.reports import report_of
+
+
+def told(measured, mode=None, **environment):
+    one = replace(candidate("fp16", measured, evaluation()), power_mode=mode)
+    (facts,) = report_of([one]).candidates
+    return circumstances(asdict(facts), environment)
+
+
+def test_what_was_not_measured_has_none():
+    (facts,) = report_of([candidate("fp16", failure="no kernels")]).candidates
+    assert circumstances(asdict(facts), {}) == ""
+
+
+def test_only_what_is_known_is_told():
+    assert told(measurement()) == "1000 inferences in 5 rounds"
+    assert told(measurement(), power_mode="15W").endswith("power mode 15W")
+    assert told(measurement(), "MAXN", power_mode="15W").endswith("power mode MAXN")
+    clocked = replace(measurement(), cpu_mhz=(1190.2, 1510.4), gpu_mhz=(624.9, 625.1), temp_c=61.4)
+    assert told(clocked).endswith("up to 61 °C, CPU 1190 to 1510 MHz, GPU 625 MHz")
+    launches = Launches(by="plain launches", reason="a CUDA graph is not faster: 2 ms against 1 ms")
+    assert told(replace(measurement(), launches=launches)).endswith(
+        "in 5 rounds, plain launches (a CUDA graph is not faster: 2 ms against 1 ms)"
+    )
+
+
+def test_a_power_is_told_with_its_rail_sensor_period_and_gaps():
+    one = measurement(power_w=5.0)
+    one = replace(one, power=replace(one.power, gaps=2, coverage=0.875))
+    assert told(one).endswith(
+        "power of VDD_IN by ina3221 every 0.1 s (100 samples over 88% of the windows, silent 2 times)"
+    )
+    paced = replace(measurement(), at_rate=at_rate(15.0, power_w=4.0))
+    assert "at the frame rate power of VDD_IN" in told(paced)
+
+
+def test_a_report_of_an_earlier_version_is_read():
+    (facts,) = report_of([candidate("fp16", measurement(power_w=5.0), evaluation())]).candidates
+    old = asdict(facts)
+    for key in ("temp_c", "cpu_mhz", "gpu_mhz", "at_rate", "launched", "launched_reason"):
+        old["measured"].pop(key)
+    for key in ("period_s", "gaps"):
+        old["measured"]["power_w"].pop(key)
+    assert "by ina3221 (100 samples" in circumstances(old, {})
