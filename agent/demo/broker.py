@@ -30,7 +30,7 @@ max_queued_messages 100000
 max_packet_size 1048576
 {user}
 """
-_RUMQTTD = """\
+RUMQTTD = """\
 id = 0
 [router]
 id = 0
@@ -85,7 +85,7 @@ def start_broker(directory: Path) -> Iterator[Broker]:
         ) from error
     port = _free_port()
     config = directory / "rumqttd.toml"
-    config.write_text(_RUMQTTD.format(host=_HOST, port=port))
+    config.write_text(RUMQTTD.format(host=_HOST, port=port))
     with iotcore.Broker(config_path=str(config)):
         _wait_listening(port)
         yield Broker(_HOST, port, "rumqttd (iotcore)")

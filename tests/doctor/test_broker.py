@@ -14,7 +14,7 @@ import pytest
 
 from agent import config as configuration
 from agent.doctor import LOOKS, Finding, examine
-from tests.support.broker import Mosquitto
+from tests.support.broker import Mosquitto, any_broker
 
 
 def look(**mqtt) -> Finding:
@@ -126,7 +126,7 @@ def test_a_broker_that_is_not_who_it_says(tmp_path, authority):
 
 @pytest.mark.slow
 def test_a_port_that_speaks_no_tls_is_told_as_such(tmp_path, authority):
-    with Mosquitto(tmp_path) as server:
+    with any_broker(tmp_path) as server:
         found = look(host="localhost", port=server.port, tls={"ca": str(authority.file)})
     assert found.level == "problem"
     assert "1883" in found.cure

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.support.broker import Mosquitto
+from tests.support.broker import Broker, any_broker
 from tests.support.fleet import Console, DaemonProcess
 from tests.support.scene import quantd, write_config
 
@@ -20,18 +20,18 @@ DEVICE = "cam-1"
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path) as found:
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with any_broker(tmp_path) as found:
         yield found
 
 
 @pytest.fixture
-def console(broker: Mosquitto) -> Iterator[Console]:
+def console(broker: Broker) -> Iterator[Console]:
     with Console(broker.host, broker.port, DEVICE) as found:
         yield found
 
 
-def configured(tmp_path: Path, broker: Mosquitto, **tables: dict[str, Any]) -> Path:
+def configured(tmp_path: Path, broker: Broker, **tables: dict[str, Any]) -> Path:
     tables.setdefault("search", {"precisions": ["fp32", "int8"], "calibrators": ["minmax"]})
     return write_config(
         tmp_path,
@@ -46,7 +46,7 @@ def online(console: Console) -> None:
 
 
 def test_reoptimize_from_acceptance_to_report(
-    tmp_path: Path, broker: Mosquitto, console: Console
+    tmp_path: Path, broker: Broker, console: Console
 ) -> None:
     with DaemonProcess(configured(tmp_path, broker)) as daemon:
         online(console)
@@ -72,7 +72,7 @@ def test_reoptimize_from_acceptance_to_report(
         console.wait("state", lambda m: m["status"] == "shutdown")
 
 
-def test_ping_cancel_and_refusals(tmp_path: Path, broker: Mosquitto, console: Console) -> None:
+def test_ping_cancel_and_refusals(tmp_path: Path, broker: Broker, console: Console) -> None:
     config = configured(tmp_path, broker, calibration={"window_s": 60.0})
     with DaemonProcess(config):
         online(console)
@@ -97,7 +97,7 @@ def test_ping_cancel_and_refusals(tmp_path: Path, broker: Mosquitto, console: Co
 
 
 def test_unsigned_commands_are_refused_by_default(
-    tmp_path: Path, broker: Mosquitto, console: Console
+    tmp_path: Path, broker: Broker, console: Console
 ) -> None:
     config = write_config(tmp_path, mqtt={"host": broker.host, "port": broker.port})
     with DaemonProcess(config):
@@ -121,7 +121,7 @@ def test_unsigned_commands_are_refused_by_default(
     ],
 )
 def test_a_killed_daemon_finishes_the_run_after_its_restart(
-    tmp_path: Path, broker: Mosquitto, console: Console, stage: str
+    tmp_path: Path, broker: Broker, console: Console, stage: str
 ) -> None:
     config = configured(tmp_path, broker, measure={"duration_s": 1.0})
     with DaemonProcess(config) as daemon:
@@ -149,7 +149,7 @@ def test_a_killed_daemon_finishes_the_run_after_its_restart(
 
 
 def test_reports_wait_for_a_broker_that_is_away(
-    tmp_path: Path, broker: Mosquitto, console: Console
+    tmp_path: Path, broker: Broker, console: Console
 ) -> None:
     with DaemonProcess(configured(tmp_path, broker)) as daemon:
         online(console)
@@ -168,7 +168,7 @@ def test_reports_wait_for_a_broker_that_is_away(
 
 
 def test_a_broken_model_fails_the_command_and_keeps_the_release(
-    tmp_path: Path, broker: Mosquitto, console: Console
+    tmp_path: Path, broker: Broker, console: Console
 ) -> None:
     config = configured(tmp_path, broker)
     assert quantd("optimize", "-c", config, "--json").returncode == 0
@@ -184,7 +184,7 @@ def test_a_broken_model_fails_the_command_and_keeps_the_release(
 
 
 def test_limits_of_a_command_and_infeasible(
-    tmp_path: Path, broker: Mosquitto, console: Console
+    tmp_path: Path, broker: Broker, console: Console
 ) -> None:
     with DaemonProcess(configured(tmp_path, broker)):
         online(console)
@@ -209,7 +209,7 @@ def test_no_broker_at_the_start_is_no_reason_to_end(tmp_path: Path) -> None:
 
 
 def test_the_idle_daemon_loads_no_heavy_library(
-    tmp_path: Path, broker: Mosquitto, console: Console
+    tmp_path: Path, broker: Broker, console: Console
 ) -> None:
     with DaemonProcess(configured(tmp_path, broker)) as daemon:
         online(console)

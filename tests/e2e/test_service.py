@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.booted import Booted, installed
-from tests.support.broker import Mosquitto
+from tests.support.broker import Broker, any_broker
 from tests.support.fleet import Console
 from tests.support.scene import write_config
 
@@ -21,19 +21,19 @@ SCENE = Path("/srv/scene")
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path) as found:
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with any_broker(tmp_path) as found:
         yield found
 
 
 @pytest.fixture
-def console(broker: Mosquitto) -> Iterator[Console]:
+def console(broker: Broker) -> Iterator[Console]:
     with Console(broker.host, broker.port, DEVICE) as found:
         yield found
 
 
 @pytest.fixture
-def machine(tmp_path: Path, broker: Mosquitto) -> Iterator[Booted]:
+def machine(tmp_path: Path, broker: Broker) -> Iterator[Booted]:
     """A booted machine with quantd installed, configured and not yet started."""
     scene, prefix = tmp_path / "scene", tmp_path / "prefix"
     scene.mkdir()

@@ -12,7 +12,7 @@ from typing import Any
 import onnxruntime
 import pytest
 
-from tests.support.broker import Mosquitto
+from tests.support.broker import Broker, any_broker
 from tests.support.fleet import Console, DaemonProcess
 from tests.support.scene import quantd, write_config, write_pictures
 
@@ -21,19 +21,19 @@ DEVICE = "cam-1"
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    with Mosquitto(tmp_path) as found:
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with any_broker(tmp_path) as found:
         yield found
 
 
 @pytest.fixture
-def console(broker: Mosquitto) -> Iterator[Console]:
+def console(broker: Broker) -> Iterator[Console]:
     with Console(broker.host, broker.port, DEVICE) as found:
         yield found
 
 
 @pytest.fixture
-def config(tmp_path: Path, broker: Mosquitto) -> Path:
+def config(tmp_path: Path, broker: Broker) -> Path:
     """A device with an active release, whose camera is gone since."""
     path = write_config(
         tmp_path,

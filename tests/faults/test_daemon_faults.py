@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.broker import Mosquitto
+from tests.support.broker import any_broker
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
 from tests.support.fleet import Console, DaemonProcess
 from tests.support.scene import write_config
@@ -23,7 +23,7 @@ DEVICE = "cam-1"
 @pytest.fixture
 def config(tmp_path: Path) -> Iterator[tuple[Path, Console]]:
     require_tensorrt()
-    with Mosquitto(tmp_path) as broker:
+    with any_broker(tmp_path) as broker:
         file = write_config(
             tmp_path,
             mqtt={"host": broker.host, "port": broker.port},

@@ -16,7 +16,7 @@ from agent.adapters.storage.store import FileStore
 from agent.core.errors import StoreError
 from agent.core.records import digest_of
 from agent.wiring import runs
-from tests.support.broker import Mosquitto
+from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
 from tests.support.parts import missing_part
 from tests.support.scene import write_config
@@ -138,7 +138,7 @@ def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
 
 
 def test_the_daemon_outlives_a_full_disk(tmp_path: Path, disk: Disk) -> None:
-    with Mosquitto(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
+    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
         config = small(
             tmp_path,
             mqtt={"host": broker.host, "port": broker.port},

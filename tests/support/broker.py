@@ -1,15 +1,21 @@
-"""A mosquitto of one's own: start, kill, start again on the same port with the same state."""
+"""A broker of one's own: start, kill, start again on the same port.
+
+Mosquitto where it is installed, else rumqttd, which pip brings.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+from base64 import b64encode
 from pathlib import Path
 
+from agent.demo.broker import RUMQTTD, find_mosquitto
 from tests.support.parts import missing_part
 
 
@@ -19,33 +25,20 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Mosquitto:
-    """One broker on 127.0.0.1; extra lines go into its configuration."""
+class Broker:
+    """A broker's process on 127.0.0.1."""
 
-    def __init__(self, directory: Path, *lines: str, anonymous: bool = True) -> None:
-        program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
-        if program is None:
-            missing_part("mosquitto", "apt install mosquitto")
-        self._program = program
-        self.host = "127.0.0.1"
-        self.port = free_port()
-        self._config = directory / "mosquitto.conf"
-        self._log = directory / "mosquitto.log"
-        user = ["user root"] if os.getuid() == 0 else []
-        head = [
-            f"listener {self.port} 127.0.0.1",
-            f"allow_anonymous {'true' if anonymous else 'false'}",
-            *user,
-        ]
-        self._config.write_text("\n".join([*head, *lines]) + "\n")
+    host = "127.0.0.1"
+
+    def __init__(self, directory: Path, command: list[str]) -> None:
+        self._command = command
+        self._log = directory / "broker.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._program, "-c", str(self._config)], stdout=log, stderr=log
-            )
-        deadline = time.monotonic() + 10
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             try:
                 socket.create_connection((self.host, self.port), timeout=1).close()
@@ -68,9 +61,57 @@ class Mosquitto:
             self._process.wait(10)
             self._process = None
 
-    def __enter__(self) -> Mosquitto:
+    def __enter__(self) -> Broker:
         self.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+class Mosquitto(Broker):
+    """For what only mosquitto can: its sessions outlive it, lists of who may what, limits."""
+
+    def __init__(self, directory: Path, *lines: str, anonymous: bool = True) -> None:
+        program = find_mosquitto()
+        if program is None:
+            missing_part("mosquitto", "apt install mosquitto")
+        self.port = free_port()
+        config = directory / "mosquitto.conf"
+        user = ["user root"] if os.getuid() == 0 else []
+        head = [
+            f"listener {self.port} {self.host}",
+            f"allow_anonymous {'true' if anonymous else 'false'}",
+            *user,
+        ]
+        config.write_text("\n".join([*head, *lines]) + "\n")
+        super().__init__(directory, [program, "-c", str(config)])
+
+
+class Rumqttd(Broker):
+    """The broker in iotcore's wheel; extra lines go to the end of its configuration."""
+
+    def __init__(self, directory: Path, *lines: str) -> None:
+        self.port = free_port()
+        config = directory / "rumqttd.toml"
+        text = RUMQTTD.format(host=self.host, port=self.port)
+        config.write_text("\n".join([text, *lines]) + "\n")
+        script = f"import iotcore; iotcore.Broker(config_path={str(config)!r}).run_forever()"
+        super().__init__(directory, [sys.executable, "-c", script])
+
+
+def any_broker(directory: Path, *lines: str) -> Broker:
+    """Return a broker of MQTT 5; the lines are for mosquitto, if it is that."""
+    return Mosquitto(directory, *lines) if find_mosquitto() else Rumqttd(directory)
+
+
+def with_password(directory: Path, user: str, password: str) -> Broker:
+    """Return a broker that lets nobody in but one user."""
+    if not find_mosquitto():
+        return Rumqttd(directory, "[v5.1.connections.auth]", f'{user} = "{password}"')
+    salt, rounds = b"twelve bytes", 101
+    key = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, rounds)
+    hashed = "$".join(b64encode(part).decode() for part in (salt, key))
+    passwords = directory / "passwords"
+    passwords.write_text(f"{user}:$7${rounds}${hashed}\n")  # as mosquitto_passwd writes it
+    return Mosquitto(directory, f"password_file {passwords}", anonymous=False)
