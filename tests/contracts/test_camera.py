@@ -83,7 +83,7 @@ def case(
         else:
             video = request.getfixturevalue("video")
             if kind.startswith("gstreamer"):
-                cameras.require_gi(tmp_path, monkeypatch)
+                cameras.require_gstreamer(tmp_path, monkeypatch)
             if kind == "file":
                 yield Case(lambda: opencv(f"file://{video}"))
             elif kind == "mjpeg":

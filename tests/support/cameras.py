@@ -125,7 +125,7 @@ def rtsp_server(video: Path, *credentials: str) -> Iterator[ServerProcess]:
     except OSError as e:
         missing_part("gstreamer-rtsp-server", str(e))
     if seen.returncode:
-        missing_part("gstreamer-rtsp-server", seen.stderr.strip()[-200:])
+        missing_part("gstreamer-rtsp-server", (seen.stderr.strip().splitlines() or [""])[-1])
     yield from _served(server)
 
 
@@ -194,21 +194,26 @@ def send_clock(connection: socket.socket) -> None:
         time.sleep(0.04)
 
 
-def require_gi(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def require_gstreamer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the system's PyGObject importable, and nothing else of the system."""
     _find_plugins()
-    with contextlib.suppress(ImportError):
-        __import__("gi")
-        return
-    system = Path("/usr/lib/python3/dist-packages/gi")
-    if not system.is_dir():
-        missing_part("gi", f"{system} is absent: apt install python3-gi")
-    (folder / "gi").symlink_to(system)
-    monkeypatch.syspath_prepend(str(folder))
     try:
-        __import__("gi")
-    except ImportError as e:
-        missing_part("gi", f"{e} (built for another Python than {sys.version_info[:2]})")
+        import gi
+    except ImportError:
+        system = Path("/usr/lib/python3/dist-packages/gi")
+        if not system.is_dir():
+            missing_part("gi", f"{system} is absent: apt install python3-gi")
+        (folder / "gi").symlink_to(system)
+        monkeypatch.syspath_prepend(str(folder))
+        try:
+            import gi
+        except ImportError as e:
+            missing_part("gi", f"{e} (built for another Python than {sys.version_info[:2]})")
+    try:
+        gi.require_version("Gst", "1.0")
+        gi.require_version("GstApp", "1.0")
+    except ValueError as e:
+        missing_part("GStreamer", f"{e}: apt install gir1.2-gst-plugins-base-1.0")
 
 
 @cache

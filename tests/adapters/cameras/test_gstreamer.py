@@ -49,7 +49,7 @@ def test_without_pygobject_the_packages_are_named(monkeypatch: pytest.MonkeyPatc
 def test_rows_that_gstreamer_pads_are_cut(
     width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cameras.require_gi(tmp_path, monkeypatch)
+    cameras.require_gstreamer(tmp_path, monkeypatch)
     with GstreamerCamera(
         "test://",
         width=width,
@@ -78,7 +78,7 @@ def test_rows_that_gstreamer_pads_are_cut(
 def test_what_the_bus_says_is_told_at_once(
     source: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cameras.require_gi(tmp_path, monkeypatch)
+    cameras.require_gstreamer(tmp_path, monkeypatch)
     camera = GstreamerCamera("test://", width=64, height=48, fps=30, describe=lambda *_: source)
     with camera, pytest.raises(CameraError, match=words):
         camera.read(10.0)
@@ -87,7 +87,7 @@ def test_what_the_bus_says_is_told_at_once(
 @pytest.mark.slow
 @gi_warning
 def test_a_stream_that_ends_is_opened_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cameras.require_gi(tmp_path, monkeypatch)
+    cameras.require_gstreamer(tmp_path, monkeypatch)
     source = "videotestsrc num-buffers=5 is-live=true ! video/x-raw,format=BGR,width=64,height=48"
     with GstreamerCamera(
         "test://", width=64, height=48, fps=30, describe=lambda *_: source
