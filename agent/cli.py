@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         _log_to_stderr(options)
         code: int = options.verb(options)
+        sys.stdout.flush()  # while a reader that has left can still be handled
     except QuantdError as error:
         _show(error, as_json=as_json)
         return error.exit_code
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show(QuantdError(_INTERRUPTED, code="interrupted"), as_json=as_json)
         return 130
     except BrokenPipeError:  # `quantd report | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still buffered
         return 0
     return code
 

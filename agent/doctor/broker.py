@@ -70,7 +70,11 @@ def _handshake(raw: socket.socket, context: ssl.SSLContext, host: str) -> str:
         ssl.SSLError: if a side does not take the other's certificate.
         OSError: if the connection breaks.
     """
-    with context.wrap_socket(raw, server_hostname=host) as secured:
+    try:
+        secured = context.wrap_socket(raw, server_hostname=host)
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:  # what knows no TLS hangs up
+        raise ConnectionError("it hangs up in the handshake") from error
+    with secured:
         secured.settimeout(_REFUSAL_S)
         with contextlib.suppress(TimeoutError):
             if not secured.recv(1):

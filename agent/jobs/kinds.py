@@ -24,7 +24,7 @@ from agent.core.records import (
     Recipe,
     Statistics,
 )
-from agent.core.report import Report
+from agent.core.report.document import Report
 from agent.jobs import engines, evaluating, frames, measuring, predicting, quantizing, sensors
 from agent.ports import Progress
 from agent.ports.jobs import Sitting

@@ -18,7 +18,7 @@ from agent.core.prediction.history import PastMeasurement, remembered
 from agent.core.records import Activation, Candidate, Choice, digest_of
 from agent.core.release.reuse import Basis
 from agent.core.release.upgrade import conditions
-from agent.core.report import Report, compose
+from agent.core.report.document import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.run.activation import RunCommand, activate
 from agent.run.artifacts import Observe

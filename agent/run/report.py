@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from agent.core.report import Report
+from agent.core.report.document import Report
 
 
 def encode(report: Report) -> bytes:

@@ -12,13 +12,13 @@ from typing import Any
 
 import msgspec
 
-from agent.core import report
+from agent.core.report import document
 from agent.wire import messages
 from agent.wire.commands import ARGS, CommandBody
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SAID: dict[str, type] = {
-    "report": report.Report,
+    "report": document.Report,
     "state": messages.State,
     "meta": messages.Inventory,
     "telemetry": messages.Telemetry,

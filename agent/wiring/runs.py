@@ -28,7 +28,7 @@ from agent.wiring.reported import read_report, reports, run_folder
 
 if TYPE_CHECKING:
     from agent.core.prediction.history import PastMeasurement
-    from agent.core.report import Report
+    from agent.core.report.document import Report
 
 _HISTORY = 1000
 _LOG = logging.getLogger(__name__)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.rehearsal import OnnxRehearsal
 from agent.core.quantization.calibrators import range_of
-from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement
+from agent.core.quantization.mixed_search import BIAS_CORRECTION, WEIGHT_STEPS, Placement
 
 SCHEME = "S8S8-FP16"
 RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "conditioned")
@@ -31,26 +32,39 @@ def frames(model: str, count: int = 4) -> list[dict[str, np.ndarray[Any, Any]]]:
 
 
 def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set[str]]:
-    """Make a recipe's graph; return it, the layers that compute, and those left in float."""
+    """Make a recipe's graph; return it, the layers that compute, and those left in float.
+
+    What all recipes of a model stand on is made once, so that its file has to stay.
+    """
     target = str(folder / "out.onnx")
-    inputs = frames(model)
-    quantizer = OnnxQuantizer(1)
-    if recipe == "conditioned":
-        for step in OnnxConditioner(1).steps(SCHEME):
-            made = str(folder / f"{step}.onnx")
-            if OnnxConditioner(1).apply(step, model, inputs, made):
-                model = made
     if recipe in {"fp32", "fp16"}:
-        quantizer.convert(model, recipe, inputs, target)
+        OnnxQuantizer(1).convert(model, recipe, frames(model), target)
         return target, set(), set()
-    found = quantizer.collect(model, inputs, len(inputs), lambda *_: None)
-    ranges = {h.name: range_of(h, "percentile", True) for h in found}
-    weights = str(folder / "weights.npz")
-    OnnxConditioner(1).choose_weights(model, inputs, weights, lambda *_: None)
-    rehearsal = OnnxRehearsal(model, SCHEME, ranges.keys(), inputs, 1, weights=weights)
+    chosen = recipe == "conditioned"  # whose weights take as long as all else together
+    ranges, rehearsal = _calibrated(_conditioned(model) if chosen else model, chosen)
     layers = set(rehearsal.layers())
     kept = frozenset(sorted(layers)[::2]) if recipe == "int8-mixed" else frozenset()
-    _, floating = rehearsal.write(
-        Placement(ranges=ranges, kept=kept, steps=WEIGHT_STEPS[-1]), target
-    )
+    steps = WEIGHT_STEPS[-1] if chosen else (BIAS_CORRECTION,)
+    _, floating = rehearsal.write(Placement(ranges=ranges, kept=kept, steps=steps), target)
     return target, layers, set(floating)
+
+
+@functools.cache
+def _conditioned(model: str) -> str:
+    inputs, source = frames(model), model
+    for step in OnnxConditioner(1).steps(SCHEME):
+        made = f"{source}.{step}.onnx"
+        if OnnxConditioner(1).apply(step, model, inputs, made):
+            model = made
+    return model
+
+
+@functools.cache
+def _calibrated(model: str, chosen: bool) -> tuple[dict[str, tuple[float, float]], OnnxRehearsal]:
+    inputs = frames(model)
+    found = OnnxQuantizer(1).collect(model, inputs, len(inputs), lambda *_: None)
+    ranges = {h.name: range_of(h, "percentile", True) for h in found}
+    weights = f"{model}.npz" if chosen else ""
+    if chosen:
+        OnnxConditioner(1).choose_weights(model, inputs, weights, lambda *_: None)
+    return ranges, OnnxRehearsal(model, SCHEME, ranges.keys(), inputs, 1, weights=weights)

@@ -14,7 +14,7 @@ from agent.core.records import (
     Digest,
     Rejected,
 )
-from agent.core.report import Report, compose
+from agent.core.report.document import Report, compose
 
 
 def report_of(

@@ -343,7 +343,6 @@ def test_a_full_disk_has_its_code(tmp_path: Path) -> None:
 
 WRITER = """
 import os, sys
-from agent.adapters import journal_sqlite
 from agent.adapters.storage.journal import SqliteJournal
 from agent.core.control.journal import Klass, Outgoing
 journal = SqliteJournal(sys.argv[1])
