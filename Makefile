@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast lint bench bench-quality bench-measure clean
+# Compiled once, not by each child that a test starts; two workers with two BLAS threads each only wait
+# for each other.
+unexport PYTHONDONTWRITEBYTECODE
+test test-faults fast: export OPENBLAS_NUM_THREADS := 1
+.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -16,8 +20,11 @@ demo: $(READY)  ## Run the whole job on this machine: live camera, real model, r
 test: $(READY)  ## Run every check and test that this machine can run
 	@tests/run_all $(BIN)
 
+test-faults: $(READY)  ## Run what takes long by nature: the rest of each matrix of faults
+	@tests/run_tests $(BIN) faults
+
 fast: $(READY)  ## Run the fast tests only
-	@$(BIN)/pytest -q -n auto --dist loadfile
+	@$(BIN)/pytest -q -n auto --no-loadscope-reorder
 
 lint: $(READY)  ## Format, lint and type-check
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports

@@ -42,6 +42,29 @@ def render(
         sketches_ms: Order statistics of the latencies by candidate id.
         traces: Of power, one for each sitting, where it was measured.
     """
+    template = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    ).from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
+    return template.render(
+        report=report,
+        headline=_headline(report),
+        plots=_plots(report, sketches_ms, traces),
+        unknowns=unknowns([asdict(one) for one in report.candidates]),
+        circumstances={
+            one.id: circumstances(asdict(one), report.environment) for one in report.candidates
+        },
+        pictures=[base64.b64encode(one).decode("ascii") for one in pictures],
+    )
+
+
+def _plots(
+    report: Report, sketches_ms: Mapping[str, Sequence[float]], traces: Sequence[PowerTrace]
+) -> list[tuple[str, str, str]]:
+    """Return title, words and SVG of every plot that there is something to draw in."""
     measured = [one for one in report.candidates if one.measured]
     with warnings.catch_warnings(), mpl.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": report.run_id, "font.size": 9, "axes.grid": True,
@@ -51,7 +74,7 @@ def render(
     ):  # fmt: skip
         # the page's own fonts draw the texts, so what matplotlib's lack does not matter
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        plots = [
+        drawn = [
             ("Latency", "Share of inferences that took at most this long; steep is steady.",
              _latency(measured, sketches_ms, report.limits)),
             ("Speed against fidelity",
@@ -66,23 +89,7 @@ def render(
              "On the line the prediction was exact. Bars are its 90 % interval.",
              _predicted(measured)),
         ]  # fmt: skip
-    template = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    ).from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
-    return template.render(
-        report=report,
-        headline=_headline(report),
-        plots=[(title, words, plot) for title, words, plot in plots if plot],
-        unknowns=unknowns([asdict(one) for one in report.candidates]),
-        circumstances={
-            one.id: circumstances(asdict(one), report.environment) for one in report.candidates
-        },
-        pictures=[base64.b64encode(one).decode("ascii") for one in pictures],
-    )
+    return [(title, words, plot) for title, words, plot in drawn if plot]
 
 
 def _headline(report: Report) -> str:

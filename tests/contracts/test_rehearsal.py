@@ -22,9 +22,10 @@ SCHEMES = ("U8S8", "S8S8", "S8S8-FP16")
 LAYERS = ("stem", "expand", "depthwise", "project", "head")
 
 
-@pytest.fixture(params=SCHEMES)
-def opened(request, tmp_path):
+@pytest.fixture(scope="module", params=SCHEMES)
+def opened(request, tmp_path_factory):
     """Return a rehearsal of an inverted residual block, its ranges and its frames."""
+    tmp_path = tmp_path_factory.mktemp("rehearsal")
     path = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
     inputs = [random_inputs(inferred(path), seed) for seed in range(6)]
     histograms = OnnxQuantizer(1).collect(path, inputs, len(inputs), lambda *_: None)
@@ -96,7 +97,7 @@ def test_what_is_written_is_what_was_tried(opened, tmp_path, kept, steps):
     tried = rehearsal.fidelity(placement, Comparison("generic"))
     # TensorRT's scheme is judged as it is written, ONNX Runtime's as ONNX Runtime optimizes it
     plain = "S8S8" in str(rehearsal._scheme)
-    model = str(tmp_path / "m.onnx")
+    model = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
     reference, found = (
         np.concatenate([run(path, frame, plain=plain)[0] for frame in inputs])
         for path in (model, target)

@@ -59,42 +59,56 @@ def layers(config: Path, candidate: dict) -> dict[str, str]:
     return {x["name"]: x["precision"] for x in told["network"] if x["type"] in _COMPUTE}
 
 
-def test_every_recipe_of_a_real_detector_builds_for_a_gpu_that_is_not_here(faces: Path) -> None:
-    done = quantd("build", "-c", faces, *_FOR, "--json", timeout_s=280)
+def crossed(config: Path, *more: str) -> dict[str, dict]:
+    """Return what `quantd build` made for a GPU that is not here, by candidate."""
+    done = quantd("build", "-c", config, *_FOR, "--json", *more, timeout_s=280)
     assert done.returncode == 0, done.stderr
     built = {one["id"]: one for one in json.loads(done.stdout)}
-    assert set(built) == {"fp32", "fp16", "int8-percentile", "int8-mixed"}
     for one in built.values():
         assert one["failure"] == ""
         assert one["engine"]["runnable"] is False
         assert one["engine"]["device"] == f"compute capability {CAPABILITY}"
         assert one["engine"]["runtime_version"].startswith("RTX ")
         assert one["engine"]["size_bytes"] > 1_000_000
+    return built
+
+
+def test_a_real_detector_builds_in_fp16_for_a_gpu_that_is_not_here(faces: Path) -> None:
+    text = faces.read_text()
+    config = faces.with_name("fp16.toml")
+    config.write_text(text.replace("[search]", '[search]\nprecisions = ["fp32", "fp16"]'))
+    built = crossed(config)
+    assert set(built) == {"fp32", "fp16"}
     assert set(layers(faces, built["fp32"]).values()) == {"FLOAT"}
     assert set(layers(faces, built["fp16"]).values()) == {"HALF"}
+    said = quantd("build", "-c", config, *_FOR)  # all of it found again
+    assert said.returncode == 0, said.stderr
+    assert f"cross-built for compute capability {CAPABILITY} by TensorRT RTX" in said.stdout
+    assert "not executed here" in said.stdout
+
+
+@pytest.mark.faults  # minutes of trials and of the search for int8-mixed
+def test_int8_of_a_real_detector_builds_for_a_gpu_that_is_not_here(faces: Path) -> None:
+    built = crossed(faces)
+    assert set(built) == {"fp32", "fp16", "int8-percentile", "int8-mixed"}
     assert set(layers(faces, built["int8-percentile"]).values()) == {"INT8"}
     mixed = layers(faces, built["int8-mixed"])
     kept = {name for name, precision in mixed.items() if precision != "INT8"}
     assert kept == set(built["int8-mixed"]["quantized"]["kept_float"])
     assert len(kept) < len(mixed)
 
-    said = quantd("build", "-c", faces, *_FOR)  # all of it found again
-    assert said.returncode == 0, said.stderr
-    assert f"cross-built for compute capability {CAPABILITY} by TensorRT RTX" in said.stdout
-    assert "not executed here" in said.stdout
-
 
 def test_what_was_not_measured_is_never_offered(tmp_path: Path) -> None:
     config = write_config(
         tmp_path,
-        search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"], "batch": [1, 2]},
+        search={"precisions": ["fp32"], "batch": [1, 2]},
         runtime={"kind": "tensorrt", "compute_capability": CAPABILITY},
     )
     done = quantd("optimize", "-c", config, "--json")
     assert done.returncode == 3, done.stderr
     report = json.loads(done.stdout)
     jsonschema.validate(report, json.loads((_CONFIGS / "schema" / "report.json").read_bytes()))
-    assert len(report["candidates"]) == 4
+    assert len(report["candidates"]) == 2
     for one in report["candidates"]:
         assert one["verdict"] == "rejected"
         assert "cross-built" in one["reasons"][0]

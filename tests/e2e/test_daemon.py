@@ -109,15 +109,20 @@ def test_unsigned_commands_are_refused_by_default(
 @pytest.mark.parametrize(
     "stage",
     [
-        "capture",
-        "condition",
         "statistics",
-        "quantize",
-        "build",
-        "evaluate",
-        "measure",
         "activate",
-        "report",
+        *(
+            pytest.param(stage, marks=pytest.mark.faults)
+            for stage in (
+                "capture",
+                "condition",
+                "quantize",
+                "build",
+                "evaluate",
+                "measure",
+                "report",
+            )
+        ),
     ],
 )
 def test_a_killed_daemon_finishes_the_run_after_its_restart(

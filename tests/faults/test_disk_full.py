@@ -78,7 +78,14 @@ def whole(state: Path) -> None:
             assert (folder / name).stat().st_size == size
 
 
-@pytest.mark.parametrize("stage", ["capture", "statistics", "quantize", "build"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "capture",
+        "build",
+        *(pytest.param(stage, marks=pytest.mark.faults) for stage in ("statistics", "quantize")),
+    ],
+)
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     tmp_path: Path, disk: Disk, stage: str
 ) -> None:

@@ -227,6 +227,30 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
     assert not again.jobs.counts.keys() & {"capture", "condition", "statistics", "quantize"}
 
 
+PER_CANDIDATE = ("quantize", "build", "evaluate")  # of which there are two
+MADE = ("capture", "condition", "statistics", "quantize", "build", "evaluate", "measure")
+
+
+@pytest.mark.parametrize("stage", MADE)
+def test_a_run_whose_process_was_killed_makes_nothing_twice(tmp_path, stage):
+    class Killed(BaseException):
+        """No error that anything could handle."""
+
+    def die(_: Any) -> object:
+        raise Killed
+
+    first = Run(tmp_path, search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"]})
+    first.jobs.answers[stage] = die
+    with pytest.raises(Killed):
+        first.chain.run()
+    again = Run(tmp_path, search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"]})
+    found = again.chain.run().candidates
+    assert all(one.measurement for one in found)
+    both = first.jobs.counts + again.jobs.counts
+    twice = {kind for kind in MADE if both[kind] > (2 if kind in PER_CANDIDATE else 1)}
+    assert twice == {stage}
+
+
 def test_a_run_on_the_frames_of_an_earlier_one_builds_and_quantizes_nothing_twice(tmp_path):
     first = Run(tmp_path).chain.run()
     run = Run(tmp_path, "r2", basis=Basis(calibration=first.calibration.digest))

@@ -599,7 +599,7 @@ def test_a_slow_model_is_warmed_up_where_it_is_level(ms, warmup_s):
 
 def test_without_a_warm_up_nobody_is_called_cold():
     clock = FakeClock()
-    getting_faster = (100.0 / (1 + index) for index in count())
+    getting_faster = (max(100.0 / (1 + index), 2.0) for index in count())
     found = bench(
         {"a": FakeRunner(clock, getting_faster)},
         clock,
