@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import signal
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
+
+from tests.support.timeouts import pytest_timeout_set_timer  # noqa: F401
 
 # Time never decides a test: machines that run it are shared and slow by turns.
 _UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -20,9 +19,6 @@ settings.register_profile("quick", _UNTIMED, max_examples=15)
 settings.register_profile("thorough", _UNTIMED, max_examples=100)
 settings.load_profile("quick")
 _ROOT = Path(__file__).parents[1]
-
-
-_UNWINDING_S = 10.0  # for each wait on the way out of a test that took too long
 
 
 class TogetherByFixture(LoadScopeScheduling):
@@ -51,32 +47,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return not item.get_closest_marker("slow"), not _shares(item.nodeid.split("::")[0])
 
     items.sort(key=late)
-
-
-class TimedOut(BaseException):
-    """A test took too long."""
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_timeout_set_timer() -> Iterator[None]:
-    """Let the end of a test's time be no failure of an example, and end what holds it up.
-
-    Hypothesis takes pytest's own exception for a failure: it runs the example again, and makes
-    it smaller, with no timer left. Nor is one left for an `__exit__` that waits for a child or a
-    thread, so the time is over again and again until the test is left.
-    """
-    result = yield
-    told = signal.getsignal(signal.SIGALRM)
-
-    def tell(number: int, frame: FrameType | None) -> None:
-        signal.setitimer(signal.ITIMER_REAL, _UNWINDING_S)
-        try:
-            told(number, frame)  # with all stacks
-            return  # there is a debugger
-        except pytest.fail.Exception as e:
-            why = str(e)
-        raise TimedOut(why)
-
-    if callable(told):
-        signal.signal(signal.SIGALRM, tell)
-    return result

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-CONFTEST = Path(__file__).parent / "conftest.py"
+TIMEOUTS = Path(__file__).parent / "support" / "timeouts.py"
 EXAMPLE = """
 from hypothesis import given, strategies as st
 
@@ -29,7 +29,7 @@ def test_endless():
 @pytest.mark.slow
 @pytest.mark.parametrize(("test", "where"), [(EXAMPLE, "while number"), (CHILD, "readline()")])
 def test_what_never_ends_fails_its_test_and_no_other(tmp_path: Path, test: str, where: str) -> None:
-    (tmp_path / "conftest.py").write_text(CONFTEST.read_text())
+    (tmp_path / "conftest.py").write_text(TIMEOUTS.read_text())
     (tmp_path / "test_it.py").write_text(test + "\ndef test_next():\n    pass\n")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", "--timeout=3", "test_it.py"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from datetime import datetime
 from math import isfinite
@@ -14,6 +15,13 @@ from cronsim import CronSim, CronSimError
 from agent.config.boards import board
 from agent.config.tables import CALIBRATORS, PRECISIONS, Config, Decode
 from agent.core.errors import ConfigError
+from agent.core.frames.camera_uri import (
+    EXAMPLES,
+    LOCAL_SCHEMES,
+    NETWORK_SCHEMES,
+    redacted,
+    scheme_of,
+)
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model.input.layout": ("NCHW", "NHWC"),
@@ -95,6 +103,7 @@ def check(config: Config) -> None:
         ConfigError: naming the key, the value seen and what is allowed.
     """
     _check_values(flatten(msgspec.to_builtins(config)))
+    _check_camera(config.camera.uri)
     _check_model(config)
     _check_names(config)
     _check_schedule(config)
@@ -109,6 +118,17 @@ def check(config: Config) -> None:
         raise ConfigError("[objective] has both minimize and maximize", hint="keep one of them")
     if not config.search.precisions or not config.search.batch:
         raise ConfigError("search.precisions and search.batch must not be empty")
+
+
+def _check_camera(uri: str) -> None:
+    schemes = (*NETWORK_SCHEMES, *LOCAL_SCHEMES)
+    if not uri or scheme_of(uri) in schemes:
+        return
+    near = difflib.get_close_matches(uri.partition(":")[0].lower(), schemes, n=1)
+    raise ConfigError(
+        f'camera.uri = "{redacted(uri)}" is no camera that quantd knows',
+        hint=(f"did you mean {near[0]}://? " if near else "") + f"allowed: {EXAMPLES}",
+    )
 
 
 def _check_board(config: Config) -> None:
@@ -239,7 +259,7 @@ def _check_labels(config: Config) -> None:
             f'"{config.model.task.kind}"',
             hint="set model.task.kind, or remove the labels",
         )
-    scheme = config.camera.uri.partition("://")[0]
+    scheme = scheme_of(config.camera.uri)
     if scheme not in _NAMED_FRAMES:
         raise ConfigError(
             f"model.task.labels needs frames with names, but camera.uri is {scheme}://",

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any, Protocol
 
-from agent.core.control.command import Command, CommandId, Stage
+from agent.core.control.command import Command, CommandId, CommandType, Stage
 from agent.core.control.events import (
     Asked,
     Due,
@@ -29,6 +29,7 @@ from agent.core.control.events import (
     Stop,
     Tick,
     Work,
+    WorkKind,
 )
 from agent.core.control.journal import Run
 from agent.core.control.link import (
@@ -213,10 +214,10 @@ class Daemon:
     def _record(self, effect: Effect) -> None:
         """Write into the journal what must survive a crash."""
         if isinstance(effect, Begin):
-            spec = json.dumps({"kind": effect.work.kind, "args": dict(effect.work.args)})
+            spec = json.dumps({"kind": effect.work.kind.value, "args": dict(effect.work.args)})
             work = effect.work
             self.journal.begin_run(work.run_id, work.trigger, work.command_id, spec)
-            _LOG.info("run_started run_id=%s kind=%s", work.run_id, work.kind)
+            _LOG.info("run_started run_id=%s kind=%s", work.run_id, work.kind.value)
         elif isinstance(effect, Close):
             self.journal.update_run(effect.run_id, outcome=effect.outcome)
             _LOG.info("run_ended run_id=%s outcome=%s", effect.run_id, effect.outcome)
@@ -228,32 +229,52 @@ class Daemon:
             self._take_up(run)
         begun = {run.command_id for run in runs}
         for entry in self.journal.unanswered():
-            if entry.command_id not in begun:
-                command = Command(
-                    id=CommandId(entry.command_id), type=entry.type, args=json.loads(entry.args)
-                )
-                self._step(Asked(command, self.new_id(), self.clock.monotonic_ns()))
+            if entry.command_id in begun:
+                continue
+            try:
+                kind = CommandType(entry.type)
+            except ValueError:  # stored by a version that could do more
+                with self.journal.atomic():
+                    self._give_up(entry.command_id, "unsupported", f"{entry.type} is not known")
+                continue
+            command = Command(
+                id=CommandId(entry.command_id), type=kind, args=json.loads(entry.args)
+            )
+            self._step(Asked(command, self.new_id(), self.clock.monotonic_ns()))
 
     def _take_up(self, run: Run) -> None:
         spec: Mapping[str, Any] = json.loads(run.spec)
-        work = Work(
-            kind=spec["kind"],
-            run_id=run.run_id,
-            trigger=run.trigger,
-            command_id=run.command_id,
-            args=spec["args"],
-            attempt=run.attempts + 1,
+        code, detail = (
+            "interrupted",
+            f"given up after {run.attempts} attempts that each ended the daemon",
         )
         if run.attempts < _ATTEMPTS:
-            _LOG.info("run_resumed run_id=%s attempt=%d", run.run_id, work.attempt)
-            self._step(Resume(work))
-            return
+            try:
+                work = _work(run, spec)
+            except ValueError:
+                code, detail = "unsupported", f"{spec['kind']} is not known"
+            else:
+                _LOG.info("run_resumed run_id=%s attempt=%d", run.run_id, work.attempt)
+                self._step(Resume(work))
+                return
         with self.journal.atomic():
-            self.journal.update_run(run.run_id, outcome="interrupted")
+            self.journal.update_run(run.run_id, outcome=code)
             if run.command_id:
-                detail = f"given up after {run.attempts} attempts that each ended the daemon"
-                answer = Answer(run.command_id, Stage.FAILED, "interrupted", detail)
-                self.outward.say(answer, self.state)
+                self._give_up(run.command_id, code, detail)
+
+    def _give_up(self, command_id: str, code: str, detail: str) -> None:
+        self.outward.say(Answer(command_id, Stage.FAILED, code, detail), self.state)
+
+
+def _work(run: Run, spec: Mapping[str, Any]) -> Work:
+    return Work(
+        kind=WorkKind(spec["kind"]),
+        run_id=run.run_id,
+        trigger=run.trigger,
+        command_id=run.command_id,
+        args=spec["args"],
+        attempt=run.attempts + 1,
+    )
 
 
 __all__ = ["Daemon", "Ended", "Mailbox", "Outward"]

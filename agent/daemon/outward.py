@@ -122,7 +122,7 @@ class Broker:
             found = self._inbox.admit(event)
             self._link.acknowledge(event.message)
             if isinstance(found, Command):
-                _LOG.info("command_received id=%s type=%s", found.id, found.type)
+                _LOG.info("command_received id=%s type=%s", found.id, found.type.value)
                 return found
             if found is not None:
                 _LOG.warning("command_rejected topic=%s code=%s", event.topic, found.code)
@@ -182,7 +182,7 @@ class Broker:
         job = None
         if running is not None:
             job = wire.Job(
-                run_id=running.run_id, kind=running.kind, stage=state.stage, pct=state.percent
+                run_id=running.run_id, kind=running.kind.value, stage=state.stage, pct=state.percent
             )
         self._messages.state(active=self._facts.active(), job=job)
         if with_meta:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from agent.config import Config
 from agent.core.errors import ConfigError
+from agent.core.frames.camera_uri import EXAMPLES, NETWORK_SCHEMES, redacted, scheme_of
 from agent.core.records import CalibrationSet, CleanModel, Digest
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def open_camera(config: Config) -> Camera:
     """Return the camera that the URI names."""
     table = config.camera
     size: dict[str, Any] = {"width": table.width, "height": table.height, "fps": table.fps}
-    scheme = urlsplit(table.uri).scheme
-    if scheme in {"rtsp", "rtsps", "http", "https", "file", "v4l2"}:
+    scheme = scheme_of(table.uri)
+    if scheme in {*NETWORK_SCHEMES, "file", "v4l2"}:
         from agent.adapters.cameras.opencv import OpencvCamera
 
         return OpencvCamera(table.uri, **size)
@@ -55,9 +55,7 @@ def open_camera(config: Config) -> Camera:
 
         return SyntheticCamera(table.uri, **size)
     raise ConfigError(
-        f'camera.uri = "{table.uri}" is not understood',
-        hint="v4l2:///dev/video0, csi://0, rtsp://..., http://... (MJPEG), file:///clip.mp4, "
-        "images:///dir, profile:///profiles.csv or synthetic://",
+        f'camera.uri = "{redacted(table.uri)}" is not understood', hint=f"allowed: {EXAMPLES}"
     )
 
 

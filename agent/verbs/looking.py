@@ -11,6 +11,7 @@ from typing import Any
 from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import StoreError
+from agent.core.frames.camera_uri import redacted
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.residuals import accuracy
 from agent.terminal import show, summary, table
@@ -116,10 +117,12 @@ def _check_config(options: argparse.Namespace) -> int:
     if options.camera:
         overrides["camera.uri"] = options.camera
     config, origin = configuration.load_with_origin(options.config, overrides=overrides)
+    values = configuration.dump(config)
+    values["camera"]["uri"] = redacted(config.camera.uri)
     if options.json:
-        print_json({"config": configuration.dump(config), "origin": origin})
+        print_json({"config": values, "origin": origin})
         return 0
-    for key, value in configuration.flatten(configuration.dump(config)).items():
+    for key, value in configuration.flatten(values).items():
         sys.stdout.write(f"{key} = {json.dumps(value)}    # {origin.get(key, 'default')}\n")
     if not (config.model.path and config.camera.uri):
         show("note: model.path and camera.uri have no default; a run needs both")

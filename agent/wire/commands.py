@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
+from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, CommandType, Rejection
 
 _YEAR_9999_S = 253_402_300_799
 _NAME = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
@@ -148,7 +148,7 @@ def decode_command(
         return Rejection("unsupported", f"args of {found.type}: {_told(error)}")
     return Command(
         id=command_id,
-        type=found.type,
+        type=CommandType(found.type),
         args=args,
         dev=found.dev if found.dev is not None else found.aud,
         iat=times[0],

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 import psutil
+from typing_extensions import assert_never
 
 from agent import wire
 from agent.adapters.host.clock import SystemClock, boot_id
@@ -24,8 +25,9 @@ from agent.adapters.mqtt.link import MqttLink
 from agent.adapters.mqtt.signatures import JwsSignatures
 from agent.config import Config, without_effect
 from agent.core.control.command import Stage
-from agent.core.control.events import Outdated, Work
+from agent.core.control.events import Outdated, Work, WorkKind
 from agent.core.errors import ConfigError, StoreError
+from agent.core.records import Activation
 from agent.daemon.calendar import Calendar
 from agent.daemon.glance import Glance
 from agent.daemon.inbox import Inbox
@@ -134,10 +136,10 @@ def _outdated(found: Finding, new_id: Callable[[], str]) -> Outdated:
     works = []
     trigger = "upgrade" if found.changes else "repair"
     if found.roll_back:
-        works.append(Work(kind="rollback", run_id=new_id(), trigger=trigger))
+        works.append(Work(kind=WorkKind.ROLLBACK, run_id=new_id(), trigger=trigger))
     if found.plan == "rebuild":
         args = {"reuse_calibration": found.reuse, "replaces": found.release}
-        works.append(Work(kind="optimize", run_id=new_id(), trigger=trigger, args=args))
+        works.append(Work(kind=WorkKind.OPTIMIZE, run_id=new_id(), trigger=trigger, args=args))
     facts = {
         "release": found.release,
         "changes": found.changes,
@@ -163,35 +165,46 @@ def _performer(
     def perform(
         work: Work, observe: Observe, cancelled: threading.Event
     ) -> tuple[Stage, str, str, str]:
-        if work.kind == "optimize":
-            newer = _newer_release(config, work)
-            if newer:
-                return Stage.SUCCEEDED, "", f"release {newer} took its place meanwhile", ""
-            finished = runs.optimize(
-                _adjusted(config, work.args),
-                trigger=work.trigger,
-                observe=observe,
-                cancelled=cancelled,
-                run_id=work.run_id,
-                reuse_calibration=_reused(work.args),
-            )
-            where = str(finished.directory)
-            state = finished.report["activation"]["state"]
-            why = str(finished.report["choice"]["why"])
-            if finished.infeasible:
-                return Stage.FAILED, "infeasible", why, where
-            if state == "rolled_back":
-                detail = str(finished.report["activation"]["detail"])
-                return Stage.ROLLED_BACK, "unhealthy", detail, where
-            return Stage.SUCCEEDED, "", why, where
-        if work.kind == "activate":
-            done = released.activate_release(config, str(work.args["release"]))
-        else:
-            done = released.roll_back(config)
-        stage = Stage.ROLLED_BACK if done.state == "rolled_back" else Stage.SUCCEEDED
-        return stage, "", f"{done.state} {done.release} {done.detail}".strip(), ""
+        match work.kind:
+            case WorkKind.OPTIMIZE:
+                return _optimize(config, work, observe, cancelled)
+            case WorkKind.ACTIVATE:
+                return _switched(released.activate_release(config, str(work.args["release"])))
+            case WorkKind.ROLLBACK:
+                return _switched(released.roll_back(config))
+            case _:
+                assert_never(work.kind)
 
     return perform
+
+
+def _optimize(
+    config: Config, work: Work, observe: Observe, cancelled: threading.Event
+) -> tuple[Stage, str, str, str]:
+    newer = _newer_release(config, work)
+    if newer:
+        return Stage.SUCCEEDED, "", f"release {newer} took its place meanwhile", ""
+    finished = runs.optimize(
+        _adjusted(config, work.args),
+        trigger=work.trigger,
+        observe=observe,
+        cancelled=cancelled,
+        run_id=work.run_id,
+        reuse_calibration=_reused(work.args),
+    )
+    where = str(finished.directory)
+    why = str(finished.report["choice"]["why"])
+    if finished.infeasible:
+        return Stage.FAILED, "infeasible", why, where
+    activation = finished.report["activation"]
+    if activation["state"] == "rolled_back":
+        return Stage.ROLLED_BACK, "unhealthy", str(activation["detail"]), where
+    return Stage.SUCCEEDED, "", why, where
+
+
+def _switched(done: Activation) -> tuple[Stage, str, str, str]:
+    stage = Stage.ROLLED_BACK if done.state == "rolled_back" else Stage.SUCCEEDED
+    return stage, "", f"{done.state} {done.release} {done.detail}".strip(), ""
 
 
 def _adjusted(config: Config, args: Mapping[str, object]) -> Config:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from agent import config as configuration
-from agent.core.errors import ConfigError
+from agent.core.errors import CameraError, ConfigError
+from agent.core.frames.camera_uri import LOCAL_SCHEMES, NETWORK_SCHEMES
+from agent.jobs.frames import open_camera
 
 
 def load(tmp_path: Path, text: str) -> configuration.Config:
@@ -23,6 +26,42 @@ def test_a_schedule_that_is_no_cron_expression_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=f"schedule.{key}"):
         load(tmp_path, f'[schedule]\n{key} = "{expression}"\n')
+
+
+@pytest.mark.parametrize(
+    ("uri", "near"),
+    [
+        ("rstp://user:secret@10.0.0.9/1", "rtsp"),
+        ("htttp://user:secret@10.0.0.9/1", "http"),
+        ("gopher://user:secret@10.0.0.9/1", ""),
+        ("rtsp:/user:secret@10.0.0.9/1", "rtsp"),
+        ("user:secret@10.0.0.9", ""),
+        ("/dev/video0", ""),
+    ],
+)
+def test_a_camera_that_is_none_is_refused_with_what_there_is_and_without_its_password(
+    tmp_path: Path, uri: str, near: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"camera\.uri") as caught:
+        load(tmp_path, f'[camera]\nuri = "{uri}"\n')
+    told = f"{caught.value.message} {caught.value.hint}"
+    assert "secret" not in told
+    assert "v4l2:///dev/video0, csi://0, rtsp://" in told
+    assert (f"did you mean {near}://?" in told) is bool(near)
+
+
+@pytest.mark.parametrize("scheme", [*NETWORK_SCHEMES, *LOCAL_SCHEMES, "RTSP"])
+def test_every_camera_that_is_allowed_can_be_opened(tmp_path: Path, scheme: str) -> None:
+    found = load(tmp_path, f'[camera]\nuri = "{scheme}://0/x"\n')
+    with contextlib.suppress(CameraError):  # which knows it, but has it not here
+        open_camera(found)
+
+
+def test_labels_name_no_password_of_a_camera_without_a_scheme(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, '[camera]\nuri = "rtsp://u:secret@h"\n[model.task]\n'
+             'kind = "classification"\nlabels = "l.csv"\n')  # fmt: skip
+    assert "secret" not in caught.value.message
 
 
 def test_a_key_that_nothing_listens_to_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from agent import wire
 from agent.adapters.storage.journal import SqliteJournal
-from agent.core.control.command import Command, CommandId, Stage
+from agent.core.control.command import Command, CommandId, CommandType, Stage
 from agent.core.control.journal import Answered, Klass
 from agent.core.errors import StoreError
 from agent.daemon.messages import TELEMETRY_EXPIRY_S, Messages
@@ -88,7 +88,7 @@ def test_the_will_is_of_its_own_connection(messages: Messages) -> None:
 def test_a_stage_and_its_answer_are_stored_together(
     journal: SqliteJournal, messages: Messages
 ) -> None:
-    journal.receive(Command(id=CommandId("c1"), type="ping"))
+    journal.receive(Command(id=CommandId("c1"), type=CommandType.PING))
     messages.result("c1", Answered(stage=Stage.ACCEPTED))
     progress = wire.Progress(step="build", pct=50.0)
     messages.result("c1", Answered(stage=Stage.IN_PROGRESS), progress)
@@ -108,7 +108,7 @@ def test_a_stage_and_its_answer_are_stored_together(
 def test_the_numbers_have_no_hole_after_a_failure(
     journal: SqliteJournal, messages: Messages
 ) -> None:
-    journal.receive(Command(id=CommandId("c1"), type="ping"))
+    journal.receive(Command(id=CommandId("c1"), type=CommandType.PING))
     with pytest.raises(StoreError):
         messages.result("c1", Answered(stage=Stage.SUCCEEDED))
     messages.refuse("c2", Answered(stage=Stage.REJECTED))

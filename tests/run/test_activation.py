@@ -15,7 +15,7 @@ from agent.adapters.storage.releases import FileReleases
 from agent.config import ActivationTable
 from agent.core.errors import RunnerError
 from agent.core.release.recovery import recovery
-from agent.run.activation import activate, recover, roll_back
+from agent.run.activation import activate, recover, roll_back, switch
 
 FILES = {"model.json": b"{}", "model.onnx": b"graph"}
 GOOD = (sys.executable, "-c", "pass")
@@ -24,6 +24,10 @@ BAD = (sys.executable, "-c", "import sys; print('nobody home'); sys.exit(4)")
 
 def look(_: str) -> None:
     """Find nothing wrong."""
+
+
+def fail(_: str) -> None:
+    raise RunnerError("it is not even looked at")
 
 
 @pytest.fixture
@@ -51,6 +55,14 @@ def test_bad_health_goes_back_and_says_why(releases: FileReleases, trouble: str)
     assert "ended with 4: nobody home" in done.detail
     assert releases.current() == "r1"
     assert releases.pending() is None
+
+
+def test_what_is_current_is_switched_to_without_a_command_or_a_trace(
+    releases: FileReleases,
+) -> None:
+    done = switch("r1", ActivationTable(health=BAD), releases=releases, run=run_command, check=fail)
+    assert (done.state, done.release, done.previous) == ("unchanged", "r1", "r1")
+    assert (releases.current(), releases.pending()) == ("r1", None)
 
 
 def test_a_health_command_that_hangs_is_bad_health(releases: FileReleases) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from agent import config as configuration
 from agent.config import Config
+from agent.core.control.events import Work, WorkKind
 from agent.core.control.step import PublishReport, PublishState
-from agent.wiring.daemon import daemon
+from agent.core.records import Activation
+from agent.run.upgrade import Finding
+from agent.wiring.daemon import _outdated, _performer, daemon
 
 
 @pytest.fixture
@@ -55,3 +60,61 @@ def test_a_tool_of_the_board_that_hangs_does_not_hold_up_the_daemon(
     made.outward.say(PublishState(with_meta=True), made.state)
     assert time.monotonic() - begin_s < 3
     assert made.journal.counts().waiting == 2
+
+
+def perform(config: Config, kind: object, **args: object) -> tuple[object, ...]:
+    work = Work(kind=kind, run_id="r1", trigger="t", args=args)  # type: ignore[arg-type]
+    return _performer(config)(work, lambda *_: None, threading.Event())
+
+
+def test_each_kind_of_work_is_done_by_its_own_hand(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def did(what: str) -> Activation:
+        return Activation(state="active", release=what, previous=None)
+
+    monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: did("back"))
+    monkeypatch.setattr("agent.wiring.released.activate_release", lambda _, release: did(release))
+    monkeypatch.setattr("agent.wiring.daemon._optimize", lambda *_: ("optimized",))
+    assert perform(config, WorkKind.OPTIMIZE) == ("optimized",)
+    assert perform(config, WorkKind.ACTIVATE, release="r7")[2] == "active r7"
+    assert perform(config, WorkKind.ROLLBACK)[2] == "active back"
+
+
+def test_work_that_nobody_knows_is_an_error_and_no_rollback(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: pytest.fail("rolled back"))
+    with pytest.raises(AssertionError, match="frobnicate"):
+        perform(config, "frobnicate")
+
+
+FOUND = Finding(
+    release="r1", changes=("driver 1, now 2",), trouble="", roll_back=False, plan="rebuild",
+    attempt=1, reuse=True, frames="they are stored",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "severity", "works"),
+    [
+        ({}, "release_outdated", "warning", [("optimize", "upgrade")]),
+        ({"plan": "give_up"}, "release_outdated", "error", []),
+        ({"plan": "keep"}, "release_outdated", "warning", []),
+        (
+            {"changes": (), "trouble": "cut short", "roll_back": True},
+            "release_unusable", "error", [("rollback", "repair"), ("optimize", "repair")],
+        ),
+        ({"trouble": "cut short"}, "release_outdated", "error", [("optimize", "upgrade")]),
+    ],
+)  # fmt: skip
+def test_a_release_that_is_not_right_is_told_and_mended_as_planned(
+    change: dict[str, object], kind: str, severity: str, works: list[tuple[str, str]]
+) -> None:
+    found = _outdated(replace(FOUND, **change), iter("abc").__next__)
+    assert (found.kind, found.severity) == (kind, severity)
+    assert [(one.kind.value, one.trigger) for one in found.works] == works
+    rebuilds = [one.args for one in found.works if one.kind is WorkKind.OPTIMIZE]
+    assert all(args == {"reuse_calibration": True, "replaces": "r1"} for args in rebuilds)
+    assert found.facts["plan"] == change.get("plan", "rebuild")
+    assert found.facts["loads"] is not bool(change.get("trouble"))

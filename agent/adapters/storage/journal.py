@@ -183,7 +183,7 @@ class SqliteJournal:
                 (
                     command.id,
                     command.digest,
-                    command.type,
+                    command.type.value,
                     json.dumps(dict(command.args)),
                     Stage.RECEIVED.value,
                     self._now(),

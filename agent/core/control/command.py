@@ -13,10 +13,23 @@ from typing import NewType
 
 CommandId = NewType("CommandId", str)
 
-COMMANDS = ("reoptimize", "activate", "rollback", "cancel", "resend", "ping")
 BODY_LIMIT_BYTES = 64 * 1024
 CLOCK_SKEW_S = 30.0  # how far the issuer's clock may be ahead of ours
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # one MQTT topic level, never a path
+
+
+class CommandType(str, Enum):
+    """What can be asked of a device."""
+
+    REOPTIMIZE = "reoptimize"
+    ACTIVATE = "activate"
+    ROLLBACK = "rollback"
+    CANCEL = "cancel"
+    RESEND = "resend"
+    PING = "ping"
+
+
+COMMANDS = tuple(one.value for one in CommandType)
 
 
 class Stage(Enum):
@@ -70,7 +83,7 @@ class Command:
     """
 
     id: CommandId
-    type: str
+    type: CommandType
     args: Mapping[str, object] = field(default_factory=dict)
     dev: str | None = None
     iat: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Literal
 
 from agent.core.control.command import Command, Stage
@@ -11,11 +12,19 @@ from agent.core.control.command import Command, Stage
 Severity = Literal["info", "warning", "error"]
 
 
+class WorkKind(str, Enum):
+    """What the worker can do."""
+
+    OPTIMIZE = "optimize"
+    ACTIVATE = "activate"
+    ROLLBACK = "rollback"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One thing the worker does: optimize, activate or rollback."""
+    """One thing the worker does."""
 
-    kind: str
+    kind: WorkKind
     run_id: str
     trigger: str
     command_id: str | None = None

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from agent.core.control.command import Command, Stage
+from typing_extensions import assert_never
+
+from agent.core.control.command import Command, CommandType, Stage
 from agent.core.control.events import (
     Asked,
     Due,
@@ -24,6 +26,7 @@ from agent.core.control.events import (
     Stop,
     Tick,
     Work,
+    WorkKind,
 )
 
 QUEUE_LIMIT = 4
@@ -142,7 +145,7 @@ class State:
         link = "online" if self.online else "offline"
         if self.running is None:
             return f"idle, {link}"
-        return f"{self.running.kind}: {self.stage or 'starting'}, {link}"
+        return f"{self.running.kind.value}: {self.stage or 'starting'}, {link}"
 
 
 def step(state: State, event: Event) -> tuple[State, Effects]:
@@ -185,22 +188,35 @@ def _tick(state: State, event: Tick) -> tuple[State, Effects]:
 def _asked(state: State, event: Asked) -> tuple[State, Effects]:
     command = event.command
     answer = command.id
-    if command.type == "ping":
-        return state, (
-            Answer(answer, Stage.ACCEPTED),
-            Answer(answer, Stage.SUCCEEDED, detail=state.status),
-        )
-    if command.type == "resend":
-        return state, (
-            Answer(answer, Stage.ACCEPTED),
-            Resend(answer, command.args),
-            Answer(answer, Stage.SUCCEEDED),
-        )
-    if command.type == "cancel":
-        return _cancel(state, command)
+    match command.type:
+        case CommandType.PING:
+            return state, (
+                Answer(answer, Stage.ACCEPTED),
+                Answer(answer, Stage.SUCCEEDED, detail=state.status),
+            )
+        case CommandType.RESEND:
+            return state, (
+                Answer(answer, Stage.ACCEPTED),
+                Resend(answer, command.args),
+                Answer(answer, Stage.SUCCEEDED),
+            )
+        case CommandType.CANCEL:
+            return _cancel(state, command)
+        case CommandType.REOPTIMIZE:
+            return _work(state, event, WorkKind.OPTIMIZE)
+        case CommandType.ACTIVATE:
+            return _work(state, event, WorkKind.ACTIVATE)
+        case CommandType.ROLLBACK:
+            return _work(state, event, WorkKind.ROLLBACK)
+        case _:
+            assert_never(command.type)
+
+
+def _work(state: State, event: Asked, kind: WorkKind) -> tuple[State, Effects]:
+    command = event.command
     if state.stopping or len(state.queue) >= QUEUE_LIMIT:
-        return state, (Answer(answer, Stage.REJECTED, "busy", f"{len(state.queue)} runs waiting"),)
-    kind = "optimize" if command.type == "reoptimize" else command.type
+        waiting = f"{len(state.queue)} runs waiting"
+        return state, (Answer(command.id, Stage.REJECTED, "busy", waiting),)
     work = Work(
         kind=kind,
         run_id=event.run_id,
@@ -209,14 +225,14 @@ def _asked(state: State, event: Asked) -> tuple[State, Effects]:
         args=command.args,
     )
     state, effects = _accept(state, work)
-    return state, (Answer(answer, Stage.ACCEPTED), *effects)
+    return state, (Answer(command.id, Stage.ACCEPTED), *effects)
 
 
 def _due(state: State, run_id: str) -> tuple[State, Effects]:
     """Begin a scheduled run, unless one is under way: it would find the same."""
     if state.stopping or state.running is not None:
         return state, ()
-    return _begin(state, Work(kind="optimize", run_id=run_id, trigger="schedule"))
+    return _begin(state, Work(kind=WorkKind.OPTIMIZE, run_id=run_id, trigger="schedule"))
 
 
 def _outdated(state: State, event: Outdated) -> tuple[State, Effects]:
@@ -245,7 +261,7 @@ def _begin(state: State, work: Work) -> tuple[State, Effects]:
     return state, (
         Begin(work),
         *answer,
-        PublishEvent(f"{work.kind}_started", "info", facts),
+        PublishEvent(f"{work.kind.value}_started", "info", facts),
         PublishState(),
     )
 
@@ -308,7 +324,7 @@ def _ended(state: State, event: Ended) -> tuple[State, Effects]:
         Close(work.run_id, event.stage.value.lower()),
         PublishReport(work.run_id),
         *told,
-        PublishEvent(f"{work.kind}_ended", severity, facts),
+        PublishEvent(f"{work.kind.value}_ended", severity, facts),
     )
     if state.queue:
         state, more = _begin(replace(state, queue=state.queue[1:]), state.queue[0])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.control.command import Command, CommandId, Stage, may_follow
+from agent.core.control.command import COMMANDS, Command, CommandId, CommandType, Stage, may_follow
+from agent.core.control.events import WorkKind
 from agent.core.control.step import (
     QUEUE_LIMIT,
     Answer,
@@ -34,16 +36,47 @@ from agent.core.control.step import (
     step,
 )
 
-KINDS = ("reoptimize", "activate", "rollback", "cancel", "resend", "ping")
+KINDS = COMMANDS
 
 
 def ask(number: int, kind: str = "reoptimize", **args: object) -> Asked:
-    command = Command(id=CommandId(f"c{number}"), type=kind, args=args)
+    command = Command(id=CommandId(f"c{number}"), type=CommandType(kind), args=args)
     return Asked(command, f"r{number}", number)
 
 
 def stages(effects: object, command: str) -> list[Stage]:
     return [e.stage for e in effects if isinstance(e, Answer) and e.command_id == command]
+
+
+@pytest.mark.parametrize("running", [None, Work(kind=WorkKind.ROLLBACK, run_id="r", trigger="t")])
+def test_a_ping_is_answered_with_the_status_and_begins_nothing(running: Work | None) -> None:
+    before = State(online=True, running=running)
+    state, effects = step(before, ask(1, "ping"))
+    assert state == before
+    assert effects == (
+        Answer("c1", Stage.ACCEPTED),
+        Answer("c1", Stage.SUCCEEDED, detail=before.status),
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "kind"),
+    [
+        ("reoptimize", WorkKind.OPTIMIZE),
+        ("activate", WorkKind.ACTIVATE),
+        ("rollback", WorkKind.ROLLBACK),
+    ],
+)
+def test_each_command_begins_its_own_work(command: str, kind: WorkKind) -> None:
+    _, effects = step(State(), ask(1, command))
+    (begun,) = [one.work for one in effects if isinstance(one, Begin)]
+    assert begun.kind is kind
+
+
+def test_a_command_without_a_branch_is_no_rollback() -> None:
+    unknown = Command(id=CommandId("c1"), type="frobnicate")  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="frobnicate"):
+        step(State(), Asked(unknown, "r1", 0))
 
 
 def test_a_run_goes_from_accepted_to_its_end() -> None:
@@ -207,8 +240,8 @@ def outdated(*works: Work) -> Outdated:
 
 
 def test_an_outdated_release_is_told_and_mended_behind_what_runs() -> None:
-    back = Work(kind="rollback", run_id="b", trigger="upgrade")
-    again = Work(kind="optimize", run_id="o", trigger="upgrade")
+    back = Work(kind=WorkKind.ROLLBACK, run_id="b", trigger="upgrade")
+    again = Work(kind=WorkKind.OPTIMIZE, run_id="o", trigger="upgrade")
     state, effects = step(State(), outdated(back, again))
     assert effects[0] == PublishEvent("release_outdated", "warning", {"a": 1})
     assert [e.work for e in effects if isinstance(e, Begin)] == [back]
@@ -221,16 +254,16 @@ def test_an_outdated_release_is_told_and_mended_behind_what_runs() -> None:
 
 
 def test_what_is_found_while_stopping_is_left_to_the_next_start() -> None:
-    work = Work(kind="optimize", run_id="o", trigger="upgrade")
+    work = Work(kind=WorkKind.OPTIMIZE, run_id="o", trigger="upgrade")
     state, effects = step(State(stopping=True), outdated(work))
     assert (state.running, state.queue) == (None, ())
     assert len(effects) == 1
 
 
 def test_a_rebuild_that_a_restart_took_up_is_not_begun_a_second_time() -> None:
-    taken_up = Work(kind="optimize", run_id="o", trigger="upgrade", attempt=2)
+    taken_up = Work(kind=WorkKind.OPTIMIZE, run_id="o", trigger="upgrade", attempt=2)
     state, _ = step(State(), Resume(taken_up))
-    again = Work(kind="optimize", run_id="p", trigger="upgrade")
+    again = Work(kind=WorkKind.OPTIMIZE, run_id="p", trigger="upgrade")
     state, effects = step(state, outdated(again))
     assert (state.running, state.queue) == (taken_up, ())
     assert len(effects) == 1

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.frames.camera_uri import path_of, redacted, scheme_of
+from agent.core.frames.camera_uri import LOCAL_SCHEMES, path_of, redacted, scheme_of
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,12 @@ from agent.core.frames.camera_uri import path_of, redacted, scheme_of
         ("file:///clips/me@home.mp4", "file:///clips/me@home.mp4"),
         ("v4l2:///dev/video0", "v4l2:///dev/video0"),
         ("nonsense", "nonsense"),
+        ("rstp://user:secret@10.0.0.9/1", "rstp://***@10.0.0.9/1"),
+        ("rtsp:/user:secret@10.0.0.9/1", "***@10.0.0.9/1"),
+        ("user:secret@10.0.0.9", "***@10.0.0.9"),
+        ("rtmp://cam/x?token=abc", "rtmp://cam/x?token=***"),
+        ("v4l2://user:secret@host/dev/video0", "v4l2://***@host/dev/video0"),
+        ("images:///frames/me@home", "images:///frames/me@home"),
     ],
 )
 def test_a_uri_is_shown_without_its_credentials(uri: str, shown: str) -> None:
@@ -25,7 +31,10 @@ def test_a_uri_is_shown_without_its_credentials(uri: str, shown: str) -> None:
 
 
 @given(
-    scheme=st.sampled_from(["rtsp", "rtsps", "http", "https", "HTTP"]),
+    scheme=st.one_of(
+        st.sampled_from(["rtsp", "rtsps", "http", "https", "HTTP"]),
+        st.from_regex(r"[a-z0-9+.-]{1,8}", fullmatch=True).filter(lambda s: s not in LOCAL_SCHEMES),
+    ),
     password=st.text(min_size=1, max_size=20),
 )
 def test_no_password_survives_however_it_is_written(scheme: str, password: str) -> None:

@@ -1,0 +1,82 @@
+"""What follows the measurements: the contents of model.json, and a choice that is active already."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agent.core.choice.choose import choose
+from agent.core.errors import RunnerError
+from agent.core.records import TensorSpec
+from agent.run.pipeline import Request, _activate, release_facts
+from tests.run.test_chain import Run
+
+
+def outcome_of(tmp_path, shape=(1, 3, 48, 64), **tables: Any):
+    run = Run(tmp_path, search={"precisions": ["fp32"]}, **tables)
+    plain = run.jobs.answers["intake"]
+    inputs = (TensorSpec(name="image", shape=shape, dtype="float32"),)
+    run.jobs.answers["intake"] = lambda spec: replace(plain(spec), inputs=inputs)
+    return run, run.chain.run()
+
+
+@pytest.mark.parametrize(("layout", "shape"), [("NCHW", (1, 3, 48, 64)), ("NHWC", (1, 48, 64, 3))])
+def test_the_size_of_the_input_is_the_models_own_whatever_the_layout(tmp_path, layout, shape):
+    run, outcome = outcome_of(tmp_path, shape, model={"path": "m", "input": {"layout": layout}})
+    (one,) = outcome.candidates
+    found = release_facts(run.chain.config, outcome, one)["preprocess"]
+    assert (found["height"], found["width"], found["layout"]) == (48, 64, layout)
+
+
+class Active:
+    """One active release, in front of which nothing may be changed."""
+
+    def __init__(self, identity: str) -> None:
+        self._identity = identity
+
+    def current(self) -> str:
+        return "r0"
+
+    def identity(self, _: str) -> str:
+        return self._identity
+
+    def create(self, *_: object) -> None:
+        raise RuntimeError("another release was made")
+
+
+def activated(tmp_path, check):
+    run, outcome = outcome_of(tmp_path)
+    run.jobs.answers["check"] = check
+    choice = choose(outcome.candidates, "latency", {})
+    identity = release_facts(run.chain.config, outcome, outcome.candidates[0])["identity"]
+    ports = SimpleNamespace(
+        releases=Active(identity), jobs=run.jobs, store=run.chain.store, run_command=None
+    )
+    request = Request(run_id="r1", trigger="t", started="")
+    done = _activate(run.chain.config, request, ports, outcome, choice, threading.Event())
+    return run, done
+
+
+def test_a_choice_that_is_active_and_good_is_not_touched(tmp_path):
+    run, done = activated(tmp_path, lambda _: "good")
+    assert (done.state, done.release, done.previous) == ("unchanged", "r0", None)
+    assert "not touched" in done.detail
+    assert [spec["release"] for kind, spec in run.jobs.asked if kind == "check"] == ["r0"]
+
+
+def test_a_choice_that_is_active_and_damaged_is_made_again(tmp_path):
+    with pytest.raises(RuntimeError, match="another release was made"):
+        activated(tmp_path, lambda _: RunnerError("cut short", code="bad_release"))
+
+
+def test_where_nothing_is_feasible_nothing_is_attempted(tmp_path):
+    run, outcome = outcome_of(tmp_path)
+    choice = choose(outcome.candidates, "latency", {"latency_p99_ms": 1e-6})
+    ports = SimpleNamespace(releases=Active("x"))
+    request = Request(run_id="r1", trigger="t", started="")
+    done = _activate(run.chain.config, request, ports, outcome, choice, threading.Event())
+    assert (done.state, done.release) == ("not_attempted", "r0")
