@@ -17,7 +17,7 @@ help:  ## Show this list
 demo: $(READY)  ## Run the whole job on this machine: live camera, real model, real broker
 	@$(BIN)/quantd demo
 
-test: $(READY)  ## Run every check and test that this machine can run
+test: $(READY)  ## Run the checks and tests that this machine can run
 	@tests/run_all $(BIN)
 
 test-faults: $(READY)  ## Run what takes long by nature: the rest of each matrix of faults

@@ -25,6 +25,7 @@ class SampledMeter:
         read: Returns W now; raises PowerError where the sensor is gone.
         averages: True if it returns the mean since it was called before, which is of the middle
             between the two.
+        now_ns: The monotonic clock that samples are stamped by, ns.
     """
 
     def __init__(
@@ -35,13 +36,15 @@ class SampledMeter:
         read: Callable[[], float],
         *,
         averages: bool = False,
+        now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.source = source
         self.rail = rail
         self.period_s = period_s
         self._read = read
         self._averages = averages
-        self._read_ns = time.monotonic_ns()
+        self._now_ns = now_ns
+        self._read_ns = now_ns()
         self._samples: list[PowerSample] = []
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"power-{source}", daemon=True)
@@ -68,7 +71,7 @@ class SampledMeter:
                 self._take()
 
     def _take(self) -> None:
-        begin_ns = self._read_ns if self._averages else time.monotonic_ns()
+        begin_ns = self._read_ns if self._averages else self._now_ns()
         power_w = self._read()
-        self._read_ns = time.monotonic_ns()
+        self._read_ns = self._now_ns()
         self._samples.append(PowerSample((begin_ns + self._read_ns) // 2, power_w))

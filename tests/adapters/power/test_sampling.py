@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from agent.adapters.power.sampling import SampledMeter
 
 
-def after(pause_s: float, *, averages: bool) -> float:
-    """Return how long before the end of its read a first sample is stamped, s."""
-    meter = SampledMeter("test", "RAIL", 60.0, lambda: 5.0, averages=averages)
-    begin_ns = time.monotonic_ns()
-    while time.monotonic_ns() - begin_ns < pause_s * 1e9:
-        pass
+@pytest.mark.parametrize(
+    ("averages", "moment_ns"),
+    [(True, (100 + 520) // 2), (False, (500 + 520) // 2)],
+    ids=["a mean is of the middle of its time", "a value is of its moment"],
+)
+def test_a_sample_is_stamped_by_what_its_sensor_tells(averages: bool, moment_ns: int) -> None:
+    clock_ns = [100]
+
+    def read() -> float:
+        clock_ns[0] += 20  # which reading takes
+        return 5.0
+
+    meter = SampledMeter("test", "RAIL", 60.0, read, averages=averages, now_ns=lambda: clock_ns[0])
+    clock_ns[0] = 500
     with meter:
-        end_ns = time.monotonic_ns()
-    return (end_ns - meter.samples()[0].t_ns) / 1e9
-
-
-def test_a_mean_is_of_the_middle_of_its_time_and_a_value_of_its_moment():
-    assert after(0.03, averages=True) == pytest.approx(0.015, abs=0.01)
-    assert after(0.03, averages=False) < 0.01
+        (sample,) = meter.samples()
+    assert (sample.t_ns, sample.power_w) == (moment_ns, 5.0)
