@@ -1,1 +1,1 @@
-"""What TensorRT and TensorRT-RTX have in common, for the adapters that use either."""
+"""What the adapters of TensorRT and of ONNX Runtime have in common: devices, providers, errors."""

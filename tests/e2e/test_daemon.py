@@ -32,7 +32,7 @@ def console(broker: Broker) -> Iterator[Console]:
 
 
 def configured(tmp_path: Path, broker: Broker, **tables: dict[str, Any]) -> Path:
-    tables.setdefault("search", {"precisions": ["fp32", "int8"], "calibrators": ["minmax"]})
+    tables.setdefault("search", {"precisions": ["fp32"]})
     return write_config(
         tmp_path,
         mqtt={"host": broker.host, "port": broker.port},
@@ -128,7 +128,8 @@ def test_unsigned_commands_are_refused_by_default(
 def test_a_killed_daemon_finishes_the_run_after_its_restart(
     tmp_path: Path, broker: Broker, console: Console, stage: str
 ) -> None:
-    config = configured(tmp_path, broker, measure={"duration_s": 1.0})
+    search = {"precisions": ["fp32", "int8"], "calibrators": ["minmax"]}
+    config = configured(tmp_path, broker, search=search, measure={"duration_s": 1.0})
     with DaemonProcess(config) as daemon:
         online(console)
         console.command("c1", {"type": "reoptimize"})

@@ -32,17 +32,28 @@ def console(broker: Broker) -> Iterator[Console]:
         yield found
 
 
+SEARCH = {"precisions": ["fp32", "int8"], "calibrators": ["minmax"]}
+
+
+@pytest.fixture(scope="module")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The state of a device with an active release, to be copied."""
+    folder = tmp_path_factory.mktemp("released")
+    done = quantd("optimize", "-c", write_config(folder, search=SEARCH), "--json")
+    assert done.returncode == 0, done.stderr
+    return folder / "state"
+
+
 @pytest.fixture
-def config(tmp_path: Path, broker: Broker) -> Path:
+def config(tmp_path: Path, broker: Broker, released: Path) -> Path:
     """A device with an active release, whose camera is gone since."""
     path = write_config(
         tmp_path,
         mqtt={"host": broker.host, "port": broker.port},
         commands={"require_signature": False},
-        search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"]},
+        search=SEARCH,
     )
-    done = quantd("optimize", "-c", path, "--json")
-    assert done.returncode == 0, done.stderr
+    shutil.copytree(released, tmp_path / "state", symlinks=True)
     shutil.rmtree(tmp_path / "pictures")
     return path
 
