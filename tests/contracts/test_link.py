@@ -187,7 +187,8 @@ def test_bad_credentials_are_an_event_and_good_ones_help_without_a_restart(
         device.run(lambda: len(device.saw(Disconnected)) >= 2)
         if isinstance(broker, Mosquitto):  # rumqttd only hangs up
             refused = next(event for event in device.saw(Disconnected) if event.code is not None)
-            assert (refused.code, refused.reason) == (0x87, "Not authorized")
+            assert refused.code == 0x87
+            assert "Not authorized" in refused.reason
         secret.write_text("right\n")
         device.run(lambda: bool(device.saw(Connected)))
         device.link.stop(TOPICS.state, b"{}")
