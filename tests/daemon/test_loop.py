@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from agent.adapters.storage.journal import SqliteJournal
-from agent.core.control.command import Stage
+from agent.core.control.command import Command, CommandId, CommandType, Stage
 from agent.core.control.events import Due, Ended
 from agent.core.control.step import Effect, PublishTelemetry
 from agent.core.errors import StoreError
@@ -142,3 +142,21 @@ def test_a_look_that_fails_is_told_in_the_log_only(caplog):
     inspector.stop(5)
     assert posted == []
     assert "inspection_failed code=disk_full" in caplog.text
+
+
+def test_what_a_later_version_stored_is_answered_and_not_begun(daemon):
+    """After a downgrade: neither the daemon ends by it, nor is it taken for something else."""
+    spec = '{"kind": "frobnicate", "args": {}}'
+    with daemon.journal.atomic():
+        daemon.journal.receive(Command(id=CommandId("c1"), type=CommandType.PING, digest="aa"))
+        daemon.journal.receive(Command(id=CommandId("c2"), type=CommandType.PING, digest="bb"))
+        daemon.journal.begin_run("r1", "t", "c2", spec)
+    daemon.journal._db._db.execute("UPDATE inbox SET type = 'defrost' WHERE id = 'c1'")
+    daemon._resume()
+    told = {e.command_id: (e.stage, e.code, e.detail) for e in daemon.outward.said}
+    assert told == {
+        "c1": (Stage.FAILED, "unsupported", "defrost is not known"),
+        "c2": (Stage.FAILED, "unsupported", "frobnicate is not known"),
+    }
+    assert daemon.worker.begun == []
+    assert not daemon.journal.unfinished_runs()
