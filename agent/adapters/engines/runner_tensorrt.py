@@ -108,7 +108,8 @@ class TensorrtRunner:
         if self._engine is None:
             raise RunnerError(
                 f"{self._path}: TensorRT {version(trt)} doesn't load this engine: {logger.told()}",
-                hint="it was built by another version or for another GPU: build it again",
+                hint="if it was built by another version or for another GPU, build it again; "
+                "TensorRT-RTX does not support every GPU",
             )
         self._execution = self._engine.create_execution_context()
         if self._execution is None:
