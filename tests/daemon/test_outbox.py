@@ -335,6 +335,6 @@ TestDelivery = Delivery.TestCase
 TestDelivery.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 class TestDeliveryAtLength(Delivery.TestCase):
     settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
