@@ -1,62 +1,60 @@
-"""What a machine needs for quantd, looked at one by one, each with what mends it."""
+"""`quantd doctor`: checks of this machine and configuration, each with how to fix what it finds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from agent.config import Config
 from agent.core.errors import QuantdError
 from agent.doctor import broker, device, measuring, needs, system
-from agent.doctor.findings import Finding, Look
+from agent.doctor.findings import Check, Finding, problem
 
 _CURES = {
     "runtime": "`pip install 'quantd[cpu]'`; on a Jetson `apt install python3-libnvinfer`",
     "model": "set model.path to an ONNX file, or pass --model your.onnx",
     "camera": "check camera.uri, or pass --camera URI",
-    "storage": "set storage.dir to a folder you may write",
+    "storage": "set storage.dir to a folder that you can write to",
     "power sensor": 'set measure.power = "auto"',
     "broker": "check mqtt.host, mqtt.port and the network",
     "board": "set device.board to one of configs/boards",
-}  # where the error itself has no hint
-_ANYWHERE = "run it again as the user that runs quantd"
+}  # for errors without a hint
+_ANY_CURE = "run it again as the user that runs quantd"
 
-LOOKS: Mapping[str, Look] = {
-    **device.LOOKS,
-    **measuring.LOOKS,
-    **needs.LOOKS,
-    **broker.LOOKS,
-    **system.LOOKS,
+CHECKS: Mapping[str, Check] = {
+    **device.CHECKS,
+    **measuring.CHECKS,
+    **needs.CHECKS,
+    **broker.CHECKS,
+    **system.CHECKS,
 }
-"""What is looked at, in the order in which it is told."""
+"""All checks, in the order of the output."""
 
 
-def examine(config: Config, looks: Mapping[str, Look] | None = None) -> list[Finding]:
-    """Look at everything; nothing is changed and a failed look is a finding, not an error.
+def examine(config: Config, checks: Mapping[str, Check] | None = None) -> list[Finding]:
+    """Run all checks; nothing is changed, and a check that fails is a finding, not an error.
 
     Args:
-        config: What the machine is to be used for.
-        looks: What to look at; everything if not given.
+        config: The effective configuration.
+        checks: The checks to run; all if not given.
 
     Returns:
-        What there is to say about this machine; looks that don't concern it say nothing.
+        One finding for each check that applies.
     """
-    found = [
-        _look(config, what, look) for what, look in (LOOKS if looks is None else looks).items()
-    ]
-    return [one for one in found if one is not None]
+    found = []
+    for what, check in (CHECKS if checks is None else checks).items():
+        try:
+            one = check(config)
+        except QuantdError as error:
+            one = problem(error.message, error.hint)
+        except ImportError as error:
+            one = problem(f"a library is missing: {error}", "`pip install 'quantd[cpu]'`")
+        except (OSError, ValueError) as error:  # ValueError: a file with unexpected content
+            one = problem(str(error), "")
+        if one:
+            cure = one.cure or ("" if one.level == "ok" else _CURES.get(what, _ANY_CURE))
+            found.append(replace(one, what=what, cure=cure))
+    return found
 
 
-def _look(config: Config, what: str, look: Look) -> Finding | None:
-    try:
-        return look(config)
-    except QuantdError as error:
-        seen, cure = error.message, error.hint
-    except ImportError as error:
-        seen, cure = f"a library is missing: {error}", "`pip install 'quantd[cpu]'`"
-    except (OSError, ValueError) as error:  # ValueError: a file that does not hold what it should
-        seen, cure = str(error), ""
-    cure = cure or _CURES.get(what, _ANYWHERE)
-    return Finding(level="problem", what=what, seen=seen, cure=cure)
-
-
-__all__ = ["LOOKS", "Finding", "Look", "examine"]
+__all__ = ["CHECKS", "Check", "Finding", "examine"]

@@ -1,4 +1,4 @@
-"""Whether the broker takes this device: connection, encryption, certificates, password."""
+"""Whether the broker accepts this device: connection, TLS, certificates, password file."""
 
 from __future__ import annotations
 
@@ -11,69 +11,69 @@ from collections.abc import Mapping
 
 from agent.adapters.mqtt.link import password, tls_context, uses_tls
 from agent.config import Config
-from agent.config.tables import Mqtt
-from agent.doctor.findings import Finding, Look, told
+from agent.doctor.findings import Check, Finding, command_output, ok, problem, warning
 
-_PATIENCE_S = 10.0
+_CONNECT_TIMEOUT_S = 10.0
 _REFUSAL_S = 1.0
-"""A broker waits for the client to speak; only a refusal of its certificate comes by itself."""
+"""A broker waits for the client's first packet; only a refused certificate is reported unasked."""
 _SOON_DAYS = 30
-_NO_TLS = "mqtt.port must be one that speaks TLS: 8883 at most brokers, while 1883 is without"
+_NO_TLS = "mqtt.port must be a port with TLS: usually 8883, while 1883 is without"
 _NOT_TLS = {"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"}
 _CLOCK = {9, 10}  # X509_V_ERR_CERT_NOT_YET_VALID, _HAS_EXPIRED: openssl/x509_vfy.h
 _OTHER_NAME = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH, _IP_ADDRESS_MISMATCH
 
 
 def broker(config: Config) -> Finding:
-    """Look whether the broker can be reached, as the daemon would reach it short of logging in.
+    """Check that the broker can be reached, up to the log-in.
 
-    Logging in would end the daemon's own connection, whose client id is the device's.
+    Logging in would end the daemon's own connection, since the client id is the device's.
 
     Raises:
         ConfigError: if a file of the connection can't be used.
     """
     mqtt = config.mqtt
     if not mqtt.host:
-        return _warning(
+        return warning(
             "mqtt.host is empty", 'no reports over MQTT; set host = "your.broker" under [mqtt]'
         )
     context = tls_context(mqtt.tls) if uses_tls(mqtt) else None
     password(mqtt)
-    place = f"{mqtt.host}:{mqtt.port}"
+    address = f"{mqtt.host}:{mqtt.port}"
     try:
-        raw = socket.create_connection((mqtt.host, mqtt.port), timeout=_PATIENCE_S)
-    except (OSError, UnicodeError) as error:  # a name that can't be one is a UnicodeError
+        raw = socket.create_connection((mqtt.host, mqtt.port), timeout=_CONNECT_TIMEOUT_S)
+    except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
         test = f"`nc -vz {shlex.quote(mqtt.host)} {mqtt.port}`"
         cure = f"{test} must succeed: check mqtt.host, mqtt.port and the network"
-        return _problem(f"{place}: {error}", cure)
+        return problem(f"{address}: {error}", cure)
     with raw:
         try:
-            how = f" with {_handshake(raw, context, mqtt.host)}" if context else ""
+            with_tls = f" with {_handshake(raw, context, mqtt.host)}" if context else ""
         except ssl.SSLError as error:
-            return _problem(f"{place}: {_words(error)}", _tls_cure(error, mqtt))
+            return _tls_problem(error, address)
         except OSError as error:
-            return _problem(f"{place} takes connections, but not TLS: {error}", _NO_TLS)
-    ends = _ends_soon(mqtt.tls.cert)
-    if ends:
-        seen = f"{place} takes connections{how}; this device's certificate ends {ends}"
-        return _warning(seen, "renew mqtt.tls.cert before that: without it there are no reports")
-    return Finding(level="ok", what="broker", seen=f"{place} takes connections{how}")
+            return problem(f"{address} accepts connections, but not TLS: {error}", _NO_TLS)
+    seen = f"{address} accepts connections{with_tls}"
+    expiry = _expires_soon(mqtt.tls.cert)
+    if expiry:
+        cure = "renew mqtt.tls.cert before that: without it there are no reports"
+        return warning(f"{seen}; this device's certificate expires {expiry}", cure)
+    return ok(seen)
 
 
 def _handshake(raw: socket.socket, context: ssl.SSLContext, host: str) -> str:
-    """Agree on encryption; return what was agreed on.
+    """Return the TLS version agreed on.
 
-    In TLS 1.3 the broker judges the client's certificate after the handshake, so its refusal is
+    In TLS 1.3 the broker checks the client's certificate after the handshake, so its refusal is
     waited for.
 
     Raises:
-        ssl.SSLError: if a side does not take the other's certificate.
+        ssl.SSLError: if one side does not accept the other's certificate.
         OSError: if the connection breaks.
     """
     try:
         secured = context.wrap_socket(raw, server_hostname=host)
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:  # what knows no TLS hangs up
-        raise ConnectionError("it hangs up in the handshake") from error
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError) as error:  # a server without TLS hangs up
+        raise ConnectionError("closed during the handshake") from error
     with secured:
         secured.settimeout(_REFUSAL_S)
         with contextlib.suppress(TimeoutError):
@@ -82,48 +82,36 @@ def _handshake(raw: socket.socket, context: ssl.SSLContext, host: str) -> str:
         return secured.version() or "TLS"
 
 
-def _words(error: ssl.SSLError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message}"
-    return (error.reason or str(error)).replace("_", " ").lower()
-
-
-def _tls_cure(error: ssl.SSLError, mqtt: Mqtt) -> str:
+def _tls_problem(error: ssl.SSLError, address: str) -> Finding:
     if not isinstance(error, ssl.SSLCertVerificationError):
+        reason = (error.reason or str(error)).replace("_", " ").lower()
         if error.reason in _NOT_TLS:
-            return _NO_TLS
-        return (
-            "the broker wants the device's certificate and key (mqtt.tls.cert, mqtt.tls.key) from "
-            "an authority that it knows"
+            return problem(f"{address}: {reason}", _NO_TLS)
+        cure = (
+            "the broker requires a client certificate: set mqtt.tls.cert and mqtt.tls.key, signed "
+            "by an authority that it trusts"
         )
+        return problem(f"{address}: {reason}", cure)
     if error.verify_code in _CLOCK:
-        return "`date` must be right on this device; if it is, the broker's certificate is not"
-    if error.verify_code in _OTHER_NAME:
-        return "mqtt.host must be a name that the broker's certificate is for"
-    return f"mqtt.tls.ca must be the authority that signed it: {_shown(mqtt)} shows which"
+        cure = "`date` must be right on this device; if it is, renew the broker's certificate"
+    elif error.verify_code in _OTHER_NAME:
+        cure = "set mqtt.host to a name that the broker's certificate is for"
+    else:
+        show = f"`openssl s_client -connect {shlex.quote(address)} -showcerts </dev/null`"
+        cure = f"set mqtt.tls.ca to the authority that signed it: {show} shows which"
+    return problem(f"{address}: its certificate is not accepted: {error.verify_message}", cure)
 
 
-def _shown(mqtt: Mqtt) -> str:
-    place = shlex.quote(f"{mqtt.host}:{mqtt.port}")
-    return f"`openssl s_client -connect {place} -showcerts </dev/null`"
-
-
-def _ends_soon(certificate: str) -> str:
-    """Return when a certificate ends if that is soon, else "", also where openssl is missing."""
+def _expires_soon(certificate: str) -> str:
+    """Return the expiry date of a certificate if it is near, else ""; "" also without openssl."""
     if not certificate:
         return ""
-    seconds = str(_SOON_DAYS * 86400)
-    text = told("openssl", "x509", "-noout", "-enddate", "-checkend", seconds, "-in", certificate)
+    text = command_output(
+        "openssl", "x509", "-noout", "-enddate", "-checkend", str(_SOON_DAYS * 86400),
+        "-in", certificate,
+    )  # fmt: skip
     ends = re.search(r"notAfter=(.+)", text)
     return ends.group(1) if ends and "will expire" in text else ""
 
 
-def _warning(seen: str, cure: str) -> Finding:
-    return Finding(level="warning", what="broker", seen=seen, cure=cure)
-
-
-def _problem(seen: str, cure: str) -> Finding:
-    return Finding(level="problem", what="broker", seen=seen, cure=cure)
-
-
-LOOKS: Mapping[str, Look] = {"broker": broker}
+CHECKS: Mapping[str, Check] = {"broker": broker}

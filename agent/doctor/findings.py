@@ -1,4 +1,4 @@
-"""One line of what the doctor says, and the machine that it looks at."""
+"""The result of a check, and the machine that is checked."""
 
 from __future__ import annotations
 
@@ -10,31 +10,53 @@ from pathlib import Path
 
 from agent.config import Config
 
-_PATIENCE_S = 10.0
+_COMMAND_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line: level ok, warning or problem; what was looked at, seen, and what mends it."""
+    """The result of one check.
+
+    Attributes:
+        level: ok, warning or problem.
+        what: What was checked; `examine` fills it in.
+        seen: What was found.
+        cure: How to fix it; empty if the level is ok.
+    """
 
     level: str
-    what: str
+    what: str = ""
     seen: str
     cure: str = ""
 
 
-Look = Callable[[Config], "Finding | None"]
-"""Returns None where there is nothing to say about this machine."""
+def ok(seen: str) -> Finding:
+    """Return a finding that needs no action."""
+    return Finding(level="ok", seen=seen)
+
+
+def warning(seen: str, cure: str) -> Finding:
+    """Return a finding with which quantd works, but less well."""
+    return Finding(level="warning", seen=seen, cure=cure)
+
+
+def problem(seen: str, cure: str) -> Finding:
+    """Return a finding with which quantd does not work."""
+    return Finding(level="problem", seen=seen, cure=cure)
+
+
+Check = Callable[[Config], "Finding | None"]
+"""Returns None where the check does not apply to this machine or configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The files and commands of a machine; `root` is where its file system begins."""
+    """The files of a machine; `root` is where its file system begins."""
 
     root: Path = Path("/")
 
     def text(self, path: str) -> str:
-        """Return a file's text without its ends, "" if it can't be read."""
+        """Return a file's text without surrounding whitespace, "" if it can't be read."""
         try:
             found = (self.root / path).read_text(errors="replace")
         except OSError:
@@ -46,7 +68,7 @@ class Machine:
         return (self.root / path).exists()
 
     def found(self, pattern: str) -> Sequence[Path]:
-        """Return the files that match a pattern, in order."""
+        """Return the files that match a pattern, sorted."""
         return sorted(self.root.glob(pattern))
 
     @property
@@ -55,11 +77,14 @@ class Machine:
         return self.has("etc/nv_tegra_release")
 
 
-def told(*command: str) -> str:
+HERE = Machine()
+
+
+def command_output(*command: str) -> str:
     """Return what a command prints, "" if it is not there, fails or takes too long."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False
+            command, capture_output=True, text=True, timeout=_COMMAND_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -67,7 +92,7 @@ def told(*command: str) -> str:
 
 
 def version_of(distribution: str) -> str | None:
-    """Return the version of an installed distribution, None if it isn't."""
+    """Return the version of an installed distribution, None if it isn't installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:

@@ -1,4 +1,4 @@
-"""What figures of a Jetson hold for: the jtop service, the power mode and the clocks."""
+"""The conditions under which a Jetson measures: the jtop service, the power mode, the clocks."""
 
 from __future__ import annotations
 
@@ -8,70 +8,66 @@ from collections.abc import Mapping
 
 from agent.adapters.host.conditions import GPUS
 from agent.config import Config
-from agent.doctor.findings import Finding, Look, Machine, told, version_of
+from agent.doctor.findings import (
+    HERE,
+    Check,
+    Finding,
+    Machine,
+    command_output,
+    ok,
+    version_of,
+    warning,
+)
 
-_HERE = Machine()
-_UNIT = "etc/systemd/system/jtop.service"
 
-
-def jtop(config: Config, machine: Machine = _HERE) -> Finding | None:
-    """Look whether the jtop service runs, and in the version of the client that would ask it."""
+def jtop(config: Config, machine: Machine = HERE) -> Finding | None:
+    """Check that the jtop service runs, in the version of the client."""
     if not machine.jetson or config.measure.power not in {"auto", "jtop"}:
         return None
-    client = version_of("jetson-stats")
+    pip, client = f"{sys.prefix}/bin/pip", version_of("jetson-stats")
     if client is None:
-        return Finding(
-            level="warning", what="jtop", seen="jetson-stats is not installed here",
-            cure=f"`{sys.prefix}/bin/pip install jetson-stats`, of the service's version; without "
-            "it power is read from the sensor itself",
-        )  # fmt: skip
+        return warning(
+            "jetson-stats is not installed here",
+            f"`{pip} install jetson-stats`, of the service's version; without it power is read "
+            "from the sensor itself",
+        )
     if not machine.has("run/jtop.sock"):
-        return Finding(
-            level="warning", what="jtop", seen=f"client {client}, but no service",
-            cure="`sudo systemctl enable --now jtop`, after `sudo jtop --install-service` if "
+        return warning(
+            f"client {client}, but no service",
+            "`sudo systemctl enable --now jtop`, after `sudo jtop --install-service` if "
             "there is no such unit",
-        )  # fmt: skip
-    service = _service_version(machine)
+        )
+    program = re.search(
+        r"^ExecStart=(\S+)", machine.text("etc/systemd/system/jtop.service"), re.MULTILINE
+    )
+    shown = command_output(program.group(1), "--version") if program else ""
+    found = re.search(r"\d+\.\d+[.\d]*", shown)
+    service = found.group() if found else ""
     seen = f"client {client}, service {service or 'of an unknown version'}"
-    if service and _series(service) != _series(client):  # jtop itself refuses these
-        return Finding(
-            level="warning", what="jtop", seen=seen,
-            cure=f"`{sys.prefix}/bin/pip install jetson-stats=={service}`: they must be of one "
-            "version",
-        )  # fmt: skip
-    return Finding(level="ok", what="jtop", seen=seen)
+    if service and service.split(".")[:2] != client.split(".")[:2]:  # jtop itself refuses these
+        return warning(
+            seen, f"`{pip} install jetson-stats=={service}`: both must be of one version"
+        )
+    return ok(seen)
 
 
-def _service_version(machine: Machine) -> str:
-    """Return the version of the program that the unit starts, "" if nobody tells."""
-    program = re.search(r"^ExecStart=(\S+)", machine.text(_UNIT), re.MULTILINE)
-    found = re.search(r"\d+\.\d+[.\d]*", told(program.group(1), "--version") if program else "")
-    return found.group() if found else ""
-
-
-def _series(version: str) -> list[str]:
-    return version.split(".")[:2]
-
-
-def clocks(_config: Config, machine: Machine = _HERE) -> Finding | None:
-    """Look in which power mode and how free the clocks are: what latencies hold for."""
+def clocks(_config: Config, machine: Machine = HERE) -> Finding | None:
+    """Check the power mode and whether the clocks are free: latencies depend on both."""
     if not machine.jetson:
         return None
-    mode = re.search(r"NV Power Mode: *(\S+)", told("nvpmodel", "-q"))
+    mode = re.search(r"NV Power Mode: *(\S+)", command_output("nvpmodel", "-q"))
     governor = machine.text("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown"
     name = mode.group(1) if mode else "unknown"
     seen = f"power mode {name}, CPU governor {governor}{_gpu_clock(machine)}"
     if mode is None:
-        return Finding(
-            level="warning", what="clocks", seen=seen,
-            cure="`sudo nvpmodel -q` must name the mode: numbers without it can't be compared",
-        )  # fmt: skip
+        return warning(
+            seen, "`sudo nvpmodel -q` must name the mode: numbers without it can't be compared"
+        )
     if governor == "powersave":
-        return Finding(
-            level="warning", what="clocks", seen=seen,
-            cure="`sudo jetson_clocks`, or another governor: powersave keeps the lowest clock",
-        )  # fmt: skip
-    return Finding(level="ok", what="clocks", seen=seen)
+        return warning(
+            seen, "`sudo jetson_clocks`, or another governor: powersave keeps the lowest clock"
+        )
+    return ok(seen)
 
 
 def _gpu_clock(machine: Machine) -> str:
@@ -85,4 +81,4 @@ def _gpu_clock(machine: Machine) -> str:
     return ", GPU clock locked" if low == high else ", GPU clock free"
 
 
-LOOKS: Mapping[str, Look] = {"jtop": jtop, "clocks": clocks}
+CHECKS: Mapping[str, Check] = {"jtop": jtop, "clocks": clocks}

@@ -1,4 +1,4 @@
-"""The doctor before a broker: a real mosquitto with certificates of our own making."""
+"""The doctor before a broker: a real mosquitto with our own certificates."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from agent import config as configuration
-from agent.doctor import LOOKS, Finding, examine
+from agent.doctor import CHECKS, Finding, examine
 from tests.support.broker import Mosquitto, any_broker
 
 
-def look(**mqtt) -> Finding:
-    (found,) = examine(configuration.from_dump({"mqtt": mqtt}), {"broker": LOOKS["broker"]})
+def check(**mqtt) -> Finding:
+    (found,) = examine(configuration.from_dump({"mqtt": mqtt}), {"broker": CHECKS["broker"]})
     assert (found.level == "ok") == (found.cure == "")
     return found
 
@@ -34,14 +34,14 @@ def test_a_tls_file_that_is_not_there_is_a_problem_before_any_connection(
     listening, tmp_path, missing
 ):
     files = {"cert": str(tmp_path / "a.crt"), missing: str(tmp_path / "none.pem")}
-    found = look(**listening, tls=files)
+    found = check(**listening, tls=files)
     assert found.level == "problem"
     assert "none.pem" in found.seen
     assert "PEM files" in found.cure
 
 
 def test_a_password_file_that_is_not_there_is_a_problem(listening, tmp_path):
-    found = look(**listening, username="cam", password_file=str(tmp_path / "none"))
+    found = check(**listening, username="cam", password_file=str(tmp_path / "none"))
     assert found.level == "problem"
     assert "mqtt.password_file" in found.seen
 
@@ -96,46 +96,46 @@ def test_both_sides_know_each_other(tmp_path, authority):
     cert, key = authority.sign("cam-1")
     with serving(tmp_path, authority.sign("localhost"), *wanted) as server:
         place = {"host": "localhost", "port": server.port}
-        found = look(**place, tls={"ca": str(authority.file), "cert": str(cert), "key": str(key)})
+        found = check(**place, tls={"ca": str(authority.file), "cert": str(cert), "key": str(key)})
         assert (found.level, found.seen.rpartition(" ")[2]) == ("ok", "TLSv1.3")
 
-        found = look(**place, tls={"ca": str(authority.file)})
+        found = check(**place, tls={"ca": str(authority.file)})
         assert found.level == "problem", "a broker that wants a certificate refuses one without"
         assert "certificate" in found.seen
         assert "mqtt.tls.cert" in found.cure
 
         cert, key = Authority(tmp_path, "stranger").sign("cam-1")
-        found = look(**place, tls={"ca": str(authority.file), "cert": str(cert), "key": str(key)})
+        found = check(**place, tls={"ca": str(authority.file), "cert": str(cert), "key": str(key)})
         assert found.level == "problem"
         assert "mqtt.tls.cert" in found.cure
 
 
 @pytest.mark.slow
-def test_a_broker_that_is_not_who_it_says(tmp_path, authority):
+def test_a_broker_with_the_certificate_of_another_name(tmp_path, authority):
     stranger = Authority(tmp_path, "stranger")
     with serving(tmp_path, authority.sign("elsewhere")) as server:
         place = {"host": "localhost", "port": server.port}
-        found = look(**place, tls={"ca": str(authority.file)})
+        found = check(**place, tls={"ca": str(authority.file)})
         assert "Hostname mismatch" in found.seen
         assert "mqtt.host" in found.cure
-        found = look(**place, tls={"ca": str(stranger.file)})
+        found = check(**place, tls={"ca": str(stranger.file)})
         assert found.level == "problem"
         assert "mqtt.tls.ca" in found.cure
         assert f"openssl s_client -connect localhost:{server.port}" in found.cure
 
 
 @pytest.mark.slow
-def test_a_port_that_speaks_no_tls_is_told_as_such(tmp_path, authority):
+def test_a_port_without_tls_is_reported_as_such(tmp_path, authority):
     with any_broker(tmp_path) as server:
-        found = look(host="localhost", port=server.port, tls={"ca": str(authority.file)})
+        found = check(host="localhost", port=server.port, tls={"ca": str(authority.file)})
     assert found.level == "problem"
     assert "1883" in found.cure
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", [b"", b"HTTP/1.0 400 Bad Request\r\n\r\n"])
-def test_something_else_on_the_port_is_told_as_such(authority, answer):
-    """A server that goes, and one that speaks of other things."""
+def test_another_protocol_on_the_port_is_reported_as_such(authority, answer):
+    """A server that hangs up, and one that speaks HTTP."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve():
@@ -147,7 +147,7 @@ def test_something_else_on_the_port_is_told_as_such(authority, answer):
         thread = threading.Thread(target=serve)
         thread.start()
         port = server.getsockname()[1]
-        found = look(host="127.0.0.1", port=port, tls={"ca": str(authority.file)})
+        found = check(host="127.0.0.1", port=port, tls={"ca": str(authority.file)})
         thread.join(10)
     assert found.level == "problem"
     assert "1883" in found.cure
@@ -156,23 +156,25 @@ def test_something_else_on_the_port_is_told_as_such(authority, answer):
 @pytest.mark.slow
 def test_a_certificate_that_has_ended_may_be_a_clock_that_is_wrong(tmp_path, authority):
     with serving(tmp_path, authority.sign("localhost", days=-1)) as server:
-        found = look(host="localhost", port=server.port, tls={"ca": str(authority.file)})
+        found = check(host="localhost", port=server.port, tls={"ca": str(authority.file)})
     assert "expired" in found.seen
     assert "`date`" in found.cure
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("days", "level"), [(10, "warning"), (60, "ok")])
-def test_a_certificate_that_ends_soon_is_told_with_its_day(tmp_path, authority, days, level):
+def test_a_certificate_that_expires_soon_is_a_warning_with_its_day(
+    tmp_path, authority, days, level
+):
     cert, key = authority.sign("cam-1", days=days)
     with serving(tmp_path, authority.sign("localhost")) as server:
-        found = look(
+        found = check(
             host="localhost",
             port=server.port,
             tls={"ca": str(authority.file), "cert": str(cert), "key": str(key)},
         )
     assert found.level == level
-    assert ("ends" in found.seen) == (level == "warning")
+    assert ("expires" in found.seen) == (level == "warning")
     if level == "warning":
         assert found.seen.endswith("GMT")
 

@@ -49,12 +49,12 @@ def of(**tables):
     return configuration.from_dump(tables)
 
 
-def test_on_another_machine_the_looks_at_a_jetson_say_nothing(tmp_path):
-    looks = [*device.LOOKS.values(), *measuring.LOOKS.values()]
-    assert {look(CONFIG, Machine(tmp_path)) for look in looks} == {None}
+def test_the_checks_of_a_jetson_do_not_apply_to_another_machine(tmp_path):
+    checks = [*device.CHECKS.values(), *measuring.CHECKS.values()]
+    assert {check(CONFIG, Machine(tmp_path)) for check in checks} == {None}
 
 
-def test_a_board_that_is_known_is_named_and_one_that_is_not_says_what_to_do(jetson):
+def test_a_known_board_is_named_and_an_unknown_one_is_a_warning_with_its_cure(jetson):
     found = device.board(of(device={"board": "orin-nano"}), jetson())
     assert (found.level, found.seen) == ("ok", "Jetson Orin Nano 8 GB (orin-nano)")
     found = device.board(CONFIG, jetson())
@@ -72,7 +72,7 @@ def test_a_board_that_is_known_is_named_and_one_that_is_not_says_what_to_do(jets
         ("no such line", "warning", "no such line"),
     ],
 )
-def test_the_release_is_told_and_one_that_is_too_old_is_a_problem(jetson, release, level, seen):
+def test_the_release_is_shown_and_one_that_is_too_old_is_a_problem(jetson, release, level, seen):
     found = device.jetpack(CONFIG, jetson(**{"etc/nv_tegra_release": release}))
     assert found.level == level
     assert seen in found.seen
@@ -90,7 +90,7 @@ def python(monkeypatch):
     return be
 
 
-def test_an_environment_that_hides_tensorrt_is_told_how_to_be_made(jetson, python):
+def test_an_environment_that_hides_tensorrt_gets_the_command_that_makes_a_new_one(jetson, python):
     python(10)
     found = device.tensorrt(CONFIG, jetson())
     assert found.level == "problem"
@@ -98,7 +98,7 @@ def test_an_environment_that_hides_tensorrt_is_told_how_to_be_made(jetson, pytho
     assert f"--system-site-packages {sys.prefix}" in found.cure
 
 
-def test_another_python_than_tensorrts_is_told_which_to_use(jetson, python):
+def test_another_python_than_tensorrts_gets_the_one_to_use(jetson, python):
     python(12)
     found = device.tensorrt(CONFIG, jetson())
     assert "python3.10" in found.cure
@@ -118,7 +118,7 @@ def test_tensorrt_that_is_not_installed_and_pycuda_that_is_not(jetson, python):
 
 @pytest.mark.parametrize("error", ["ImportError", "OSError", "RuntimeError"])
 @pytest.mark.parametrize("broken", ["tensorrt", "pycuda"])
-def test_a_module_that_is_there_and_does_not_load_says_why(
+def test_an_installed_module_that_does_not_load_is_a_problem_with_the_reason(
     jetson, tmp_path, monkeypatch, broken, error
 ):
     """As after an upgrade that took the library away which it was built for."""
@@ -141,7 +141,7 @@ def test_a_module_that_is_there_and_does_not_load_says_why(
 
 @pytest.fixture
 def user(monkeypatch):
-    """Return a function that makes this process somebody's, in groups by number."""
+    """Return a function that sets the user and the groups of this process, by number."""
     names = {1: "quantd", 2: "video", 3: "render", 4: "jtop"}
 
     def be(number: int, *groups: int, known: bool = True) -> None:
@@ -169,7 +169,7 @@ def with_gpu(jetson):
     return machine
 
 
-def test_a_group_that_is_missing_is_told_with_the_command(with_gpu, user):
+def test_a_missing_group_is_a_warning_with_the_command(with_gpu, user):
     user(1000, 1, 2)
     assert device.groups(CONFIG, with_gpu).cure == (
         "`sudo usermod -aG render quantd`, then log in again"
@@ -213,7 +213,7 @@ def test_numbers_without_names_are_no_problem(with_gpu, user):
 
 def test_a_client_without_its_service_and_a_service_without_a_client(jetson, monkeypatch):
     monkeypatch.setattr(measuring, "version_of", lambda _: "4.3.2")
-    monkeypatch.setattr(measuring, "told", lambda *_: "")
+    monkeypatch.setattr(measuring, "command_output", lambda *_: "")
     assert measuring.jtop(CONFIG, jetson()).level == "ok"
     (jetson().root / "run/jtop.sock").unlink()
     gone = Machine(jetson(**{"run/jtop.sock": None}).root)
@@ -226,15 +226,15 @@ def test_a_client_without_its_service_and_a_service_without_a_client(jetson, mon
 @pytest.mark.parametrize(
     ("service", "level"), [("7.2.2", "warning"), ("4.3.1", "ok"), ("", "ok"), ("nonsense", "ok")]
 )
-def test_a_service_of_another_series_is_told_with_the_version_to_install(
+def test_a_service_of_another_series_is_a_warning_with_the_version_to_install(
     jetson, monkeypatch, service, level
 ):
-    def told(*command):
+    def command_output(*command):
         assert command == ("/opt/jtop/bin/jtop", "--version")
         return f"jtop {service}"
 
     monkeypatch.setattr(measuring, "version_of", lambda _: "4.3.2")
-    monkeypatch.setattr(measuring, "told", told)
+    monkeypatch.setattr(measuring, "command_output", command_output)
     unit = "[Service]\nEnvironment=JTOP_SERVICE=True\nExecStart=/opt/jtop/bin/jtop --force\n"
     machine = jetson(**{"etc/systemd/system/jtop.service": unit})
     found = measuring.jtop(CONFIG, machine)
@@ -252,10 +252,10 @@ def test_a_service_of_another_series_is_told_with_the_version_to_install(
         ("", "schedutil", "warning"),
     ],
 )
-def test_the_mode_and_the_clocks_that_numbers_hold_for(
+def test_the_mode_and_the_clocks_that_latencies_depend_on(
     jetson, monkeypatch, answer, governor, level
 ):
-    monkeypatch.setattr(measuring, "told", lambda *_: answer)
+    monkeypatch.setattr(measuring, "command_output", lambda *_: answer)
     tree = {"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": governor}
     found = measuring.clocks(CONFIG, jetson(**tree))
     assert found.level == level
@@ -268,7 +268,7 @@ def test_the_mode_and_the_clocks_that_numbers_hold_for(
 def test_the_gpu_of_each_board_is_found_and_what_is_no_number_is_unknown(
     tmp_path, monkeypatch, gpu
 ):
-    monkeypatch.setattr(measuring, "told", lambda *_: "NV Power Mode: MAXN\n0")
+    monkeypatch.setattr(measuring, "command_output", lambda *_: "NV Power Mode: MAXN\n0")
     folder = tmp_path / "sys/class/devfreq" / gpu
     folder.mkdir(parents=True)
     (tmp_path / "etc").mkdir()
@@ -318,26 +318,26 @@ def test_a_swap_file_on_a_card_is_found_by_what_is_mounted(jetson, mounts, level
         assert "swapoff '/mnt/my disk/swapfile'" in found.cure
 
 
-def test_a_workspace_that_does_not_fit_is_told(jetson):
+def test_a_workspace_larger_than_free_memory_is_a_warning(jetson):
     found = system.memory(of(runtime={"workspace_mb": 6000}), jetson())
     assert found.level == "warning"
     assert "runtime.workspace_mb = 6000" in found.cure
     assert system.memory(of(runtime={"workspace_mb": 2000}), jetson()).level == "ok"
 
 
-def test_commands_that_nobody_or_anybody_can_give(tmp_path):
-    def look(**commands):
+def test_commands_without_a_key_and_without_signatures(tmp_path):
+    def check(**commands):
         tables = {"mqtt": {"host": "b"}, "commands": {"keys_dir": str(tmp_path), **commands}}
         return system.commands(of(**tables))
 
-    assert "holds no key" in look().seen
-    assert look(require_signature=False).level == "warning"
+    assert "contains no key" in check().seen
+    assert check(require_signature=False).level == "warning"
     (tmp_path / "ops.pem").write_text("")
-    assert (look().level, look().seen) == ("ok", "signed by ops")
+    assert (check().level, check().seen) == ("ok", "signed by ops")
     assert system.commands(CONFIG) is None
 
 
-def test_a_service_that_failed_says_where_to_read(tmp_path, monkeypatch):
+def test_a_failed_service_is_a_problem_with_its_log(tmp_path, monkeypatch):
     assert system.service(CONFIG, Machine(tmp_path)) is None
     (tmp_path / "etc/systemd/system").mkdir(parents=True)
     (tmp_path / "etc/systemd/system/quantd.service").touch()
@@ -349,7 +349,7 @@ def test_a_service_that_failed_says_where_to_read(tmp_path, monkeypatch):
         ("failed", "enabled", "problem"),
     ):
         answers = {"is-active": state, "is-enabled": at_boot}
-        monkeypatch.setattr(system, "told", lambda *words, a=answers: a[words[1]])
+        monkeypatch.setattr(system, "command_output", lambda *words, a=answers: a[words[1]])
         assert system.service(CONFIG, Machine(tmp_path)).level == level
 
 
@@ -362,11 +362,11 @@ def test_a_board_file_that_is_not_right_is_a_finding(monkeypatch):
     assert (found.level, found.cure) == ("problem", "configs/boards show every key")
 
 
-def test_a_file_that_does_not_hold_what_it_should_is_a_finding():
-    def look(_):
+def test_a_file_with_unexpected_content_is_a_finding():
+    def check(_):
         raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
 
-    (found,) = examine(CONFIG, {"clocks": look})
+    (found,) = examine(CONFIG, {"clocks": check})
     assert found.level == "problem"
 
 
