@@ -19,7 +19,7 @@ from agent.jobs.comparison import comparison
 from agent.jobs.frames import MOST_FRAMES, every_level, input_spec, some_frames, tensors
 
 if TYPE_CHECKING:
-    from agent.ports import Progress, Rehearsal
+    from agent.ports import Progress, QuantizationTrial
 
 _FEW_FRAMES = 8  # where only one question is asked
 
@@ -51,7 +51,7 @@ def condition(
     """Run the condition stage."""
     from agent.adapters.graphs.conditioner import OnnxConditioner
     from agent.adapters.graphs.quantizer import OnnxQuantizer
-    from agent.adapters.graphs.rehearsal import OnnxRehearsal
+    from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
     from agent.stages.condition import condition as stage
 
     threads = config.runtime.threads
@@ -65,7 +65,7 @@ def condition(
         work=work,
         quantizer=OnnxQuantizer(threads, blank.scheme),
         conditioner=OnnxConditioner(threads, every_level(config, model[0])),
-        rehearse=lambda made, ranged: OnnxRehearsal(
+        open_trial=lambda made, ranged: OnnxQuantizationTrial(
             made, blank.scheme, ranged, few, threads, reference=path
         ),
         comparison=lambda: comparison(config),
@@ -138,7 +138,7 @@ def quantize(
     progress: Progress,
 ) -> QuantizedModel:
     """Make an INT8 precision, by one calibrator or with layers left in float."""
-    from agent.adapters.graphs.rehearsal import OnnxRehearsal
+    from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
     from agent.stages.condition import WEIGHTS
     from agent.stages.mixed import Target, mixed
     from agent.stages.quantize import load_statistics
@@ -148,21 +148,21 @@ def quantize(
     searched = blank.recipe.precision == "int8-mixed"
     few = some_frames(config, model, calibration, MOST_FRAMES if searched else _FEW_FRAMES)
 
-    def rehearse(ranged: Collection[str]) -> Rehearsal:
+    def open_trial(ranged: Collection[str]) -> QuantizationTrial:
         path, weights = str(conditioned / "model.onnx"), conditioned / WEIGHTS
         chosen = str(weights) if weights.exists() else ""  # older versions made none
         scheme, threads = blank.recipe.scheme or "", config.runtime.threads
-        return OnnxRehearsal(path, scheme, ranged, few, threads, weights=chosen)
+        return OnnxQuantizationTrial(path, scheme, ranged, few, threads, weights=chosen)
 
     if not searched:
-        return plain(blank, histograms, work=work, rehearse=rehearse)
+        return plain(blank, histograms, work=work, open_trial=open_trial)
     limits = config.limits
     return mixed(
         blank,
         histograms,
         Target.of(limits.sqnr_db, limits.agreement, comparison(config).has_metric),
         work=work,
-        rehearse=rehearse,
+        open_trial=open_trial,
         comparison=lambda: comparison(config),
         progress=progress,
     )

@@ -65,7 +65,7 @@ class Conditioner(Protocol):
         ...
 
 
-class Rehearsal(Protocol):
+class QuantizationTrial(Protocol):
     """INT8 graphs of one model and scheme, tried on a few frames before anything is built."""
 
     @property

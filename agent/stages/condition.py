@@ -22,7 +22,7 @@ from agent.core.quantization.mixed_search import (
 )
 from agent.core.records import ConditionedModel
 from agent.disk import disk_errors
-from agent.ports import Conditioner, Progress, Quantizer, Rehearsal
+from agent.ports import Conditioner, Progress, Quantizer, QuantizationTrial
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
@@ -42,7 +42,7 @@ def condition(
     work: str,
     quantizer: Quantizer,
     conditioner: Conditioner,
-    rehearse: Callable[[str, Collection[str]], Rehearsal],
+    open_trial: Callable[[str, Collection[str]], QuantizationTrial],
     comparison: Callable[[], Comparison],
     progress: Progress,
 ) -> ConditionedModel:
@@ -57,7 +57,7 @@ def condition(
         work: Directory to write into.
         quantizer: Counts what tensors hold.
         conditioner: Changes the graph.
-        rehearse: Opens the rehearsal of a model file against the clean model, given the
+        open_trial: Opens the trial of a model file against the clean model, given the
             tensors that have a range.
         comparison: Makes a fresh comparison with FP32.
         progress: Told before every trial.
@@ -65,10 +65,10 @@ def condition(
 
     def judged(path: str) -> float:
         histograms = [h for h in quantizer.collect(path, frames, 0, _silent) if not defect(h)]
-        rehearsal = rehearse(path, [h.name for h in histograms])
+        trial = open_trial(path, [h.name for h in histograms])
         even = symmetric(blank.scheme)
         found = [
-            rehearsal.fidelity(
+            trial.fidelity(
                 Placement(
                     ranges={h.name: range_of(h, name, even) for h in histograms},
                     steps=(BIAS_CORRECTION,),
@@ -79,7 +79,7 @@ def condition(
         ]
         return max(worst_sqnr_db(one) for one in found)
 
-    target, trial = (str(Path(work) / name) for name in ("model.onnx", "trial.onnx"))
+    target, changed = (str(Path(work) / name) for name in ("model.onnx", "trial.onnx"))
     with disk_errors(Path(work)):
         shutil.copyfile(model_path, target)
     steps = conditioner.steps(blank.scheme)
@@ -88,9 +88,9 @@ def condition(
     for index, step in enumerate(steps):
         progress(index, len(steps), step)
         try:
-            places = conditioner.apply(step, target, frames, trial)
+            places = conditioner.apply(step, target, frames, changed)
             before = judged(target) if before is None and places else before
-            after = judged(trial) if places else -math.inf
+            after = judged(changed) if places else -math.inf
         except (
             CalibrationError,
             ModelError,
@@ -106,8 +106,8 @@ def condition(
         if after > before:
             kept.append(step)
             before = after
-            Path(trial).replace(target)
-    Path(trial).unlink(missing_ok=True)
+            Path(changed).replace(target)
+    Path(changed).unlink(missing_ok=True)
     weights = str(Path(work) / WEIGHTS)
     try:
         chosen, layers = conditioner.choose_weights(target, others(), weights, progress)

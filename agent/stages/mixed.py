@@ -24,7 +24,7 @@ from agent.core.quantization.mixed_search import (
     worst_sqnr_db,
 )
 from agent.core.records import Fidelity, LayerCost, QuantizedModel
-from agent.ports import Progress, Rehearsal
+from agent.ports import Progress, QuantizationTrial
 
 _CALIBRATORS = ("minmax", "mse", "percentile", "entropy")
 _USUAL_SQNR_DB = 20.0
@@ -94,7 +94,7 @@ def mixed(
     target: Target,
     *,
     work: str,
-    rehearse: Callable[[Collection[str]], Rehearsal],
+    open_trial: Callable[[Collection[str]], QuantizationTrial],
     comparison: Callable[[], Comparison],
     progress: Progress,
 ) -> QuantizedModel:
@@ -105,7 +105,7 @@ def mixed(
         histograms: Of every tensor to quantize.
         target: What must be kept.
         work: Directory to write into.
-        rehearse: Opens the rehearsal of the model, given the tensors that have a range.
+        open_trial: Opens the trial of the model, given the tensors that have a range.
         comparison: Makes a fresh comparison with FP32.
         progress: Told after every trial.
 
@@ -114,16 +114,16 @@ def mixed(
             "no_range" if no tensor has a range.
     """
     options = _options(histograms, blank.recipe.scheme)
-    rehearsal = rehearse(options["minmax"].keys())
-    layers = rehearsal.layers().keys()
-    steps = best_steps(lambda steps: rehearsal.weight_noise(layers, steps))
+    trial = open_trial(options["minmax"].keys())
+    layers = trial.layers().keys()
+    steps = best_steps(lambda steps: trial.weight_noise(layers, steps))
     evaluated = 0
 
     def judged(placement: Placement, note: str) -> Fidelity | None:
         nonlocal evaluated
         evaluated += 1
         progress(0, 0, f"trial {evaluated}: {note}")
-        return rehearsal.fidelity(placement, comparison())
+        return trial.fidelity(placement, comparison())
 
     found = {
         name: judged(Placement(ranges=spans, steps=steps), f"all in INT8 by {name}")
@@ -131,7 +131,7 @@ def mixed(
     }
     chosen = max(found, key=lambda name: worst_sqnr_db(found[name]))
     ranges = options[chosen]
-    model = _measured(rehearsal, ranges, target, steps, progress)
+    model = _measured(trial, ranges, target, steps, progress)
 
     def holds(kept: frozenset[str]) -> bool:
         if not kept:
@@ -144,7 +144,7 @@ def mixed(
     if plan is None:
         raise _not_offered(target, costs)
     placement = Placement(ranges=ranges, kept=plan.kept, steps=steps)
-    share, kept = rehearsal.write(placement, str(Path(work) / "model.onnx"))
+    share, kept = trial.write(placement, str(Path(work) / "model.onnx"))
     return replace(
         blank,
         int8_macs_fraction=share,
@@ -188,24 +188,24 @@ def _options(
 
 
 def _measured(
-    rehearsal: Rehearsal,
+    trial: QuantizationTrial,
     ranges: Mapping[str, Range],
     target: Target,
     steps: tuple[str, ...],
     progress: Progress,
 ) -> NoiseModel:
     """Measure what the weights of every layer and the activations of every place cost alone."""
-    layers = rehearsal.layers()
-    places = _places(rehearsal.tensors)
+    layers = trial.layers()
+    places = _places(trial.tensors)
     weights: list[LayerNoise] = []
     activations: list[TensorNoise] = []
     for name, (operator, macs) in layers.items():
         progress(len(weights), len(layers) + len(places), name)
-        noise = rehearsal.weight_noise([name], steps)
+        noise = trial.weight_noise([name], steps)
         weights.append(LayerNoise(name=name, operator=operator, macs=macs, noise=noise))
     for holders, names in places.items():
         progress(len(weights) + len(activations), len(layers) + len(places), names[0])
-        noise = rehearsal.activation_noise({name: ranges[name] for name in names})
+        noise = trial.activation_noise({name: ranges[name] for name in names})
         activations.append(TensorNoise(name=names[0], noise=noise, holders=holders))
     return NoiseModel(weights, activations, target.allowed(len(weights[0].noise) if weights else 1))
 

@@ -16,7 +16,7 @@ from agent.core.quantization.histogram import TensorHistogram, defect, from_arra
 from agent.core.quantization.mixed_search import Placement, best_steps, symmetric
 from agent.core.records import Digest, QuantizedModel, Recipe, Statistics
 from agent.disk import disk_errors
-from agent.ports import Progress, Quantizer, Rehearsal
+from agent.ports import Progress, Quantizer, QuantizationTrial
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
@@ -117,7 +117,7 @@ def quantize(
     histograms: Sequence[TensorHistogram],
     *,
     work: str,
-    rehearse: Callable[[Collection[str]], Rehearsal],
+    open_trial: Callable[[Collection[str]], QuantizationTrial],
 ) -> QuantizedModel:
     """Write work/model.onnx in INT8 by one calibrator, with the weights that serve it best.
 
@@ -125,18 +125,18 @@ def quantize(
         blank: The record with its parents and recipe.
         histograms: Of every tensor to quantize.
         work: Directory to write into.
-        rehearse: Opens the rehearsal of the model, given the tensors that have a range.
+        open_trial: Opens the trial of the model, given the tensors that have a range.
 
     Raises:
         QuantizeError: "no_range" if there is nothing to calibrate with; "nothing_quantized" if
             no compute would run in INT8.
     """
     ranges = _ranges(histograms, blank.recipe)
-    rehearsal = rehearse(ranges.keys())
-    layers = rehearsal.layers().keys()
-    steps = best_steps(lambda steps: rehearsal.weight_noise(layers, steps))
+    trial = open_trial(ranges.keys())
+    layers = trial.layers().keys()
+    steps = best_steps(lambda steps: trial.weight_noise(layers, steps))
     placement = Placement(ranges=ranges, steps=steps)
-    share, kept = rehearsal.write(placement, str(Path(work) / "model.onnx"))
+    share, kept = trial.write(placement, str(Path(work) / "model.onnx"))
     return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=(*blank.steps, *steps))
 
 

@@ -17,7 +17,7 @@ from agent.adapters.engines.builder_onnxruntime import OnnxruntimeBuilder
 from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.core.errors import BuildError
 from agent.core.frames.preprocess import InputSpec
 from agent.core.quantization.calibrators import range_of
@@ -60,8 +60,8 @@ def int8(model, target, kept=(), scheme="S8S8"):
     inputs = [random_inputs(inferred(model), seed) for seed in range(4)]
     found = OnnxQuantizer(1).collect(model, inputs, len(inputs), silent)
     ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found}
-    rehearsal = OnnxRehearsal(model, scheme, ranges.keys(), inputs, 1)
-    rehearsal.write(Placement(ranges=ranges, kept=frozenset(kept)), str(target))
+    trial = OnnxQuantizationTrial(model, scheme, ranges.keys(), inputs, 1)
+    trial.write(Placement(ranges=ranges, kept=frozenset(kept)), str(target))
     return str(target)
 
 

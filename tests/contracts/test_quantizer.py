@@ -12,7 +12,7 @@ import onnxruntime
 import pytest
 
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect, merge
@@ -64,9 +64,9 @@ def made(tmp_path, model, recipe, inputs):
 
 
 def placed(model, scheme, ranges, target):
-    """Write the INT8 graph of some ranges; return what the rehearsal says of it."""
-    rehearsal = OnnxRehearsal(model, scheme, ranges.keys(), [], 1)
-    return rehearsal.write(Placement(ranges=ranges), target)
+    """Write the INT8 graph of some ranges; return what the trial says of it."""
+    trial = OnnxQuantizationTrial(model, scheme, ranges.keys(), [], 1)
+    return trial.write(Placement(ranges=ranges), target)
 
 
 def int8(scheme, calibrator="minmax"):
@@ -263,7 +263,7 @@ def test_what_is_not_offered_says_so(tmp_path, detector):
 
 def stage_ports(model, scheme, inputs):
     return {
-        "rehearse": lambda ranged: OnnxRehearsal(model, scheme, ranged, inputs, 1),
+        "open_trial": lambda ranged: OnnxQuantizationTrial(model, scheme, ranged, inputs, 1),
     }
 
 

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import Placement
 from agent.graphs.pixels import in_levels, joined, levels, picture_levels, picture_readers, steps_of
@@ -134,9 +134,9 @@ def test_the_written_graph_holds_the_codes(tmp_path):
     path, frames = stem(tmp_path / "m.onnx"), feeds(pixels(), **INPUTS["by channel"])
     model = saved(moved(path, frames), tmp_path)
     ranges = ranges_of(model, "entropy", frames)
-    rehearsal = OnnxRehearsal(model, "S8S8-FP16", ranges, frames, 1)
+    trial = OnnxQuantizationTrial(model, "S8S8-FP16", ranges, frames, 1)
     target = str(tmp_path / "q.onnx")
-    rehearsal.write(Placement(ranges=ranges), target)
+    trial.write(Placement(ranges=ranges), target)
     written = onnx.load(target)
     (tensor,) = steps_of(inferred(model))
     (codes,) = [
@@ -305,9 +305,9 @@ def ranges_of(model, calibrator, frames):
 def noise(model, scheme, calibrator, frames):
     """Return the noise at the outputs of what the stem reads alone in INT8."""
     ranges = ranges_of(model, calibrator, frames)
-    rehearsal = OnnxRehearsal(model, scheme, ranges, frames, 1)
-    (read,) = [name for name, held in rehearsal.tensors.items() if held == {"stem"}]
-    return max(rehearsal.activation_noise({read: ranges[read]}))
+    trial = OnnxQuantizationTrial(model, scheme, ranges, frames, 1)
+    (read,) = [name for name, held in trial.tensors.items() if held == {"stem"}]
+    return max(trial.activation_noise({read: ranges[read]}))
 
 
 def seen(model, tensor, inputs, kind=TensorProto.FLOAT):

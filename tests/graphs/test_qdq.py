@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.core.errors import QuantizeError
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import Placement
@@ -103,8 +103,8 @@ def test_a_tensor_without_a_range_takes_out_what_hangs_on_it(tmp_path, scheme, f
     wanted = quantized_tensors(inferred(path), scheme)
     for lost in wanted:
         ranges = {name: (-1.0, 1.0) for name in wanted if name != lost}
-        rehearsal = OnnxRehearsal(path, scheme, ranges.keys(), [], 1)
-        placed = rehearsal.placed(Placement(ranges=ranges))
+        trial = OnnxQuantizationTrial(path, scheme, ranges.keys(), [], 1)
+        placed = trial.placed(Placement(ranges=ranges))
         assert run(placed, random_inputs(inferred(path)))[0].size
 
 

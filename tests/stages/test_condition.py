@@ -11,7 +11,7 @@ from onnx import numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.records import ConditionedModel, Digest
@@ -37,7 +37,7 @@ def conditioned(path: str, work: Path, scheme: str = "S8S8") -> ConditionedModel
         work=str(work),
         quantizer=OnnxQuantizer(1),
         conditioner=OnnxConditioner(1),
-        rehearse=lambda model, ranged: OnnxRehearsal(
+        open_trial=lambda model, ranged: OnnxQuantizationTrial(
             model, scheme, ranged, frames, 1, reference=path
         ),
         comparison=lambda: Comparison("generic"),

@@ -1,4 +1,4 @@
-"""int8-mixed on a rehearsal whose noise is known: which layers stay in float, and what is said."""
+"""int8-mixed on a trial whose noise is known: which layers stay in float, and what is said."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ BLANK = QuantizedModel(
 def search(known: KnownNoise, target: Target, work: Path, outlier: float = 1.0):
     notes = []
 
-    def rehearse(ranged: Collection[str]) -> KnownNoise:
+    def open_trial(ranged: Collection[str]) -> KnownNoise:
         assert set(ranged) == set(known.tensors)
         return known
 
     found = mixed(
         BLANK, [histogram(name, outlier) for name in known.tensors], target, work=str(work),
-        rehearse=rehearse, comparison=lambda: Comparison("generic"),
+        open_trial=open_trial, comparison=lambda: Comparison("generic"),
         progress=lambda done, total, note: notes.append((done, total, note)),
     )  # fmt: skip
     return found, notes

@@ -1,1 +1,1 @@
-"""Intake, Conditioner, Quantizer and Rehearsal, on ONNX graphs."""
+"""Intake, Conditioner, Quantizer and QuantizationTrial, on ONNX graphs."""

@@ -218,14 +218,14 @@ def symmetric(scheme: str | None) -> bool:
     return scheme is not None and scheme.startswith("S8S8")
 
 
-def best_steps(rehearse: Callable[[tuple[str, ...]], Noise]) -> tuple[str, ...]:
+def best_steps(weight_noise: Callable[[tuple[str, ...]], Noise]) -> tuple[str, ...]:
     """Return those of WEIGHT_STEPS with the least noise at the worst output, of equals the fewest.
 
     Args:
-        rehearse: Returns the noise of all weights after some steps, with activations in float:
+        weight_noise: Returns the noise of all weights after some steps, with activations in float:
             beside the noise of activations the difference would be luck.
     """
-    return min(WEIGHT_STEPS, key=lambda steps: (max(rehearse(steps), default=0.0), len(steps)))
+    return min(WEIGHT_STEPS, key=lambda steps: (max(weight_noise(steps), default=0.0), len(steps)))
 
 
 def worst_sqnr_db(found: Fidelity | None) -> float:

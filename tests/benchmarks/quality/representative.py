@@ -23,7 +23,7 @@ import onnx
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.core.frames.selection import choose_frames, look
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect
@@ -98,12 +98,12 @@ def _quantized(folder: Path, clean: str, indices: Sequence[int]) -> list[tuple[s
     model = equal if OnnxConditioner(0).apply("equalization", clean, few, equal) else clean
     found = OnnxQuantizer(0).collect(model, iter(feeds), len(feeds), lambda *_: None)
     histograms = [one for one in found if not defect(one)]
-    rehearsal = OnnxRehearsal(model, "S8S8", [h.name for h in histograms], few, 0)
+    trial = OnnxQuantizationTrial(model, "S8S8", [h.name for h in histograms], few, 0)
     graphs = []
     for calibrator in CALIBRATORS:
         ranges = {h.name: range_of(h, calibrator, True) for h in histograms}
         graph = str(folder / f"{calibrator}.onnx")
-        rehearsal.write(Placement(ranges=ranges), graph)
+        trial.write(Placement(ranges=ranges), graph)
         graphs.append((calibrator, graph))
     return graphs
 

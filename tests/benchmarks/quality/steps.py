@@ -41,7 +41,7 @@ _HEAVY = (
     "agent.adapters.graphs.conditioner",
     "agent.adapters.graphs.intake",
     "agent.adapters.graphs.quantizer",
-    "agent.adapters.graphs.rehearsal",
+    "agent.adapters.graphs.quantization_trial",
 )
 _NO_DIGEST = Digest("0" * 64)
 RecordT = TypeVar("RecordT")

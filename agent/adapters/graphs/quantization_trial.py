@@ -40,8 +40,8 @@ _QUICK = 4  # frames for the noise of one place: every value at the outputs is a
 _MANY_VALUES = 10_000
 
 
-class OnnxRehearsal:
-    """Implements `ports.Rehearsal` for one model, scheme and set of frames.
+class OnnxQuantizationTrial:
+    """Implements `ports.QuantizationTrial` for one model, scheme and set of frames.
 
     Memory: the frames, the FP32 outputs on them, and one session at a time.
 

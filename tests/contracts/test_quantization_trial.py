@@ -1,4 +1,4 @@
-"""The Rehearsal port: what it says of single places and of whole graphs is what they are."""
+"""The QuantizationTrial port: what it says of single places and of whole graphs is what they are."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.adapters.graphs.rehearsal import OnnxRehearsal
+from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement, best_steps, symmetric
@@ -24,16 +24,16 @@ LAYERS = ("stem", "expand", "depthwise", "project", "head")
 
 @pytest.fixture(scope="module", params=SCHEMES)
 def opened(request, tmp_path_factory):
-    """Return a rehearsal of an inverted residual block, its ranges and its frames."""
-    tmp_path = tmp_path_factory.mktemp("rehearsal")
+    """Return a trial of an inverted residual block, its ranges and its frames."""
+    tmp_path = tmp_path_factory.mktemp("trial")
     path = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
     inputs = [random_inputs(inferred(path), seed) for seed in range(6)]
     histograms = OnnxQuantizer(1).collect(path, inputs, len(inputs), lambda *_: None)
     ranges = {h.name: range_of(h, "minmax", symmetric(request.param)) for h in histograms}
     weights = str(tmp_path / "weights.npz")
     OnnxConditioner(1).choose_weights(path, inputs, weights, lambda *_: None)
-    rehearsal = OnnxRehearsal(path, request.param, ranges.keys(), inputs, 1, weights=weights)
-    return rehearsal, {name: ranges[name] for name in rehearsal.tensors}, inputs
+    trial = OnnxQuantizationTrial(path, request.param, ranges.keys(), inputs, 1, weights=weights)
+    return trial, {name: ranges[name] for name in trial.tensors}, inputs
 
 
 def total(noises):
@@ -41,86 +41,86 @@ def total(noises):
 
 
 def test_every_layer_is_counted_with_its_compute(opened):
-    rehearsal, _, _ = opened
+    trial, _, _ = opened
     pixels = 16 * 16
-    assert {name: macs for name, (_, macs) in rehearsal.layers().items()} == {
+    assert {name: macs for name, (_, macs) in trial.layers().items()} == {
         "stem": 64 * pixels, "expand": 192 * pixels, "depthwise": 216 * pixels,
         "project": 192 * pixels, "head": 64 * pixels,
     }  # fmt: skip
 
 
 def test_noise_of_single_places_adds_up_to_that_of_the_whole(opened):
-    rehearsal, ranges, _ = opened
-    weights = total(rehearsal.weight_noise([name]) for name in rehearsal.layers())
-    activations = total(rehearsal.activation_noise({n: span}) for n, span in ranges.items())
-    whole = rehearsal.fidelity(Placement(ranges=ranges), Comparison("generic"))
+    trial, ranges, _ = opened
+    weights = total(trial.weight_noise([name]) for name in trial.layers())
+    activations = total(trial.activation_noise({n: span}) for n, span in ranges.items())
+    whole = trial.fidelity(Placement(ranges=ranges), Comparison("generic"))
     predicted_db = -10 * math.log10(weights + activations)
     assert whole.sqnr_db == pytest.approx(predicted_db, abs=3)
 
 
 def test_an_activation_without_an_effect_makes_no_noise(opened):
-    rehearsal, ranges, _ = opened
+    trial, ranges, _ = opened
     name, (low, high) = next(iter(ranges.items()))
-    fine, coarse = (rehearsal.activation_noise({name: (low * k, high * k)})[0] for k in (1.0, 50.0))
+    fine, coarse = (trial.activation_noise({name: (low * k, high * k)})[0] for k in (1.0, 50.0))
     assert 0 < fine < coarse
 
 
 def test_all_in_float_is_exact(opened):
-    rehearsal, ranges, inputs = opened
+    trial, ranges, inputs = opened
     placement = Placement(ranges=ranges, kept=frozenset(LAYERS), steps=WEIGHT_STEPS[2])
-    found = rehearsal.fidelity(placement, Comparison("generic"))
+    found = trial.fidelity(placement, Comparison("generic"))
     assert found.identical
     assert found.frames == len(inputs)
 
 
 def test_chosen_weights_make_less_noise_and_each_layers_are_its_own(opened):
-    rehearsal, _, _ = opened
-    noise = [rehearsal.weight_noise(LAYERS, steps)[0] for steps in WEIGHT_STEPS]
+    trial, _, _ = opened
+    noise = [trial.weight_noise(LAYERS, steps)[0] for steps in WEIGHT_STEPS]
     assert noise[2] < noise[1] < noise[0]
-    assert best_steps(lambda steps: rehearsal.weight_noise(LAYERS, steps)) == WEIGHT_STEPS[2]
+    assert best_steps(lambda steps: trial.weight_noise(LAYERS, steps)) == WEIGHT_STEPS[2]
     for layer in LAYERS:
-        nearest, chosen = (rehearsal.weight_noise([layer], WEIGHT_STEPS[i])[0] for i in (1, 2))
+        nearest, chosen = (trial.weight_noise([layer], WEIGHT_STEPS[i])[0] for i in (1, 2))
         assert chosen < 1.5 * nearest
 
 
 @pytest.mark.parametrize("steps", WEIGHT_STEPS)
 @pytest.mark.parametrize("kept", [(), ("depthwise",), ("stem", "head")])
 def test_what_is_written_is_what_was_tried(opened, tmp_path, kept, steps):
-    rehearsal, ranges, inputs = opened
+    trial, ranges, inputs = opened
     placement = Placement(ranges=ranges, kept=frozenset(kept), steps=steps)
     target = str(tmp_path / "out.onnx")
-    share, floating = rehearsal.write(placement, target)
-    macs = {name: m for name, (_, m) in rehearsal.layers().items()}
+    share, floating = trial.write(placement, target)
+    macs = {name: m for name, (_, m) in trial.layers().items()}
     assert set(floating) == set(kept)
     assert share == pytest.approx(1 - sum(macs[name] for name in kept) / sum(macs.values()))
     onnx.checker.check_model(target, full_check=True)
-    tried = rehearsal.fidelity(placement, Comparison("generic"))
+    tried = trial.fidelity(placement, Comparison("generic"))
     # TensorRT's scheme is judged as it is written, ONNX Runtime's as ONNX Runtime optimizes it
-    plain = "S8S8" in str(rehearsal._scheme)
+    plain = "S8S8" in str(trial._scheme)
     model = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
     reference, found = (
         np.concatenate([run(path, frame, plain=plain)[0] for frame in inputs])
         for path in (model, target)
     )
     # beside the integers float16 is written where float32 was tried
-    near = 0.5 + half_loss_db() if str(rehearsal._scheme).endswith("FP16") else 0.01
+    near = 0.5 + half_loss_db() if str(trial._scheme).endswith("FP16") else 0.01
     assert sqnr_db(reference, found) == pytest.approx(tried.sqnr_db, abs=near)
 
 
 def test_keeping_a_layer_in_float_helps(opened):
-    rehearsal, ranges, _ = opened
-    worst = max(LAYERS, key=lambda name: rehearsal.weight_noise([name])[0])
+    trial, ranges, _ = opened
+    worst = max(LAYERS, key=lambda name: trial.weight_noise([name])[0])
     before, after = (
-        rehearsal.fidelity(Placement(ranges=ranges, kept=kept), Comparison("generic")).sqnr_db
+        trial.fidelity(Placement(ranges=ranges, kept=kept), Comparison("generic")).sqnr_db
         for kept in (frozenset(), frozenset({worst}))
     )
     assert after > before
 
 
 def test_correction_is_of_the_mean_of_the_layers_left_in_int8_only(opened, tmp_path):
-    rehearsal, ranges, _ = opened
+    trial, ranges, _ = opened
     plain, corrected = (
-        rehearsal.placed(Placement(ranges=ranges, kept=frozenset({"expand"}), steps=steps))
+        trial.placed(Placement(ranges=ranges, kept=frozenset({"expand"}), steps=steps))
         for steps in ((), ("bias-correction",))
     )
     biases = [
@@ -134,5 +134,5 @@ def test_correction_is_of_the_mean_of_the_layers_left_in_int8_only(opened, tmp_p
 def test_numbers_that_are_none_are_no_fidelity(tmp_path):
     path = quant_graphs.inverted(tmp_path / "m.onnx")
     frames = [{"x": np.full((1, 8, 16, 16), np.nan, np.float32)}]
-    rehearsal = OnnxRehearsal(path, "S8S8", ["x"], frames, 1)
-    assert rehearsal.fidelity(Placement(ranges={"x": (-1, 1)}), Comparison("generic")) is None
+    trial = OnnxQuantizationTrial(path, "S8S8", ["x"], frames, 1)
+    assert trial.fidelity(Placement(ranges={"x": (-1, 1)}), Comparison("generic")) is None
