@@ -43,11 +43,11 @@ class CudaGraph:
         Raises:
             RunnerError: with the driver's status.
         """
-        _called(self._driver.cuGraphLaunch, self._executable, self._stream)
+        _call(self._driver.cuGraphLaunch, self._executable, self._stream)
 
     def close(self) -> None:
         """Give it back; what a context that broke says to that was told before."""
-        _asked(self._driver.cuGraphExecDestroy, self._executable)
+        _try_call(self._driver.cuGraphExecDestroy, self._executable)
 
 
 def capture(enqueue: Callable[[], object], stream: int) -> CudaGraph:
@@ -66,22 +66,22 @@ def capture(enqueue: Callable[[], object], stream: int) -> CudaGraph:
     """
     driver = _find_driver()
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
-    _called(driver.cuStreamBeginCapture, stream, mode)
+    _call(driver.cuStreamBeginCapture, stream, mode)
     graph = None
     try:
         try:
             enqueue()
         finally:
-            wrong, graph = _asked(driver.cuStreamEndCapture, stream)
+            wrong, graph = _try_call(driver.cuStreamEndCapture, stream)
         if wrong:
             raise RunnerError(wrong)
-        return CudaGraph(driver, _called(driver.cuGraphInstantiate, graph, 0), stream)
+        return CudaGraph(driver, _call(driver.cuGraphInstantiate, graph, 0), stream)
     finally:
         if graph is not None:
-            _asked(driver.cuGraphDestroy, graph)
+            _try_call(driver.cuGraphDestroy, graph)
 
 
-def compared(
+def faster_launches(
     plain: Callable[[], None], graph: Callable[[], None], now_ns: Callable[[], int]
 ) -> Launches:
     """Time both ways in turn, and return which of them is to be kept.
@@ -109,10 +109,10 @@ def compared(
             for run in ways if turn % 2 else ways[::-1]:
                 times_ns[run].append(timed_ns(run))
         rounds.append({run: float(np.median(taken)) for run, taken in times_ns.items()})
-    return decided([one[plain] for one in rounds], [one[graph] for one in rounds])
+    return choose_launches([one[plain] for one in rounds], [one[graph] for one in rounds])
 
 
-def decided(plain_ns: Sequence[float], graph_ns: Sequence[float]) -> Launches:
+def choose_launches(plain_ns: Sequence[float], graph_ns: Sequence[float]) -> Launches:
     """Return the graph only where it is faster by more than the noise of the rounds.
 
     Args:
@@ -127,7 +127,7 @@ def decided(plain_ns: Sequence[float], graph_ns: Sequence[float]) -> Launches:
     return Launches(by="plain launches", reason=f"a CUDA graph is not faster: {times}")
 
 
-def alike(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
+def bitwise_equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
     """Return whether outputs are the same, bit for bit."""
     return {name: value.tobytes() for name, value in one.items()} == {
         name: value.tobytes() for name, value in other.items()
@@ -141,14 +141,14 @@ def _find_driver() -> Any:
         raise RunnerError(f"cuda-bindings is not usable from this Python: {e}") from e
 
 
-def _called(function: Callable[..., Sequence[Any]], *arguments: Any) -> Any:
-    wrong, value = _asked(function, *arguments)
+def _call(function: Callable[..., Sequence[Any]], *arguments: Any) -> Any:
+    wrong, value = _try_call(function, *arguments)
     if wrong:
         raise RunnerError(wrong)
     return value
 
 
-def _asked(function: Callable[..., Sequence[Any]], *arguments: Any) -> tuple[str, Any]:
+def _try_call(function: Callable[..., Sequence[Any]], *arguments: Any) -> tuple[str, Any]:
     """Return what a function of the driver says is wrong, empty if nothing is, and its value.
 
     A library or function that is not there is a RuntimeError; a status that a newer driver has

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.core.records import Layers
-from agent.engines.tensorrt import uncollected
+from agent.engines.tensorrt import without_garbage_collection
 
 _COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 _REORDERING = ("SHUFFLE", "IDENTITY")  # between a DequantizeLinear and the layer it belongs to
@@ -38,7 +38,7 @@ def network_layers(network: Any) -> list[dict[str, str]]:
     ]
 
 
-@uncollected()
+@without_garbage_collection()
 def engine_layers(trt: Any, plan: Any, logger: Any) -> tuple[object, str]:
     """Return the layers of a built engine as TensorRT tells them, or None and the reason.
 
@@ -73,10 +73,10 @@ def count(network: Sequence[Mapping[str, str]], engine: object) -> Layers:
     """
     listed = engine.get("Layers") if isinstance(engine, dict) else None
     if isinstance(listed, list) and all(isinstance(one, dict) for one in listed):
-        kinds: Iterable[str] = (_of_engine(one) for one in listed)
+        kinds: Iterable[str] = (_inspected_kind(one) for one in listed)
         told_by = "TensorRT's engine inspector"
     else:
-        kinds = (_of_network(one) for one in network)
+        kinds = (_network_kind(one) for one in network)
         told_by = "the network, before TensorRT fused it: the engine was not loaded here"
     found = Counter(kinds)
     return Layers(
@@ -90,7 +90,7 @@ def count(network: Sequence[Mapping[str, str]], engine: object) -> Layers:
     )
 
 
-def on_accelerator(engine: object) -> int:
+def dla_layers(engine: object) -> int:
     """Return how many layers the inspector has on a deep-learning accelerator."""
     listed = engine.get("Layers") if isinstance(engine, dict) else None
     kinds = (one.get("LayerType") for one in listed or () if isinstance(one, dict))
@@ -102,7 +102,7 @@ _PRECISIONS = (("int8", "int8"), ("half", "fp16"), ("fp16", "fp16"), ("bf16", "f
 _INSPECTED = re.compile(r"conv|gemm|matmul|matrix", re.IGNORECASE)
 
 
-def _of_engine(layer: Mapping[str, Any]) -> str:
+def _inspected_kind(layer: Mapping[str, Any]) -> str:
     """Return what one layer of the inspector's JSON does.
 
     Source: TensorRT developer guide, "Engine Inspector": LayerType, Inputs[].Format/Datatype and
@@ -117,16 +117,16 @@ def _of_engine(layer: Mapping[str, Any]) -> str:
     told = str(weights.get("Type", "")) if isinstance(weights, dict) else ""
     if not told and isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
         told = str(inputs[0].get("Format/Datatype", ""))
-    return _precision_of(told)
+    return _match_precision(told)
 
 
-def _of_network(layer: Mapping[str, str]) -> str:
+def _network_kind(layer: Mapping[str, str]) -> str:
     if layer["type"] in {"QUANTIZE", "DEQUANTIZE", "CAST"}:
         return "conversion"
-    return _precision_of(layer["precision"]) if layer["type"] in _COMPUTE else "other"
+    return _match_precision(layer["precision"]) if layer["type"] in _COMPUTE else "other"
 
 
-def _precision_of(told: str) -> str:
+def _match_precision(told: str) -> str:
     return next((name for word, name in _PRECISIONS if word in told.lower()), "other")
 
 

@@ -24,7 +24,7 @@ _ON_GPU = {CUDA, "NvTensorRTRTXExecutionProvider", TENSORRT}
 _CACHED_GRAPHS = 16
 
 
-def named(wanted: Sequence[str]) -> list[str]:
+def resolve_providers(wanted: Sequence[str]) -> list[str]:
     """Return the providers of a session in order of preference, the CPU always the last resort.
 
     Args:
@@ -46,8 +46,8 @@ def named(wanted: Sequence[str]) -> list[str]:
     return chosen if CPU in chosen else [*chosen, CPU]
 
 
-def usable(wanted: Sequence[str]) -> tuple[str, ...]:
-    """Return those of `named` that load on this machine.
+def load_providers(wanted: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `resolve_providers` that load on this machine.
 
     A provider can be built in and still not load, without a driver or with another CUDA; ONNX
     Runtime then goes on without it and says so on stderr only.
@@ -55,10 +55,10 @@ def usable(wanted: Sequence[str]) -> tuple[str, ...]:
     Raises:
         BuildError: "no_provider" if one that was asked for is not there or does not load.
     """
-    chosen = named(wanted)
+    chosen = resolve_providers(wanted)
     onnxruntime.set_default_logger_severity(4)
     try:
-        loaded = make_session(_probe(), 1, chosen).get_providers()
+        loaded = make_session(_probe_model(), 1, chosen).get_providers()
     except ONNXRUNTIME_ERRORS as e:
         raise BuildError(
             f"{', '.join(chosen)}: ONNX Runtime can't use them here: {one_line(e)}",
@@ -94,7 +94,7 @@ def make_session(
     Args:
         model: Path of the file, or its bytes.
         threads: Of one inference; 0 takes all cores.
-        providers: As `named` returned them.
+        providers: As `resolve_providers` returned them.
         profile: Write what it runs to files of that prefix; empty for no profile.
         cache: Folder for the engines of TensorRT's provider; empty to build them each time.
     """
@@ -151,7 +151,7 @@ def _cache_folder(cache: Path, name: str) -> Path:
     return folder
 
 
-def _probe() -> bytes:
+def _probe_model() -> bytes:
     shape = [1, 1, 4, 4]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)

@@ -89,7 +89,7 @@ def capability(trt: Any, name: str) -> Any:
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """Keep Python from collecting garbage, for calls that make, build, load or free.
 
     TensorRT calls the logger while it holds the lock that freeing one of its objects takes

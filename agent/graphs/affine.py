@@ -1,8 +1,8 @@
-"""Scales and shifts by constants behind a convolution, taken into its weights.
+"""Folding of constant scales and shifts after a convolution into its weights.
 
-ONNX Runtime folds BatchNormalization behind Conv when it cleans the model; what is left are
-those behind ConvTranspose and the learned scale and shift of re-parametrized blocks. Left in
-place each would be an operator of its own between integers.
+ONNX Runtime folds BatchNormalization after Conv. What remains are those after ConvTranspose and
+the learned scale and shift of re-parametrized blocks, each an operator of its own between
+integers.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from agent.graphs.edits import copied, drop_unused, give, group_of, has_bodies
+from agent.graphs.edits import copy_of, drop_unused_initializers, group_of, has_subgraphs, set_input
 
 _FOLDED = ("Add", "BatchNormalization", "Div", "Mul", "Sub")
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
-def folded(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
-    """Return a copy of an inferred model with such operators gone, and how many.
+def fold_scales_and_shifts(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
+    """Return a copy of an inferred model without such operators, and how many were folded.
 
     The outputs differ by float rounding only.
     """
-    whole = copied(model)
+    whole = copy_of(model)
     gone = 0
     while _fold_one(whole.graph):
         gone += 1
-    drop_unused(whole.graph)
+    drop_unused_initializers(whole.graph)
     return whole, gone
 
 
 def _fold_one(graph: onnx.GraphProto) -> bool:
-    if has_bodies(graph):
+    if has_subgraphs(graph):
         return False
     weights = {tensor.name: tensor for tensor in graph.initializer}
     readers: dict[str, list[onnx.NodeProto]] = {value.name: [] for value in graph.output}
@@ -57,8 +57,8 @@ def _fold_one(graph: onnx.GraphProto) -> bool:
         before = weights.get(node.input[2]) if len(node.input) > 2 else None
         bias = numpy_helper.to_array(before).astype(np.float64) if before is not None else 0.0
         along = [-1 if i == axis else 1 for i in range(weight.ndim)]
-        give(graph, node, 1, "weight", weight * scale.reshape(along))
-        give(graph, node, 2, "bias", bias * scale + shift)
+        set_input(graph, node, 1, "weight", weight * scale.reshape(along))
+        set_input(graph, node, 2, "bias", bias * scale + shift)
         node.output[0] = after[0].output[0]
         graph.node.remove(after[0])
         return True
@@ -80,7 +80,7 @@ def _affine(
     channels: int,
     rank: int,
 ) -> Pair | None:
-    """Return scale and shift per channel that a node applies to a tensor, None if it isn't that."""
+    """Return scale and shift per channel that a node applies to a tensor; None for other nodes."""
     others = [name for name in node.input if name != source]
     if any(name not in weights for name in others) or list(node.input).count(source) != 1:
         return None

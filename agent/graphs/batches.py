@@ -1,4 +1,4 @@
-"""Graphs of batch 1 made graphs of another batch."""
+"""Graphs of batch 1 changed to another batch."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import onnx
 from onnx import numpy_helper, shape_inference
 
 _BATCH = 1
-"""The intake fixes it; a leading 1 in a shape is therefore the batch."""
+"""Set by the intake, so a leading 1 in a shape is the batch."""
 
 
-def batched(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
+def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     """Return the graph, changed in place, for another batch.
 
-    Shapes that are constants of the graph have batch 1 built in: the leading 1 of a Reshape
-    becomes 0 ("as it was"), that of a Resize's sizes becomes the batch. What can't be seen to
-    be the batch stays, so the outputs have to be looked at (`odd_output`).
+    Constant shapes have batch 1 built in: the leading 1 of a Reshape becomes 0 ("unchanged"), that
+    of a Resize's sizes becomes the batch. Other constants stay, so check the outputs afterwards
+    with `output_of_fixed_batch`.
 
     Args:
         model: With fixed shapes, batch 1 and one input.
@@ -28,7 +28,7 @@ def batched(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
         leading = _leading(model)
         constants = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
-            _open(graph, node, constants, leading, batch)
+            _free_batch(graph, node, constants, leading, batch)
     del graph.value_info[:]
     graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     for output in graph.output:
@@ -36,12 +36,12 @@ def batched(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     return model
 
 
-def odd_output(found: Mapping[str, tuple[int, ...]], path: str, batch: int) -> str:
-    """Return which output doesn't grow with the batch, in words; empty if all do.
+def output_of_fixed_batch(found: Mapping[str, tuple[int, ...]], path: str, batch: int) -> str:
+    """Describe the first output that doesn't grow with the batch; empty if all do.
 
     Args:
-        found: Shapes of the outputs by name, of the graph with this batch; dimensions that
-            depend on the values (below 0) are not judged.
+        found: Output shapes by name, of the graph with this batch; outputs with dimensions that
+            depend on values (below 0) are skipped.
         path: The graph of batch 1.
         batch: The batch.
     """
@@ -68,14 +68,14 @@ def _leading(model: onnx.ModelProto) -> dict[str, int]:
     }
 
 
-def _open(
+def _free_batch(
     graph: onnx.GraphProto,
     node: onnx.NodeProto,
     constants: Mapping[str, onnx.TensorProto],
     leading: Mapping[str, int],
     batch: int,
 ) -> None:
-    """Take batch 1 out of the constant shape of one node."""
+    """Replace batch 1 in the constant shape of one node."""
     if leading.get(node.input[0] if node.input else "") != _BATCH:
         return
     if node.op_type == "Reshape":

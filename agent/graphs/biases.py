@@ -1,8 +1,7 @@
-"""Biases that make up for the mean error of rounded weights.
+"""Bias correction: biases that cancel the mean error of rounded weights.
 
-Rounding the weights of a layer shifts the mean of each of its output channels by
-(W' - W) E[x], which is known from the weights and the mean input of the calibration frames
-alone. Zeros that padding adds are taken for means.
+Rounding the weights of a layer shifts the mean of each output channel by (W' - W) E[x], computed
+from the weights and the mean input over the calibration frames. Padding zeros count as means.
 
 Source: Nagel et al. 2019, arXiv:1906.04721, section 4.2 (bias correction).
 """
@@ -17,14 +16,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from agent.graphs.edits import copied, drop_unused, give, group_of
+from agent.graphs.edits import copy_of, drop_unused_initializers, group_of, set_input
 
 Rounded = Mapping[str, NDArray[np.float32]]
-"""Weights as INT8 leaves them, by layer."""
+"""Weights after rounding to INT8 and back, by layer."""
 
 
-def correctable(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, ...]:
-    """Return the layers whose bias can be changed: Conv with constant weights."""
+def layers_with_bias(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, ...]:
+    """Return the layers whose bias can be corrected: Conv with constant weights."""
     constants = {tensor.name for tensor in graph.initializer}
     return tuple(
         node
@@ -33,19 +32,19 @@ def correctable(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, ...]:
     )
 
 
-def shifts(
+def bias_shifts(
     graph: onnx.GraphProto, rounded: Rounded, means: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     """Return what to add to the bias of each layer, shape (out channels,).
 
     Args:
         graph: Of the clean model.
-        rounded: Weights as INT8 leaves them; only these layers are looked at.
-        means: Mean per channel of each layer's input.
+        rounded: Weights after rounding; other layers are skipped.
+        means: Mean per channel of the layers' inputs, by tensor.
     """
     weights = {t.name: t for t in graph.initializer}
     found = {}
-    for node in correctable(graph):
+    for node in layers_with_bias(graph):
         if node.name in rounded and node.input[0] in means:
             before = numpy_helper.to_array(weights[node.input[1]]).astype(np.float64)
             lost = (before - rounded[node.name]).reshape(*before.shape[:2], -1).sum(axis=2)
@@ -56,11 +55,11 @@ def shifts(
     return found
 
 
-def corrected(
+def with_shifted_biases(
     model: onnx.ModelProto, shift: Mapping[str, NDArray[np.float32]], layers: Collection[str]
 ) -> onnx.ModelProto:
     """Return a copy of the clean model with the biases of some layers shifted."""
-    whole = copied(model)
+    whole = copy_of(model)
     biases = {t.name: t for t in whole.graph.initializer}
     for node in whole.graph.node:
         if node.name not in layers or node.name not in shift:
@@ -68,6 +67,6 @@ def corrected(
         values: Any = shift[node.name]
         if len(node.input) > 2 and node.input[2]:
             values = values + numpy_helper.to_array(biases[node.input[2]])
-        give(whole.graph, node, 2, "corrected", values)
-    drop_unused(whole.graph)
+        set_input(whole.graph, node, 2, "corrected", values)
+    drop_unused_initializers(whole.graph)
     return whole

@@ -1,4 +1,4 @@
-"""What a graph's tensors hold on a few frames, reduced inside the graph to a few numbers."""
+"""Maxima and means of a graph's tensors over a few frames, reduced inside the graph."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from onnx import helper
 from agent.core.errors import CalibrationError
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.compute import shapes
-from agent.graphs.edits import add_reduction, copied
+from agent.graphs.edits import add_reduction, copy_of
 from agent.graphs.sessions import session
 
 _CHANNEL = 1
@@ -26,7 +26,7 @@ def channel_maxima(
     threads: int,
 ) -> dict[str, NDArray[np.float32]]:
     """Return the largest magnitude in each channel (axis 1) of some tensors, shape (channels,)."""
-    found = _reduced(model, tensors, frames, threads, ("Abs", "ReduceMax"))
+    found = _reduce_over_frames(model, tensors, frames, threads, ("Abs", "ReduceMax"))
     return {name: np.max(rows, axis=0) for name, rows in found.items()}
 
 
@@ -37,7 +37,7 @@ def channel_means(
     threads: int,
 ) -> dict[str, NDArray[np.float32]]:
     """Return the mean of each channel (axis 1) of some tensors over all frames."""
-    found = _reduced(model, tensors, frames, threads, ("ReduceMean",))
+    found = _reduce_over_frames(model, tensors, frames, threads, ("ReduceMean",))
     return {name: np.mean(rows, axis=0) for name, rows in found.items()}
 
 
@@ -48,11 +48,13 @@ def maxima(
     threads: int,
 ) -> dict[str, float]:
     """Return the largest magnitude in some tensors over all frames."""
-    found = _reduced(model, tensors, frames, threads, ("Abs", "ReduceMax"), by_channel=False)
+    found = _reduce_over_frames(
+        model, tensors, frames, threads, ("Abs", "ReduceMax"), by_channel=False
+    )
     return {name: float(np.max(rows)) for name, rows in found.items()}
 
 
-def _reduced(
+def _reduce_over_frames(
     model: onnx.ModelProto,
     tensors: Sequence[str],
     frames: Iterable[Mapping[str, NDArray[Any]]],
@@ -62,7 +64,7 @@ def _reduced(
     by_channel: bool = True,
 ) -> dict[str, list[NDArray[np.float32]]]:
     """Return one row of channels for each tensor and frame."""
-    trial = copied(model)
+    trial = copy_of(model)
     ranks = {name: len(shape) for name, shape in shapes(model.graph).items()}
     del trial.graph.output[:]
     for name in tensors:

@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 _AXES_ARE_INPUTS = 18  # the opset since which the axes of a reduction are an input
 
 
-def copied(model: onnx.ModelProto) -> onnx.ModelProto:
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
@@ -22,31 +22,31 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def group_of(node: onnx.NodeProto) -> int:
-    """Return the groups of a convolution."""
+    """Return the number of groups of a convolution."""
     return next((int(a.i) for a in node.attribute if a.name == "group"), 1)
 
 
-def numbers_of(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Return an attribute that is an integer or a list of them."""
+def int_attribute(node: onnx.NodeProto, name: str, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Return an attribute that is an integer or a list of integers."""
     found = next((a for a in node.attribute if a.name == name), None)
     if found is None:
         return default
     return tuple(found.ints) if found.ints else (int(found.i),)
 
 
-def pads_by_itself(node: onnx.NodeProto) -> bool:
-    """Return True if a convolution works out its own padding, and may have some."""
+def has_auto_pad(node: onnx.NodeProto) -> bool:
+    """Return True if the runtime computes a convolution's padding (auto_pad) and may add some."""
     found = next((a.s for a in node.attribute if a.name == "auto_pad"), b"NOTSET")
     return found not in (b"", b"NOTSET", b"VALID")
 
 
-def give(
+def set_input(
     graph: onnx.GraphProto, node: onnx.NodeProto, index: int, name: str, values: NDArray[Any]
 ) -> None:
-    """Set one input of a node to float32 values of its own, named after the node."""
+    """Set one input of a node to float32 values in a new initializer named after the node."""
     whole = f"{node.name}:{name}"
     while any(whole in other.input for other in graph.node if other is not node):
-        whole += "+"  # it is another node's already
+        whole += "+"  # another node uses the name
     for old in [tensor for tensor in graph.initializer if tensor.name == whole]:
         graph.initializer.remove(old)
     graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), whole))
@@ -56,7 +56,7 @@ def give(
         node.input.append(whole)
 
 
-def values_of(graph: onnx.GraphProto, name: str) -> NDArray[Any]:
+def initializer_values(graph: onnx.GraphProto, name: str) -> NDArray[Any]:
     """Return the values of an initializer."""
     found: NDArray[Any] = next(
         numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == name
@@ -65,19 +65,19 @@ def values_of(graph: onnx.GraphProto, name: str) -> NDArray[Any]:
 
 
 def add_to_bias(graph: onnx.GraphProto, node: onnx.NodeProto, shift: NDArray[Any]) -> None:
-    """Add to the bias of a convolution, shape (output channels,), which may have none yet."""
+    """Add shift, shape (output channels,), to the bias of a convolution; create it if absent."""
     if len(node.input) > 2 and node.input[2]:
-        shift = shift + values_of(graph, node.input[2])
-    give(graph, node, 2, "bias", shift)
+        shift = shift + initializer_values(graph, node.input[2])
+    set_input(graph, node, 2, "bias", shift)
 
 
-def adds_zeros(node: onnx.NodeProto) -> bool:
-    """Return True if a convolution pads its input, or may."""
-    return pads_by_itself(node) or any(numbers_of(node, "pads", (0,)))
+def has_padding(node: onnx.NodeProto) -> bool:
+    """Return True if a convolution pads its input, or might."""
+    return has_auto_pad(node) or any(int_attribute(node, "pads", (0,)))
 
 
-def unused(graph: onnx.GraphProto, name: str) -> str:
-    """Return a name like this that no tensor has."""
+def unused_name(graph: onnx.GraphProto, name: str) -> str:
+    """Return a similar name that no tensor has."""
     taken = {tensor for node in graph.node for tensor in (*node.input, *node.output)}
     taken.update(value.name for value in (*graph.initializer, *graph.input, *graph.output))
     while name in taken:
@@ -88,7 +88,7 @@ def unused(graph: onnx.GraphProto, name: str) -> str:
 def add_reduction(
     model: onnx.ModelProto, operator: str, source: str, target: str, axes: Sequence[int]
 ) -> None:
-    """Append ReduceMax or the like over some axes, all of them where none is named."""
+    """Append a reduction such as ReduceMax over some axes; over all where axes is empty."""
     node = helper.make_node(operator, [source], [target], keepdims=0)
     opset = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if axes and opset < _AXES_ARE_INPUTS:
@@ -100,14 +100,14 @@ def add_reduction(
     model.graph.node.append(node)
 
 
-def has_bodies(graph: onnx.GraphProto) -> bool:
-    """Return True if there is an If or a Loop, whose bodies read tensors that no input names."""
+def has_subgraphs(graph: onnx.GraphProto) -> bool:
+    """Return True if there is an If or Loop, whose bodies read tensors that no input lists."""
     return any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
 
 
-def drop_unused(graph: onnx.GraphProto) -> None:
-    """Remove initializers that nothing reads; none where bodies of If or Loop might."""
-    if has_bodies(graph):
+def drop_unused_initializers(graph: onnx.GraphProto) -> None:
+    """Remove initializers without readers; none if If or Loop bodies might read them."""
+    if has_subgraphs(graph):
         return
     used = {name for node in graph.node for name in node.input}
     used.update(value.name for value in graph.output)
@@ -116,9 +116,9 @@ def drop_unused(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(kept)
 
 
-def drop_unneeded(graph: onnx.GraphProto, names: Iterable[str]) -> None:
-    """Remove the nodes that some tensors don't need; none where there are bodies of If or Loop."""
-    if has_bodies(graph):
+def keep_nodes_for(graph: onnx.GraphProto, names: Iterable[str]) -> None:
+    """Keep only the nodes that these tensors depend on; all if there are If or Loop bodies."""
+    if has_subgraphs(graph):
         return
     needed = set(names)
     kept = []
@@ -131,8 +131,8 @@ def drop_unneeded(graph: onnx.GraphProto, names: Iterable[str]) -> None:
     graph.node.extend(nodes)
 
 
-def sort(graph: onnx.GraphProto) -> None:
-    """Bring the nodes into an order in which each comes after those that it reads from."""
+def sort_topologically(graph: onnx.GraphProto) -> None:
+    """Sort the nodes topologically, in place."""
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     order = TopologicalSorter(
         {
@@ -146,7 +146,7 @@ def sort(graph: onnx.GraphProto) -> None:
 
 
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:
-    """Yield what a node reads, the bodies of If and Loop included."""
+    """Yield the names that a node reads, If and Loop bodies included."""
     yield from node.input
     for attribute in node.attribute:
         for body in (attribute.g, *attribute.graphs):

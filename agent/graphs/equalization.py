@@ -1,13 +1,12 @@
-"""Channels brought to one size before quantization, without changing what the graph computes.
+"""Cross-layer equalization: channels scaled to one size before quantization.
 
 An activation has one scale for all its channels, so a channel far smaller than the largest keeps
-few of the 256 levels. Dividing a channel in the layers that make it and multiplying it in the
-layers that read it changes nothing in between as long as everything there is homogeneous
-(f(a x) = a f(x) for a > 0). With one weight scale per channel the makers lose nothing by it, and
-neither does a depthwise reader; other readers get less even weights for it, so there the square
-root is taken.
+few of the 256 levels. Each channel is divided in the layers that output it and multiplied in the
+layers that read it, which is exact if everything in between is homogeneous
+(f(a x) = a f(x) for a > 0). With one weight scale per output channel neither the makers nor
+depthwise readers lose precision; dense readers get less even weights, so they get the square root.
 
-The float graph gives the same numbers before and after, but for float rounding.
+The float outputs stay the same, but for float rounding.
 
 Sources: Nagel et al. 2019, arXiv:1906.04721, section 4.1 (cross-layer equalization); Xiao et al.
 2022, arXiv:2211.10438, equation 4 (activations weighed against the weights that read them).
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from agent.graphs.compute import WEIGHTED, shapes
-from agent.graphs.edits import copied, drop_unused, give, group_of, has_bodies
+from agent.graphs.edits import copy_of, drop_unused_initializers, group_of, has_subgraphs, set_input
 from agent.graphs.regions import regions
 
 _HOMOGENEOUS = (
@@ -35,15 +34,15 @@ _HOMOGENEOUS = (
 _JOINING = ("Add", "Max", "Min", "Sub", "Sum")
 _RANK = 4
 _LARGEST_EXPONENT = 12  # a channel 4096 times smaller than another is noise
-_UNCHANGED = 0.01  # factors nearer to 1 than this change nothing
+_UNCHANGED = 0.01  # distance of factors from 1 below which they have no effect
 
 
 @dataclass(frozen=True, slots=True)
-class Passage:
-    """A place where channels can be scaled: the layers that make it and those that read it.
+class EqualizableRegion:
+    """Tensors whose channels can be scaled, by the layers that output and that read them.
 
     Attributes:
-        channels: Of all its tensors, axis 1.
+        channels: Size of axis 1 of all its tensors.
     """
 
     channels: int
@@ -51,10 +50,10 @@ class Passage:
     readers: tuple[onnx.NodeProto, ...] = field(repr=False)
 
 
-def passages(model: onnx.ModelProto) -> Iterator[Passage]:
-    """Yield the places of an inferred model where equalization is exact."""
+def equalizable_regions(model: onnx.ModelProto) -> Iterator[EqualizableRegion]:
+    """Yield the regions of an inferred model where equalization is exact."""
     graph = model.graph
-    if has_bodies(graph):
+    if has_subgraphs(graph):
         return
     weights = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     region = regions(graph)
@@ -63,10 +62,10 @@ def passages(model: onnx.ModelProto) -> Iterator[Passage]:
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         if node.op_type not in WEIGHTED:
-            if not _homogeneous(node, weights):
+            if not _is_homogeneous(node, weights):
                 barred.update(region.get(name) for name in (*node.input, *node.output))
             continue
-        if scalable(node, weights):
+        if has_scalable_weights(node, weights):
             makers.setdefault(region[node.output[0]], []).append(node)
             readers.setdefault(region[node.input[0]], []).append(node)
         else:
@@ -79,62 +78,66 @@ def passages(model: onnx.ModelProto) -> Iterator[Passage]:
     for root, made_by in makers.items():
         channels = max(sizes[root])
         if root in readers and root not in barred and sizes[root] == {channels} and channels:
-            yield Passage(channels, tuple(made_by), tuple(readers[root]))
+            yield EqualizableRegion(channels, tuple(made_by), tuple(readers[root]))
 
 
-def read(model: onnx.ModelProto) -> tuple[str, ...]:
+def tensors_to_equalize(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the tensors whose channel maxima `equalized` needs."""
-    return tuple(dict.fromkeys(n.input[0] for p in passages(model) for n in p.readers))
+    return tuple(dict.fromkeys(n.input[0] for p in equalizable_regions(model) for n in p.readers))
 
 
 def equalized(
     model: onnx.ModelProto, maxima: Mapping[str, NDArray[np.float32]]
 ) -> tuple[onnx.ModelProto, int]:
-    """Return a copy of an inferred model with even channels, and how many passages changed.
+    """Return a copy of an inferred model with equalized channels, and how many regions changed.
 
     Args:
-        model: From `qdq.inferred`.
-        maxima: Largest magnitude per channel of the tensors that `read` names.
+        model: From `qdq.load_inferred`.
+        maxima: Largest magnitude per channel of the tensors that `tensors_to_equalize` names.
     """
-    whole = copied(model)
+    whole = copy_of(model)
     nodes = {node.name: node for node in whole.graph.node}
     weights = {t.name: numpy_helper.to_array(t) for t in whole.graph.initializer}
 
     def scale(node: onnx.NodeProto, index: int, by: NDArray[Any]) -> None:
         name = ("weight", "bias")[index - 1]
         values = weights[nodes[node.name].input[index]] * by
-        give(whole.graph, nodes[node.name], index, name, values)
+        set_input(whole.graph, nodes[node.name], index, name, values)
         weights[nodes[node.name].input[index]] = values
 
     changed = 0
-    for passage in passages(model):
+    for passage in equalizable_regions(model):
         largest = np.max([maxima[node.input[0]] for node in passage.readers], axis=0)
-        by = factors(largest, passage.readers, weights)
-        changed += changes(by)
+        by = channel_factors(largest, passage.readers, weights)
+        changed += worth_applying(by)
         for node in passage.makers:
             scale(node, 1, _along_outputs(1 / by, node))
             if len(node.input) > 2 and node.input[2]:
                 scale(node, 2, 1 / by)
         for node in passage.readers:
             scale(node, 1, along_inputs(by, node))
-    drop_unused(whole.graph)
+    drop_unused_initializers(whole.graph)
     return whole, changed
 
 
-def factors(
+def channel_factors(
     largest: NDArray[np.float32],
     readers: Sequence[onnx.NodeProto],
     weights: Mapping[str, NDArray[Any]],
 ) -> NDArray[np.float32]:
-    """Return what each channel of an activation is to be divided by, shape (channels,).
+    """Return the divisor of each channel of an activation, shape (channels,).
 
     Args:
-        largest: Magnitude in each channel, shape (channels,).
+        largest: Largest magnitude in each channel, shape (channels,).
         readers: The layers that read it.
         weights: By name.
     """
     exponent = np.log2(np.maximum(largest.astype(np.float64), 1e-30))
-    needed = [_strongest(node, weights[node.input[1]]) for node in readers if group_of(node) == 1]
+    needed = [
+        _largest_relative_weight(node, weights[node.input[1]])
+        for node in readers
+        if group_of(node) == 1
+    ]
     alive = largest > 0
     if needed:
         strongest = np.max(needed, axis=0)
@@ -147,13 +150,13 @@ def factors(
     return np.asarray(np.exp2(limited), np.float32)
 
 
-def changes(by: NDArray[np.float32]) -> bool:
+def worth_applying(by: NDArray[np.float32]) -> bool:
     """Return True if these factors are worth applying."""
     return bool((np.abs(by - 1) > _UNCHANGED).any())
 
 
-def _strongest(node: onnx.NodeProto, weight: NDArray[Any]) -> NDArray[np.float64]:
-    """Return for each input channel its largest weight over its output channel's largest."""
+def _largest_relative_weight(node: onnx.NodeProto, weight: NDArray[Any]) -> NDArray[np.float64]:
+    """Return per input channel the largest ratio of a weight to its output channel's largest."""
     rows = np.abs(weight.astype(np.float64)).max(axis=(2, 3))
     if node.op_type == "ConvTranspose":  # (in, out, kernel...)
         rows = rows.T
@@ -162,7 +165,7 @@ def _strongest(node: onnx.NodeProto, weight: NDArray[Any]) -> NDArray[np.float64
 
 
 def along_inputs(by: NDArray[Any], node: onnx.NodeProto) -> NDArray[Any]:
-    """Return values per input channel shaped to multiply a layer's weight of rank 4."""
+    """Reshape values per input channel to multiply a layer's weight of rank 4."""
     dense = node.op_type == "Conv" and group_of(node) == 1
     return by.reshape((1, -1, 1, 1) if dense else (-1, 1, 1, 1))  # depthwise and transposed: first
 
@@ -171,7 +174,7 @@ def _along_outputs(by: NDArray[Any], node: onnx.NodeProto) -> NDArray[Any]:
     return by.reshape((-1, 1, 1, 1) if node.op_type == "Conv" else (1, -1, 1, 1))
 
 
-def scalable(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bool:
+def has_scalable_weights(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bool:
     """Return True for dense and depthwise convolutions over pictures with constant weights."""
     if any(name and name not in weights for name in node.input[1:]):
         return False
@@ -182,7 +185,7 @@ def scalable(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bo
     return groups == 1 or (node.op_type == "Conv" and second == 1 and groups == first)
 
 
-def _homogeneous(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bool:
+def _is_homogeneous(node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]]) -> bool:
     if node.op_type not in _HOMOGENEOUS:
         return False
     if node.op_type in _JOINING:

@@ -1,4 +1,4 @@
-"""Layers left in float, kept from being quantized by the runtime after all."""
+"""Protection of float layers from being quantized by ONNX Runtime at load."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import onnx
 
 
 def guard(graph: onnx.GraphProto) -> None:
-    """Put a LeakyRelu of slope 1, which changes nothing, behind layers left in float.
+    """Insert a LeakyRelu of slope 1, an identity, after layers left in float.
 
-    ONNX Runtime (seen in 1.23: WeightBiasQuantization) takes a float layer between a
-    DequantizeLinear and a QuantizeLinear for one that was forgotten and rounds its weights at
-    load, with one scale for all channels. An activation that it does not look through stops
-    that, and costs nothing, as it is fused into the layer.
+    ONNX Runtime (seen in 1.23: WeightBiasQuantization) rounds the weights of a float layer between
+    a DequantizeLinear and a QuantizeLinear at load, with one scale for all channels. An activation
+    prevents that, and costs nothing, as it is fused into the layer.
     """
     integer = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
     places = [

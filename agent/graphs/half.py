@@ -1,4 +1,4 @@
-"""A graph in float16, with what would overflow there left in float32."""
+"""Conversion to float16; nodes that would overflow stay in float32."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from agent.graphs.channels import maxima
 
 _LARGEST = float(np.finfo(np.float16).max) / 2
-"""Half of 65504: frames that were not seen may hold larger values."""
+"""Half of 65504, since other frames may contain larger values."""
 
 
-def halved(
+def to_float16(
     model: onnx.ModelProto, frames: Iterable[Mapping[str, NDArray[Any]]], threads: int
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """Return an inferred model in float16 and the nodes left in float32.
@@ -27,36 +27,36 @@ def halved(
 
     Args:
         model: Every node named; it is not changed.
-        frames: Inputs on which values are looked at.
+        frames: Inputs on which overflow is looked for.
         threads: Of the runtime; 0 takes all cores.
     """
-    kept = overflowing(model, frames, threads)
-    return in_half(model, kept), kept
+    kept = nodes_overflowing(model, frames, threads)
+    return with_float16(model, kept), kept
 
 
-def in_half(model: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelProto:
-    """Return a copy of an inferred model in float16 but for some nodes; its ends keep their types.
+def with_float16(model: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelProto:
+    """Return a copy of an inferred model in float16; inputs and outputs keep their types.
 
     Args:
         model: Every node named.
         wide: Nodes to leave in float32.
     """
     with warnings.catch_warnings():
-        # It tells of every weight that becomes zero; fidelity is measured later.
+        # It warns of every weight that becomes zero; fidelity is measured later.
         warnings.simplefilter("ignore", UserWarning)
         whole = onnx.ModelProto()
         whole.CopyFrom(model)
         half: onnx.ModelProto = convert_float_to_float16(
             whole, keep_io_types=True, node_block_list=list(wide)
         )
-    _join(half.graph)
+    _drop_casts_between(half.graph)
     return half
 
 
-def overflowing(
+def nodes_overflowing(
     model: onnx.ModelProto, frames: Iterable[Mapping[str, NDArray[Any]]], threads: int
 ) -> tuple[str, ...]:
-    """Return the nodes that make or read a value which float16 can't hold with room to spare."""
+    """Return the nodes that read or write values beyond half of the float16 range."""
     graph = model.graph
     floats = {
         value.name
@@ -77,8 +77,8 @@ def overflowing(
     )
 
 
-def _join(graph: onnx.GraphProto) -> None:
-    """Take out the way through float16 between two nodes in float32."""
+def _drop_casts_between(graph: onnx.GraphProto) -> None:
+    """Remove pairs of casts to float16 and back between two float32 nodes."""
     down = {n.output[0]: n for n in graph.node if _casts(n, TensorProto.FLOAT16)}
     joined = {
         n.output[0]: down[n.input[0]].input[0]

@@ -1,10 +1,9 @@
-"""An INT8 graph whose float parts are float16, with scales that float16 can hold.
+"""INT8 graphs whose float parts are float16, with scales representable in float16.
 
-TensorRT computes what lies between integers in the type of the values beside the Q/DQ, so with
-float32 there every layer that was left in float would run at half the speed or less. A Q/DQ
-pair on float16 values has float16 scales. Small ones lose their bits there, and with them all
-weights of a channel shrink or vanish; so a scale that float16 does not hold well is rounded up
-first, and the codes are made anew for it.
+TensorRT computes float layers in the type of the values beside the Q/DQ; in float32 they would run
+at half the speed or less. A Q/DQ pair on float16 values has float16 scales. Small scales lose bits
+there, so that all weights of a channel would shrink or vanish; such a scale is first rounded up,
+and the codes are recomputed for it.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from onnx import numpy_helper, version_converter
 from agent.core.errors import QuantizeError
 from agent.engines.errors import one_line
 from agent.graphs.compute import WEIGHTED
-from agent.graphs.half import in_half
+from agent.graphs.half import with_float16
 
 _OPSET = 19  # the first with Q/DQ on float16
 _LINEAR = ("QuantizeLinear", "DequantizeLinear")
@@ -28,23 +27,23 @@ _LARGEST = float(np.finfo(np.float16).max)
 _CODES = 127
 
 
-def rest_halved(placed: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelProto:
+def rest_to_float16(placed: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelProto:
     """Return a copy of a graph with symmetric Q/DQ, its float parts in float16.
 
     Args:
         placed: From `qdq.with_qdq`.
-        wide: Nodes that have to stay in float32, from `half.overflowing`.
+        wide: Nodes that must stay in float32, from `half.nodes_overflowing`.
 
     Raises:
-        QuantizeError: "opset" if the graph can't be brought to the opset that it takes.
+        QuantizeError: "opset" if the graph can't be converted to opset 19.
     """
-    whole = _modern(placed)
-    kept = _with_their_pairs(whole.graph, wide)
+    whole = _at_opset(placed)
+    kept = _with_adjacent_qdq(whole.graph, wide)
     _fit_scales(whole.graph, kept)
-    return in_half(whole, kept)
+    return with_float16(whole, kept)
 
 
-def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
+def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     if next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")) < _OPSET:
         try:
             model = version_converter.convert_version(model, _OPSET)
@@ -54,11 +53,11 @@ def _modern(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _fit_scales(graph: onnx.GraphProto, kept: Collection[str]) -> None:
-    """Round scales to what float16 holds, and the codes of weights to match.
+    """Round scales to float16 values, and recompute the codes of weights to match.
 
     Args:
-        graph: It is changed.
-        kept: Nodes that stay in float32, and keep their scales.
+        graph: Changed in place.
+        kept: Nodes that stay in float32 and keep their scales.
     """
     constants = {tensor.name: tensor for tensor in graph.initializer}
     done = {n.input[1] for n in graph.node if n.op_type in _LINEAR and n.name in kept}
@@ -67,7 +66,7 @@ def _fit_scales(graph: onnx.GraphProto, kept: Collection[str]) -> None:
             continue
         done.add(node.input[1])
         scale = numpy_helper.to_array(constants[node.input[1]])
-        fitted = fitting(scale)
+        fitted = to_float16_scales(scale)
         constants[node.input[1]].CopyFrom(numpy_helper.from_array(fitted, node.input[1]))
         if node.op_type == "DequantizeLinear" and node.input[0] in constants:
             codes = numpy_helper.to_array(constants[node.input[0]])
@@ -78,20 +77,23 @@ def _fit_scales(graph: onnx.GraphProto, kept: Collection[str]) -> None:
             constants[node.input[0]].CopyFrom(numpy_helper.from_array(again, node.input[0]))
 
 
-def fitting(scale: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return positive scales that float16 holds: the nearest, or the next larger of small ones."""
+def to_float16_scales(scale: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the float16 value of each positive scale: the nearest, of small ones the next larger.
+
+    Scales beyond the float16 range are returned unchanged.
+    """
     nearest = np.minimum(scale, _LARGEST).astype(np.float16)
     small = np.minimum(nearest, np.float16(_NORMAL))
     larger = np.where(small < scale, np.nextafter(small, np.float16(1)), small)
     fitted = np.where(scale < _NORMAL, larger, nearest)
-    return np.where(scale > _LARGEST, scale, fitted).astype(np.float32)  # those stay float32
+    return np.where(scale > _LARGEST, scale, fitted).astype(np.float32)
 
 
-def _with_their_pairs(graph: onnx.GraphProto, wide: Collection[str]) -> frozenset[str]:
-    """Return the nodes to leave in float32: also the Q/DQ beside them, and what reads those.
+def _with_adjacent_qdq(graph: onnx.GraphProto, wide: Collection[str]) -> frozenset[str]:
+    """Return the nodes to leave in float32: with the Q/DQ beside them and the readers of those.
 
-    A conversion between DequantizeLinear and the layer that reads it would keep that layer out
-    of INT8, and one between a value that is too large and its QuantizeLinear would cut it off.
+    A cast between DequantizeLinear and its layer would prevent INT8 there, and one between a large
+    value and its QuantizeLinear would clip the value.
     """
 
     def ends(names: Collection[str], side: str) -> set[str]:

@@ -1,4 +1,4 @@
-"""What weights are multiplied with: second moments of layers' inputs, from a sample of positions."""
+"""Second moments of layers' inputs, from a sample of positions."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from onnx import helper
 from agent.core.errors import CalibrationError
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.compute import shapes
-from agent.graphs.edits import copied, drop_unneeded, group_of, numbers_of
+from agent.graphs.edits import copy_of, group_of, int_attribute, keep_nodes_for
 from agent.graphs.sessions import session
 
 Frames = Sequence[Mapping[str, NDArray[Any]]]
 
 LARGEST_ROW = 2304
-"""Weights of one output channel, at most: 3 x 3 of 256 channels. Beyond, k^2 costs too much."""
-_POSITIONS = 2048  # of a frame, drawn
-_DRAWN_BYTES = 32_000_000  # of what is drawn of one frame for one layer
-_GROUP_BYTES = 64_000_000  # of inputs and moments that are held at a time
+"""Most weights of one output channel: 3 x 3 of 256 channels. Beyond, k^2 costs too much."""
+_POSITIONS = 2048  # sampled per frame
+_SAMPLE_BYTES = 32_000_000  # of the samples of one frame for one layer
+_MOST_BYTES = 64_000_000  # of inputs and moments in memory at a time
 
 
 @dataclass(slots=True)
 class Moment:
-    """What the rows of a layer's weight meet, in each group.
+    """First and second moments of a layer's im2col columns, in each group.
 
-    Sums are around the mean of the first frame: where values vary little around a large mean,
-    the difference of squares would be rounding.
+    Sums are of deviations from the mean of the first frame: where values vary little around a large
+    mean, a difference of squares would lose all precision.
 
     Attributes:
         around: Mean of the first frame, shape (groups, k, 1).
-        first: Sum of what is beyond it, shape (groups, k).
-        second: Sum of its products, shape (groups, k, k).
+        first: Sum of the deviations, shape (groups, k).
+        second: Sum of their products, shape (groups, k, k).
         count: Positions so far.
     """
 
@@ -63,7 +63,7 @@ class Moment:
         return np.asarray(self.second / self.count - off[:, :, None] * off[:, None, :])
 
 
-def _begun(rows: NDArray[np.float32]) -> Moment:
+def _first_moment(rows: NDArray[np.float32]) -> Moment:
     groups, size, _ = rows.shape
     zeros = np.zeros((groups, size))
     return Moment(rows.mean(axis=2, keepdims=True), zeros, np.zeros((groups, size, size)))
@@ -72,12 +72,11 @@ def _begun(rows: NDArray[np.float32]) -> Moment:
 def moments(
     model: onnx.ModelProto, layers: Sequence[onnx.NodeProto], frames: Frames, threads: int
 ) -> Iterator[tuple[onnx.NodeProto, Moment]]:
-    """Yield each layer with the moments of its inputs; a few layers are looked at at a time.
+    """Yield each layer with the moments of its inputs, in passes over a few layers.
 
     Args:
         model: Inferred; of fixed shapes.
-        layers: Conv with square or other kernels over pictures, ConvTranspose of one group,
-            Gemm; their rows no longer than LARGEST_ROW.
+        layers: 2-D Conv, ConvTranspose of one group, Gemm; their rows no longer than LARGEST_ROW.
         frames: Inputs of the model.
         threads: Of the runtime; 0 takes all cores.
 
@@ -85,56 +84,56 @@ def moments(
         CalibrationError: "model_failed" on a frame.
     """
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    for group in _grouped(model, layers, weights):
+    for group in _batches_within_memory(model, layers, weights):
         draw = np.random.default_rng(0)
         found: dict[str, Moment] = {}
         names = tuple(dict.fromkeys(node.input[0] for node in group))
-        for seen in tensors(model, names, frames, threads):
+        for seen in tensor_values(model, names, frames, threads):
             for node in group:
-                rows = _rows(node, seen[node.input[0]], weights[node.input[1]], draw)
-                found.setdefault(node.name, _begun(rows)).add(rows)
+                rows = _im2col(node, seen[node.input[0]], weights[node.input[1]], draw)
+                found.setdefault(node.name, _first_moment(rows)).add(rows)
         for node in group:
-            if node.name in found:  # none are without frames
+            if node.name in found:  # nothing without frames
                 yield node, found.pop(node.name)
 
 
 def row_length(node: onnx.NodeProto, shape: Sequence[int]) -> int:
-    """Return how many weights of a layer's weight of this shape meet in one sum."""
+    """Return how many weights are summed for one output value, given the weight's shape."""
     if node.op_type == "Conv":
         return prod(shape[1:])
     if node.op_type == "ConvTranspose":
         return shape[0]
-    return shape[1 if numbers_of(node, "transB", (0,))[0] else 0]
+    return shape[1 if int_attribute(node, "transB", (0,))[0] else 0]
 
 
-def _grouped(
+def _batches_within_memory(
     model: onnx.ModelProto,
     layers: Sequence[onnx.NodeProto],
     weights: Mapping[str, tuple[int, ...]],
 ) -> Iterator[list[onnx.NodeProto]]:
     known = shapes(model.graph)
     group: list[onnx.NodeProto] = []
-    held = 0
+    used = 0
     for node in layers:
         size = row_length(node, weights[node.input[1]])
         needed = 4 * prod(known[node.input[0]]) + 8 * group_of(node) * size**2
-        if group and held + needed > _GROUP_BYTES:
+        if group and used + needed > _MOST_BYTES:
             yield group
-            group, held = [], 0
+            group, used = [], 0
         group.append(node)
-        held += needed
+        used += needed
     if group:
         yield group
 
 
-def tensors(
+def tensor_values(
     model: onnx.ModelProto, names: Sequence[str], frames: Frames, threads: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield some tensors of the graph for each frame; what they don't need does not run."""
-    trial = copied(model)
-    drop_unneeded(trial.graph, names)
+    """Yield the values of some tensors for each frame; nodes they don't depend on don't run."""
+    trial = copy_of(model)
+    keep_nodes_for(trial.graph, names)
     del trial.graph.output[:]
-    for name in names:  # an input of the model can't be an output of it as it is
+    for name in names:  # Identity, since an input of a model can't be its output too
         trial.graph.node.append(helper.make_node("Identity", [name], [f"{name}:seen"]))
         value = helper.make_tensor_value_info(f"{name}:seen", onnx.TensorProto.FLOAT, None)
         trial.graph.output.append(value)
@@ -148,35 +147,35 @@ def tensors(
         ) from e
 
 
-def _rows(
+def _im2col(
     node: onnx.NodeProto, values: NDArray[Any], shape: Sequence[int], draw: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return what weight rows meet at some positions, shape (groups, k, positions)."""
+    """Return the im2col columns at the sampled positions, shape (groups, k, positions)."""
     if node.op_type == "Conv":
-        return _patches(node, values, shape, draw)
+        return _conv_im2col(node, values, shape, draw)
     flat = values.reshape(1, -1) if values.ndim == 1 else values
     if node.op_type == "Gemm":
-        transposed = numbers_of(node, "transA", (0,))[0]
+        transposed = int_attribute(node, "transA", (0,))[0]
         return np.ascontiguousarray(flat if transposed else flat.T)[None]
     pixels = values[0].reshape(values.shape[1], -1)
-    return np.asarray(pixels[None, :, _drawn(_POSITIONS, draw, pixels.shape[1])])
+    return np.asarray(pixels[None, :, _sampled_positions(_POSITIONS, draw, pixels.shape[1])])
 
 
-def _patches(
+def _conv_im2col(
     node: onnx.NodeProto, values: NDArray[Any], shape: Sequence[int], draw: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return the k = channels / group x height x width values under the kernel at some places."""
+    """Return the k = channels / group x height x width inputs of a Conv at sampled positions."""
     kernel = tuple(shape[2:])
-    strides, dilations = (numbers_of(node, n, (1, 1)) for n in ("strides", "dilations"))
-    top, left, bottom, right = numbers_of(node, "pads", (0, 0, 0, 0))
+    strides, dilations = (int_attribute(node, n, (1, 1)) for n in ("strides", "dilations"))
+    top, left, bottom, right = int_attribute(node, "pads", (0, 0, 0, 0))
     padded = np.pad(values[0], ((0, 0), (top, bottom), (left, right)))
     reach = [(side - 1) * step + 1 for side, step in zip(kernel, dilations, strict=True)]
     places = [
         (size - covered) // stride + 1
         for size, covered, stride in zip(padded.shape[1:], reach, strides, strict=True)
     ]
-    affordable = _DRAWN_BYTES // (4 * len(padded) * prod(kernel))
-    at = _drawn(max(affordable, 1), draw, prod(places))
+    affordable = _SAMPLE_BYTES // (4 * len(padded) * prod(kernel))
+    at = _sampled_positions(max(affordable, 1), draw, prod(places))
     corners = np.unravel_index(at, places)
     rows, columns = (
         corner[:, None] * stride + np.arange(side) * step
@@ -188,5 +187,5 @@ def _patches(
     return np.ascontiguousarray(grouped.reshape(groups, -1, len(at)), np.float32)
 
 
-def _drawn(wanted: int, draw: np.random.Generator, available: int) -> NDArray[np.int64]:
+def _sampled_positions(wanted: int, draw: np.random.Generator, available: int) -> NDArray[np.int64]:
     return draw.choice(available, min(wanted, available, _POSITIONS), replace=False)

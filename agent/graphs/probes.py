@@ -1,7 +1,7 @@
-"""Operators added to a graph that tell of its tensors in few numbers, so that none is copied out.
+"""Operators added to a graph that reduce its tensors to minimum, maximum and a sample.
 
-Taking whole tensors out of the runtime would copy all activations of a frame through memory and
-keep them alive together; reduced where they are made, they stay in the cache.
+Whole tensors as outputs would copy all activations of a frame and keep them in memory together;
+reduced inside the graph they stay in the cache.
 """
 
 from __future__ import annotations
@@ -14,34 +14,34 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.graphs.compute import shapes
-from agent.graphs.edits import add_reduction, copied
+from agent.graphs.edits import add_reduction, copy_of
 
 SAMPLE = 1 << 14
-"""Values of a tensor that are taken from a frame at least; smaller tensors are taken whole."""
+"""Least values sampled per tensor and frame; smaller tensors are taken whole."""
 ROW = 64
-"""Values in a row at least, 256 B, so that what is skipped costs little memory traffic."""
+"""Least values in a row, 256 B, so that skipped rows cost little memory traffic."""
 STRIDE = 15
-"""At most one row in so many; odd, so that it does not beat with picture sizes."""
+"""Largest stride between sampled rows; odd, so that it does not alias with picture sizes."""
 PARTS = ("minimum", "maximum", "sample")
-"""What is told of a tensor; the first two for each of its channels where it has more axes."""
+"""Outputs per tensor; the first two per channel where it has more than two axes."""
 _OUTER = 2  # batch and channels
-TURN = "quantd:turn"
+FIRST_ROWS = "quantd:turn"
 
 
-def probed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
+def with_probes(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     """Return a copy whose outputs are PARTS of each tensor, one after the other.
 
-    The sample is of rows along the tensor's last axes, of which every `stride`-th is taken; the
-    input TURN, int64 of shape (STRIDE + 1,), holds the first row for each stride.
+    The sample takes every `stride`-th row along the tensor's last axes; the input FIRST_ROWS, int64
+    of shape (STRIDE + 1,), contains the first row for each stride.
 
     Args:
         model: Inferred.
         tensors: Names of float32 tensors.
     """
-    whole = copied(model)
+    whole = copy_of(model)
     graph = whole.graph
     del graph.output[:]
-    graph.input.append(helper.make_tensor_value_info(TURN, TensorProto.INT64, [STRIDE + 1]))
+    graph.input.append(helper.make_tensor_value_info(FIRST_ROWS, TensorProto.INT64, [STRIDE + 1]))
     known = shapes(model.graph)
     strides = {name: stride_of(known.get(name, ())) for name in tensors}
     for name, value in (
@@ -52,7 +52,7 @@ def probed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
         constant = numpy_helper.from_array(np.array([value], np.int64), f"quantd:{name}")
         graph.initializer.append(constant)
     for stride in sorted({*strides.values()} - {1}):
-        inputs = [TURN, f"quantd:step{stride}"]
+        inputs = [FIRST_ROWS, f"quantd:step{stride}"]
         graph.node.append(helper.make_node("Gather", inputs, [f"quantd:first{stride}"]))
     for name in tensors:
         inner = range(_OUTER, len(known.get(name, ())))  # by channel: the channels run in parallel
@@ -65,19 +65,19 @@ def probed(model: onnx.ModelProto, tensors: Sequence[str]) -> onnx.ModelProto:
     return whole
 
 
-def turns(frame: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Return the input TURN for a frame, so that in `stride` frames every row is seen once."""
+def first_rows(frame: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Return the input FIRST_ROWS for a frame: `stride` frames in a row sample every row once."""
     return np.array([frame % max(stride, 1) for stride in range(STRIDE + 1)], np.int64)
 
 
 def stride_of(shape: Sequence[int]) -> int:
-    """Return of how many rows one is taken."""
+    """Return the distance between sampled rows."""
     rows = prod(shape) // _row(shape)
     return max(min(prod(shape) // SAMPLE, STRIDE, rows), 1)
 
 
 def _row(shape: Sequence[int]) -> int:
-    """Return the length of a row: the last axes that together are long enough."""
+    """Return the length of a row: of as many last axes as make ROW values."""
     length = 1
     for side in reversed(shape):
         length *= side

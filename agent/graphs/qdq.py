@@ -1,4 +1,4 @@
-"""Q/DQ in an ONNX graph: where each runtime wants it."""
+"""Placement of Q/DQ in an ONNX graph, as each runtime needs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent.core.errors import QuantizeError
 from agent.disk import disk_errors
 from agent.engines.errors import one_line
 from agent.graphs.compute import WEIGHTED
-from agent.graphs.edits import sort
+from agent.graphs.edits import sort_topologically
 from agent.graphs.guards import guard
 from agent.graphs.residuals import SCALE, quantize_residuals, residuals
 
@@ -33,14 +33,14 @@ _IR_VERSION = 10  # the newest that ONNX Runtime 1.23 and TensorRT 10.3 both rea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scheme:
-    """How one runtime wants its integers.
+    """Q/DQ placement for one runtime.
 
     Attributes:
         activation: Integer type of activations; weights are int8, one scale per channel.
-        operators: What is surrounded by Q/DQ.
-        between: True if what lies between weighted layers is quantized too; if not, the skip
-            input of a residual addition still is.
-        half: True if what stays in float is float16.
+        operators: Operators that get Q/DQ.
+        between: True if tensors between weighted layers are quantized too; if not, the skip input
+            of a residual addition still is.
+        half: True if float parts are float16.
         options: `extra_options` of ONNX Runtime's QDQQuantizer.
     """
 
@@ -52,9 +52,9 @@ class Scheme:
 
 
 SCHEMES: dict[str, Scheme] = {
-    # ONNX Runtime on a CPU fuses DQ -> operator -> Q, so outputs are quantized too, and so is
-    # all that lies between convolutions. Left out is what it has no integer kernel for:
-    # ConvTranspose would only be rounded and then computed in float.
+    # ONNX Runtime on a CPU fuses DQ -> operator -> Q, so outputs are quantized too, and so are
+    # all operators between convolutions that have an integer kernel: ConvTranspose has none and
+    # would only be rounded and then computed in float.
     "U8S8": Scheme(
         activation=QuantType.QUInt8,
         operators=(
@@ -67,9 +67,9 @@ SCHEMES: dict[str, Scheme] = {
         half=False,
         options={"WeightSymmetric": True},
     ),
-    # TensorRT fuses Q/DQ on the inputs of weighted layers and moves it through the others by
-    # itself; Q/DQ between a convolution and its activation would break that fusion, and its
-    # parser takes no int32 DequantizeLinear, so biases stay in float.
+    # TensorRT fuses Q/DQ on the inputs of weighted layers and propagates it through the others
+    # itself; Q/DQ between a convolution and its activation would break that fusion. Its parser
+    # does not support an int32 DequantizeLinear, so biases stay in float.
     "S8S8": Scheme(
         activation=QuantType.QInt8,
         operators=WEIGHTED,
@@ -86,7 +86,7 @@ SCHEMES: dict[str, Scheme] = {
 SCHEMES["S8S8-FP16"] = replace(SCHEMES["S8S8"], half=True)  # what TensorRT itself executes
 
 
-def inferred(path: str) -> onnx.ModelProto:
+def load_inferred(path: str) -> onnx.ModelProto:
     """Return the model of a file with the types and shapes of all its tensors."""
     model = onnx.shape_inference.infer_shapes(onnx.load(path), data_prop=True)
     add_infer_metadata(model)  # else QDQQuantizer would infer again through a temporary file
@@ -104,30 +104,30 @@ def with_qdq(
     """Return a copy of an inferred model with Q/DQ placed as the scheme says.
 
     Args:
-        model: From `inferred`, every node with a name of its own.
+        model: From `load_inferred`, every node with a name of its own.
         scheme: A key of SCHEMES.
         ranges: Low and high of every tensor that the scheme quantizes.
         left_out: Names of the nodes to leave in float.
-        per_channel: False for one scale per weight: quicker, where only the places matter.
+        per_channel: False for one scale per weight: faster, if only the placement matters.
 
     Raises:
         QuantizeError: "no_scale" if a weight has NaN or infinite values; "not_placed" if ONNX
-            Runtime's quantizer does not take the graph or lacks a range.
+            Runtime's quantizer refuses the graph or lacks a range.
     """
     rules = SCHEMES[scheme]
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     limits = {
         name: (np.float32(low), np.float32(high))
-        for name, (low, high) in _with_neighbours(model.graph, ranges).items()
+        for name, (low, high) in _with_shared_ranges(model.graph, ranges).items()
     }
     # Its own warnings concern tensors that it leaves out, which `int8_fraction` reports.
-    logging.getLogger().addFilter(_is_ours)
+    logging.getLogger().addFilter(_not_from_onnxruntime)
     try:
         quantizer = QDQQuantizer(
             whole,
             per_channel,
-            False,  # reduce_range: 7-bit weights, for CPUs that are not told apart here
+            False,  # reduce_range: 7-bit weights for old CPUs, which are not detected here
             QuantType.QInt8,
             rules.activation,
             TensorsData(CalibrationMethod.MinMax, limits),
@@ -136,14 +136,14 @@ def with_qdq(
             list(rules.operators),
             dict(rules.options),
         )
-        with np.errstate(all="ignore"):  # what comes of infinite weights is looked at below
+        with np.errstate(all="ignore"):  # _check_scales finds the effect of infinite weights
             quantizer.quantize_model()
     except _REFUSALS as e:
         raise QuantizeError(
             f"ONNX Runtime's quantizer refuses the graph: {one_line(e)}", code="not_placed"
         ) from e
     finally:
-        logging.getLogger().removeFilter(_is_ours)
+        logging.getLogger().removeFilter(_not_from_onnxruntime)
     placed: onnx.ModelProto = quantizer.model.model
     _check_scales(placed.graph)
     if rules.between:
@@ -154,8 +154,8 @@ def with_qdq(
 
 
 def quantized_tensors(model: onnx.ModelProto, scheme: str) -> tuple[str, ...]:
-    """Return the tensors that need a range under a scheme, found by placing Q/DQ once."""
-    known = dict.fromkeys(_tensors(model.graph), (-1.0, 1.0))
+    """Return the tensors that need a range under a scheme, by placing Q/DQ once."""
+    known = dict.fromkeys(_activations(model.graph), (-1.0, 1.0))
     trial = with_qdq(model, scheme, known, per_channel=False)
     found = {
         node.input[1].removesuffix(SCALE): None
@@ -165,10 +165,10 @@ def quantized_tensors(model: onnx.ModelProto, scheme: str) -> tuple[str, ...]:
     return tuple(name for name in found if name in known)
 
 
-def last_tensors(graph: onnx.GraphProto) -> set[str]:
-    """Return the tensors between the last weighted layers and the outputs, both included.
+def tensors_after_last_layers(graph: onnx.GraphProto) -> set[str]:
+    """Return the tensors from the last weighted layers to the outputs, both included.
 
-    The largest values there are the answer (a score, a box), so they must not be clipped.
+    Their largest values are the result (a score, a box), so they must not be clipped.
     """
     found = {value.name for value in graph.output}
     for node in reversed(graph.node):
@@ -180,8 +180,8 @@ def last_tensors(graph: onnx.GraphProto) -> set[str]:
 def nodes_touching(graph: onnx.GraphProto, tensors: Collection[str]) -> tuple[str, ...]:
     """Return the names of the nodes that read or write one of the tensors.
 
-    Tensors that take their values from one of them, and so its scale, count as well, and what
-    would have disappeared into the range of one by its Relu or Clip.
+    Included are tensors that only move the values of one of them, and so share its scale, and the
+    input of a Relu or Clip that its range would replace.
     """
     touched = set(tensors)
     for node in graph.node:  # in order
@@ -198,26 +198,26 @@ def nodes_touching(graph: onnx.GraphProto, tensors: Collection[str]) -> tuple[st
 
 
 def save(model: onnx.ModelProto, target: str) -> None:
-    """Write a graph that every supported runtime reads; its nodes are brought into order."""
-    sort(model.graph)
+    """Write a graph in the IR version that every supported runtime reads, its nodes sorted."""
+    sort_topologically(model.graph)
     model.ir_version = min(model.ir_version, _IR_VERSION)
     with disk_errors(Path(target).parent):
         onnx.save(model, target)
 
 
-def _tensors(graph: onnx.GraphProto) -> tuple[str, ...]:
+def _activations(graph: onnx.GraphProto) -> tuple[str, ...]:
     made = [name for node in graph.node for name in node.output if name]
     return (*(value.name for value in graph.input), *made)
 
 
-def _with_neighbours(
+def _with_shared_ranges(
     graph: onnx.GraphProto, ranges: Mapping[str, tuple[float, float]]
 ) -> dict[str, tuple[float, float]]:
-    """Return ranges that also name what takes its values from a tensor that has one.
+    """Return the ranges with those of tensors that share them added.
 
-    QDQQuantizer gives both sides of an operator that only moves values one scale, so only one
-    side is in the statistics; and under U8S8 a Relu or Clip disappears into its range, but its
-    input is looked up too, although nothing is made of that range.
+    QDQQuantizer uses one scale on both sides of an operator that only moves values, so only one
+    side is in the statistics. Under U8S8 a Relu or Clip is removed in favour of its range, but
+    QDQQuantizer looks up the range of its input as well.
     """
     found = dict(ranges)
     for node in graph.node:
@@ -243,5 +243,5 @@ def _check_scales(graph: onnx.GraphProto) -> None:
                 )
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
+def _not_from_onnxruntime(record: logging.LogRecord) -> bool:
     return "onnxruntime" not in record.pathname

@@ -1,9 +1,8 @@
-"""Which layers hold which activation in INT8, so that a layer can be taken out whole.
+"""Which activations are in INT8 because of which layers, so that a layer can be left in float.
 
-Between two weighted layers lies a region: the tensors that other operators connect. Where a
-scheme quantizes whole regions, the region is integer as long as one layer beside it is, since
-that layer reads or writes integers there; only when all of them are float does it pay, and is
-it exact, to leave the region's own operators out too.
+A region is the set of tensors that operators between weighted layers connect. Where a scheme
+quantizes whole regions, a region stays in INT8 while any adjacent layer is, since that layer reads
+or writes integers there. Only when all of them are float are its own operators left in float too.
 """
 
 from __future__ import annotations
@@ -16,11 +15,13 @@ from agent.graphs.compute import WEIGHTED
 from agent.graphs.qdq import SCHEMES
 from agent.graphs.residuals import residuals
 
-Holders = Mapping[str, frozenset[str]]
+LayersByTensor = Mapping[str, frozenset[str]]
 
 
-def holders(graph: onnx.GraphProto, scheme: str, tensors: Collection[str]) -> Holders:
-    """Return for each quantized tensor the layers that keep it in INT8.
+def layers_by_tensor(
+    graph: onnx.GraphProto, scheme: str, tensors: Collection[str]
+) -> LayersByTensor:
+    """Return, for each quantized tensor, the layers that need it in INT8.
 
     Args:
         graph: Of the clean model, every node named.
@@ -40,10 +41,17 @@ def holders(graph: onnx.GraphProto, scheme: str, tensors: Collection[str]) -> Ho
     return {name: frozenset(beside.get(region.get(name, name), ())) for name in tensors}
 
 
-def left_out(
-    graph: onnx.GraphProto, scheme: str, held: Holders, kept: Collection[str]
+def float_nodes(
+    graph: onnx.GraphProto, scheme: str, layers: LayersByTensor, kept: Collection[str]
 ) -> tuple[str, ...]:
-    """Return the nodes to leave without Q/DQ so that the layers in `kept` run in float."""
+    """Return the nodes to leave without Q/DQ so that the layers in `kept` run in float.
+
+    Args:
+        graph: Of the clean model.
+        scheme: A key of SCHEMES.
+        layers: From `layers_by_tensor`.
+        kept: Names of the layers.
+    """
     kept = frozenset(kept)
     operators = SCHEMES[scheme].operators
     found = []
@@ -51,14 +59,14 @@ def left_out(
         if node.name in kept:
             found.append(node.name)
         elif node.op_type in operators and node.op_type not in WEIGHTED:
-            touched = [held[name] for name in (*node.input, *node.output) if name in held]
+            touched = [layers[name] for name in (*node.input, *node.output) if name in layers]
             if all(one <= kept for one in touched):
                 found.append(node.name)
     return tuple(found)
 
 
 def regions(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return the region of each tensor, named by one of its tensors (union-find)."""
+    """Return the region of each tensor, identified by one of its tensors (union-find)."""
     constants = {tensor.name for tensor in graph.initializer}
     parent: dict[str, str] = {}
 

@@ -1,8 +1,8 @@
-"""The skip input of residual additions in integers, so that TensorRT fuses convolution and addition.
+"""Q/DQ on the skip input of residual additions, so that TensorRT fuses convolution and addition.
 
-A convolution in INT8 takes the addition that follows it, and the activation behind that, into
-one kernel if the other summand is INT8 as well. Q/DQ between the convolution and the addition
-would break the fusion, so only the skip input gets it.
+TensorRT fuses an INT8 convolution with the addition and activation after it if the other summand is
+INT8 as well. Q/DQ between the convolution and the addition would break the fusion, so only the skip
+input gets it.
 
 Source: NVIDIA, TensorRT documentation, "Working with Quantized Types", Q/DQ layer-placement
 recommendations.
@@ -23,7 +23,7 @@ _SUMMANDS = 2
 
 
 def residuals(graph: onnx.GraphProto) -> dict[str, tuple[str, str]]:
-    """Return for each such addition its skip tensor and the layer that it is fused with.
+    """Return, for each residual addition, its skip tensor and the layer it is fused with.
 
     Args:
         graph: Of the clean model, every node named.
@@ -46,7 +46,7 @@ def residuals(graph: onnx.GraphProto) -> dict[str, tuple[str, str]]:
             if name in makers and makers[name][1].op_type in WEIGHTED and reads[name] == 1
         ]
         if branches:
-            _, branch = max(branches)  # of two the later: the other is ready when it runs
+            _, branch = max(branches)  # the later of two: the other is ready when it runs
             (skip,) = set(node.input) - {branch}
             found[node.name] = skip, makers[branch][1].name
     return found
@@ -57,28 +57,28 @@ def quantize_residuals(
     found: Mapping[str, tuple[str, str]],
     ranges: Mapping[str, tuple[float, float]],
 ) -> None:
-    """Let additions read their skip tensor through Q/DQ where the fused layer is in INT8.
+    """Make additions read their skip tensor through Q/DQ if the fused layer is in INT8.
 
-    All others but layers in INT8 read what was there before Q/DQ.
+    All other nodes but INT8 layers read the tensors from before Q/DQ.
 
     Args:
-        placed: Graph with symmetric Q/DQ on the inputs of its layers; it is changed.
+        placed: Graph with symmetric Q/DQ on the inputs of its layers; changed in place.
         found: From `residuals` of the clean graph.
         ranges: Low and high of every tensor that may be quantized; others stay in float.
     """
-    _let_others_read_floats(placed)
+    _restore_float_reads(placed)
     nodes = {node.name: node for node in placed.node}
     integer = {n.output[0] for n in placed.node if n.op_type == "DequantizeLinear"}
     for addition, (skip, layer) in found.items():
         if skip in ranges and set(nodes[layer].input[:2]) <= integer:
-            through = _dequantized(placed, skip) or _with_pair(placed, skip, ranges[skip])
+            through = _existing_qdq_output(placed, skip) or _add_qdq(placed, skip, ranges[skip])
             for index, name in enumerate(nodes[addition].input):
                 if name == skip:
                     nodes[addition].input[index] = through
 
 
-def _let_others_read_floats(graph: onnx.GraphProto) -> None:
-    """Undo that QDQQuantizer lets every reader of a tensor read what integers left of it."""
+def _restore_float_reads(graph: onnx.GraphProto) -> None:
+    """Connect readers that are not INT8 layers to the float tensors, which QDQQuantizer replaced."""
     quantized = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
     whole = {
         n.output[0]: quantized[n.input[0]]
@@ -94,8 +94,8 @@ def _let_others_read_floats(graph: onnx.GraphProto) -> None:
                 node.input[index] = whole[name]
 
 
-def _dequantized(graph: onnx.GraphProto, tensor: str) -> str:
-    """Return the output of the Q/DQ pair that a tensor has already, "" if it has none."""
+def _existing_qdq_output(graph: onnx.GraphProto, tensor: str) -> str:
+    """Return the output of the Q/DQ pair that a tensor already has; "" if none."""
     codes = {
         n.output[0] for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == tensor
     }
@@ -109,7 +109,7 @@ def _dequantized(graph: onnx.GraphProto, tensor: str) -> str:
     )
 
 
-def _with_pair(graph: onnx.GraphProto, tensor: str, span: tuple[float, float]) -> str:
+def _add_qdq(graph: onnx.GraphProto, tensor: str, span: tuple[float, float]) -> str:
     scale, zero = f"{tensor}{SCALE}", f"{tensor}_zero_point"
     step = np.float32(max(-span[0], span[1]) / 127)
     graph.initializer.extend(

@@ -1,4 +1,4 @@
-"""What INT8 leaves of single weights and activations, for trials of one place at a time."""
+"""Rounding of single weights and activations to INT8, for trials of one place at a time."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from agent.graphs.compute import WEIGHTED
-from agent.graphs.edits import copied, drop_unused, give
+from agent.graphs.edits import copy_of, drop_unused_initializers, set_input
 from agent.graphs.qdq import quantized_tensors, with_qdq
 
 Range = tuple[float, float]
@@ -20,7 +20,7 @@ Weights = Mapping[str, NDArray[np.float32]]
 
 
 def rounded_weights(clean: onnx.ModelProto, scheme: str) -> dict[str, NDArray[np.float32]]:
-    """Return for each layer the weights that INT8 leaves if each is rounded by itself."""
+    """Return each layer's weights rounded to the nearest INT8 code and back."""
     known = dict.fromkeys(quantized_tensors(clean, scheme), (-1.0, 1.0))
     placed = with_qdq(clean, scheme, known).graph
     constants = {t.name: t for t in placed.initializer}
@@ -33,31 +33,31 @@ def rounded_weights(clean: onnx.ModelProto, scheme: str) -> dict[str, NDArray[np
             continue
         original, maker = before[node.name].input[1], dequantizers.get(node.input[1])
         if original in weights and maker is not None and maker.input[0] in constants:
-            found[node.name] = _values(maker, constants)
+            found[node.name] = _dequantized_weight(maker, constants)
     return found
 
 
-def reweighted(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
+def with_weights(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Return a copy in which some layers have other weights."""
-    whole = copied(model)
+    whole = copy_of(model)
     for node in whole.graph.node:
         if node.name in weights:
-            give(whole.graph, node, 1, "rounded", weights[node.name])
-    drop_unused(whole.graph)
+            set_input(whole.graph, node, 1, "rounded", weights[node.name])
+    drop_unused_initializers(whole.graph)
     return whole
 
 
-def round_tensor(
+def insert_qdq(
     graph: onnx.GraphProto, tensor: str, span: Range, readers: Collection[str] | None
 ) -> None:
-    """Let the readers of a tensor read what INT8 leaves of it.
+    """Insert Q/DQ between an activation and its readers.
 
     Args:
-        graph: It is changed.
+        graph: Changed in place.
         tensor: The activation.
         span: Its range.
-        readers: Names of the nodes that read integers, with symmetric ones; None for all that
-            read it and the outputs of the model, with asymmetric ones.
+        readers: Names of the nodes that read INT8, with symmetric codes; None for all readers and
+            the outputs of the model, with asymmetric codes.
     """
     low, high = span
     if readers is not None:
@@ -67,7 +67,7 @@ def round_tensor(
         zero = np.uint8(round(-low / scale))
     made = [i for i, node in enumerate(graph.node) if tensor in node.output]
     source, target = tensor, f"{tensor}:rounded"
-    if readers is None and made:  # the new tensor takes the old one's name, also as an output
+    if readers is None and made:  # the new tensor gets the old one's name, also as an output
         source, target = f"{tensor}:float", tensor
         _rename(graph.node[made[0]].output, tensor, source)
     else:
@@ -91,7 +91,9 @@ def round_tensor(
     graph.node.extend([*nodes[:place], *pair, *nodes[place:]])
 
 
-def _values(maker: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> NDArray[np.float32]:
+def _dequantized_weight(
+    maker: onnx.NodeProto, constants: dict[str, onnx.TensorProto]
+) -> NDArray[np.float32]:
     codes = numpy_helper.to_array(constants[maker.input[0]])
     scale = numpy_helper.to_array(constants[maker.input[1]])
     if scale.ndim:

@@ -1,11 +1,11 @@
-"""ONNX Runtime on the CPU, for trying graphs while they are made."""
+"""ONNX Runtime sessions on the CPU, for graphs under construction."""
 
 from __future__ import annotations
 
 import onnx
 import onnxruntime
 
-_FATAL = 4  # what fails is told by the error raised
+_FATAL = 4  # failures are in the exceptions
 
 
 def session(
@@ -16,11 +16,11 @@ def session(
     Args:
         model: The graph.
         threads: 0 takes all cores.
-        tapped: True for one with many outputs inside, run over many frames: it plans no memory
-            ahead, which would take twice as much, keeps what it has between frames, and lets
-            idle threads sleep. Others are for a few runs, and give back all that they take.
-        as_written: True to leave Q/DQ where it is, as the runtime does for which the graph is
-            made; ONNX Runtime's own moves and fusions of it cost 3 dB on one such graph.
+        tapped: True for a graph with many added outputs, run over many frames: no memory planning,
+            which would double the memory; an arena that is kept between frames; idle threads
+            sleep. Others are for a few runs and free all memory.
+        as_written: True to leave Q/DQ in place, as the target runtime does; ONNX Runtime's own
+            moves and fusions of it cost 3 dB on one such graph.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL

@@ -1,10 +1,10 @@
-"""Channels evened by a factor of their own in front of a layer, where no weights can take it.
+"""Channels scaled by an added operator in front of a layer, where no weights can absorb the factor.
 
-Behind what is not homogeneous (a hard-swish, a gate, a shift) equalization cannot reach the
-layers that made the channels. There the activation itself is divided channel by channel on its
-way into the quantized layers, and their weights are multiplied. The division is one more
-pointwise operator behind pointwise operators, which a runtime computes in one go; behind a
-convolution or an addition of branches it would break a fusion, so there it is not put.
+After operators that are not homogeneous (a hard-swish, a gate, a shift) equalization cannot reach
+the layers that output the channels. There the activation is divided channel by channel in front of
+the quantized layers, and their weights are multiplied. The division follows pointwise operators
+only, with which a runtime fuses it; after a convolution or an addition of branches it would break a
+fusion.
 
 Source: Xiao et al. 2022, arXiv:2211.10438 (SmoothQuant).
 """
@@ -18,8 +18,14 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from agent.graphs.edits import copied, drop_unused, give
-from agent.graphs.equalization import along_inputs, changes, factors, read, scalable
+from agent.graphs.edits import copy_of, drop_unused_initializers, set_input
+from agent.graphs.equalization import (
+    along_inputs,
+    channel_factors,
+    has_scalable_weights,
+    tensors_to_equalize,
+    worth_applying,
+)
 
 _ALONE = (
     "Elu", "Erf", "Exp", "Gelu", "HardSigmoid", "HardSwish", "Mish", "Selu", "Sigmoid", "Softplus",
@@ -30,8 +36,8 @@ _WITH_CONSTANT = ("Add", "Div", "Sub")
 Readers = Mapping[str, tuple[onnx.NodeProto, ...]]
 
 
-def pointwise(graph: onnx.GraphProto) -> frozenset[str]:
-    """Return the tensors that operators make which work value by value; of branches only gates."""
+def pointwise_tensors(graph: onnx.GraphProto) -> frozenset[str]:
+    """Return the outputs of pointwise operators; of those that join branches only gates (Mul)."""
     constants = {tensor.name for tensor in graph.initializer}
     return frozenset(
         node.output[0]
@@ -45,14 +51,14 @@ def smoothable(model: onnx.ModelProto) -> Readers:
     """Return the tensors that can be divided, and the layers that read them.
 
     Args:
-        model: From `qdq.inferred`.
+        model: From `qdq.load_inferred`.
     """
     graph = model.graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    reached = pointwise(graph) - set(read(model))
+    reached = pointwise_tensors(graph) - set(tensors_to_equalize(model))
     found: dict[str, tuple[onnx.NodeProto, ...]] = {}
     for node in graph.node:
-        if node.op_type in ("Conv", "ConvTranspose") and scalable(node, shapes):
+        if node.op_type in ("Conv", "ConvTranspose") and has_scalable_weights(node, shapes):
             name = node.input[0]
             if name in reached:
                 found[name] = (*found.get(name, ()), node)
@@ -62,28 +68,28 @@ def smoothable(model: onnx.ModelProto) -> Readers:
 def smoothed(
     model: onnx.ModelProto, maxima: Mapping[str, NDArray[np.float32]]
 ) -> tuple[onnx.ModelProto, int]:
-    """Return a copy with even channels in front of layers, and at how many places.
+    """Return a copy with equalized channels in front of layers, and how many tensors changed.
 
     Args:
-        model: From `qdq.inferred`.
+        model: From `qdq.load_inferred`.
         maxima: Largest magnitude per channel of the tensors that `smoothable` names.
     """
-    whole = copied(model)
+    whole = copy_of(model)
     weights = {t.name: numpy_helper.to_array(t) for t in whole.graph.initializer}
     nodes = {node.name: node for node in whole.graph.node}
     changed = 0
     for name, readers in smoothable(model).items():
-        by = factors(maxima[name], readers, weights)
-        if not changes(by):
+        by = channel_factors(maxima[name], readers, weights)
+        if not worth_applying(by):
             continue
         for reader in readers:
             node = nodes[reader.name]
             values = weights[node.input[1]] * along_inputs(by, node)
-            give(whole.graph, node, 1, "weight", values)
+            set_input(whole.graph, node, 1, "weight", values)
             node.input[0] = f"{name}:even"
         _divide(whole.graph, name, by)
         changed += 1
-    drop_unused(whole.graph)
+    drop_unused_initializers(whole.graph)
     return whole, changed
 
 

@@ -1,4 +1,4 @@
-"""One pass of ONNX Runtime over frames, keeping a histogram per tensor and nothing else."""
+"""One pass of ONNX Runtime over frames that keeps only a histogram per tensor."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from agent.core.quantization.histogram import (
 )
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.pixels import steps_of
-from agent.graphs.probes import PARTS, TURN, probed, turns
+from agent.graphs.probes import FIRST_ROWS, PARTS, first_rows, with_probes
 from agent.graphs.sessions import session
 
 
 class Collector:
     """Histograms of a model's tensors, filled frame by frame.
 
-    Memory: what plain inference takes, and the samples; whatever the number of frames.
+    Memory: that of plain inference and the samples, independent of the number of frames.
 
     Args:
         model: Inferred clean model.
         tensors: Names of float32 tensors.
-        threads: For the runtime and for counting; 0 leaves it to them.
+        threads: Of the runtime and of counting; 0 takes the defaults of both.
     """
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
@@ -44,7 +44,7 @@ class Collector:
         self._tensors = tuple(tensors)
         self._steps = steps_of(model)
         try:
-            self._session = session(probed(model, tensors), threads, tapped=True)
+            self._session = session(with_probes(model, tensors), threads, tapped=True)
         except ONNXRUNTIME_ERRORS as e:
             raise ModelError(f"ONNX Runtime does not load the model: {one_line(e)}") from e
         self._found: dict[str, TensorHistogram] = {}
@@ -52,7 +52,7 @@ class Collector:
 
     @contextmanager
     def counting(self) -> Iterator[ThreadPoolExecutor]:
-        """Give the counting threads; cv2 itself stays at one, as many tensors are counted at once."""
+        """Yield the pool that counts tensors in parallel, with cv2 itself limited to one thread."""
         before = cv2.getNumThreads()
         cv2.setNumThreads(1)
         try:
@@ -64,24 +64,24 @@ class Collector:
     def add(self, frame: Mapping[str, NDArray[Any]], pool: ThreadPoolExecutor) -> None:
         """Run one frame and count it."""
         try:
-            outputs = self._session.run(None, {**frame, TURN: turns(self._frames)})
+            outputs = self._session.run(None, {**frame, FIRST_ROWS: first_rows(self._frames)})
         except ONNXRUNTIME_ERRORS as e:
             raise CalibrationError(
                 f"the model does not run on a calibration frame: {one_line(e)}", code="model_failed"
             ) from e
-        told = [outputs[i : i + len(PARTS)] for i in range(0, len(outputs), len(PARTS))]
-        for histogram in pool.map(self._counted, self._tensors, told):
+        parts = [outputs[i : i + len(PARTS)] for i in range(0, len(outputs), len(PARTS))]
+        for histogram in pool.map(self._counted, self._tensors, parts):
             self._found[histogram.name] = histogram
         self._frames += 1
 
     def histograms(self, names: Sequence[str], kept: set[str]) -> Iterator[TensorHistogram]:
-        """Yield the histograms found so far, those of `kept` marked as not clippable."""
+        """Yield the histograms so far; those of `kept` are not clippable."""
         for name in names:
             step = self._steps.get(name, 0.0)
             yield replace(self._found[name], clippable=name not in kept, step=step)
 
-    def _counted(self, name: str, told: Sequence[NDArray[np.float32]]) -> TensorHistogram:
-        minimum, maximum, sample = told
+    def _counted(self, name: str, parts: Sequence[NDArray[np.float32]]) -> TensorHistogram:
+        minimum, maximum, sample = parts
         before = self._found.get(name)
         found = histogram_of(
             name,
@@ -100,9 +100,9 @@ def histogram_of(
     Args:
         name: The tensor's name.
         sample: float32, any shape, not empty; all or some of the values.
-        extremes: Smallest and largest of all values, infinities included; of NaN the runtime's
-            reductions may not tell, the sample does.
-        lowest_exponent: Of the histogram to be merged into, so that nothing is coarsened twice.
+        extremes: Smallest and largest of all values, infinities included; NaN is detected in the
+            sample, since the runtime's reductions may drop it.
+        lowest_exponent: Of the histogram to merge into, so that counts are coarsened only once.
     """
     minimum, maximum = extremes if not np.isnan(sample).any() else (np.nan, np.nan)
     counts = np.zeros(2 * BINS, dtype=np.int64)

@@ -50,8 +50,8 @@ def condition(
 ) -> ConditionedModel:
     """Run the condition stage."""
     from agent.adapters.graphs.conditioner import OnnxConditioner
-    from agent.adapters.graphs.quantizer import OnnxQuantizer
     from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+    from agent.adapters.graphs.quantizer import OnnxQuantizer
     from agent.stages.condition import condition as stage
 
     threads = config.runtime.threads

@@ -12,7 +12,7 @@ from agent.ports.capture import Camera, FrameStore
 from agent.ports.daemon import Link, Notifier, Signatures
 from agent.ports.device import Clock, PowerMeter, PowerModes
 from agent.ports.engines import EngineBuilder, EngineRunner
-from agent.ports.graphs import Conditioner, Intake, Quantizer, QuantizationTrial
+from agent.ports.graphs import Conditioner, Intake, QuantizationTrial, Quantizer
 from agent.ports.jobs import Jobs
 from agent.ports.journal import Journal
 from agent.ports.storage import Releases, Store
@@ -36,9 +36,9 @@ __all__ = [
     "PowerMeter",
     "PowerModes",
     "Progress",
+    "QuantizationTrial",
     "Quantizer",
     "RecordT",
-    "QuantizationTrial",
     "Releases",
     "Signatures",
     "Store",

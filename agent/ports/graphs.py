@@ -1,4 +1,4 @@
-"""What is done to a model's graph."""
+"""Ports that read or change a model's graph."""
 
 from __future__ import annotations
 
@@ -17,50 +17,77 @@ if TYPE_CHECKING:
 
 
 class Intake(Protocol):
-    """Turns a user's file into an ordinary graph, or says why not."""
+    """Cleans a user's model file."""
 
     def clean(self, path: str, name: str, spec: InputSpec, directory: str) -> CleanModel:
-        """Write directory/model.onnx and return its record (digest left to the caller)."""
+        """Write directory/model.onnx: opset >= 17, batch 1, fixed shapes, named nodes.
+
+        Returns:
+            The record, with `digest` and `sha256` empty for the caller to set.
+
+        Raises:
+            ModelError: naming the node, operator, input or shape that is not supported.
+        """
         ...
 
 
 class Quantizer(Protocol):
-    """Counts what tensors hold, and puts a float precision into the graph."""
+    """Collects histograms of tensors, and converts a graph to a float precision."""
 
     def collect(
         self, model: str, frames: Iterable[Tensors], count: int, progress: Progress
     ) -> Iterator[TensorHistogram]:
-        """Run the model once over the frames, yield a histogram per tensor to quantize.
+        """Run the model once over the frames and yield a histogram per tensor to quantize.
 
         Memory must not grow with the number of frames.
+
+        Raises:
+            CalibrationError: "no_frames", or "model_failed" on a frame.
         """
         ...
 
     def convert(
         self, model: str, precision: str, frames: Sequence[Tensors], target: str
     ) -> tuple[str, ...]:
-        """Write target in fp32 or fp16; return the compute nodes that stay wider than asked."""
+        """Write target in a float precision; return the compute nodes that stay in float32.
+
+        Args:
+            model: Path of the clean model.
+            precision: fp32 or fp16.
+            frames: Inputs on which overflow is looked for.
+            target: Path to write.
+
+        Raises:
+            QuantizeError: "not_offered" for another precision.
+        """
         ...
 
 
 class Conditioner(Protocol):
-    """Makes a graph easier to quantize without changing what it computes."""
+    """Makes a graph easier to quantize without changing its float outputs."""
 
     def steps(self, scheme: str) -> tuple[str, ...]:
-        """Return the names of what can be tried under a scheme, in order."""
+        """Return the names of the steps to try under a scheme, in order."""
         ...
 
     def apply(self, step: str, model: str, frames: Sequence[Tensors], target: str) -> int:
-        """Write target with a step done; return at how many places, writing nothing at 0."""
+        """Apply a step and write target; return how many places changed, at 0 nothing is written.
+
+        Raises:
+            CalibrationError: "model_failed" on a frame.
+        """
         ...
 
     def choose_weights(
         self, model: str, frames: Sequence[Tensors], target: str, progress: Progress
     ) -> tuple[int, int]:
-        """Write what INT8 is to leave of weights so that outputs move least.
+        """Choose rounded weights that minimise the output error, and write them to an npz file.
 
         Returns:
-            For how many layers it did, and how many there are.
+            The number of layers with chosen weights, and of all layers.
+
+        Raises:
+            CalibrationError: "model_failed" on a frame.
         """
         ...
 
@@ -70,7 +97,7 @@ class QuantizationTrial(Protocol):
 
     @property
     def tensors(self) -> Mapping[str, frozenset[str]]:
-        """Return every activation that would be quantized, and the layers that ask for it."""
+        """Return every activation that would be quantized, and the layers that need it in INT8."""
         ...
 
     def layers(self) -> Mapping[str, tuple[str, int]]:
@@ -82,7 +109,7 @@ class QuantizationTrial(Protocol):
 
         Args:
             layers: Their names.
-            steps: What is done to weights beside rounding, as in `Placement`.
+            steps: Applied to weights besides rounding, as in `Placement`.
         """
         ...
 
@@ -91,9 +118,18 @@ class QuantizationTrial(Protocol):
         ...
 
     def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity | None:
-        """Return how near the whole graph is to FP32, or None where it holds no number."""
+        """Return the fidelity of the whole graph to FP32; None if its outputs are not finite.
+
+        Args:
+            placement: With a range for each of `tensors`.
+            comparison: Empty; the frames are added to it.
+        """
         ...
 
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
-        """Write the graph; return (int8_macs_fraction, nodes kept float)."""
+        """Write the graph; return (int8_macs_fraction, nodes kept float).
+
+        Raises:
+            QuantizeError: "nothing_quantized" if no compute would run in INT8.
+        """
         ...

@@ -22,7 +22,7 @@ from agent.core.quantization.mixed_search import (
 )
 from agent.core.records import ConditionedModel
 from agent.disk import disk_errors
-from agent.ports import Conditioner, Progress, Quantizer, QuantizationTrial
+from agent.ports import Conditioner, Progress, QuantizationTrial, Quantizer
 
 if TYPE_CHECKING:
     from agent.ports import Tensors

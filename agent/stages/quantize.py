@@ -16,7 +16,7 @@ from agent.core.quantization.histogram import TensorHistogram, defect, from_arra
 from agent.core.quantization.mixed_search import Placement, best_steps, symmetric
 from agent.core.records import Digest, QuantizedModel, Recipe, Statistics
 from agent.disk import disk_errors
-from agent.ports import Progress, Quantizer, QuantizationTrial
+from agent.ports import Progress, QuantizationTrial, Quantizer
 
 if TYPE_CHECKING:
     from agent.ports import Tensors

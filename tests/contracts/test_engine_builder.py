@@ -16,15 +16,20 @@ from onnx import TensorProto, helper
 from agent.adapters.engines.builder_onnxruntime import OnnxruntimeBuilder
 from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
 from agent.adapters.graphs.intake import OnnxIntake
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import BuildError
 from agent.core.frames.preprocess import InputSpec
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import Placement
 from agent.engines.layers import engine_layers
-from agent.engines.tensorrt import capabilities, find_tensorrt, make_logger, uncollected
-from agent.graphs.qdq import inferred
+from agent.engines.tensorrt import (
+    capabilities,
+    find_tensorrt,
+    make_logger,
+    without_garbage_collection,
+)
+from agent.graphs.qdq import load_inferred
 from tests.support import batch_graphs, exported_graphs, quant_graphs
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
 from tests.support.onnx_runs import random_inputs, run
@@ -57,7 +62,7 @@ def built(builder, model, folder, batch=1, progress=silent):
 
 
 def int8(model, target, kept=(), scheme="S8S8"):
-    inputs = [random_inputs(inferred(model), seed) for seed in range(4)]
+    inputs = [random_inputs(load_inferred(model), seed) for seed in range(4)]
     found = OnnxQuantizer(1).collect(model, inputs, len(inputs), silent)
     ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found}
     trial = OnnxQuantizationTrial(model, scheme, ranges.keys(), inputs, 1)
@@ -153,7 +158,7 @@ def test_onnxruntimes_nodes_are_listed_with_their_providers(tmp_path, detector):
 
 def test_layers_of_a_float_graph_are_what_they_compute_in(tmp_path, detector):
     half = str(tmp_path / "half.onnx")
-    OnnxQuantizer(1).convert(detector, "fp16", [random_inputs(inferred(detector))], half)
+    OnnxQuantizer(1).convert(detector, "fp16", [random_inputs(load_inferred(detector))], half)
     for model, wanted in ((detector, "FLOAT"), (half, "HALF")):
         built(tensorrt(), model, tmp_path / wanted)
         told = json.loads((tmp_path / wanted / "layers.json").read_bytes())
@@ -343,7 +348,7 @@ def test_no_garbage_is_collected_under_tensorrts_lock():
     assert done.returncode == 0, done.stderr.decode()[-2000:]
 
 
-@uncollected()
+@without_garbage_collection()
 def test_fp32_is_fp32():
     """TF32 is on by default where the GPU has it, and FP32 is what fidelity is measured against."""
     builder = tensorrt()

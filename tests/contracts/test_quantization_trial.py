@@ -9,12 +9,12 @@ import onnx
 import pytest
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement, best_steps, symmetric
-from agent.graphs.qdq import inferred
+from agent.graphs.qdq import load_inferred
 from tests.support import quant_graphs
 from tests.support.onnx_runs import half_loss_db, random_inputs, run, sqnr_db
 
@@ -27,7 +27,7 @@ def opened(request, tmp_path_factory):
     """Return a trial of an inverted residual block, its ranges and its frames."""
     tmp_path = tmp_path_factory.mktemp("trial")
     path = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
-    inputs = [random_inputs(inferred(path), seed) for seed in range(6)]
+    inputs = [random_inputs(load_inferred(path), seed) for seed in range(6)]
     histograms = OnnxQuantizer(1).collect(path, inputs, len(inputs), lambda *_: None)
     ranges = {h.name: range_of(h, "minmax", symmetric(request.param)) for h in histograms}
     weights = str(tmp_path / "weights.npz")

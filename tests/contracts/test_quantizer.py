@@ -11,16 +11,16 @@ import onnx
 import onnxruntime
 import pytest
 
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect, merge
 from agent.core.quantization.mixed_search import Placement
 from agent.core.records import Digest, QuantizedModel, Recipe
-from agent.engines.tensorrt import uncollected
+from agent.engines.tensorrt import without_garbage_collection
 from agent.graphs.compute import int8_share
-from agent.graphs.qdq import inferred
+from agent.graphs.qdq import load_inferred
 from agent.graphs.statistics import histogram_of
 from agent.stages.quantize import collect_statistics, load_statistics, quantize
 from tests.support import quant_graphs
@@ -187,7 +187,7 @@ def test_u8s8_has_unsigned_activations_and_quantized_biases(tmp_path, detector):
 
 
 def test_share_counts_only_what_is_fed_by_integers(tmp_path, detector):
-    clean = inferred(detector)
+    clean = load_inferred(detector)
     assert int8_share(clean, clean) == (0.0, ("stem", "block", "up", "head"))
 
 
@@ -336,7 +336,7 @@ def test_stage_refuses_int8_without_ranges_and_damaged_statistics(tmp_path, dete
     assert damaged.value.code == "damaged"
 
 
-@uncollected()
+@without_garbage_collection()
 def parsed_by_tensorrt(path):
     """Parse and build with NVIDIA's own parser for an Ampere GPU, which need not be there."""
     try:

@@ -17,7 +17,7 @@ from agent.adapters.graphs.intake import OnnxIntake
 from agent.core.errors import BuildError, ConfigError
 from agent.core.frames.preprocess import InputSpec
 from agent.demo.material import face_detector
-from agent.graphs.qdq import inferred
+from agent.graphs.qdq import load_inferred
 from tests.benchmarks.quality.material import UnavailableError, text_detector
 from tests.support import exported_graphs, quant_graphs
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
@@ -145,6 +145,6 @@ def test_images_of_a_batch_are_what_they_are_alone(tmp_path, models, name):
 
 def test_the_inputs_are_what_they_should_be(models):
     """The byte input and several outputs got through the intake."""
-    graph = inferred(models("camera_bytes")).graph
+    graph = load_inferred(models("camera_bytes")).graph
     assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    assert len(graph.output) == len(inferred(models("pyramid")).graph.output) == 2
+    assert len(graph.output) == len(load_inferred(models("pyramid")).graph.output) == 2

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from agent.core.errors import RunnerError
 from agent.engines import cuda_graph
-from agent.engines.cuda_graph import capture, compared, decided
+from agent.engines.cuda_graph import capture, choose_launches, faster_launches
 from tests.support.parts import missing_part
 
 SOURCE = list(ast.walk(ast.parse(Path(cuda_graph.__file__).read_text("utf-8"))))
@@ -44,7 +44,7 @@ class Machine:
 def test_both_ways_take_turns_and_a_slow_engine_is_not_run_for_long(once_ms, runs):
     machine = Machine()
     plain, graph = (machine.way(name, repeat(once_ms)) for name in "pg")
-    compared(plain, graph, lambda: machine.now_ns)
+    faster_launches(plain, graph, lambda: machine.now_ns)
     told = "".join(machine.runs)
     assert len(told) == 2 + 2 * 5 * runs
     assert "ppp" not in told
@@ -57,29 +57,29 @@ def test_clocks_that_rise_or_fall_meanwhile_favour_neither(step):
     machine = Machine()
     times_ms = count(2.0, step)
     plain, graph = (machine.way(name, times_ms) for name in "pg")
-    assert compared(plain, graph, lambda: machine.now_ns).by == "plain launches"
+    assert faster_launches(plain, graph, lambda: machine.now_ns).by == "plain launches"
 
 
 def test_a_spike_in_some_runs_decides_nothing():
     machine = Machine()
     plain = machine.way("p", cycle([1.0] * 6 + [30.0]))
     graph = machine.way("g", cycle([0.9] * 8 + [40.0]))
-    assert compared(plain, graph, lambda: machine.now_ns).by == "CUDA graph"
+    assert faster_launches(plain, graph, lambda: machine.now_ns).by == "CUDA graph"
 
 
 @given(TIMES)
 def test_what_is_as_fast_is_not_kept(plain_ns):
-    assert decided(plain_ns, plain_ns).by == "plain launches"
+    assert choose_launches(plain_ns, plain_ns).by == "plain launches"
 
 
 @given(TIMES, st.floats(0.1, 0.999))
 def test_what_is_faster_by_the_same_share_each_time_is_kept_whatever_the_drift(plain_ns, share):
-    assert decided(plain_ns, [share * one for one in plain_ns]).by == "CUDA graph"
-    assert decided([share * one for one in plain_ns], plain_ns).by == "plain launches"
+    assert choose_launches(plain_ns, [share * one for one in plain_ns]).by == "CUDA graph"
+    assert choose_launches([share * one for one in plain_ns], plain_ns).by == "plain launches"
 
 
 def test_both_times_are_told():
-    told = decided([1.01e6] * 5, [1.02e6] * 5)
+    told = choose_launches([1.01e6] * 5, [1.02e6] * 5)
     assert told.reason == "a CUDA graph is not faster: 1.020 ms against 1.010 ms"
 
 
@@ -103,7 +103,7 @@ def calls() -> list[tuple[str, int]]:
         (node.args[0].attr, len(node.args) - 1)
         for node in SOURCE
         if isinstance(node, ast.Call)
-        and ast.unparse(node.func) in {"_asked", "_called"}
+        and ast.unparse(node.func) in {"_call", "_try_call"}
         and isinstance(node.args[0], ast.Attribute)
     ]
 

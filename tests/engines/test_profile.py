@@ -14,11 +14,11 @@ from agent.engines.profile import count, layers_json
 from agent.engines.providers import (
     CPU,
     TENSORRT,
+    load_providers,
     make_session,
-    named,
     on_gpu,
+    resolve_providers,
     tensorrt_options,
-    usable,
 )
 from tests.support import quant_graphs
 from tests.support.recipes import quantized
@@ -92,9 +92,9 @@ def test_graphs_that_differ_in_their_weights_only_have_caches_of_their_own(tmp_p
 @pytest.mark.skipif(OTHER is None, reason="this ONNX Runtime has one provider only")
 def test_of_two_providers_the_one_that_ran_a_node_is_told(tmp_path):
     model = quant_graphs.detector(tmp_path / "model.onnx")
-    providers = named([str(OTHER)])
+    providers = resolve_providers([str(OTHER)])
     assert providers == [OTHER, CPU]
-    assert usable([str(OTHER)]) == (OTHER, CPU)
+    assert load_providers([str(OTHER)]) == (OTHER, CPU)
     session = make_session(model, 1, providers, profile=str(tmp_path / "p"))
     session.run(None, {"x": np.zeros(session.get_inputs()[0].shape, np.float32)})
     found = count(json.loads((tmp_path / session.end_profiling()).read_bytes()))
@@ -104,16 +104,16 @@ def test_of_two_providers_the_one_that_ran_a_node_is_told(tmp_path):
 
 
 def test_without_a_wish_the_cpu_is_enough():
-    assert named(()) == list(usable(()))
-    assert named(())[-1] == CPU
+    assert resolve_providers(()) == list(load_providers(()))
+    assert resolve_providers(())[-1] == CPU
     assert not on_gpu([CPU])
     assert on_gpu(["CUDAExecutionProvider", CPU])
 
 
 def test_a_provider_that_is_built_in_and_does_not_load_is_told(monkeypatch):
     monkeypatch.setattr(
-        "agent.engines.providers.named", lambda wanted: [*wanted, CPU]
+        "agent.engines.providers.resolve_providers", lambda wanted: [*wanted, CPU]
     )  # as if it were built in: ONNX Runtime then leaves it out with a warning
     with pytest.warns(UserWarning, match="NoSuch"), pytest.raises(BuildError) as told:
-        usable(["NoSuchExecutionProvider"])
+        load_providers(["NoSuchExecutionProvider"])
     assert told.value.code == "no_provider"

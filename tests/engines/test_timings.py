@@ -6,7 +6,12 @@ import logging
 
 import pytest
 
-from agent.engines.tensorrt import capability, find_tensorrt, make_logger, uncollected
+from agent.engines.tensorrt import (
+    capability,
+    find_tensorrt,
+    make_logger,
+    without_garbage_collection,
+)
 from agent.engines.timings import TimingCache
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
 from tests.support.quant_graphs import detector
@@ -125,7 +130,7 @@ def test_what_a_killed_build_left_is_cleared(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
-@uncollected()
+@without_garbage_collection()
 def test_the_real_builder_takes_and_gives_it(tmp_path):
     require_tensorrt()
     trt = find_tensorrt(cross=True)

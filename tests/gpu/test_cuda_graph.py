@@ -12,7 +12,7 @@ import pytest
 
 from agent.core.errors import RunnerError
 from agent.engines.cuda import find_cuda
-from agent.engines.cuda_graph import capture, compared
+from agent.engines.cuda_graph import capture, faster_launches
 from tests.support.parts import missing_part
 
 pytestmark = pytest.mark.gpu
@@ -95,7 +95,7 @@ def test_a_graph_computes_what_was_captured_and_plain_launches_still_work(work, 
 
         return run
 
-    launches = compared(timed(work.enqueue), timed(graph.launch), time.perf_counter_ns)
+    launches = faster_launches(timed(work.enqueue), timed(graph.launch), time.perf_counter_ns)
     with capsys.disabled():
         sys.stdout.write(
             f"\n{_KERNELS} kernels of {_SIZE} floats: {launches.by}, {launches.reason}\n"

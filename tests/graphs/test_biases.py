@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
-from agent.graphs.biases import correctable, corrected, shifts
+from agent.graphs.biases import bias_shifts, layers_with_bias, with_shifted_biases
 from agent.graphs.channels import channel_means
-from agent.graphs.qdq import inferred
+from agent.graphs.qdq import load_inferred
 from agent.graphs.rounding import rounded_weights
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
@@ -17,7 +17,7 @@ from tests.support.onnx_runs import random_inputs, run
 @pytest.mark.parametrize("layer", ["stem", "expand", "depthwise", "project", "head"])
 def test_the_mean_of_a_layer_is_what_it_was(tmp_path, layer):
     """Coarse weights shift the mean of a layer's channels; the bias takes it back."""
-    model = inferred(quant_graphs.inverted(tmp_path / "m.onnx", spread=2))
+    model = load_inferred(quant_graphs.inverted(tmp_path / "m.onnx", spread=2))
     graph = model.graph
     (node,) = [n for n in graph.node if n.name == layer]
     rng = np.random.default_rng(3)
@@ -25,8 +25,8 @@ def test_the_mean_of_a_layer_is_what_it_was(tmp_path, layer):
     values = rounded_weights(model, "S8S8")[layer]
     name = node.input[1]
     coarse = np.round(values * 4) / 4
-    means = channel_means(model, [n.input[0] for n in correctable(graph)], [inputs], 1)
-    shift = shifts(graph, {layer: coarse}, means)
+    means = channel_means(model, [n.input[0] for n in layers_with_bias(graph)], [inputs], 1)
+    shift = bias_shifts(graph, {layer: coarse}, means)
     assert set(shift) == {layer}
 
     def mean_of(trial):
@@ -36,19 +36,19 @@ def test_the_mean_of_a_layer_is_what_it_was(tmp_path, layer):
         return channel_means(trial, [node.output[0]], [inputs], 1)[node.output[0]]
 
     truth = channel_means(model, [node.output[0]], [inputs], 1)[node.output[0]]
-    plain = mean_of(inferred(str(tmp_path / "m.onnx")))
-    mended = mean_of(corrected(model, shift, [layer]))
+    plain = mean_of(load_inferred(str(tmp_path / "m.onnx")))
+    mended = mean_of(with_shifted_biases(model, shift, [layer]))
     error, left = np.abs(plain - truth).max(), np.abs(mended - truth).max()
     # the border of a padded layer sees zeros instead of means
     assert left < (0.35 if layer == "depthwise" else 0.01) * error
 
 
 def test_layers_that_are_not_named_keep_their_bias(tmp_path):
-    model = inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
+    model = load_inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
     inputs = random_inputs(model)
     shift = {"expand": np.ones(24, np.float32)}
-    same = corrected(model, shift, [])
+    same = with_shifted_biases(model, shift, [])
     np.testing.assert_array_equal(run(same, inputs)[0], run(model, inputs)[0])
     assert not np.array_equal(
-        run(corrected(model, shift, ["expand"]), inputs)[0], run(model, inputs)[0]
+        run(with_shifted_biases(model, shift, ["expand"]), inputs)[0], run(model, inputs)[0]
     )

@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.quantization.calibrators import range_of
 from agent.graphs.centering import centerable, centered
-from agent.graphs.qdq import inferred, with_qdq
+from agent.graphs.qdq import load_inferred, with_qdq
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run, sqnr_db
 
@@ -19,7 +19,7 @@ CENTER = 0.7
 
 @pytest.fixture
 def block(tmp_path):
-    return inferred(quant_graphs.inverted(tmp_path / "m.onnx", spread=0))
+    return load_inferred(quant_graphs.inverted(tmp_path / "m.onnx", spread=0))
 
 
 def with_activation(path, operator, bounds=()):
@@ -34,7 +34,7 @@ def with_activation(path, operator, bounds=()):
     node = helper.make_node(operator, ["c2", *names], ["r2"], "depthwise_relu")
     model.graph.node[index].CopyFrom(node)
     onnx.save(model, path)
-    return inferred(str(path))
+    return load_inferred(str(path))
 
 
 def assert_same_in_float(model, made):
@@ -71,7 +71,7 @@ def test_whatever_lies_before(tmp_path, operator, bounds):
 
 def test_nothing_is_moved_that_others_read(tmp_path):
     """A Relu whose output is added to something, or is an output, stays what it is."""
-    model = inferred(quant_graphs.detector(tmp_path / "m.onnx"))
+    model = load_inferred(quant_graphs.detector(tmp_path / "m.onnx"))
     assert not [place for place in centerable(model) if place.clip]
     whole = onnx.load(quant_graphs.inverted(tmp_path / "n.onnx"))
     whole.graph.output.append(helper.make_tensor_value_info("r2", 1, [1, 24, 16, 16]))
@@ -110,7 +110,7 @@ def test_symmetric_int8_is_nearer(block, tmp_path):
         found = OnnxQuantizer(1, "S8S8").collect(str(tmp_path / "q.onnx"), [inputs], 1, print)
         ranges = {h.name: range_of(h, "mse", symmetric=True) for h in found}
         layers = [n.name for n in model.graph.node if n.op_type == "Conv" and n.name != "project"]
-        placed = with_qdq(inferred(str(tmp_path / "q.onnx")), "S8S8", ranges, layers)
+        placed = with_qdq(load_inferred(str(tmp_path / "q.onnx")), "S8S8", ranges, layers)
         return sqnr_db(reference, run(placed, inputs)[0])
 
     maximum = run_to(block, "r2", inputs).max()

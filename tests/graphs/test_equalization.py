@@ -12,25 +12,25 @@ from onnx import helper
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.quantization.calibrators import range_of
 from agent.graphs.channels import channel_maxima
-from agent.graphs.equalization import equalized, passages, read
-from agent.graphs.qdq import inferred, with_qdq
+from agent.graphs.equalization import equalizable_regions, equalized, tensors_to_equalize
+from agent.graphs.qdq import load_inferred, with_qdq
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run, sqnr_db
 
 
 @pytest.fixture
 def block(tmp_path):
-    return inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
+    return load_inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
 
 
 def evened(model, inputs):
-    return equalized(model, channel_maxima(model, read(model), [inputs], 1))
+    return equalized(model, channel_maxima(model, tensors_to_equalize(model), [inputs], 1))
 
 
 def test_the_float_graph_computes_the_same(block):
     inputs = random_inputs(block)
     made, changed = evened(block, inputs)
-    assert len(list(passages(block))) == 3  # the two inside, and the residual stream
+    assert len(list(equalizable_regions(block))) == 3  # the two inside, and the residual stream
     assert changed == 3
     assert made.graph.initializer != block.graph.initializer
     for seed in range(3):
@@ -64,7 +64,7 @@ def test_int8_is_nearer_to_float(tmp_path, block, scheme):
 @given(spread=st.floats(0, 16))
 def test_weights_stay_finite_whatever_the_spread(tmp_path_factory, spread):
     path = tmp_path_factory.mktemp("spread") / "m.onnx"
-    model = inferred(quant_graphs.inverted(path, spread))
+    model = load_inferred(quant_graphs.inverted(path, spread))
     made, _ = evened(model, random_inputs(model))
     for tensor in made.graph.initializer:
         assert np.isfinite(onnx.numpy_helper.to_array(tensor)).all()
@@ -88,7 +88,7 @@ def test_a_dead_channel_is_left_alone(block):
 )
 def test_no_passage_leads_through_what_is_not_homogeneous(tmp_path, operator, settings):
     model = onnx.load(quant_graphs.inverted(tmp_path / "m.onnx"))
-    before = len(list(passages(onnx.shape_inference.infer_shapes(model))))
+    before = len(list(equalizable_regions(onnx.shape_inference.infer_shapes(model))))
     index = next(i for i, n in enumerate(model.graph.node) if n.name == "expand_relu")
     inputs = ["c1", "low", "high"] if operator == "Clip" else ["c1"]
     if operator == "Clip":
@@ -96,7 +96,7 @@ def test_no_passage_leads_through_what_is_not_homogeneous(tmp_path, operator, se
             model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(value), name))
     node = helper.make_node(operator, inputs, ["r1"], "expand_relu", **settings)
     model.graph.node[index].CopyFrom(node)
-    after = len(list(passages(onnx.shape_inference.infer_shapes(model))))
+    after = len(list(equalizable_regions(onnx.shape_inference.infer_shapes(model))))
     assert after == before - 1
 
 

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from agent.graphs.half import halved
-from agent.graphs.qdq import inferred, save
+from agent.graphs.half import to_float16
+from agent.graphs.qdq import load_inferred, save
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run, sqnr_db
 
@@ -29,14 +29,14 @@ def loud(path, factor):
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.save(model, path)
-    return inferred(str(path))
+    return load_inferred(str(path))
 
 
 @pytest.mark.parametrize("factor", [1.0, 1e6])
 def test_what_overflows_stays_in_float32(tmp_path, factor):
     model = loud(tmp_path / "m.onnx", factor)
     inputs = random_inputs(model)
-    half, kept = halved(model, [inputs], 1)
+    half, kept = to_float16(model, [inputs], 1)
     assert kept == ((), ("raise", "between", "lower"))[factor > 1]
     (expected,), (found,) = run(model, inputs), run(half, inputs)
     assert found.dtype == np.float32
@@ -46,7 +46,9 @@ def test_what_overflows_stays_in_float32(tmp_path, factor):
 
 
 def test_the_way_between_two_wide_nodes_is_wide(tmp_path):
-    half, _ = halved(loud(tmp_path / "m.onnx", 1e6), [random_inputs(loud(tmp_path / "n", 1e6))], 1)
+    half, _ = to_float16(
+        loud(tmp_path / "m.onnx", 1e6), [random_inputs(loud(tmp_path / "n", 1e6))], 1
+    )
     makers = {name: node for node in half.graph.node for name in node.output}
     (between,) = [node for node in half.graph.node if node.name == "between"]
     assert makers[between.input[0]].name == "raise"
@@ -59,8 +61,8 @@ def test_a_large_weight_stays_in_float32(tmp_path):
         numpy_helper.from_array(numpy_helper.to_array(weights["w1"]) * np.float32(1e6), "w1")
     )
     onnx.save(model, tmp_path / "m.onnx")
-    model = inferred(str(tmp_path / "m.onnx"))
+    model = load_inferred(str(tmp_path / "m.onnx"))
     inputs = random_inputs(model)
-    half, kept = halved(model, [inputs], 1)
+    half, kept = to_float16(model, [inputs], 1)
     assert kept == ("logits",)
     assert sqnr_db(run(model, inputs)[0], run(half, inputs)[0]) > 40

@@ -13,9 +13,9 @@ from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import QuantizeError
 from agent.core.quantization.calibrators import range_of
 from agent.graphs.compute import int8_share
-from agent.graphs.half import overflowing
-from agent.graphs.half_rest import fitting, rest_halved
-from agent.graphs.qdq import inferred, save, with_qdq
+from agent.graphs.half import nodes_overflowing
+from agent.graphs.half_rest import rest_to_float16, to_float16_scales
+from agent.graphs.qdq import load_inferred, save, with_qdq
 from tests.graphs.test_half import loud
 from tests.support import quant_graphs
 from tests.support.onnx_runs import half_loss_db, random_inputs, run, sqnr_db
@@ -41,7 +41,7 @@ def resized(path, by):
 @given(st.lists(st.floats(1e-12, 1e6), min_size=1, max_size=20))
 def test_scales_fit_float16_and_small_ones_never_shrink(values):
     scale = np.array(values, np.float32)
-    fitted = fitting(scale)
+    fitted = to_float16_scales(scale)
     assert fitted.dtype == np.float32
     inside = scale <= 65504
     assert (fitted[inside].astype(np.float16) == fitted[inside]).all()
@@ -54,15 +54,15 @@ def test_scales_fit_float16_and_small_ones_never_shrink(values):
 
 @pytest.mark.parametrize("left_out", [(), ("expand",), ("depthwise", "depthwise_relu")])
 def test_the_rest_is_float16_and_the_integers_stay(tmp_path, left_out):
-    model = inferred(quant_graphs.inverted(tmp_path / "m.onnx", spread=2))
+    model = load_inferred(quant_graphs.inverted(tmp_path / "m.onnx", spread=2))
     inputs = random_inputs(model)
     wide = placed(model, str(tmp_path / "m.onnx"), inputs, left_out)
-    half = rest_halved(wide, ())
+    half = rest_to_float16(wide, ())
     target = str(tmp_path / "half.onnx")
     save(half, target)
     onnx.checker.check_model(target, full_check=True)
     assert int8_share(half, model) == int8_share(wide, model)
-    types = {v.name: v.type.tensor_type.elem_type for v in inferred(target).graph.value_info}
+    types = {v.name: v.type.tensor_type.elem_type for v in load_inferred(target).graph.value_info}
     assert {types[n.output[0]] for n in half.graph.node if n.op_type == "Relu"} == {
         TensorProto.FLOAT16
     }
@@ -81,7 +81,7 @@ def test_small_channels_keep_their_weights(tmp_path):
     (reference,) = run(model, inputs)
     before, after = (
         sqnr_db(reference, run(graph, inputs, plain=True)[0])
-        for graph in (wide, rest_halved(wide, ()))
+        for graph in (wide, rest_to_float16(wide, ()))
     )
     assert after > before - 4 - half_loss_db()
 
@@ -91,7 +91,7 @@ def test_what_overflows_stays_float32_and_its_layer_in_int8(tmp_path, factor):
     model = loud(tmp_path / "m.onnx", factor)
     inputs = random_inputs(model)
     wide = placed(model, str(tmp_path / "m.onnx"), inputs)
-    half = rest_halved(wide, overflowing(model, [inputs], 1))
+    half = rest_to_float16(wide, nodes_overflowing(model, [inputs], 1))
     assert int8_share(half, model) == int8_share(wide, model)
     (reference,) = run(model, inputs)
     before, after = (
@@ -104,7 +104,7 @@ def test_a_large_activation_is_quantized_before_it_is_cut_off(tmp_path):
     model = resized(tmp_path / "m.onnx", 1e6)
     inputs = random_inputs(model)
     wide = placed(model, str(tmp_path / "m.onnx"), inputs)
-    half = rest_halved(wide, overflowing(model, [inputs], 1))
+    half = rest_to_float16(wide, nodes_overflowing(model, [inputs], 1))
     (reference,) = run(model, inputs)
     before, after = (
         sqnr_db(reference, run(graph, inputs, plain=True)[0]) for graph in (wide, half)
@@ -114,9 +114,9 @@ def test_a_large_activation_is_quantized_before_it_is_cut_off(tmp_path):
 
 
 def test_a_graph_that_no_newer_opset_takes_is_told(tmp_path):
-    model = inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
+    model = load_inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
     wide = placed(model, str(tmp_path / "m.onnx"), random_inputs(model))
     wide.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(QuantizeError) as caught:
-        rest_halved(wide, ())
+        rest_to_float16(wide, ())
     assert caught.value.code == "opset"

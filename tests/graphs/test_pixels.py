@@ -10,12 +10,19 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import Placement
-from agent.graphs.pixels import in_levels, joined, levels, picture_levels, picture_readers, steps_of
-from agent.graphs.qdq import inferred
+from agent.graphs.pixels import (
+    aligned_to_levels,
+    find_levels,
+    input_convolutions,
+    input_levels,
+    merge_distinct,
+    steps_of,
+)
+from agent.graphs.qdq import load_inferred
 from tests.support.onnx_runs import half_loss_db, run
 from tests.support.quant_graphs import weights
 
@@ -66,8 +73,8 @@ def stem(path, before=(), constants=(), source="x", shape=(1, 3, SIDE, SIDE), **
 
 
 def moved(path, frames):
-    model = inferred(path)
-    made, places = in_levels(model, picture_levels(model, frames, 1))
+    model = load_inferred(path)
+    made, places = aligned_to_levels(model, input_levels(model, frames, 1))
     onnx.checker.check_model(made, full_check=True)
     assert places == 1
     return made
@@ -111,7 +118,7 @@ def test_levels_beyond_those_seen_can_be_told(tmp_path):
     black, white = (np.full((1, 3, SIDE, SIDE), value, np.uint8) for value in (0, 255))
     conditioner = OnnxConditioner(1, feeds(pixels(seed=8, count=1))[0])
     assert conditioner.apply("pixels", path, feeds(pixels(low=20, high=40)), target) == 1
-    ((tensor, _),) = steps_of(inferred(target)).items()
+    ((tensor, _),) = steps_of(load_inferred(target)).items()
     for shown, code in ((black, -128), (white, 127)):
         found = seen(onnx.load(target), tensor, feeds([shown])[0])
         assert (found[:, :, 1:-2, :-1] == code).all()
@@ -138,7 +145,7 @@ def test_the_written_graph_holds_the_codes(tmp_path):
     target = str(tmp_path / "q.onnx")
     trial.write(Placement(ranges=ranges), target)
     written = onnx.load(target)
-    (tensor,) = steps_of(inferred(model))
+    (tensor,) = steps_of(load_inferred(model))
     (codes,) = [
         n.output[0] for n in written.graph.node
         if n.op_type == "QuantizeLinear" and tensor in n.name
@@ -176,7 +183,7 @@ def test_names_that_a_graph_has_already_are_not_taken(tmp_path):
     path, target = stem(tmp_path / "m.onnx", before, constants, "n"), str(tmp_path / "made.onnx")
     frames = feeds(pixels())
     assert OnnxConditioner(1).apply("pixels", path, frames, target) == 1
-    assert_same_in_float(path, inferred(target), frames[0])
+    assert_same_in_float(path, load_inferred(target), frames[0])
 
 
 def test_what_comes_behind_the_first_layers_does_not_have_to_bear_the_frame(tmp_path):
@@ -231,10 +238,12 @@ def test_other_inputs_are_left_alone(tmp_path, frames):
 
 
 def test_only_the_first_layers_read_the_picture(tmp_path):
-    assert [n.name for n in picture_readers(inferred(stem(tmp_path / "m.onnx")))] == ["stem"]
+    assert [n.name for n in input_convolutions(load_inferred(stem(tmp_path / "m.onnx")))] == [
+        "stem"
+    ]
     grown = onnx.load(tmp_path / "m.onnx")
     grown.graph.node[0].attribute.append(helper.make_attribute("auto_pad", "SAME_UPPER"))
-    assert not picture_readers(grown)
+    assert not input_convolutions(grown)
 
 
 @given(
@@ -249,7 +258,7 @@ def test_levels_are_found_wherever_they_lie(first, count, step, drop, zero):
     if len(index) < 64:
         index = first + np.arange(count)
     values = (index * np.float64(step)).astype(np.float32)
-    found = levels(of(values[::2], values[1::2]), zero=zero)
+    found = find_levels(of(values[::2], values[1::2]), zero=zero)
     low, high = (min(first, 0), max(index[-1], 0)) if zero else (first, index[-1])
     if high - low > 255:
         assert found is None
@@ -265,10 +274,10 @@ def test_levels_are_found_wherever_they_lie(first, count, step, drop, zero):
 
 def test_uneven_or_many_levels_are_none():
     even = np.arange(256.0)
-    assert levels(of(even), zero=True)
-    assert levels(of(np.append(even, 256)), zero=False) is None
-    assert levels(of(np.append(even[:-1], 254.5)), zero=False) is None
-    assert levels(of(even + 200), zero=True) is None  # no code would be left for zero
+    assert find_levels(of(even), zero=True)
+    assert find_levels(of(np.append(even, 256)), zero=False) is None
+    assert find_levels(of(np.append(even[:-1], 254.5)), zero=False) is None
+    assert find_levels(of(even + 200), zero=True) is None  # no code would be left for zero
 
 
 @given(seed=st.integers(0, 1000))
@@ -276,7 +285,7 @@ def test_what_float_arithmetic_does_to_levels_does_not_hide_them(seed):
     """One level may come as two values, as of sums whose order varies."""
     rng = np.random.default_rng(seed)
     shown = [np.arange(256) + rng.uniform(-0.005, 0.005, 256) for _ in range(3)]
-    found = levels(of(*shown), zero=True)
+    found = find_levels(of(*shown), zero=True)
     assert found is not None
     assert found.step == pytest.approx(1, rel=1e-3)
 
@@ -284,7 +293,7 @@ def test_what_float_arithmetic_does_to_levels_does_not_hide_them(seed):
 def of(*shown):
     seen = np.empty(0)
     for values in shown:
-        seen = joined(seen, values)
+        seen = merge_distinct(seen, values)
     return seen
 
 
@@ -294,7 +303,7 @@ def saved(model, folder):
 
 
 def inferred_of(model, folder):
-    return inferred(saved(model, folder))
+    return load_inferred(saved(model, folder))
 
 
 def ranges_of(model, calibrator, frames):

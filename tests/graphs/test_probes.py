@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from agent.core.quantization.histogram import merge
-from agent.graphs.probes import PARTS, SAMPLE, TURN, probed, stride_of, turns
+from agent.graphs.probes import FIRST_ROWS, PARTS, SAMPLE, first_rows, stride_of, with_probes
 from agent.graphs.statistics import Collector
 
 
@@ -28,8 +28,12 @@ def doubled(*shape: int) -> onnx.ModelProto:
 def told(model: onnx.ModelProto, x: np.ndarray, turn: int) -> dict[str, np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(probed(model, ["x", "y"]).SerializeToString(), options)
-    minimum, maximum, sample = session.run(None, {"x": x, TURN: turns(turn)})[len(PARTS) :]
+    session = onnxruntime.InferenceSession(
+        with_probes(model, ["x", "y"]).SerializeToString(), options
+    )
+    minimum, maximum, sample = session.run(None, {"x": x, FIRST_ROWS: first_rows(turn)})[
+        len(PARTS) :
+    ]
     return {"minimum": minimum.min(), "maximum": maximum.max(), "sample": sample}
 
 

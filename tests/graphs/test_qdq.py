@@ -7,19 +7,19 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import QuantizeError
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import Placement
-from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
-from agent.graphs.regions import holders, left_out
+from agent.graphs.qdq import load_inferred, quantized_tensors, save, with_qdq
+from agent.graphs.regions import float_nodes, layers_by_tensor
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run, sqnr_db
 
 
 def ranges_of(path, scheme):
-    model = inferred(path)
+    model = load_inferred(path)
     inputs = [random_inputs(model, seed) for seed in range(4)]
     histograms = OnnxQuantizer(1).collect(path, inputs, 4, lambda *_: None)
     return model, {h.name: range_of(h, "minmax", scheme == "S8S8") for h in histograms}
@@ -30,8 +30,8 @@ def ranges_of(path, scheme):
 def test_layers_in_float_are_not_rounded_by_the_runtime(tmp_path, scheme, kept):
     path = quant_graphs.inverted(tmp_path / "m.onnx", spread=2)
     model, ranges = ranges_of(path, scheme)
-    held = holders(model.graph, scheme, ranges)
-    mixed = with_qdq(model, scheme, ranges, left_out(model.graph, scheme, held, kept))
+    held = layers_by_tensor(model.graph, scheme, ranges)
+    mixed = with_qdq(model, scheme, ranges, float_nodes(model.graph, scheme, held, kept))
     inputs = random_inputs(model, seed=9)
     written, optimized = run(mixed, inputs, plain=True)[0], run(mixed, inputs)[0]
     assert sqnr_db(written, optimized) > 40  # one step of an integer here and there
@@ -100,12 +100,12 @@ def test_whatever_lies_between_layers_the_ranges_asked_for_are_enough(scheme, fi
 def test_a_tensor_without_a_range_takes_out_what_hangs_on_it(tmp_path, scheme, first, second):
     path = str(tmp_path / "m.onnx")
     save(between("Relu", first, second), path)
-    wanted = quantized_tensors(inferred(path), scheme)
+    wanted = quantized_tensors(load_inferred(path), scheme)
     for lost in wanted:
         ranges = {name: (-1.0, 1.0) for name in wanted if name != lost}
         trial = OnnxQuantizationTrial(path, scheme, ranges.keys(), [], 1)
         placed = trial.placed(Placement(ranges=ranges))
-        assert run(placed, random_inputs(inferred(path)))[0].size
+        assert run(placed, random_inputs(load_inferred(path)))[0].size
 
 
 def test_a_graph_that_the_quantizer_refuses_is_an_error_of_ours():
@@ -118,15 +118,15 @@ def test_a_graph_that_the_quantizer_refuses_is_an_error_of_ours():
 def test_every_subset_of_layers_can_be_left_out(tmp_path, scheme):
     path = quant_graphs.detector(tmp_path / "m.onnx")
     model, ranges = ranges_of(path, scheme)
-    held = holders(model.graph, scheme, ranges)
+    held = layers_by_tensor(model.graph, scheme, ranges)
     layers = ["stem", "block", "up", "head"]
     inputs = random_inputs(model)
     (reference,) = run(model, inputs)
     for mask in range(2 ** len(layers) - 1):
         kept = {name for bit, name in enumerate(layers) if mask >> bit & 1}
-        placed = with_qdq(model, scheme, ranges, left_out(model.graph, scheme, held, kept))
+        placed = with_qdq(model, scheme, ranges, float_nodes(model.graph, scheme, held, kept))
         save(placed, str(tmp_path / "placed.onnx"))
         onnx.checker.check_model(str(tmp_path / "placed.onnx"), full_check=True)
         assert sqnr_db(reference, run(placed, inputs)[0]) > 25
-    out = left_out(model.graph, scheme, held, layers)
+    out = float_nodes(model.graph, scheme, held, layers)
     assert not [n for n in with_qdq(model, scheme, ranges, out).graph.node if "Linear" in n.op_type]

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from agent.graphs.qdq import inferred, quantized_tensors, with_qdq
-from agent.graphs.regions import holders, left_out
+from agent.graphs.qdq import load_inferred, quantized_tensors, with_qdq
+from agent.graphs.regions import float_nodes, layers_by_tensor
 from agent.graphs.residuals import residuals
 from tests.support import quant_graphs
 
 
 @pytest.fixture
 def block(tmp_path):
-    return inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
+    return load_inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
 
 
 def addition(model, scheme, kept):
     ranges = dict.fromkeys(quantized_tensors(model, scheme), (-1.0, 1.0))
-    held = holders(model.graph, scheme, ranges)
-    placed = with_qdq(model, scheme, ranges, left_out(model.graph, scheme, held, kept))
+    held = layers_by_tensor(model.graph, scheme, ranges)
+    placed = with_qdq(model, scheme, ranges, float_nodes(model.graph, scheme, held, kept))
     makers = {name: node.op_type for node in placed.graph.node for name in node.output}
     (node,) = [n for n in placed.graph.node if n.name == "residual"]
     return [makers[name] for name in node.input]
@@ -36,7 +36,7 @@ def test_a_layer_in_float_leaves_its_addition_in_float(block, kept):
 
 def test_the_skip_tensor_is_held_by_the_fused_layer_too(block):
     tensors = quantized_tensors(block, "S8S8")
-    assert holders(block.graph, "S8S8", tensors)["c0"] == {"expand", "project"}
+    assert layers_by_tensor(block.graph, "S8S8", tensors)["c0"] == {"expand", "project"}
 
 
 def test_a_tensor_without_a_range_stays_in_float(block):

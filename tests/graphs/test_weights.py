@@ -10,11 +10,11 @@ from onnx import helper, numpy_helper
 from agent.core.errors import CalibrationError
 from agent.core.quantization.weight_rounding import rounded
 from agent.graphs.channels import channel_means
-from agent.graphs.edits import copied
+from agent.graphs.edits import copy_of
 from agent.graphs.moments import LARGEST_ROW, Moment, moments
-from agent.graphs.qdq import inferred
-from agent.graphs.rounding import reweighted, rounded_weights
-from agent.graphs.weights import _weighed, least_error_weights, load_weights, save_weights
+from agent.graphs.qdq import load_inferred
+from agent.graphs.rounding import rounded_weights, with_weights
+from agent.graphs.weights import _error_weights, least_error_weights, load_weights, save_weights
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
 
@@ -39,7 +39,7 @@ def conv(path, weight, **attributes):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.save(model, path)
-    return inferred(str(path))
+    return load_inferred(str(path))
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_moments_tell_what_a_convolution_makes_of_its_input(tmp_path, shape, att
 @pytest.mark.parametrize("make", [quant_graphs.detector, quant_graphs.classifier])
 def test_what_is_chosen_is_what_int8_leaves(tmp_path, make):
     """The values lie on INT8's own grid, so that placing Q/DQ takes them as they are."""
-    model = inferred(make(tmp_path / "m.onnx"))
+    model = load_inferred(make(tmp_path / "m.onnx"))
     chosen = dict(least_error_weights(model, smooth(model), 1))
     assert set(chosen) == set(rounded_weights(model, "S8S8"))
-    left = rounded_weights(reweighted(model, chosen), "S8S8")
+    left = rounded_weights(with_weights(model, chosen), "S8S8")
     moved = rounded_weights(model, "S8S8")
     for layer, values in chosen.items():
         np.testing.assert_allclose(left[layer], values, rtol=1e-5, atol=1e-7)
@@ -83,18 +83,18 @@ def test_what_is_chosen_is_what_int8_leaves(tmp_path, make):
 
 @pytest.mark.parametrize("layer", ["stem", "block", "up", "head"])
 def test_a_layers_output_moves_less(tmp_path, layer):
-    model = inferred(quant_graphs.detector(tmp_path / "m.onnx"))
+    model = load_inferred(quant_graphs.detector(tmp_path / "m.onnx"))
     frames = smooth(model)
     chosen = dict(least_error_weights(model, frames, 1))
     (node,) = [n for n in model.graph.node if n.name == layer]
-    trial = copied(model)
+    trial = copy_of(model)
     trial.graph.output.append(helper.make_tensor_value_info(node.output[0], 1, None))
 
     def noise(weights):
         total = 0.0
         for frame in frames:
             before, after = (
-                run(m, frame)[-1] for m in (trial, reweighted(trial, {layer: weights}))
+                run(m, frame)[-1] for m in (trial, with_weights(trial, {layer: weights}))
             )
             off = after - before  # its mean is for the bias, where the layer has one to change
             total += np.square(off - off.mean(axis=(0, 2, 3), keepdims=True)).sum()
@@ -137,11 +137,11 @@ def test_moments_of_many_frames_are_those_of_all_their_pixels(tmp_path):
 @pytest.mark.parametrize(("layer", "size"), [("up", 16), ("logits", 8)])
 def test_moments_of_other_layers_are_of_what_they_multiply(tmp_path, layer, size):
     make = quant_graphs.detector if layer == "up" else quant_graphs.classifier
-    model = inferred(make(tmp_path / "m.onnx"))
+    model = load_inferred(make(tmp_path / "m.onnx"))
     (node,) = [n for n in model.graph.node if n.name == layer]
     inputs = smooth(model)[0]
     ((_, moment),) = moments(model, [node], [inputs], 1)
-    trial = copied(model)
+    trial = copy_of(model)
     trial.graph.output.append(helper.make_tensor_value_info(node.input[0], 1, None))
     met = run(trial, inputs)[-1].reshape(size, -1)
     np.testing.assert_allclose(moment.mean()[0], met.mean(axis=1), rtol=1e-4, atol=1e-5)
@@ -163,7 +163,7 @@ def test_few_positions_say_little_of_what_moves_together(tmp_path):
             seen.mean(axis=1)[None, :, None], np.zeros((1, 256)), np.zeros((1, 256, 256))
         )
         moment.add(seen[None])
-        codes = rounded(weights, scales, _weighed(moment, varying=False)[0])
+        codes = rounded(weights, scales, _error_weights(moment, centered=False)[0])
         errors = [
             np.square((c * scales[:, None] - weights) @ unseen).sum()
             for c in (np.rint(weights / scales[:, None]), codes)
@@ -181,13 +181,13 @@ def test_weights_of_another_node_are_not_taken_for_ones_own(tmp_path):
         if tensor.name == "w1":
             tensor.name = "stem:rounded"
     model = onnx.shape_inference.infer_shapes(model)
-    same = reweighted(model, {"stem": numpy_helper.to_array(model.graph.initializer[0])})
+    same = with_weights(model, {"stem": numpy_helper.to_array(model.graph.initializer[0])})
     inputs = random_inputs(model)
     np.testing.assert_array_equal(run(same, inputs)[0], run(model, inputs)[0])
 
 
 def test_frames_that_are_no_numbers_leave_the_nearest(tmp_path):
-    model = inferred(quant_graphs.detector(tmp_path / "m.onnx"))
+    model = load_inferred(quant_graphs.detector(tmp_path / "m.onnx"))
     bad = {"x": np.full((1, 3, 32, 32), np.nan, np.float32)}
     chosen = dict(least_error_weights(model, [bad], 1))
     assert chosen
@@ -210,7 +210,7 @@ def test_weights_come_back_whatever_the_layers_are_called(tmp_path):
 
 def test_the_means_of_biases_are_those_of_moments(tmp_path):
     """Bias correction and weights must speak of the same mean, or each undoes the other."""
-    model = inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
+    model = load_inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
     inputs = random_inputs(model)
     (layer,) = [n for n in model.graph.node if n.name == "project"]
     ((_, moment),) = moments(model, [layer], [inputs], 1)

@@ -10,12 +10,12 @@ import pytest
 from onnx import numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.records import ConditionedModel, Digest
-from agent.graphs.qdq import inferred
+from agent.graphs.qdq import load_inferred
 from agent.graphs.weights import load_weights
 from agent.stages.condition import condition
 from tests.support import quant_graphs
@@ -25,7 +25,8 @@ from tests.support.onnx_runs import random_inputs, run
 def conditioned(path: str, work: Path, scheme: str = "S8S8") -> ConditionedModel:
     work.mkdir()
     frames, others = (
-        [random_inputs(inferred(path), seed) for seed in seeds] for seeds in (range(4), range(4, 8))
+        [random_inputs(load_inferred(path), seed) for seed in seeds]
+        for seeds in (range(4), range(4, 8))
     )
     return condition(
         ConditionedModel(
@@ -53,7 +54,7 @@ def test_uneven_channels_are_evened(tmp_path, scheme):
     assert "at 3 places" in found.tried[0]
     made = str(tmp_path / "work" / "model.onnx")
     assert Path(made).read_bytes() != Path(path).read_bytes()
-    inputs = random_inputs(inferred(path), 9)
+    inputs = random_inputs(load_inferred(path), 9)
     expected, computed = (run(model, inputs, plain=True)[0] for model in (path, made))
     np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-5)
     assert load_weights(str(tmp_path / "work" / "weights.npz"))

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import BIAS_CORRECTION, WEIGHT_STEPS, Placement
 
@@ -60,7 +60,9 @@ def _conditioned(model: str) -> str:
 
 
 @functools.cache
-def _calibrated(model: str, chosen: bool) -> tuple[dict[str, tuple[float, float]], OnnxQuantizationTrial]:
+def _calibrated(
+    model: str, chosen: bool
+) -> tuple[dict[str, tuple[float, float]], OnnxQuantizationTrial]:
     inputs = frames(model)
     found = OnnxQuantizer(1).collect(model, inputs, len(inputs), lambda *_: None)
     ranges = {h.name: range_of(h, "percentile", True) for h in found}

@@ -16,8 +16,8 @@ from agent.core.records import Layers
 from agent.disk import disk_errors, write_atomically
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.engines.profile import count, layers_json
-from agent.engines.providers import make_session, named
-from agent.graphs.batches import batched, odd_output
+from agent.engines.providers import make_session, resolve_providers
+from agent.graphs.batches import output_of_fixed_batch, with_batch
 from agent.ports import Progress
 
 FILE = "model.onnx"
@@ -62,7 +62,7 @@ class OnnxruntimeBuilder:
         target = str(Path(directory, FILE))
         model = onnx.load(quantized)
         if batch > 1:
-            model = batched(model, batch)
+            model = with_batch(model, batch)
         with disk_errors(Path(directory)):
             onnx.save(model, target)
         profile = str(Path(directory, "profile"))
@@ -70,7 +70,7 @@ class OnnxruntimeBuilder:
             session = make_session(
                 target,
                 self._threads,
-                named(self._providers),
+                resolve_providers(self._providers),
                 profile=profile,
                 cache=self._cache,
             )
@@ -92,7 +92,7 @@ class OnnxruntimeBuilder:
         write_atomically(Path(directory, LAYERS), layers_json(events))
         names = (output.name for output in model.graph.output)
         shapes = {name: value.shape for name, value in zip(names, made, strict=True)}
-        odd = odd_output(shapes, quantized, batch)
+        odd = output_of_fixed_batch(shapes, quantized, batch)
         if odd:
             raise BuildError(
                 f"batch {batch}: {odd}",

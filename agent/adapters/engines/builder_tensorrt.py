@@ -14,18 +14,18 @@ import onnx
 from agent.core.errors import BuildError
 from agent.core.records import Layers
 from agent.disk import write_atomically
-from agent.engines.layers import count, engine_layers, layers_json, network_layers, on_accelerator
+from agent.engines.layers import count, dla_layers, engine_layers, layers_json, network_layers
 from agent.engines.tensorrt import (
     capability,
     find_tensorrt,
     is_rtx,
     make_logger,
     parser_errors,
-    uncollected,
     version,
+    without_garbage_collection,
 )
 from agent.engines.timings import TimingCache
-from agent.graphs.batches import batched, odd_output
+from agent.graphs.batches import output_of_fixed_batch, with_batch
 from agent.ports import Progress
 
 FILE = "engine.plan"
@@ -75,7 +75,7 @@ class TensorrtBuilder:
         self.device = settings.device
         self.dla_core = settings.dla_core
 
-    @uncollected()
+    @without_garbage_collection()
     def build(
         self, quantized: str, batch: int, directory: str, progress: Progress
     ) -> tuple[str, Layers]:
@@ -104,7 +104,7 @@ class TensorrtBuilder:
         engine, reason = None, f"built for {self.device}, which is not here to load it"
         if self.runnable:
             engine, reason = engine_layers(trt, plan, logger)
-        if self.dla_core >= 0 and not (logger.on_dla or on_accelerator(engine)):
+        if self.dla_core >= 0 and not (logger.on_dla or dla_layers(engine)):
             raise BuildError(
                 f"TensorRT {self.version} puts nothing on accelerator {self.dla_core}, so that "
                 "this would be the GPU's engine under another name",
@@ -118,7 +118,7 @@ class TensorrtBuilder:
     def _parse(self, network: Any, logger: Any, quantized: str, batch: int) -> None:
         parser = self._trt.OnnxParser(network, logger)
         if batch > 1:
-            parsed = parser.parse(batched(onnx.load(quantized), batch).SerializeToString())
+            parsed = parser.parse(with_batch(onnx.load(quantized), batch).SerializeToString())
         else:
             parsed = parser.parse_from_file(quantized)
         what = f"batch {batch}: " if batch > 1 else ""
@@ -133,7 +133,7 @@ class TensorrtBuilder:
         inputs = [network.get_input(index) for index in range(network.num_inputs)]
         outputs = [network.get_output(index) for index in range(network.num_outputs)]
         _require_fixed(inputs, outputs)
-        reason = odd_output({o.name: tuple(o.shape) for o in outputs}, quantized, batch)
+        reason = output_of_fixed_batch({o.name: tuple(o.shape) for o in outputs}, quantized, batch)
         if reason:
             raise BuildError(
                 f"{what}{reason}",

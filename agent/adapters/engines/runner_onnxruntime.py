@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
-from agent.engines.providers import make_session, named, on_gpu
+from agent.engines.providers import make_session, on_gpu, resolve_providers
 
 if TYPE_CHECKING:
     from agent.ports import Tensors
@@ -42,7 +42,7 @@ class OnnxruntimeRunner:
     def __enter__(self) -> OnnxruntimeRunner:
         try:
             self._session = make_session(
-                self._path, self._threads, named(self._providers), cache=self._cache
+                self._path, self._threads, resolve_providers(self._providers), cache=self._cache
             )
         except ONNXRUNTIME_ERRORS as e:
             raise RunnerError(f"{self._path}: {one_line(e)}") from e

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from agent.core.errors import BuildError, RunnerError
 from agent.core.records import Launches
 from agent.engines.cuda import CudaErrors, find_cuda
-from agent.engines.cuda_graph import CudaGraph, alike, capture, compared
-from agent.engines.tensorrt import find_tensorrt, make_logger, uncollected, version
+from agent.engines.cuda_graph import CudaGraph, bitwise_equal, capture, faster_launches
+from agent.engines.tensorrt import find_tensorrt, make_logger, version, without_garbage_collection
 from agent.memory import available_bytes
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class TensorrtRunner:
         self._graph: CudaGraph | None = None
         self._forget()
 
-    @uncollected()
+    @without_garbage_collection()
     def __enter__(self) -> TensorrtRunner:
         try:
             trt = find_tensorrt()
@@ -76,7 +76,7 @@ class TensorrtRunner:
             self._open = undo.pop_all()
         return self
 
-    @uncollected()
+    @without_garbage_collection()
     def __exit__(self, *_: object) -> None:
         with suppress(self._cuda.Error):  # of a context that broke, and run() told how
             self._open.close()
@@ -180,9 +180,9 @@ class TensorrtRunner:
                 self._graph = capture(self._enqueue, self._stream.handle)
             self._spoil()
             self._execute(self._graph.launch)
-            if not alike(plainly, self.outputs()):
+            if not bitwise_equal(plainly, self.outputs()):
                 raise RunnerError("its outputs are not those of plain launches")
-            found = compared(
+            found = faster_launches(
                 partial(self._execute, self._enqueue),
                 partial(self._execute, self._graph.launch),
                 self._now_ns,

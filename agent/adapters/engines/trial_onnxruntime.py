@@ -16,9 +16,9 @@ from onnx import helper
 from agent.core.errors import QuantizeError, RunnerError
 from agent.core.prediction.predict import Trial
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
-from agent.engines.providers import make_session, named
-from agent.graphs.batches import batched
-from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
+from agent.engines.providers import make_session, resolve_providers
+from agent.graphs.batches import with_batch
+from agent.graphs.qdq import load_inferred, quantized_tensors, save, with_qdq
 
 _SECONDS = 0.8  # for each precision
 _SLICES = 8
@@ -44,13 +44,13 @@ def time_trial(
     try:
         with tempfile.TemporaryDirectory(prefix="quantd-trial-") as directory:
             floats = _prepared(model, batch, Path(directory))
-            graph = inferred(floats)
+            graph = load_inferred(floats)
             ranges = dict.fromkeys(quantized_tensors(graph, scheme), (-4.0, 4.0))
             integers = str(Path(directory, "int8.onnx"))
             save(with_qdq(graph, scheme, ranges), integers)
             feed = _feed(floats)
             runs = [
-                _bound(make_session(path, threads, named(providers)), feed)
+                _bound(make_session(path, threads, resolve_providers(providers)), feed)
                 for path in (floats, integers)
             ]
             spent: tuple[list[float], list[float]] = ([], [])
@@ -68,7 +68,7 @@ def _prepared(model: str, batch: int, folder: Path) -> str:
     if batch == 1:
         return model
     path = str(folder / "batch.onnx")
-    onnx.save(batched(onnx.load(model), batch), path)
+    onnx.save(with_batch(onnx.load(model), batch), path)
     return path
 
 

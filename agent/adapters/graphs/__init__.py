@@ -1,1 +1,1 @@
-"""Intake, Conditioner, Quantizer and QuantizationTrial, on ONNX graphs."""
+"""The ports Intake, Conditioner, Quantizer and QuantizationTrial on ONNX graphs."""

@@ -1,4 +1,4 @@
-"""Graphs made easier to quantize, without changing what they compute."""
+"""Steps that make graphs easier to quantize without changing their float outputs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from agent.core.quantization.calibrators import center_of
 from agent.graphs.centering import centerable, centered
 from agent.graphs.channels import channel_maxima
 from agent.graphs.compute import WEIGHTED
-from agent.graphs.equalization import equalized, read
-from agent.graphs.pixels import in_levels, picture_levels
-from agent.graphs.qdq import SCHEMES, inferred, last_tensors, save
+from agent.graphs.equalization import equalized, tensors_to_equalize
+from agent.graphs.pixels import aligned_to_levels, input_levels
+from agent.graphs.qdq import SCHEMES, load_inferred, save, tensors_after_last_layers
 from agent.graphs.smoothing import smoothable, smoothed
 from agent.graphs.statistics import Collector
 from agent.graphs.weights import least_error_weights, save_weights
@@ -29,8 +29,8 @@ class OnnxConditioner:
 
     Args:
         threads: Of the runtime; 0 takes all cores.
-        every_level: An input with all the values that pixels can have; without it they have to
-            be on the frames.
+        every_level: An input with all values that pixels can have; without it they must occur on
+            the frames.
     """
 
     def __init__(self, threads: int, every_level: Tensors | None = None) -> None:
@@ -44,20 +44,16 @@ class OnnxConditioner:
         }
 
     def steps(self, scheme: str) -> tuple[str, ...]:
-        """Return the names of what can be tried under a scheme, in order.
+        """See `ports.Conditioner`.
 
-        Where what lies between layers runs in integers, an operator more is a conversion more,
-        and asymmetric integers need no centering.
+        Where tensors between layers are quantized too, each added operator would add Q/DQ, and
+        asymmetric integers need no centering.
         """
         return ("equalization",) if SCHEMES[scheme].between else tuple(self._steps)
 
     def apply(self, step: str, model: str, frames: Sequence[Tensors], target: str) -> int:
-        """Write target with a step done; return at how many places, writing nothing at 0.
-
-        Raises:
-            CalibrationError: "model_failed" on a frame.
-        """
-        made, changed = self._steps[step](inferred(model), frames)
+        """See `ports.Conditioner`."""
+        made, changed = self._steps[step](load_inferred(model), frames)
         if changed:
             save(made, target)
         return changed
@@ -65,16 +61,12 @@ class OnnxConditioner:
     def choose_weights(
         self, model: str, frames: Sequence[Tensors], target: str, progress: Progress
     ) -> tuple[int, int]:
-        """Write an npz file of what INT8 is to leave of weights.
+        """See `ports.Conditioner`.
 
-        Returns:
-            Of how many layers it tells, and how many there are: MatMul, convolutions that are
-            not over pictures and those with very many weights are left to the nearest integers.
-
-        Raises:
-            CalibrationError: "model_failed" on a frame.
+        MatMul, convolutions that are not 2-D and those with very many weights are left out: they
+        are rounded to the nearest codes.
         """
-        clean = inferred(model)
+        clean = load_inferred(model)
         layers = sum(node.op_type in WEIGHTED for node in clean.graph.node)
         found = {}
         for name, values in least_error_weights(clean, frames, self._threads):
@@ -84,7 +76,7 @@ class OnnxConditioner:
         return len(found), layers
 
     def _equalized(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
-        maxima = channel_maxima(clean, read(clean), frames, self._threads)
+        maxima = channel_maxima(clean, tensors_to_equalize(clean), frames, self._threads)
         return equalized(clean, maxima)
 
     def _smoothed(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
@@ -99,10 +91,10 @@ class OnnxConditioner:
         with collector.counting() as pool:
             for frame in frames:
                 collector.add(frame, pool)
-        found = collector.histograms(names, last_tensors(clean.graph))
+        found = collector.histograms(names, tensors_after_last_layers(clean.graph))
         centers = {h.name: center for h in found if (center := center_of(h))}
         return centered(clean, centers), len(centers)
 
     def _on_pixels(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
         shown = (*frames, self._every_level) if self._every_level else frames
-        return in_levels(clean, picture_levels(clean, shown, self._threads))
+        return aligned_to_levels(clean, input_levels(clean, shown, self._threads))

@@ -1,4 +1,4 @@
-"""Any ordinary ONNX file becomes a clean graph, or an error that says what to do."""
+"""Intake of ONNX files: a clean graph, or an error with what to do."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agent.core.frames.preprocess import InputSpec
 from agent.core.records import CleanModel, Digest, TensorSpec
 from agent.disk import disk_errors
 from agent.engines.errors import ONNXRUNTIME_ERRORS
-from agent.graphs.affine import folded
+from agent.graphs.affine import fold_scales_and_shifts
 from agent.graphs.compute import node_macs
 
 OPSET = 17
@@ -30,27 +30,34 @@ class OnnxIntake:
     """Implements `ports.Intake` with onnx and ONNX Runtime's own graph optimizer."""
 
     def clean(self, path: str, name: str, spec: InputSpec, directory: str) -> CleanModel:
-        """Write directory/model.onnx: opset >= 17, batch 1, fixed shapes, named nodes.
+        """See `ports.Intake`.
 
-        BatchNormalization is folded and constants are computed by ONNX Runtime's basic
-        optimizations, which use standard operators only. `digest` and `sha256` of the record
-        are left empty for the caller.
-
-        Raises:
-            ModelError: naming the node, operator, input or shape that stands in the way.
+        BatchNormalization and constants are folded by ONNX Runtime's basic optimizations, which use
+        standard operators only.
         """
         changes: list[str] = []
         model = _load(Path(path))
-        _take_out_initializers(model, changes)
+        _remove_weights_from_inputs(model, changes)
         _name_nodes(model, changes)
         model = _upgrade(model, changes)
         _fix_input(model, spec, changes)
         target = str(Path(directory, "model.onnx"))
         model = _optimize(model, target, changes)
-        outputs = _try(model, target)
+        outputs = _run_once(model, target)
         with disk_errors(Path(directory)):
             onnx.save(model, target)
-        return _record(model, name, outputs, changes)
+        return CleanModel(
+            digest=Digest(""),
+            name=name,
+            sha256="",
+            opset=_opset(model),
+            inputs=_inputs(model),
+            outputs=tuple(outputs),
+            macs=sum(count for _, count in node_macs(model)),
+            weight_bytes=sum(len(t.SerializeToString()) for t in model.graph.initializer),
+            activation_bytes=_activation_bytes(model, outputs),
+            changes=tuple(changes),
+        )
 
 
 def _load(path: Path) -> onnx.ModelProto:
@@ -81,7 +88,7 @@ def _load(path: Path) -> onnx.ModelProto:
     return model
 
 
-def _take_out_initializers(model: onnx.ModelProto, changes: list[str]) -> None:
+def _remove_weights_from_inputs(model: onnx.ModelProto, changes: list[str]) -> None:
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [one for one in graph.input if one.name not in weights]
@@ -143,7 +150,7 @@ def _opset(model: onnx.ModelProto) -> int:
 
 
 def _fix_input(model: onnx.ModelProto, spec: InputSpec, changes: list[str]) -> None:
-    """Give the one image input a fixed shape: batch 1, the size that the spec asks for."""
+    """Set the shape of the one image input: batch 1, and the size of the spec."""
     graph = model.graph
     if len(graph.input) != 1:
         names = ", ".join(one.name for one in graph.input) or "none"
@@ -155,7 +162,7 @@ def _fix_input(model: onnx.ModelProto, spec: InputSpec, changes: list[str]) -> N
     tensor = graph.input[0].type.tensor_type
     _check_dtype(graph.input[0].name, tensor.elem_type, spec)
     before = [dim.dim_value for dim in tensor.shape.dim]
-    after = _wanted(graph.input[0].name, before, spec)
+    after = _fixed_shape(graph.input[0].name, before, spec)
     if before == after:
         return
     changes.append(f"input shape {before} to {after} (0 was free)")
@@ -176,7 +183,7 @@ def _check_dtype(name: str, element: int, spec: InputSpec) -> None:
         )
 
 
-def _wanted(name: str, shape: list[int], spec: InputSpec) -> list[int]:
+def _fixed_shape(name: str, shape: list[int], spec: InputSpec) -> list[int]:
     if len(shape) != 4:
         raise ModelError(
             f"input {name} has {len(shape)} dimensions {shape}; an image has 4",
@@ -208,7 +215,7 @@ def _wanted(name: str, shape: list[int], spec: InputSpec) -> list[int]:
 
 
 def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.ModelProto:
-    """Fold BatchNormalization and constants with ONNX Runtime; a refusal names the node."""
+    """Fold BatchNormalization and constants with ONNX Runtime; its errors name the node."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = target
@@ -220,7 +227,7 @@ def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.M
         optimized = onnx.load(target)
     foreign = {n.domain for n in optimized.graph.node} - _STANDARD
     if foreign - {n.domain for n in model.graph.node}:
-        optimized = model  # an optimization outside the standard: do without
+        optimized = model  # do without an optimization that uses operators outside the standard
     for one in list(optimized.opset_import):
         if one.domain not in _STANDARD and one.domain not in foreign:
             optimized.opset_import.remove(one)
@@ -228,7 +235,7 @@ def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.M
     if len(optimized.graph.node) != before:
         changes.append(f"folded {before} nodes to {len(optimized.graph.node)}")
     _name_nodes(optimized, [])
-    optimized, gone = folded(optimized)
+    optimized, gone = fold_scales_and_shifts(optimized)
     if gone:
         changes.append(f"took {gone} constant scales and shifts into the convolutions before them")
     del optimized.graph.value_info[:]
@@ -243,7 +250,7 @@ def _session(target: str, options: Any) -> Any:
 
 
 def _refusal(text: str) -> ModelError:
-    """Turn ONNX Runtime's refusal into an error that names node and operator where it does."""
+    """Return the error for ONNX Runtime's message, with node and operator where it names them."""
     node = re.search(r"[Nn]ode[ :]*\(?(?:name:)?\s*'?([\w./:-]+)'?\)?", text)
     operator = re.search(r"(?:for|Op|op_type|OpType)[ :(]*([A-Z]\w+)", text)
     seen = " ".join(text.split())[:300]
@@ -262,8 +269,8 @@ def _refusal(text: str) -> ModelError:
     )
 
 
-def _try(model: onnx.ModelProto, target: str) -> list[TensorSpec]:
-    """Run the model once on zeros: what runs has shapes that fit, and outputs to be described."""
+def _run_once(model: onnx.ModelProto, target: str) -> list[TensorSpec]:
+    """Run the model once on zeros, which checks its shapes; return its outputs."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     with disk_errors(Path(target).parent):
@@ -289,23 +296,6 @@ def _inputs(model: onnx.ModelProto) -> tuple[TensorSpec, ...]:
             dtype=np.dtype(helper.tensor_dtype_to_np_dtype(one.type.tensor_type.elem_type)).name,
         )
         for one in model.graph.input
-    )
-
-
-def _record(
-    model: onnx.ModelProto, name: str, outputs: list[TensorSpec], changes: list[str]
-) -> CleanModel:
-    return CleanModel(
-        digest=Digest(""),
-        name=name,
-        sha256="",
-        opset=_opset(model),
-        inputs=_inputs(model),
-        outputs=tuple(outputs),
-        macs=sum(count for _, count in node_macs(model)),
-        weight_bytes=sum(len(t.SerializeToString()) for t in model.graph.initializer),
-        activation_bytes=_activation_bytes(model, outputs),
-        changes=tuple(changes),
     )
 
 

@@ -14,16 +14,23 @@ import onnx
 from agent.core.errors import QuantizeError
 from agent.core.quantization.mixed_search import BIAS_CORRECTION, WEIGHT_ROUNDING, Noise, Placement
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
-from agent.graphs.biases import correctable, corrected, shifts
+from agent.graphs.biases import bias_shifts, layers_with_bias, with_shifted_biases
 from agent.graphs.channels import channel_means
 from agent.graphs.compute import int8_share, node_macs
-from agent.graphs.edits import copied
-from agent.graphs.half import overflowing
-from agent.graphs.half_rest import rest_halved
-from agent.graphs.qdq import SCHEMES, inferred, nodes_touching, quantized_tensors, save, with_qdq
-from agent.graphs.regions import holders, left_out
+from agent.graphs.edits import copy_of
+from agent.graphs.half import nodes_overflowing
+from agent.graphs.half_rest import rest_to_float16
+from agent.graphs.qdq import (
+    SCHEMES,
+    load_inferred,
+    nodes_touching,
+    quantized_tensors,
+    save,
+    with_qdq,
+)
+from agent.graphs.regions import float_nodes, layers_by_tensor
 from agent.graphs.residuals import residuals
-from agent.graphs.rounding import Weights, reweighted, round_tensor, rounded_weights
+from agent.graphs.rounding import Weights, insert_qdq, rounded_weights, with_weights
 from agent.graphs.sessions import session
 from agent.graphs.weights import load_weights
 
@@ -36,7 +43,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 Range = tuple[float, float]
-_QUICK = 4  # frames for the noise of one place: every value at the outputs is a sample of it
+_FEW_FRAMES = 4  # for the noise of one place, if the outputs have many values
 _MANY_VALUES = 10_000
 
 
@@ -51,11 +58,11 @@ class OnnxQuantizationTrial:
         ranged: The tensors that have a range; layers at others stay in float.
         frames: Inputs of the model; all are kept.
         threads: Of the runtime; 0 takes all cores.
-        weights: Path of what INT8 is to leave of weights, from `graphs.weights`; "" for none.
-        reference: Path of the model to be near to; "" for `model` itself.
+        weights: Path of the chosen rounded weights, from `graphs.weights`; "" for none.
+        reference: Path of the model to compare with; "" for `model` itself.
 
     Raises:
-        QuantizeError: "not_offered" for a scheme that isn't made here.
+        QuantizeError: "not_offered" for an unknown scheme.
     """
 
     def __init__(
@@ -71,20 +78,23 @@ class OnnxQuantizationTrial:
     ) -> None:
         if scheme not in SCHEMES:
             raise QuantizeError(f"no scheme is called {scheme}", code="not_offered")
-        self._clean = inferred(model)
+        self._clean = load_inferred(model)
         self._scheme = scheme
         self._frames = frames
         self._threads = threads
-        self._reference = inferred(reference) if reference else self._clean
+        self._reference = load_inferred(reference) if reference else self._clean
         self._chosen = load_weights(weights) if weights else {}
         wanted = quantized_tensors(self._clean, scheme)
         self._missing = set(wanted) - set(ranged)
         self._blocked = nodes_touching(self._clean.graph, self._missing)
-        self._held = holders(self._clean.graph, scheme, [t for t in wanted if t in ranged])
-        self.tensors = {name: held - set(self._blocked) for name, held in self._held.items()}
+        tensors = [tensor for tensor in wanted if tensor in ranged]
+        self._layers_by_tensor = layers_by_tensor(self._clean.graph, scheme, tensors)
+        self.tensors = {
+            name: layers - set(self._blocked) for name, layers in self._layers_by_tensor.items()
+        }
 
     def layers(self) -> dict[str, tuple[str, int]]:
-        """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
+        """See `ports.QuantizationTrial`."""
         operators = SCHEMES[self._scheme].operators
         return {
             node.name: (node.op_type, macs)
@@ -93,26 +103,21 @@ class OnnxQuantizationTrial:
         }
 
     def weight_noise(self, layers: Collection[str], steps: Collection[str] = ()) -> Noise:
-        """Return the noise at the outputs if the weights of some layers alone are rounded."""
+        """See `ports.QuantizationTrial`."""
         values = {n: found for n, found in self._rounded(steps).items() if n in layers}
         if not values:
             return tuple(0.0 for _ in self._clean.graph.output)
-        return self._noise(reweighted(self._prepared(steps, layers), values))
+        return self._noise(with_weights(self._prepared(steps, layers), values))
 
     def activation_noise(self, ranges: Mapping[str, Range]) -> Noise:
-        """Return the noise at the outputs if some activations alone are quantized."""
-        trial = copied(self._clean)
+        """See `ports.QuantizationTrial`."""
+        trial = copy_of(self._clean)
         for tensor, span in ranges.items():
-            round_tensor(trial.graph, tensor, span, self._readers)
+            insert_qdq(trial.graph, tensor, span, self._readers)
         return self._noise(trial)
 
     def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity | None:
-        """Return how near the whole graph is to FP32, or None where it holds no number.
-
-        Args:
-            placement: With a range for every one of `tensors`.
-            comparison: Fresh; it is filled.
-        """
+        """See `ports.QuantizationTrial`."""
         outputs = self._outputs(self.placed(placement), self._frames)
         for expected, found in zip(self._expected, outputs, strict=True):
             if not all(np.isfinite(value).all() for value in found.values()):
@@ -123,19 +128,16 @@ class OnnxQuantizationTrial:
     def placed(self, placement: Placement) -> onnx.ModelProto:
         """Return the INT8 graph."""
         graph = self._clean.graph
-        kept = left_out(graph, self._scheme, self._held, placement.kept)
+        kept = float_nodes(graph, self._scheme, self._layers_by_tensor, placement.kept)
         out = tuple({*kept, *self._blocked})
         model = self._prepared(placement.steps, self._nearest.keys() - {*out})
         return with_qdq(model, self._scheme, placement.ranges, out)
 
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
-        """Write the INT8 graph; return (int8_macs_fraction, nodes kept float).
+        """See `ports.QuantizationTrial`.
 
-        What it leaves in float is float16 where the scheme says so: trials have it in float32,
+        Float parts are written in float16 where the scheme says so; trials run them in float32,
         which ONNX Runtime computes many times faster.
-
-        Raises:
-            QuantizeError: "nothing_quantized" if no compute would run in INT8.
         """
         placed = self.placed(placement)
         share, floating = int8_share(placed, self._clean)
@@ -146,12 +148,18 @@ class OnnxQuantizationTrial:
                 code="nothing_quantized",
                 hint="use fp32 or fp16 for this model",
             )
-        save(self._with_half_rest(placed) if SCHEMES[self._scheme].half else placed, target)
+        if SCHEMES[self._scheme].half:
+            try:
+                wide = nodes_overflowing(self._clean, self._frames, self._threads)
+                placed = rest_to_float16(placed, wide)
+            except QuantizeError as e:
+                _LOG.warning("rest_stays_float32 %s", e.message)
+        save(placed, target)
         return share, floating
 
     @cached_property
     def _readers(self) -> frozenset[str] | None:
-        """Return the nodes that read integers, None if all do."""
+        """Return the nodes that read integers; None if all do."""
         if SCHEMES[self._scheme].between:
             return None
         graph = self._clean.graph
@@ -159,13 +167,13 @@ class OnnxQuantizationTrial:
         return frozenset(layers | residuals(graph).keys())
 
     def _prepared(self, steps: Collection[str], layers: Collection[str]) -> onnx.ModelProto:
-        """Return the float graph with the weights and biases that some layers have in INT8."""
+        """Return the float graph with the chosen weights and corrected biases of some layers."""
         model = self._clean
         if WEIGHT_ROUNDING in steps:
             chosen = {n: values for n, values in self._chosen.items() if n in layers}
-            model = reweighted(model, chosen)
+            model = with_weights(model, chosen)
         if BIAS_CORRECTION in steps:
-            model = corrected(model, self._shifts[WEIGHT_ROUNDING in steps], layers)
+            model = with_shifted_biases(model, self._shifts[WEIGHT_ROUNDING in steps], layers)
         return model
 
     @cached_property
@@ -180,28 +188,21 @@ class OnnxQuantizationTrial:
     def _expected(self) -> list[dict[str, NDArray[Any]]]:
         return list(self._outputs(self._reference, self._frames))
 
-    def _with_half_rest(self, placed: onnx.ModelProto) -> onnx.ModelProto:
-        try:
-            return rest_halved(placed, overflowing(self._clean, self._frames, self._threads))
-        except QuantizeError as e:
-            _LOG.warning("rest_stays_float32 %s", e.message)
-            return placed
-
     @cached_property
     def _means(self) -> dict[str, NDArray[np.float32]]:
-        inputs = tuple(dict.fromkeys(node.input[0] for node in correctable(self._clean.graph)))
+        inputs = tuple(dict.fromkeys(node.input[0] for node in layers_with_bias(self._clean.graph)))
         return channel_means(self._clean, inputs, self._frames, self._threads)
 
     @cached_property
     def _shifts(self) -> dict[bool, dict[str, NDArray[np.float32]]]:
-        """Return what biases make up for, without and with chosen weights."""
+        """Return the bias corrections without (False) and with (True) chosen weights."""
         graph = self._clean.graph
         ways = {False: (), True: (WEIGHT_ROUNDING,)}
-        return {on: shifts(graph, self._rounded(way), self._means) for on, way in ways.items()}
+        return {on: bias_shifts(graph, self._rounded(way), self._means) for on, way in ways.items()}
 
     def _noise(self, model: onnx.ModelProto) -> Noise:
         values = sum(value.size for value in self._expected[0].values())
-        wanted = _QUICK if values >= _MANY_VALUES else 2 * _QUICK
+        wanted = _FEW_FRAMES if values >= _MANY_VALUES else 2 * _FEW_FRAMES
         step = max(len(self._frames) // wanted, 1)
         frames, expected = self._frames[::step], self._expected[::step]
         noise = dict.fromkeys(expected[0], 0.0)

@@ -1,4 +1,4 @@
-"""Quantizer by ONNX Runtime: the precision goes into the graph, whoever executes it."""
+"""Quantizer by ONNX Runtime: the precision is in the graph, for every runtime."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from typing import TYPE_CHECKING
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.histogram import TensorHistogram
 from agent.disk import disk_errors
-from agent.graphs.half import halved
-from agent.graphs.qdq import SCHEMES, inferred, last_tensors, quantized_tensors, save
+from agent.graphs.half import to_float16
+from agent.graphs.qdq import (
+    SCHEMES,
+    load_inferred,
+    quantized_tensors,
+    save,
+    tensors_after_last_layers,
+)
 from agent.graphs.statistics import Collector
 from agent.ports import Progress
 
@@ -24,7 +30,7 @@ class OnnxQuantizer:
 
     Args:
         threads: For the calibration pass; 0 takes all cores.
-        scheme: Whose tensors are counted; None for those of every scheme.
+        scheme: Selects the tensors to count; None for those of every scheme.
     """
 
     def __init__(self, threads: int, scheme: str | None = None) -> None:
@@ -34,12 +40,8 @@ class OnnxQuantizer:
     def collect(
         self, model: str, frames: Iterable[Tensors], count: int, progress: Progress
     ) -> Iterator[TensorHistogram]:
-        """Run the clean model once over the frames, yield a histogram per tensor to quantize.
-
-        Raises:
-            CalibrationError: "no_frames", or "model_failed" on a frame.
-        """
-        graph = inferred(model)
+        """See `ports.Quantizer`."""
+        graph = load_inferred(model)
         names = tuple(
             dict.fromkeys(
                 name for scheme in self._schemes for name in quantized_tensors(graph, scheme)
@@ -54,28 +56,18 @@ class OnnxQuantizer:
                 progress(done, count, f"{len(names)} tensors")
         if not done:
             raise CalibrationError("there are no calibration frames", code="no_frames")
-        yield from collector.histograms(names, last_tensors(graph.graph))
+        yield from collector.histograms(names, tensors_after_last_layers(graph.graph))
 
     def convert(
         self, model: str, precision: str, frames: Sequence[Tensors], target: str
     ) -> tuple[str, ...]:
-        """Write target in fp32 or fp16; return the nodes that stay wider than asked.
-
-        Args:
-            model: Path of the clean model.
-            precision: fp32 or fp16.
-            frames: Inputs on which overflow is looked for.
-            target: Path to write.
-
-        Raises:
-            QuantizeError: "not_offered" for a precision that isn't made here.
-        """
+        """See `ports.Quantizer`."""
         if precision == "fp32":
             with disk_errors(Path(target).parent):
                 shutil.copyfile(model, target)
             return ()
         if precision == "fp16":
-            half, kept = halved(inferred(model), frames, self._threads)
+            half, kept = to_float16(load_inferred(model), frames, self._threads)
             save(half, target)
             return kept
         raise QuantizeError(f"no precision is called {precision}", code="not_offered")

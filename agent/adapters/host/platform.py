@@ -105,14 +105,14 @@ def _onnxruntime(
     try:
         import onnxruntime
 
-        from agent.engines.providers import on_gpu, usable
+        from agent.engines.providers import load_providers, on_gpu
     except ImportError as e:
         raise BuildError(
             f"neither TensorRT nor ONNX Runtime is usable from this Python: {e}",
             code="no_runtime",
             hint="`pip install 'quantd[cpu]'`; on a Jetson `pip install 'quantd[jetson]'`",
         ) from e
-    providers = usable(wanted)
+    providers = load_providers(wanted)
     gpu = on_gpu(providers)
     return Platform(
         runtime="onnxruntime",

@@ -31,7 +31,7 @@ from agent.core.prediction.residuals import Accuracy, accuracy
 from agent.core.quantization.calibrators import range_of
 from agent.core.records import Candidate, CleanModel, Digest, Measurement, Prediction, Recipe
 from agent.graphs.compute import node_macs
-from agent.graphs.qdq import inferred, quantized_tensors, save, with_qdq
+from agent.graphs.qdq import load_inferred, quantized_tensors, save, with_qdq
 from agent.stages.measuring.measure import measure
 from tests.benchmarks.quality.material import MODELS, UnavailableError
 from tests.benchmarks.quality.peers import CACHE
@@ -134,13 +134,13 @@ def _remembered(
 def _clean(name: str, path: str) -> CleanModel:
     return CleanModel(
         digest=Digest(name), name=name, sha256=name, opset=17, inputs=(), outputs=(),
-        macs=sum(count for _, count in node_macs(inferred(path))), weight_bytes=0,
+        macs=sum(count for _, count in node_macs(load_inferred(path))), weight_bytes=0,
         activation_bytes=0, changes=(),
     )  # fmt: skip
 
 
 def _graphs(path: str, folder: Path) -> dict[str, str]:
-    layers = [node.name for node, _ in node_macs(inferred(path))]
+    layers = [node.name for node, _ in node_macs(load_inferred(path))]
     return {
         "fp32": path,
         "int8": quantized(path, str(folder / "int8.onnx")),
@@ -149,7 +149,7 @@ def _graphs(path: str, folder: Path) -> dict[str, str]:
 
 
 def _measured(graphs: Mapping[str, str], protocol: Measure) -> Measured:
-    frames = [random_inputs(inferred(graphs["fp32"]), seed) for seed in range(_FRAMES)]
+    frames = [random_inputs(load_inferred(graphs["fp32"]), seed) for seed in range(_FRAMES)]
     return measure(
         {name: engine(name=name) for name in graphs},
         protocol,
@@ -165,7 +165,7 @@ def _measured(graphs: Mapping[str, str], protocol: Measure) -> Measured:
 
 def quantized(model: str, target: str, left_out: Sequence[str] = ()) -> str:
     """Write the INT8 graph of a clean model, calibrated on random inputs; return its path."""
-    graph = inferred(model)
+    graph = load_inferred(model)
     frames = [random_inputs(graph, seed) for seed in range(_FRAMES)]
     collected = OnnxQuantizer(0).collect(model, frames, len(frames), lambda *_: None)
     ranges = {one.name: range_of(one, "minmax", False) for one in collected}

@@ -27,7 +27,7 @@ from agent.core.measurement.power import Conditions
 from agent.core.measurement.ratios import against
 from agent.core.records import Candidate, Digest, Measurement, Prediction, Recipe
 from agent.core.search.shortlist import doubtful, shortlist, spares, wave, worth_making
-from agent.graphs.qdq import inferred
+from agent.graphs.qdq import load_inferred
 from agent.stages.measuring.measure import measure
 from tests.benchmarks.measuring.prediction import THREADS, models, quantized
 from tests.benchmarks.rows import Row
@@ -109,7 +109,7 @@ def _record() -> dict[str, dict[str, Rounds]]:
                 make_runner=lambda one, graphs=graphs: OnnxruntimeRunner(
                     graphs[one.digest], THREADS
                 ),
-                tensors=lambda _, model=model: [random_inputs(inferred(model), 0)],
+                tensors=lambda _, model=model: [random_inputs(load_inferred(model), 0)],
                 power="not asked for",
                 clock=SystemClock(),
                 conditions=Conditions,

@@ -22,8 +22,8 @@ import numpy as np
 import onnx
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.frames.selection import choose_frames, look
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect
