@@ -1,4 +1,4 @@
-"""The command line: one verb, one thing. Results on stdout, everything else on stderr.
+"""The command line. Results on stdout, everything else on stderr.
 
 Exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate.
 """
@@ -12,8 +12,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 import agent
 from agent.core.errors import ConfigError, QuantdError
@@ -28,15 +28,15 @@ start here:
 
 exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate
 """
-_INTERRUPTED = "interrupted: everything was put back"
+_INTERRUPTED = "interrupted: what the run had changed was undone"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    # ONNX Runtime (1.29 and later) else writes an identity to the disk and calls its maker.
+    # Otherwise ONNX Runtime (from 1.29) stores an identity and sends usage data to its maker.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if arguments[:1] == ["job"] and len(arguments) == 2:  # a child of ours, not a person
+    if arguments[:1] == ["job"] and len(arguments) == 2:  # a child process
         from agent.jobs import child as job
 
         return job.main(arguments[1])
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = _parser().parse_args(arguments)
         _log_to_stderr(options)
         code: int = options.verb(options)
-        sys.stdout.flush()  # while a reader that has left can still be handled
+        sys.stdout.flush()  # a closed pipe raises here, where it is handled
     except QuantdError as error:
         _show(error, as_json=as_json)
         return error.exit_code
@@ -56,17 +56,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show(QuantdError(_INTERRUPTED, code="interrupted"), as_json=as_json)
         return 130
     except BrokenPipeError:  # `quantd report | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still buffered
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered is discarded
         return 0
     return code
 
 
 class _Parser(argparse.ArgumentParser):
-    """Wrong usage is an error like any other, so that `--json` tells of it too."""
+    """Raises wrong usage as a ConfigError, so that `--json` reports it too."""
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        raise ConfigError(message, code="usage", hint=f"`{self.prog} --help` says more")
+        raise ConfigError(message, code="usage", hint=f"`{self.prog} --help` lists the options")
 
 
 def _check_text(arguments: Sequence[str]) -> None:
@@ -77,7 +77,7 @@ def _check_text(arguments: Sequence[str]) -> None:
             raise ConfigError(
                 f"{one} is not UTF-8 text",
                 code="usage",
-                hint="what quantd works with has a name in UTF-8: rename it",
+                hint="rename the file: quantd accepts names in UTF-8 only",
             ) from e
 
 
@@ -103,19 +103,19 @@ def _parser() -> argparse.ArgumentParser:
         )
         for flags, details in verb.options:
             sub.add_argument(*flags, **details)
-        sub.add_argument("-v", "--verbose", action="store_true", help="log what happens to stderr")
+        sub.add_argument("-v", "--verbose", action="store_true", help="log to stderr")
         sub.set_defaults(verb=verb.run, name=verb.name)
     return parser
 
 
 def _log_to_stderr(options: argparse.Namespace) -> None:
-    chatty = options.verbose or options.name == "run"
+    verbose = options.verbose or options.name == "run"
     logging.basicConfig(
         stream=sys.stderr,
-        level=logging.INFO if chatty else logging.WARNING,
+        level=logging.INFO if verbose else logging.WARNING,
         format="%(levelname)s %(name)s: %(message)s",
     )
-    if options.name != "run":  # the daemon has its own way of stopping
+    if options.name != "run":  # the daemon handles SIGTERM itself
         signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
@@ -126,9 +126,3 @@ def _show(error: QuantdError, *, as_json: bool) -> None:
     sys.stderr.write(f"error: {legible(error.message)}\n")
     if error.hint:
         sys.stderr.write(f"hint:  {legible(error.hint)}\n")
-
-
-Run = Callable[[argparse.Namespace], int]
-Options = Sequence[tuple[tuple[str, ...], dict[str, Any]]]
-
-__all__ = ["ConfigError", "main"]

@@ -10,7 +10,7 @@ import msgspec
 from agent.config import Config
 from agent.core.records import Digest, Engine, Platform, QuantizedModel, digest_of
 from agent.memory import default_reserve, scratch_mb
-from agent.wiring.boards import facts
+from agent.wiring.boards import environment
 
 if TYPE_CHECKING:
     from agent.ports import EngineRunner, Progress
@@ -25,7 +25,9 @@ def platform(config: Config) -> Platform:
     from agent.adapters.host.platform import find_platform
 
     runtime = config.runtime
-    return find_platform(runtime.kind, facts(config), runtime.compute_capability, runtime.providers)
+    return find_platform(
+        runtime.kind, environment(config), runtime.compute_capability, runtime.providers
+    )
 
 
 def with_runtime(config: Config, kind: str) -> Config:
@@ -102,9 +104,9 @@ def runner(
 
 
 def _cache(config: Config) -> str:
-    """Return where TensorRT's provider keeps what it builds; under another driver it builds anew."""
+    """Return where TensorRT's provider keeps what it builds; not reused under another driver."""
     if _BUILDS_BY_ITSELF not in config.runtime.providers:
         return ""
-    told = facts(config)
-    key = digest_of("provider-cache-1", *(told.get(fact) for fact in _TIMED_UNDER))
+    present = environment(config)
+    key = digest_of("provider-cache-1", *(present.get(fact) for fact in _TIMED_UNDER))
     return str(Path(config.storage.dir, "provider-engines", key[:16]))

@@ -12,7 +12,7 @@ from agent.core.release.upgrade import conditions, foreign
 from agent.jobs.comparison import comparison
 from agent.jobs.engines import TENSORRT, platform, runner, with_runtime
 from agent.jobs.frames import tensors
-from agent.wiring.places import releases, store
+from agent.wiring.storage import releases, store
 
 if TYPE_CHECKING:
     from agent.ports import EngineRunner, Progress, Tensors

@@ -28,7 +28,7 @@ from agent.core.report.document import Report
 from agent.jobs import engines, evaluating, frames, measuring, predicting, quantizing, sensors
 from agent.ports import Progress
 from agent.ports.jobs import Sitting
-from agent.wiring import places
+from agent.wiring import storage
 
 RecordT = TypeVar("RecordT")
 
@@ -45,7 +45,7 @@ class Job:
         self.spec = spec
         self.progress = progress
         self.config: Config = configuration.from_dump(spec["config"])
-        self.store = places.store(self.config)
+        self.store = storage.store(self.config)
 
     def record(self, key: str, kind: type[RecordT]) -> RecordT:
         """Return the record that the spec carries under a key."""

@@ -15,7 +15,7 @@ from agent.jobs import frames, sensors
 from agent.jobs.sensors import Sensor
 from agent.ports.jobs import Sitting
 from agent.stages.measuring.duration import stretched
-from agent.wiring import places
+from agent.wiring import storage
 from agent.wiring.boards import power_modes
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def measure(
     from agent.adapters.host.conditions import read_conditions
     from agent.stages.measuring.measure import measure as stage
 
-    kept = places.store(config)
+    kept = storage.store(config)
     largest = max(engine.batch for engine in engines.values())
     names = calibration[0].holdout
     wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))

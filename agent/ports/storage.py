@@ -52,7 +52,7 @@ class Releases(Protocol):
         """Return all releases, oldest first (ids begin with the time they were made)."""
         ...
 
-    def facts(self, release: str) -> dict[str, Any]:
+    def model_json(self, release: str) -> dict[str, Any]:
         """Return model.json, empty if it can't be read."""
         ...
 

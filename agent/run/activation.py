@@ -1,17 +1,37 @@
-"""Switch to a release, look at it, and switch back if it is bad."""
+"""Switch to a release, check it, and switch back if it is bad."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from agent.config import ActivationTable
+from agent import config as configuration
+from agent.config import ActivationTable, Config
 from agent.core.errors import ActivationError, QuantdError
 from agent.core.records import Activation
 from agent.core.release.recovery import CommandResult, recovery
-from agent.ports import Releases
+from agent.ports import Jobs, Releases
+
+CHECK_TIMEOUT_S = 120.0
 
 RunCommand = Callable[[Sequence[str], float, Mapping[str, str]], CommandResult]
 """Called as run(argv, timeout_s, extra environment)."""
+
+
+def release_check(config: Config, jobs: Jobs, cancelled: threading.Event) -> Callable[[str], None]:
+    """Return a check that loads a release and runs it once; it raises a QuantdError if bad."""
+
+    def check(release: str) -> None:
+        jobs.run(
+            "check",
+            {"config": configuration.dump(config), "release": release},
+            str,
+            progress=lambda *_: None,
+            cancelled=cancelled,
+            timeout_s=CHECK_TIMEOUT_S,
+        )
+
+    return check
 
 
 def activate(
@@ -23,15 +43,15 @@ def activate(
     run: RunCommand,
     check: Callable[[str], None],
 ) -> Activation:
-    """Create a release and make it current, unless the same engine already is.
+    """Create a release and make it current.
 
     Args:
         release: Id of the new release.
         files: Its contents, see `Releases.create`.
-        settings: What to run around the switch.
-        releases: Where releases live.
+        settings: The reload and health commands, and how many releases to keep.
+        releases: All releases of the device.
         run: Runs a user's command.
-        check: Loads and runs the release's engine; raises a QuantdError if it is bad.
+        check: See `release_check`.
     """
     releases.create(release, files)
     return switch(release, settings, releases=releases, run=run, check=check)
@@ -45,11 +65,11 @@ def switch(
     run: RunCommand,
     check: Callable[[str], None],
 ) -> Activation:
-    """Make an existing release current: check, intend, switch, reload, health, commit or back."""
+    """Make an existing release current: check, intend, switch, reload, health, then keep or undo."""
     previous = releases.current()
     if previous == release:
         return Activation(state="unchanged", release=release, previous=previous)
-    check(release)  # before anything is touched
+    check(release)  # before anything is changed
     releases.intend(release, previous)
     releases.switch(release)
     trouble = _reload_and_health(release, settings, run)
@@ -74,7 +94,7 @@ def roll_back(
     """Make the newest good release before the current one current.
 
     Raises:
-        ActivationError: if there is none that loads.
+        ActivationError: if none of them loads.
     """
     current = releases.current()
     before = [release for release in earlier if current is None or release < current]
@@ -82,14 +102,14 @@ def roll_back(
         try:
             return switch(release, settings, releases=releases, run=run, check=check)
         except QuantdError:
-            continue  # that one no longer loads; the one before it may
+            continue  # it no longer loads; the one before it may
     raise ActivationError(
         "no earlier release to go back to", hint="`quantd status` lists the releases"
     )
 
 
 def recover(settings: ActivationTable, *, releases: Releases, run: RunCommand) -> Activation | None:
-    """At start: undo a switch that was begun and never confirmed; None if there was none."""
+    """Undo a switch that was begun and never confirmed, at start; None if there is none."""
     pending = releases.pending()
     back, target, reason = recovery(pending, releases.current())
     if pending is None:
@@ -108,7 +128,7 @@ def recover(settings: ActivationTable, *, releases: Releases, run: RunCommand) -
 
 
 def _reload_and_health(release: str, settings: ActivationTable, run: RunCommand) -> str:
-    """Return what went wrong, empty if nothing did."""
+    """Run the reload and health commands; return what went wrong, empty if nothing."""
     environment = {"QUANTD_RELEASE": release}
     for argv in (settings.reload, settings.health):
         if argv:

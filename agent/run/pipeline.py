@@ -20,25 +20,25 @@ from agent.core.release.reuse import Basis
 from agent.core.release.upgrade import conditions
 from agent.core.report.document import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
-from agent.run.activation import RunCommand, activate
+from agent.run.activation import CHECK_TIMEOUT_S, RunCommand, activate, release_check
 from agent.run.artifacts import Observe
 from agent.run.chain import Chain, Outcome
 from agent.run.report import encode
 
 _LOG = logging.getLogger(__name__)
-_CHECK_TIMEOUT_S = 120.0
 _UNTOUCHED = "already active and good, not touched"
 _NOT_ATTEMPTED = "no feasible candidate, so nothing on the device was changed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """What a run asks of the world.
+    """The ports of a run.
 
     Attributes:
         run_command: Runs a user's reload and health commands.
         write: Writes a run's files, complete or not at all: write(run id, name, body).
-        remember: Told of what was measured, for later predictions.
+        history: Returns past measurements, newest first.
+        remember: Stores what was measured, for later predictions.
     """
 
     store: Store
@@ -53,10 +53,13 @@ class Ports:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Which run, and why.
+    """The run to be done.
 
     Attributes:
-        basis: What is taken over from an earlier run.
+        run_id: A new id, or that of a run to resume.
+        trigger: The reason for it, for the report.
+        started: RFC 3339, UTC.
+        basis: What is reused of an earlier run.
     """
 
     run_id: str
@@ -71,10 +74,10 @@ def optimize(
     """Find the best engine and activate it; write report.json and report.html.
 
     Returns:
-        The report; an infeasible choice is in it, not an error.
+        The report; an infeasible choice is a result, not an error.
 
     Raises:
-        QuantdError: of the stage that failed; the device is as it was.
+        QuantdError: from the stage that failed; the active release has not changed.
     """
     chain = Chain(
         config=config,
@@ -130,28 +133,18 @@ def _activate(
     choice: Choice,
     cancelled: threading.Event,
 ) -> Activation:
-    """Make the chosen engine a release and switch to it, unless its like is already active."""
+    """Make the chosen engine a release and switch to it, unless the same one is active."""
     current = ports.releases.current()
     chosen = next((c for c in outcome.candidates if c.id == choice.candidate), None)
     if chosen is None or chosen.engine is None:
         return Activation(
             state="not_attempted", release=current, previous=None, detail=_NOT_ATTEMPTED
         )
-    if current == request.run_id:  # switched to before the run was interrupted
+    if current == request.run_id:  # activated before the run was interrupted
         return Activation(state="active", release=current, previous=None, detail="resumed")
-    facts = release_facts(config, outcome, chosen)
-
-    def check(release: str) -> None:
-        ports.jobs.run(
-            "check",
-            {"config": configuration.dump(config), "release": release},
-            str,
-            progress=lambda *_: None,
-            cancelled=cancelled,
-            timeout_s=_CHECK_TIMEOUT_S,
-        )
-
-    if current is not None and ports.releases.identity(current) == facts["identity"]:
+    described = model_json(config, outcome, chosen)
+    check = release_check(config, ports.jobs, cancelled)
+    if current is not None and ports.releases.identity(current) == described["identity"]:
         try:
             check(current)
         except QuantdError as error:
@@ -163,7 +156,7 @@ def _activate(
     engine = chosen.engine
     files: dict[str, bytes | str] = {
         engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
-        "model.json": json.dumps({"release": request.run_id, **facts}, indent=2).encode(),
+        "model.json": json.dumps({"release": request.run_id, **described}, indent=2).encode(),
     }
     done = activate(
         request.run_id,
@@ -183,11 +176,11 @@ def _activate(
     )
 
 
-def release_facts(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
-    """Return what an application needs to use the engine: the contents of model.json."""
+def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
+    """Return the contents of model.json: what an application needs to use the engine."""
     model, engine, quantized = outcome.model, chosen.engine, chosen.quantized
     launches = chosen.measurement.launches if chosen.measurement else None
-    counted = outcome.counted  # kept with a float engine too: the next INT8 one starts from it
+    counted = outcome.counted  # kept for a float engine too: the next INT8 one starts from it
     if engine is None or quantized is None:
         raise ActivationError(f"{chosen.id} has no engine")
     preprocess = configuration.dump(config)["model"]["input"]
@@ -237,40 +230,29 @@ def _publish(
 ) -> None:
     """Write report.json and report.html of the run, and put the report into its release.
 
-    The page comes last and is for people: what is active and reported does not hang on it.
+    The page comes last: if it fails, the activation and report.json still stand.
     """
     body = encode(report)
     ports.write(request.run_id, "report.json", body)
     if report.activation.state == "active":
         ports.releases.add(request.run_id, "report.json", body)
+    spec = {
+        "config": configuration.dump(config),
+        "report": report,
+        "calibration": outcome.calibration.digest,
+        "traces": outcome.traces,
+        "sketches_ms": {c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement},
+    }
     try:
-        page = _page(config, ports, outcome, report, cancelled)
+        page = ports.jobs.run(
+            "render",
+            spec,
+            str,
+            progress=lambda *_: None,
+            cancelled=cancelled,
+            timeout_s=CHECK_TIMEOUT_S,
+        )
     except JobError as error:
         _LOG.error("page_failed code=%s %s", error.code, error.message)
         return
     ports.write(request.run_id, "report.html", page.encode())
-
-
-def _page(
-    config: Config,
-    ports: Ports,
-    outcome: Outcome,
-    report: Report,
-    cancelled: threading.Event,
-) -> str:
-    return ports.jobs.run(
-        "render",
-        {
-            "config": configuration.dump(config),
-            "report": report,
-            "calibration": outcome.calibration.digest,
-            "traces": outcome.traces,
-            "sketches_ms": {
-                c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement
-            },
-        },
-        str,
-        progress=lambda *_: None,
-        cancelled=cancelled,
-        timeout_s=_CHECK_TIMEOUT_S,
-    )

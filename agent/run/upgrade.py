@@ -1,8 +1,8 @@
-"""At the daemon's start: does the active release still fit, and does it still load?
+"""Check at the daemon's start whether the active release still fits this device and loads.
 
-After an upgrade of JetPack, TensorRT or ONNX Runtime, after the storage has been moved to
-another device, after a power cut that damaged a file: what still loads is kept in service,
-and a run that builds the engine again is planned.
+It may not after an upgrade of JetPack, TensorRT or ONNX Runtime, after the storage was moved to
+another device, or after a power cut that damaged a file. A release that still loads stays active,
+and a run that rebuilds its engine is planned.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from agent.ports import Releases
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """What an inspection asks of the world.
+    """The ports of an inspection.
 
     Attributes:
-        platform: Finds what a runtime (by its kind) is here; "" for the configured one.
+        platform: Returns the platform of a runtime (by its kind); "" for the configured one.
         check: Loads a release and runs it once; raises a RunnerError if it is bad.
-        stored: Whether the frames of a calibration are still there.
-        count: Counts up and returns the persisted number of a rebuild for a state, from 1.
+        stored: Returns whether the frames of a calibration are still stored.
+        count: Adds 1 to the persisted number of rebuilds under a key, and returns it.
     """
 
     releases: Releases
@@ -43,17 +43,18 @@ class Ports:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Something is wrong with the active release.
+class UnfitRelease:
+    """An active release that does not fit this device any more, or does not load.
 
     Attributes:
-        release: The one that was looked at.
-        changes: What is not as it was when it was made, in words.
+        release: Its id.
+        changes: What has changed since it was made, in words.
         trouble: Why it can't be used; empty if it loads and runs.
-        roll_back: Whether to go back to an earlier release meanwhile, if one loads.
-        attempt: Which rebuild for this state this is; 0 if none is planned.
-        reuse: Whether a rebuild works with the frames that the release was made from.
-        frames: Why, in words.
+        roll_back: Whether to activate an earlier release meanwhile, if one loads.
+        plan: Whether to rebuild it.
+        attempt: Number of this rebuild for this state, from 1; 0 if none is planned.
+        reuse: Whether a rebuild reuses the frames that the release was made from.
+        frames: The reason for `reuse`, in words.
     """
 
     release: str
@@ -66,36 +67,42 @@ class Finding:
     frames: str
 
 
-def inspect(ports: Ports) -> Finding | None:
-    """Look at the active release; None if there is none, or if all is well.
+def inspect(ports: Ports) -> UnfitRelease | None:
+    """Check the active release; return None if there is none, or if it is good.
 
     Raises:
-        QuantdError: if that could not be found out (no memory, out of time, canceled);
-            nothing was changed then.
+        QuantdError: if it can't be checked (no memory, timeout, canceled); nothing was changed.
     """
     release = ports.releases.current()
     if release is None:
         return None
-    stated = ports.releases.facts(release)
-    made = _table(stated, "runtime")
+    described = ports.releases.model_json(release)
+    made = _table(described, "runtime")
     try:
         here = conditions(ports.platform(str(made.get("kind", ""))))
     except BuildError as error:
-        return _without_runtime(release, error.message)
-    changes = differences(made, here)
-    trouble = _trouble(release, ports)
+        # Another runtime would be a new choice, and this one may come back: change nothing.
+        return UnfitRelease(
+            release=release, changes=(), trouble=error.message, roll_back=False, plan="give_up",
+            attempt=0, reuse=False, frames="",
+        )  # fmt: skip
+    changes, trouble = differences(made, here), ""
+    try:
+        ports.check(release)
+    except RunnerError as error:
+        trouble = error.message
     if not changes and not trouble:
         return None
     attempt = 0
     others = [other for other in ports.releases.ids() if other != release]
-    made_for = (_table(ports.releases.facts(other), "runtime") for other in others)
+    made_for = (_table(ports.releases.model_json(other), "runtime") for other in others)
     on_purpose = left_on_purpose(loads=not trouble, here=here, others=made_for)
     if not on_purpose:
         attempt = ports.count(
             f"upgrade_{fingerprint(here)[:16]}" if changes else f"repair_{release}"
         )
-    reuse, frames = _frames(stated, foreign(made, here), ports)
-    return Finding(
+    reuse, frames = _frames(described, foreign(made, here), ports)
+    return UnfitRelease(
         release=release,
         changes=changes,
         trouble=trouble,
@@ -107,39 +114,20 @@ def inspect(ports: Ports) -> Finding | None:
     )
 
 
-def _without_runtime(release: str, trouble: str) -> Finding:
-    """Leave all as it is: another runtime would be a choice, and this one may come back."""
-    return Finding(
-        release=release,
-        changes=(),
-        trouble=trouble,
-        roll_back=False,
-        plan="give_up",
-        attempt=0,
-        reuse=False,
-        frames="",
-    )
-
-
-def _trouble(release: str, ports: Ports) -> str:
-    try:
-        ports.check(release)
-    except RunnerError as error:
-        return error.message
-    return ""
-
-
 def _frames(
-    stated: Mapping[str, object], strangers: tuple[str, ...], ports: Ports
+    described: Mapping[str, object], foreign_reasons: tuple[str, ...], ports: Ports
 ) -> tuple[bool, str]:
-    digest = _table(stated, "lineage").get("calibration")
-    if strangers:
-        return False, f"captured anew: the release was made on another device ({strangers[0]})"
+    digest = _table(described, "lineage").get("calibration")
+    if foreign_reasons:
+        return (
+            False,
+            f"captured again: the release was made on another device ({foreign_reasons[0]})",
+        )
     if not isinstance(digest, str) or not ports.stored(Digest(digest)):
-        return False, "captured anew: those of the release are no longer stored"
+        return False, "captured again: those of the release are no longer stored"
     return True, "those that the release was made from"
 
 
-def _table(stated: Mapping[str, object], name: str) -> Mapping[str, object]:
-    found = stated.get(name)
+def _table(described: Mapping[str, object], name: str) -> Mapping[str, object]:
+    found = described.get(name)
     return found if isinstance(found, Mapping) else {}

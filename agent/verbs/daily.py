@@ -1,4 +1,4 @@
-"""The verbs of every day: demo, optimize, run, activate, rollback."""
+"""The verbs demo, optimize, run, activate, rollback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agent.verbs.options import (
     load,
     print_json,
 )
-from agent.wiring import released, runs
+from agent.wiring import released, reported, runs
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -53,15 +53,16 @@ def _optimize(options: argparse.Namespace) -> int:
         )
     if options.output:
         finished.export(Path(options.output))
+    report = reported.read_report(finished.directory)
     if options.json:
-        print_json(finished.report)
+        print_json(report)
     else:
         summary(
-            finished.report,
+            report,
             directory=Path(options.output or finished.directory),
             release=Path(config.storage.dir, "current"),
         )
-    return 3 if finished.infeasible else 0
+    return 3 if finished.report.choice.infeasible else 0
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -86,18 +87,18 @@ def _activate(options: argparse.Namespace) -> int:
                 cancelled=threading.Event(),
                 run_id=runs.manual_run(config, new=False),
             )
-        done = Activation(**finished.report["activation"])
-        if finished.infeasible:
-            _tell(done, options)
+        done = finished.report.activation
+        if finished.report.choice.infeasible:
+            _print(done, options)
             return 3
-    return _tell(done, options)
+    return _print(done, options)
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    return _tell(released.roll_back(load(options)), options)
+    return _print(released.roll_back(load(options)), options)
 
 
-def _tell(done: Activation, options: argparse.Namespace) -> int:
+def _print(done: Activation, options: argparse.Namespace) -> int:
     if options.json:
         print_json(done)
     else:
@@ -134,8 +135,8 @@ DAILY = (
                 {
                     "type": float,
                     "default": 0.95,
-                    "help": "fidelity limit: average precision of the faces that an engine finds, "
-                    "where those of FP32 are the truth, 0 to 1 (default: 0.95)",
+                    "help": "fidelity limit: average precision of the engine's faces against those of FP32, "
+                    "0 to 1 (default: 0.95)",
                 },
             ),
             JSON,
@@ -151,14 +152,14 @@ DAILY = (
     ),
     Verb(
         name="run",
-        summary="run the daemon: optimize on command, on schedule, and report over MQTT",
+        summary="run the daemon: optimize on command and on schedule, report over MQTT",
         run=_run,
         options=(CONFIG,),
         example="quantd run -c /etc/quantd/quantd.toml",
     ),
     Verb(
         name="activate",
-        summary="make a release current: the one named, or the choice of the last run by hand",
+        summary="make a release current: the one named, or the choice of the last manual run",
         run=_activate,
         options=(
             (("release",), {"nargs": "?", "help": "id of an existing release"}),
@@ -171,7 +172,7 @@ DAILY = (
     ),
     Verb(
         name="rollback",
-        summary="go back to the release before the current one",
+        summary="make the release before the current one current again",
         run=_rollback,
         options=(CONFIG, JSON),
     ),

@@ -1,4 +1,4 @@
-"""Ctrl-C in the foreground: the running job is ended and cleaned up after, then the verb."""
+"""Ctrl-C in the foreground: the running job is ended and cleaned up, then the verb ends."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from agent.core.errors import JobError
 
 @contextmanager
 def interruptible(cancelled: threading.Event) -> Iterator[None]:
-    """Let the first Ctrl-C cancel, and raise KeyboardInterrupt once what runs has ended.
+    """Cancel at the first Ctrl-C, and raise KeyboardInterrupt once the running job has ended.
 
-    A KeyboardInterrupt raised at once could surface in a destructor or a callback, which would
-    swallow it. A second Ctrl-C doesn't wait.
+    A KeyboardInterrupt raised at once could be lost in a destructor or a callback. A second
+    Ctrl-C raises it at once.
 
     Args:
-        cancelled: Watched by what runs inside, which raises a JobError "canceled".
+        cancelled: Is set; the block then raises a JobError "canceled".
     """
 
     def cancel(number: int, frame: FrameType | None) -> None:

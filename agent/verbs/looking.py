@@ -1,4 +1,4 @@
-"""The verbs that only look: status, report, doctor, check-config."""
+"""The verbs that change nothing: status, report, doctor, check-config."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from agent.terminal import show, summary, table
 from agent.verbs.options import CAMERA, CONFIG, JSON, MODEL, RUNTIME, Option, Verb, load, print_json
 from agent.wiring import reported, runs
 
-_FEW = 5  # runs named where another was meant
-_SHOWN = 30  # predictions, of all that are counted
+_RUNS_NAMED = 5  # in the hint of an unknown run
+_PREDICTIONS_SHOWN = 30
 _INSIDE = {True: "inside", False: "OUTSIDE", None: ""}
 _MARK = {"ok": "ok", "warning": "warning", "problem": "PROBLEM"}
 
@@ -40,10 +40,13 @@ def _report(options: argparse.Namespace) -> int:
     folder = reported.last_report(config, options.run)
     if folder is None:
         which = f"of run {options.run} " if options.run else ""
+        known = [one.name for one in reported.reports(config)[-_RUNS_NAMED:]]
         raise StoreError(
             f"no report {which}under {config.storage.dir}",
             code="no_report",
-            hint=_reports(config) or "`quantd optimize -c ...` makes one",
+            hint=f"there are: {', '.join(known)}"
+            if known
+            else "`quantd optimize -c ...` makes one",
         )
     report = reported.read_report(folder)
     if options.json:
@@ -54,14 +57,14 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _predictions(config: Config, *, as_json: bool) -> int:
-    """Show how near the predictions of past runs came to what was measured."""
+    """Show the errors of past predictions."""
     checked = [(past, one) for past in runs.history(config) if (one := past.check())]
-    told = accuracy([past for past, _ in checked])
+    errors = accuracy([past for past, _ in checked])
     if as_json:
-        print_json({"predictions": [past for past, _ in checked], "accuracy": told})
+        print_json({"predictions": [past for past, _ in checked], "accuracy": errors})
         return 0
     if not checked:
-        show("no prediction was checked yet: every run checks those that it made")
+        show("no prediction has been checked yet: each run checks its own")
         return 0
     table(
         ["when", "model", "precision", "batch", "from", "predicted ms", "measured ms", "off", ""],
@@ -69,19 +72,19 @@ def _predictions(config: Config, *, as_json: bool) -> int:
             [past.utc[:16], past.model[:8], past.precision, str(past.batch), past.source or "-",
              _predicted(past), f"{past.latency_p50_ms:.3f}",
              f"{one.off:+.1%}", _INSIDE[one.inside]]
-            for past, one in checked[:_SHOWN]
+            for past, one in checked[:_PREDICTIONS_SHOWN]
         ],
     )  # fmt: skip
     table(
         ["predicted", "from", "precision", "checked", "half within", "9 of 10 within",
-         "interval held"],
+         "in interval"],
         [
             [one.figure, one.source or "-", one.precision, str(one.count), f"{one.median_off:.1%}",
              f"{one.p90_off:.1%}", "-" if one.inside is None else f"{one.inside:.0%}"]
-            for one in told
+            for one in errors
         ],
     )  # fmt: skip
-    show("an interval should hold nine of ten; it is as wide as past predictions were off")
+    show("an interval should contain nine of ten; its width comes from past errors")
     return 0
 
 
@@ -89,11 +92,6 @@ def _predicted(past: PastMeasurement) -> str:
     if past.low_ms is None or past.high_ms is None:
         return f"{past.predicted_ms:.3f}"
     return f"{past.predicted_ms:.3f} [{past.low_ms:.3f}, {past.high_ms:.3f}]"
-
-
-def _reports(config: Config) -> str:
-    found = [folder.name for folder in reported.reports(config)]
-    return f"there are: {', '.join(found[-_FEW:])}" if found else ""
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -104,7 +102,7 @@ def _doctor(options: argparse.Namespace) -> int:
         print_json(findings)
     else:
         table(
-            ["", "what", "seen", "what mends it"],
+            ["", "check", "found", "how to fix it"],
             [[_MARK[f.level], f.what, f.seen, f.cure] for f in findings],
         )
     return 1 if any(f.level == "problem" for f in findings) else 0
@@ -127,7 +125,7 @@ def _check_config(options: argparse.Namespace) -> int:
     if not (config.model.path and config.camera.uri):
         show("note: model.path and camera.uri have no default; a run needs both")
     for key in configuration.without_effect(config):
-        show(f"note: {key} is set, but nothing is done with it")
+        show(f"note: {key} is set, but has no effect")
     return 0
 
 
@@ -140,12 +138,12 @@ def _plain(value: Any) -> str:
 _RUN: Option = (("run",), {"nargs": "?", "help": "id of a run (default: the last one)"})
 _PREDICTIONS: Option = (
     ("--predictions",),
-    {"action": "store_true", "help": "how near the predictions of past runs came"},
+    {"action": "store_true", "help": "show the errors of past predictions"},
 )
 LOOKING = (
     Verb(
         name="status",
-        summary="show what is active, what ran last and what waits to be sent",
+        summary="show the active release, the last run and the messages that wait to be sent",
         run=_status,
         options=(CONFIG, JSON),
     ),

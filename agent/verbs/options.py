@@ -1,4 +1,4 @@
-"""What verbs have in common: their description, their flags, the configuration they load."""
+"""The description of a verb, the options that verbs share, and loading the configuration."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ OUTPUT: Option = (
     ("--output",),
     {
         "metavar": "DIR",
-        "help": "put report.json, report.html and the release there too; "
-        "state as well if storage.dir is not configured",
+        "help": "also write report.json, report.html and the release to DIR; "
+        "the state as well if storage.dir is not configured",
     },
 )
 RUNTIME: Option = (
@@ -43,7 +43,7 @@ REUSE: Option = (
     ("--reuse-calibration",),
     {
         "action": "store_true",
-        "help": "work with the frames that the active release was made from; no camera is opened",
+        "help": "reuse the frames that the active release was made from; no camera is opened",
     },
 )
 JSON: Option = (
@@ -54,7 +54,7 @@ JSON: Option = (
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """One word of the command line.
+    """One command of the command line.
 
     Attributes:
         run: Called with the parsed options; returns the exit code.
@@ -68,7 +68,7 @@ class Verb:
 
 
 def load(options: argparse.Namespace) -> Config:
-    """Load the configuration with what the command line says instead."""
+    """Load the configuration; options of the command line override the file."""
     overrides: dict[str, Any] = {}
     if getattr(options, "model", None):
         overrides["model.path"] = str(Path(options.model).absolute())

@@ -1,7 +1,7 @@
-"""Single stages: each runs the chain as far as its own, taking up what was done before.
+"""The verbs for single stages: each runs the chain up to its stage and reuses what is stored.
 
-`capture` begins a new run by hand; the others go on with the last one, so that
-`quantd capture`, `quantize`, `build`, `measure`, `choose`, `activate` can be done in steps.
+`capture` begins a new manual run; the others continue it, so that `quantd capture`,
+`quantize`, `build`, `measure`, `choose`, `activate` do a run in steps.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ def _chain(config: Config, *, new: bool, observe: Callable[..., None]) -> Chain:
 
 
 def _describe(result: Any, chain: Chain) -> None:
-    """Say where the result lies, one line a record."""
-    elsewhere: dict[str, str] = {}
+    """Print the folder of each record, or why a candidate failed."""
+    cross_built: dict[str, str] = {}
     records = result if isinstance(result, (list, tuple)) else [result]
     for record in records:
         if isinstance(record, Candidate):
-            made = record.engine or record.quantized
-            where = record.failure or (made and chain.store.directory(made.digest))
+            artifact = record.engine or record.quantized
+            where = record.failure or (artifact and chain.store.directory(artifact.digest))
             sys.stdout.write(f"{record.id}: {where}\n")
             if record.engine and not record.engine.runnable:
-                elsewhere[record.engine.device] = record.engine.runtime_version
+                cross_built[record.engine.device] = record.engine.runtime_version
         else:
             sys.stdout.write(f"{chain.store.directory(record.digest)}\n")
-    for device, version in elsewhere.items():
+    for device, version in cross_built.items():
         sys.stdout.write(
             f"cross-built for {device} by TensorRT {version}: not executed here, so neither "
             "fidelity nor latency was measured\n"
@@ -106,13 +106,12 @@ def _measure(options: argparse.Namespace) -> int:
     if options.json:
         print_json(outcome.candidates)
         return 0
-    facts = [asdict(candidate_facts(one, choice)) for one in outcome.candidates]
     figures(
         {
             "model": {"name": outcome.model.name},
             "device": config.device.id,
             "environment": outcome.platform.environment,
-            "candidates": facts,
+            "candidates": [asdict(candidate_facts(one, choice)) for one in outcome.candidates],
         }
     )
     return 0
@@ -133,14 +132,14 @@ _COMMON = (CONFIG, MODEL, CAMERA, RUNTIME, JSON)
 SINGLE = (
     Verb(
         name="capture",
-        summary="take calibration frames from the camera",
+        summary="capture calibration frames from the camera",
         run=_stage(lambda chain: chain.capture(), new=True),
         options=_COMMON,
         example="quantd capture -c quantd.toml --camera v4l2:///dev/video0",
     ),
     Verb(
         name="quantize",
-        summary="make every recipe's graph from the captured frames",
+        summary="quantize the model with every recipe, from the captured frames",
         run=_stage(_quantize),
         options=_COMMON,
     ),
@@ -159,7 +158,7 @@ SINGLE = (
     ),
     Verb(
         name="choose",
-        summary="say which candidate is best under the limits, and why",
+        summary="choose the best candidate within the limits, and show why",
         run=_choose,
         options=_COMMON,
     ),

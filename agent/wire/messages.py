@@ -13,7 +13,6 @@ from msgspec import Meta
 
 from agent.core.control.command import Stage
 
-SCHEMA_VERSION = 1
 TEXT_LIMIT = 2000
 Scalar = str | int | float | bool | None
 

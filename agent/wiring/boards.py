@@ -1,4 +1,4 @@
-"""What is known of the board under quantd: what it tells itself, and its board file."""
+"""The board under quantd: what the machine itself reports, and its board file."""
 
 from __future__ import annotations
 
@@ -8,35 +8,34 @@ from agent.ports import PowerModes
 
 
 def board_of(config: Config) -> Board | None:
-    """Return the board file of `device.board`, None where the board is not known."""
+    """Return the board file of `device.board`, None for an unknown board."""
     return board(config.device.board)
 
 
-def facts(config: Config) -> dict[str, str | int | float | None]:
-    """Return the facts of the board for reports; a known board is called by its own name."""
+def environment(config: Config) -> dict[str, str | int | float | None]:
+    """Return the board's part of a report's environment; a known board has its file's name."""
     from agent.adapters.host.board import read_board
 
-    found = read_board().facts()
-    known = board_of(config)
-    settable = power_modes(config).modes()
-    if settable:
-        now = [name for name, reason in settable.items() if not reason]
-        later = [name for name, reason in settable.items() if reason]
+    found = read_board()
+    modes = power_modes(config).modes()
+    if modes:
+        now = [name for name, reason in modes.items() if not reason]
+        later = [name for name, reason in modes.items() if reason]
         found |= {"power_modes": ", ".join(now), "power_modes_after_reboot": ", ".join(later)}
-    return found | (
-        {"board": known.name, "board_file": known.id, "dla_cores": known.dla_cores} if known else {}
-    )
+    if known := board_of(config):
+        found |= {"board": known.name, "board_file": known.id, "dla_cores": known.dla_cores}
+    return found
 
 
 def power_modes(config: Config) -> PowerModes:
-    """Return the power modes of this machine; a machine without nvpmodel has none."""
+    """Return the power modes of this machine; there are none without nvpmodel."""
     from agent.adapters.power.nvpmodel import NvpModes
 
     return NvpModes(config.storage.dir)
 
 
 def excluded(config: Config, rail: str) -> str:
-    """Return what the power of a rail leaves out, in words; empty where nobody knows."""
+    """Return what the power of a rail leaves out, in words; empty for an unknown board."""
     known = board_of(config)
     if known is None:
         return ""

@@ -40,9 +40,9 @@ from agent.daemon.worker import Worker
 from agent.ports import Journal
 from agent.run.activation import recover
 from agent.run.artifacts import Observe
-from agent.run.upgrade import Finding
-from agent.wiring import places, released, reported, runs
-from agent.wiring.boards import facts
+from agent.run.upgrade import UnfitRelease
+from agent.wiring import released, reported, runs, storage
+from agent.wiring.boards import environment
 
 _LOG = logging.getLogger(__name__)
 _GLANCE_S = 3.0  # the watchdog waits for 30
@@ -55,10 +55,10 @@ def daemon(config: Config) -> Daemon:
         _LOG.warning("setting_without_effect key=%s", key)
     mailbox: Mailbox = queue.SimpleQueue()
     clock = SystemClock()
-    journal = places.journal(config)
-    if journal.renewed:
-        _LOG.error("journal_renewed damaged file set aside as %s", journal.renewed)
-    ids = places.RunIds(config)
+    journal = storage.journal(config)
+    if journal.recreated_from:
+        _LOG.error("journal_renewed damaged file set aside as %s", journal.recreated_from)
+    ids = storage.RunIds(config)
     return Daemon(
         mailbox=mailbox,
         journal=journal,
@@ -116,7 +116,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             model=config.model.name,
             active=lambda: _active(config),
             telemetry=_figures(config),
-            environment=Glance(lambda: facts(config), _GLANCE_S),
+            environment=Glance(lambda: environment(config), _GLANCE_S),
             report=lambda run_id: _report(config, run_id),
         ),
         clock=clock,
@@ -131,7 +131,7 @@ def _inspector(config: Config, new_id: Callable[[], str]) -> Inspect:
     return inspect
 
 
-def _outdated(found: Finding, new_id: Callable[[], str]) -> Outdated:
+def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
     """Return what the daemon is to tell and to do about an active release that is not right."""
     works = []
     trigger = "upgrade" if found.changes else "repair"
@@ -193,12 +193,12 @@ def _optimize(
         reuse_calibration=_reused(work.args),
     )
     where = str(finished.directory)
-    why = str(finished.report["choice"]["why"])
-    if finished.infeasible:
+    why = finished.report.choice.why
+    if finished.report.choice.infeasible:
         return Stage.FAILED, "infeasible", why, where
-    activation = finished.report["activation"]
-    if activation["state"] == "rolled_back":
-        return Stage.ROLLED_BACK, "unhealthy", str(activation["detail"]), where
+    activation = finished.report.activation
+    if activation.state == "rolled_back":
+        return Stage.ROLLED_BACK, "unhealthy", activation.detail, where
     return Stage.SUCCEEDED, "", why, where
 
 
@@ -233,20 +233,20 @@ def _reused(args: Mapping[str, object]) -> bool | str:
 def _newer_release(config: Config, work: Work) -> str | None:
     """Return the release that has done what a rebuild was begun for; ids sort by time."""
     replaces = work.args.get("replaces")
-    current = places.releases(config).current()
+    current = storage.releases(config).current()
     if not isinstance(replaces, str) or current in {None, work.run_id}:
         return None
     return current if current and current > replaces else None
 
 
 def _recover(config: Config) -> str:
-    runs.mode_back(config)
-    done = recover(config.activation, releases=places.releases(config), run=run_command)
+    runs.restore_power_mode(config)
+    done = recover(config.activation, releases=storage.releases(config), run=run_command)
     return f"{done.state} to {done.release}: {done.detail}" if done else ""
 
 
 def _active(config: Config) -> wire.Active | None:
-    releases = places.releases(config)
+    releases = storage.releases(config)
     release = releases.current()
     if release is None:
         return None

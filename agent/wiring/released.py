@@ -1,9 +1,8 @@
-"""The releases of this device: whether the active one still holds, and switching by hand."""
+"""The releases of this device: inspect the active one, activate another, roll back."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -17,16 +16,15 @@ from agent.core.errors import ActivationError
 from agent.core.records import Activation, CalibrationSet, Platform
 from agent.disk import write_atomically
 from agent.run import activation, upgrade
-from agent.wiring import places
+from agent.wiring import storage
 
-_CHECK_TIMEOUT_S = 120.0
 _REBUILDS = "rebuilds.json"
 _REBUILDS_KEPT = 32
 
 
-def inspect(config: Config, cancelled: threading.Event) -> upgrade.Finding | None:
-    """Look at the active release; see `run.upgrade.inspect`."""
-    jobs, store = SubprocessJobs(), places.store(config)
+def inspect(config: Config, cancelled: threading.Event) -> upgrade.UnfitRelease | None:
+    """Check the active release; see `run.upgrade.inspect`."""
+    jobs, store = SubprocessJobs(), storage.store(config)
 
     def platform(kind: str) -> Platform:
         runtime = replace(config.runtime, kind=kind or config.runtime.kind, compute_capability="")
@@ -36,14 +34,14 @@ def inspect(config: Config, cancelled: threading.Event) -> upgrade.Finding | Non
             Platform,
             progress=lambda *_: None,
             cancelled=cancelled,
-            timeout_s=_CHECK_TIMEOUT_S,
+            timeout_s=activation.CHECK_TIMEOUT_S,
         )
 
     return upgrade.inspect(
         upgrade.Ports(
-            releases=places.releases(config),
+            releases=storage.releases(config),
             platform=platform,
-            check=_checker(config, cancelled),
+            check=activation.release_check(config, jobs, cancelled),
             stored=lambda digest: store.get(digest, CalibrationSet) is not None,
             count=lambda key: _count_rebuild(config, key),
         )
@@ -51,7 +49,7 @@ def inspect(config: Config, cancelled: threading.Event) -> upgrade.Finding | Non
 
 
 def _count_rebuild(config: Config, key: str) -> int:
-    """Count up and return how often a rebuild was begun, before it is."""
+    """Add 1 to the persisted count of rebuilds under a key, and return it."""
     file = Path(config.storage.dir, _REBUILDS)
     try:
         known = msgspec.json.decode(file.read_bytes(), type=dict[str, int])
@@ -64,12 +62,16 @@ def _count_rebuild(config: Config, key: str) -> int:
 
 
 def activate_release(config: Config, release: str) -> Activation:
-    """Make an existing release current, with all checks.
+    """Make an existing release current; see `run.activation.switch`.
+
+    Args:
+        config: The effective configuration.
+        release: An id, not a path.
 
     Raises:
-        ActivationError: "no_release" if there is none of that name; it is no path.
+        ActivationError: "no_release" if there is no release with this id.
     """
-    known = places.releases(config).ids()
+    known = storage.releases(config).ids()
     if release not in known:
         raise ActivationError(
             f"no release {release}",
@@ -79,33 +81,19 @@ def activate_release(config: Config, release: str) -> Activation:
     return activation.switch(
         release,
         config.activation,
-        releases=places.releases(config),
+        releases=storage.releases(config),
         run=run_command,
-        check=_checker(config),
+        check=activation.release_check(config, SubprocessJobs(), threading.Event()),
     )
 
 
 def roll_back(config: Config) -> Activation:
-    """Go back to the newest earlier release that loads."""
-    releases = places.releases(config)
+    """Go back to the newest earlier release that loads; see `run.activation.roll_back`."""
+    releases = storage.releases(config)
     return activation.roll_back(
         config.activation,
         releases=releases,
         earlier=releases.ids(),
         run=run_command,
-        check=_checker(config),
+        check=activation.release_check(config, SubprocessJobs(), threading.Event()),
     )
-
-
-def _checker(config: Config, cancelled: threading.Event | None = None) -> Callable[[str], None]:
-    def check(release: str) -> None:
-        SubprocessJobs().run(
-            "check",
-            {"config": configuration.dump(config), "release": release},
-            str,
-            progress=lambda *_: None,
-            cancelled=cancelled or threading.Event(),
-            timeout_s=_CHECK_TIMEOUT_S,
-        )
-
-    return check

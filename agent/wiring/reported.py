@@ -1,4 +1,4 @@
-"""What earlier runs left: their reports, and the state of everything."""
+"""The reports of earlier runs, and the state of this device."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from agent.config import Config
 from agent.core.errors import StoreError
-from agent.wiring import places
+from agent.wiring import storage
 
-_AGAIN = "the file is damaged; `quantd optimize -c ...` makes a new one"
+_DAMAGED = "the file is damaged; `quantd optimize -c ...` makes a new one"
 
 
 def reports(config: Config) -> list[Path]:
@@ -34,22 +34,22 @@ def read_report(folder: Path) -> dict[str, Any]:
     try:
         report = json.loads(file.read_bytes())
     except (OSError, ValueError) as e:
-        raise StoreError(f"{file}: {e}", code="bad_report", hint=_AGAIN) from e
+        raise StoreError(f"{file}: {e}", code="bad_report", hint=_DAMAGED) from e
     if not isinstance(report, dict):
-        raise StoreError(f"{file} holds no report", code="bad_report", hint=_AGAIN)
+        raise StoreError(f"{file} contains no report", code="bad_report", hint=_DAMAGED)
     return report
 
 
 def status(config: Config) -> dict[str, Any]:
-    """Return what is active, what ran last and what waits to be sent."""
+    """Return the active release, the last run and the number of unsent messages."""
     if not Path(config.storage.dir).is_dir():
         raise StoreError(
-            f"{config.storage.dir} is not there: nothing has run with this configuration",
-            hint="`quantd optimize -c ...` or `quantd run -c ...` makes it",
+            f"{config.storage.dir} does not exist: nothing has run with this configuration",
+            hint="`quantd optimize -c ...` or `quantd run -c ...` creates it",
         )
-    releases = places.releases(config)
+    releases = storage.releases(config)
     last = last_report(config)
-    with places.journal(config) as journal:
+    with storage.journal(config) as journal:
         counts = journal.counts()
         unfinished = [run.run_id for run in journal.unfinished_runs()]
     return {
@@ -64,5 +64,5 @@ def status(config: Config) -> dict[str, Any]:
 
 
 def run_folder(config: Config, run_id: str) -> Path:
-    """Return where a run's reports lie."""
+    """Return the folder of a run's reports."""
     return Path(config.storage.dir, "runs", run_id)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.adapters.host.clock import SystemClock
 from agent.adapters.host.commands import run_command
@@ -22,7 +21,7 @@ from agent.run.artifacts import Observe
 from agent.run.chain import Chain
 from agent.run.pipeline import Ports, Request
 from agent.run.pipeline import optimize as run_pipeline
-from agent.wiring import places
+from agent.wiring import storage
 from agent.wiring.boards import power_modes
 from agent.wiring.reported import read_report, reports, run_folder
 
@@ -38,16 +37,16 @@ _MANUAL = "manual-run"
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """A run that came to its end: the report as it was written, and where it lies."""
+    """A run that reached its end.
 
-    report: dict[str, Any]
+    Attributes:
+        directory: Folder of report.json and report.html.
+        release: Folder of the release that it made current, None if it made none.
+    """
+
+    report: Report
     directory: Path
     release: Path | None
-
-    @property
-    def infeasible(self) -> bool:
-        """Return True if no candidate met the limits."""
-        return bool(self.report["choice"]["infeasible"])
 
     def export(self, target: Path) -> None:
         """Copy the reports and, if one was made, the release's files to another folder."""
@@ -60,12 +59,12 @@ class Finished:
 
 
 def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Event) -> Chain:
-    """Return the heavy stages of one run."""
-    mode_back(config)
+    """Return the stages of one run, up to the measurements."""
+    restore_power_mode(config)
     return Chain(
         config=config,
         run_id=run_id,
-        store=places.store(config),
+        store=storage.store(config),
         jobs=SubprocessJobs(),
         clock=SystemClock(),
         history=history(config),
@@ -75,18 +74,18 @@ def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Ev
 
 
 def manual_run(config: Config, *, new: bool) -> str:
-    """Return the id of the run that the single-stage verbs work on, a new one if asked."""
+    """Return the id of the run that the single-stage verbs work on; with `new`, begin one."""
     note = Path(config.storage.dir, _MANUAL)
     if not new and note.is_file():
         return note.read_text().strip()
-    run_id = places.RunIds(config).next()
+    run_id = storage.RunIds(config).next()
     write_atomically(note, run_id.encode())
     return run_id
 
 
 def history(config: Config) -> tuple[PastMeasurement, ...]:
-    """Return what this device measured before."""
-    with places.journal(config) as journal:
+    """Return the newest measurements of this device's earlier runs."""
+    with storage.journal(config) as journal:
         return tuple(journal.history(_HISTORY))
 
 
@@ -99,27 +98,26 @@ def optimize(
     run_id: str = "",
     reuse_calibration: bool | str = False,
 ) -> Finished:
-    """Run everything once; see `run.pipeline.optimize`.
+    """Do one whole run; see `run.pipeline.optimize`.
 
     Args:
         config: The effective configuration.
-        trigger: Why, for the report.
-        observe: Told of progress.
+        trigger: The reason for the run, for the report.
+        observe: Called with progress.
         cancelled: Set from outside to end the run.
-        run_id: Of a run that is taken up again; a new one if empty.
-        reuse_calibration: True to work with the frames of the active release, or the id of the
-            release whose frames are to be used.
+        run_id: The run to resume; empty for a new one.
+        reuse_calibration: True to reuse the frames of the active release, or the id of the
+            release whose frames to reuse.
 
     Raises:
-        CalibrationError: "nothing_to_reuse" if there is no such release, or it names no frames.
+        CalibrationError: "nothing_to_reuse" if there is no such release, or its frames are unknown.
     """
     clock = SystemClock()
-    mode_back(config)
-    run_id = run_id or places.RunIds(config).next()
-    directory = run_folder(config, run_id)
-    store = places.store(config)
+    restore_power_mode(config)
+    run_id = run_id or storage.RunIds(config).next()
+    store = storage.store(config)
     store.sweep()
-    _prune(config)  # what runs that failed have left
+    _prune(config)  # artifacts of failed runs
     request = Request(
         run_id=run_id,
         trigger=trigger,
@@ -130,22 +128,22 @@ def optimize(
         store=store,
         jobs=SubprocessJobs(),
         clock=clock,
-        releases=places.releases(config),
+        releases=storage.releases(config),
         run_command=run_command,
         write=lambda run, name, body: write_atomically(run_folder(config, run) / name, body),
         history=lambda: history(config),
-        remember=_rememberer(config),
+        remember=lambda measured: _remember(config, measured),
     )
     try:
-        report: Report = run_pipeline(config, request, ports, observe, cancelled)
+        report = run_pipeline(config, request, ports, observe, cancelled)
     finally:
         _tidy(config)
-        mode_back(config)
-    current = places.releases(config).current()
+        restore_power_mode(config)
+    current = storage.releases(config).current()
     release = report.activation.release
     return Finished(
-        report=json.loads((directory / "report.json").read_bytes()),
-        directory=directory,
+        report=report,
+        directory=run_folder(config, run_id),
         release=Path(config.storage.dir, "releases", release)
         if release and release == current
         else None,
@@ -153,20 +151,20 @@ def optimize(
 
 
 def _basis(config: Config, run_id: str, reuse: bool | str) -> Basis:
-    """Return what a run takes over: a release's frames, or the statistics so far.
+    """Return what a run reuses: a release's frames, or the statistics so far.
 
-    Statistics are those of the last run before this one that made a report, so a run that is
-    resumed takes over the same, and what a release needs has nothing to do with it.
+    The statistics are those of the last run before this one that made a report, so a resumed
+    run reuses the same, whichever release is active.
     """
     if not reuse:
         return _statistics_so_far(config, run_id) if config.calibration.extend else Basis()
-    releases = places.releases(config)
+    releases = storage.releases(config)
     release = reuse if isinstance(reuse, str) else releases.current()
-    lineage = releases.facts(release).get("lineage") if release else None
+    lineage = releases.model_json(release).get("lineage") if release else None
     calibration = stated(lineage, "calibration")
     if calibration is None:
         raise CalibrationError(
-            "no calibration frames to work with again: "
+            "no calibration frames to reuse: "
             + (f"release {release} names none" if release else "nothing is active"),
             code="nothing_to_reuse",
             hint="capture: run once without --reuse-calibration (reuse_calibration)",
@@ -179,7 +177,7 @@ def _basis(config: Config, run_id: str, reuse: bool | str) -> Basis:
 
 
 def _statistics_so_far(config: Config, before: str = "") -> Basis:
-    """Return the newest statistics that a report names, of runs before the one given."""
+    """Return the newest statistics named in a report, of runs before the one given."""
     for folder in reversed(reports(config)):
         if before and folder.name >= before:
             continue
@@ -193,17 +191,14 @@ def _statistics_so_far(config: Config, before: str = "") -> Basis:
     return Basis()
 
 
-def _rememberer(config: Config) -> Callable[[Sequence[PastMeasurement]], None]:
-    def remember(measured: Sequence[PastMeasurement]) -> None:
-        with places.journal(config) as journal, journal.atomic():
-            for measurement in measured:
-                journal.record(measurement)
-
-    return remember
+def _remember(config: Config, measured: Sequence[PastMeasurement]) -> None:
+    with storage.journal(config) as journal, journal.atomic():
+        for measurement in measured:
+            journal.record(measurement)
 
 
-def mode_back(config: Config) -> None:
-    """Set the power mode that a measurement, killed in the middle, did not go back from."""
+def restore_power_mode(config: Config) -> None:
+    """Restore the power mode that a killed measurement left changed."""
     try:
         mode = power_modes(config).go_back()
     except PowerError as error:
@@ -214,11 +209,11 @@ def mode_back(config: Config) -> None:
 
 
 def _tidy(config: Config) -> None:
-    """Keep the store within storage.max_mb, and no image where only statistics may stay.
+    """Prune the store to storage.max_mb, remove images where only statistics are kept, old runs.
 
-    What the releases were made from stays: after an upgrade of the runtime their engines are
-    built again from it. A run that failed or was canceled leaves no images either; if it is
-    taken up again, it captures again.
+    What the releases were made from is kept: after an upgrade of the runtime their engines are
+    rebuilt from it. Images of a failed or cancelled run are removed too; if it is resumed, it
+    captures again.
     """
     if config.calibration.keep == "stats":
         for frames in Path(config.storage.dir, "artifacts").glob("*/frames"):
@@ -230,5 +225,5 @@ def _tidy(config: Config) -> None:
 
 
 def _prune(config: Config) -> None:
-    used = places.releases(config).lineage() | _statistics_so_far(config).digests
-    places.store(config).prune(config.storage.max_mb * 1_000_000, used=used)
+    used = storage.releases(config).lineage() | _statistics_so_far(config).digests
+    storage.store(config).prune(config.storage.max_mb * 1_000_000, used=used)

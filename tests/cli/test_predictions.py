@@ -10,7 +10,7 @@ import pytest
 from agent.cli import main
 from agent.config import load
 from agent.core.prediction.history import PastMeasurement
-from agent.wiring import places
+from agent.wiring import storage
 
 
 @pytest.fixture
@@ -27,13 +27,13 @@ def remember(config: str, **changed: object) -> None:
         "predicted_ms": 10.0, "low_ms": 8.0, "high_ms": 11.0, "source": "trial",
         "utc": "2026-11-23T10:15:00.000Z",
     }  # fmt: skip
-    with places.journal(load(config)) as journal:
+    with storage.journal(load(config)) as journal:
         journal.record(PastMeasurement(**{**facts, **changed}))
 
 
 def test_nothing_checked_yet_is_said(config, capsys):
     assert main(["report", "--predictions", "-c", config]) == 0
-    assert "no prediction was checked yet" in capsys.readouterr().err
+    assert "no prediction has been checked yet" in capsys.readouterr().err
 
 
 def test_people_see_what_was_off_and_what_the_interval_missed(config, capsys):

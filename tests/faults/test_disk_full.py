@@ -112,9 +112,9 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
     assert not (disk.place / "current").is_symlink()
     disk.clear()
     finished = run(lambda *_: None)
-    assert finished.report["activation"]["state"] == "active"
+    assert finished.report.activation.state == "active"
     if stage == "build":
-        assert "capture" not in finished.report["timings_s"]
+        assert "capture" not in finished.report.timings_s
 
 
 def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
@@ -135,9 +135,9 @@ def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
 
     again = runs.optimize(config, trigger="test", observe=observe, cancelled=threading.Event())
     assert filled
-    assert again.report["activation"]["state"] in {"active", "unchanged"}
+    assert again.report.activation.state in {"active", "unchanged"}
     assert store.get(old, dict) is None
-    lineage = json.loads((disk.place / "releases" / first.report["run_id"] / "model.json")
+    lineage = json.loads((disk.place / "releases" / first.report.run_id / "model.json")
                          .read_bytes())["lineage"]  # fmt: skip
     for name, digest in lineage.items():
         if digest and name != "model_sha256":

@@ -10,6 +10,7 @@ import pytest
 
 from agent import config as configuration
 from agent.wiring import runs
+from agent.wiring.reported import read_report
 from tests.support.scene import write_config
 
 pytestmark = pytest.mark.slow
@@ -30,9 +31,10 @@ def test_who_kills_the_measuring_process_is_left_out_and_a_report_is_made(tmp_pa
 
     finished = runs.optimize(config, trigger="test", observe=observe, cancelled=threading.Event())
     assert killed
-    by_id = {one["id"]: one for one in finished.report["candidates"]}
+    report = read_report(finished.directory)
+    by_id = {one["id"]: one for one in report["candidates"]}
     assert by_id["int8-minmax"]["measured"] is None
     assert number.name in " ".join(by_id["int8-minmax"]["reasons"])
     assert by_id["fp32"]["measured"]["latency_ms"]["p50"] > 0
     assert by_id["int8-entropy"]["measured"]["latency_ms"]["p50"] > 0
-    assert finished.report["choice"]["candidate"] != "int8-minmax"
+    assert report["choice"]["candidate"] != "int8-minmax"

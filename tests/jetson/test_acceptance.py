@@ -22,7 +22,7 @@ from agent.adapters.power.jtop import JtopPowerMeter
 from agent.config import Config
 from agent.core.frames.preprocess import InputSpec
 from agent.core.measurement.power import mean_power
-from agent.wiring.boards import facts
+from agent.wiring.boards import environment
 from tests.support.scene import quantd, write_config
 
 pytestmark = [pytest.mark.jetson, pytest.mark.timeout(1800)]
@@ -179,7 +179,7 @@ def test_a_second_build_is_faster_by_the_timings_of_the_first(tmp_path: Path) ->
 
 
 def test_an_accelerator_gives_a_candidate_of_its_own_or_a_reason(tmp_path: Path) -> None:
-    if not facts(Config()).get("dla_cores"):
+    if not environment(Config()).get("dla_cores"):
         pytest.skip("missing part a deep-learning accelerator: this board has none")
     config = configured(tmp_path, runtime={"dla_core": 0}, search={"precisions": ["fp32", "fp16"]})
     done = quantd("optimize", "-c", config, "--json", timeout_s=1700)

@@ -87,7 +87,7 @@ def test_a_graph_is_looked_for_only_where_that_is_allowed_and_time_counts(
 
 def test_what_tensorrts_provider_builds_is_kept_for_this_driver_only(monkeypatch, tmp_path):
     def cache(providers, driver):
-        monkeypatch.setattr(engines, "facts", lambda _config: {"driver": driver})
+        monkeypatch.setattr(engines, "environment", lambda _config: {"driver": driver})
         storage = {"dir": str(tmp_path)}
         return engines._cache(
             configuration.from_dump({"runtime": {"providers": providers}, "storage": storage})

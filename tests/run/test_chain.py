@@ -39,7 +39,7 @@ from agent.core.records import (
 )
 from agent.core.release.reuse import Basis
 from agent.run.chain import Chain
-from agent.run.pipeline import release_facts
+from agent.run.pipeline import model_json
 from tests.fakes.jobs import FakeJobs
 from tests.fakes.runners import FakeClock
 from tests.support.candidates import evaluation, layers, measurement
@@ -557,7 +557,7 @@ def test_the_same_file_made_for_another_state_of_the_machine_is_another_release(
     outcome = replace(outcome, model=replace(outcome.model, inputs=(image,)))
     chosen = outcome.candidates[-1]
     later = replace(outcome, platform=replace(PLATFORM, environment={**HERE, "l4t": "36.5.0"}))
-    facts = [release_facts(run.chain.config, one, chosen) for one in (outcome, outcome, later)]
+    facts = [model_json(run.chain.config, one, chosen) for one in (outcome, outcome, later)]
     assert facts[0]["identity"] == facts[1]["identity"] != facts[2]["identity"]
     assert facts[2]["runtime"]["l4t"] == "36.5.0"
     assert facts[0]["lineage"]["statistics"] == outcome.counted.digest
@@ -570,10 +570,10 @@ def test_a_release_says_how_its_engine_was_launched(tmp_path):
     image = TensorSpec(name="x", shape=(1, 3, 4, 4), dtype="float32")
     outcome = replace(outcome, model=replace(outcome.model, inputs=(image,)))
     chosen = outcome.candidates[-1]
-    assert release_facts(run.chain.config, outcome, chosen)["launched"] is None
+    assert model_json(run.chain.config, outcome, chosen)["launched"] is None
     launches = Launches(by="CUDA graph", reason="1 ms against 2 ms by plain launches")
     chosen = replace(chosen, measurement=replace(chosen.measurement, launches=launches))
-    assert release_facts(run.chain.config, outcome, chosen)["launched"] == "CUDA graph"
+    assert model_json(run.chain.config, outcome, chosen)["launched"] == "CUDA graph"
 
 
 def told_elsewhere(**changed: Any) -> FleetFigure:

@@ -12,7 +12,7 @@ import pytest
 from agent.core.choice.choose import choose
 from agent.core.errors import RunnerError
 from agent.core.records import TensorSpec
-from agent.run.pipeline import Request, _activate, release_facts
+from agent.run.pipeline import Request, _activate, model_json
 from tests.run.test_chain import Run
 
 
@@ -28,7 +28,7 @@ def outcome_of(tmp_path, shape=(1, 3, 48, 64), **tables: Any):
 def test_the_size_of_the_input_is_the_models_own_whatever_the_layout(tmp_path, layout, shape):
     run, outcome = outcome_of(tmp_path, shape, model={"path": "m", "input": {"layout": layout}})
     (one,) = outcome.candidates
-    found = release_facts(run.chain.config, outcome, one)["preprocess"]
+    found = model_json(run.chain.config, outcome, one)["preprocess"]
     assert (found["height"], found["width"], found["layout"]) == (48, 64, layout)
 
 
@@ -52,7 +52,7 @@ def activated(tmp_path, check):
     run, outcome = outcome_of(tmp_path)
     run.jobs.answers["check"] = check
     choice = choose(outcome.candidates, "latency", {})
-    identity = release_facts(run.chain.config, outcome, outcome.candidates[0])["identity"]
+    identity = model_json(run.chain.config, outcome, outcome.candidates[0])["identity"]
     ports = SimpleNamespace(
         releases=Active(identity), jobs=run.jobs, store=run.chain.store, run_command=None
     )

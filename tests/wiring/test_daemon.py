@@ -15,7 +15,7 @@ from agent.config import Config
 from agent.core.control.events import Work, WorkKind
 from agent.core.control.step import PublishReport, PublishState
 from agent.core.records import Activation
-from agent.run.upgrade import Finding
+from agent.run.upgrade import UnfitRelease
 from agent.wiring.daemon import _outdated, _performer, daemon
 
 
@@ -89,7 +89,7 @@ def test_work_that_nobody_knows_is_an_error_and_no_rollback(
         perform(config, "frobnicate")
 
 
-FOUND = Finding(
+FOUND = UnfitRelease(
     release="r1", changes=("driver 1, now 2",), trouble="", roll_back=False, plan="rebuild",
     attempt=1, reuse=True, frames="they are stored",
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """One SQLite file: WAL, every commit on the disk before it counts, errors that say what to do.
 
-A damaged file is set aside and a new one begun; `renewed` says where the old one lies.
+A damaged file is set aside and a new one begun; `recreated_from` says where the old one lies.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Database:
             nothing; how many a file has seen is kept as its user_version.
 
     Attributes:
-        renewed: Where a damaged file was set aside, empty if none was.
+        recreated_from: Where a damaged file was set aside, empty if none was.
 
     Raises:
         StoreError: if the file can't be opened, or was made by a newer version.
@@ -48,15 +48,17 @@ class Database:
         self._path = path
         self._lock = threading.RLock()
         self._depth = 0
-        self.renewed = ""
+        self.recreated_from = ""
         with self._errors():
             try:
                 self._db = self._open(steps)
             except sqlite3.DatabaseError as error:
                 if type(error) is not sqlite3.DatabaseError:  # locked, not permitted, disk full
                     raise
-                self.renewed = self._set_aside()
-                _LOG.warning("database_damaged path=%s kept=%s: %s", path, self.renewed, error)
+                self.recreated_from = self._set_aside()
+                _LOG.warning(
+                    "database_damaged path=%s kept=%s: %s", path, self.recreated_from, error
+                )
                 self._db = self._open(steps)
 
     def close(self) -> None:

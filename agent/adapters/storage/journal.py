@@ -1,7 +1,7 @@
 """The journal in one SQLite file: WAL, and every commit on the disk before it counts.
 
 A damaged file is set aside and a new one begun: the daemon must start in any case, and what
-was measured and activated lies elsewhere. The flag `renewed` says so.
+was measured and activated lies elsewhere. The flag `recreated_from` says so.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class SqliteJournal:
         now: Wall clock, s since 1970.
 
     Attributes:
-        renewed: Where a damaged file was set aside, empty if none was.
+        recreated_from: Where a damaged file was set aside, empty if none was.
 
     Raises:
         StoreError: if the file can't be opened, or was made by a newer version.
@@ -96,8 +96,10 @@ class SqliteJournal:
         self._now = now
         self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS))
         self._outbox = OutboxTable(self._db, limits, now)
-        self.renewed = self._db.renewed
-        if self.renewed:  # counters go on above every number the lost file can have given out
+        self.recreated_from = self._db.recreated_from
+        if (
+            self.recreated_from
+        ):  # counters go on above every number the lost file can have given out
             self._db.write("UPDATE counters SET value = ? WHERE name = ''", (int(now()),))
 
     def __enter__(self) -> SqliteJournal:

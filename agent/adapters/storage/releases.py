@@ -48,12 +48,12 @@ class FileReleases:
 
     def identity(self, release: str) -> str | None:
         """Return what identifies the release's content (`identity` in model.json), or None."""
-        found = self.facts(release).get("identity")
+        found = self.model_json(release).get("identity")
         return None if found is None else str(found)
 
     def lineage(self) -> frozenset[str]:
         """Return the digests of all records that the releases were made from."""
-        stated = [self.facts(release).get("lineage") for release in self.ids()]
+        stated = [self.model_json(release).get("lineage") for release in self.ids()]
         return frozenset(
             str(digest)
             for one in stated
@@ -62,7 +62,7 @@ class FileReleases:
             if digest
         )
 
-    def facts(self, release: str) -> dict[str, Any]:
+    def model_json(self, release: str) -> dict[str, Any]:
         """Return model.json, empty if it can't be read."""
         try:
             stated = json.loads((self._releases / release / "model.json").read_bytes())

@@ -287,10 +287,10 @@ def test_a_damaged_file_is_set_aside_and_counting_goes_on(
     body = path.read_bytes()
     path.write_bytes(damage + body[len(damage) :])
     with SqliteJournal(str(path), now=now) as opened:
-        assert Path(opened.renewed).read_bytes().startswith(damage)
+        assert Path(opened.recreated_from).read_bytes().startswith(damage)
         assert opened.next("session") == 1_800_000_001 > before
     with SqliteJournal(str(path)) as opened:
-        assert opened.renewed == ""
+        assert opened.recreated_from == ""
         assert opened.next("session") == 1_800_000_002
         assert opened.next("seq_event") > 1_800_000_000
 
@@ -301,7 +301,7 @@ def test_of_damaged_files_the_last_one_is_kept(tmp_path: Path) -> None:
     (tmp_path / "state.db.damaged-1-wal").write_bytes(b"x")
     path.write_bytes(b"not a database at all" * 300)
     with SqliteJournal(str(path)) as opened:
-        assert [str(file) for file in tmp_path.glob("*damaged*")] == [opened.renewed]
+        assert [str(file) for file in tmp_path.glob("*damaged*")] == [opened.recreated_from]
 
 
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
@@ -377,7 +377,7 @@ def test_kill_9_loses_nothing_that_was_committed(tmp_path: Path) -> None:
         writer.wait()
         told = int(rest[-1]) if rest else told
         with SqliteJournal(path) as opened:
-            assert opened.renewed == ""
+            assert opened.recreated_from == ""
             found = [row.message.number for row in opened.pending(0, 1_000_000)]
         assert found == list(range(1, len(found) + 1))  # no hole, none twice
         assert len(found) - told in {0, 1}  # at most one committed and not yet told

@@ -1,4 +1,4 @@
-"""Where state lies: the store, the releases and the journal of a configuration."""
+"""The storage of a configuration: artifact store, releases, journal, ids of runs."""
 
 from __future__ import annotations
 
@@ -39,15 +39,14 @@ def journal(config: Config) -> SqliteJournal:
 
 
 class RunIds:
-    """Makes ids of runs, and of the releases they may make, such as `20261123T101500123-3f9a`.
+    """Makes ids of runs and of their releases, such as `20261123T101500123-3f9a`.
 
-    UTC time to the millisecond, then chance. Ids sort by the order in which they were made, on
-    which it depends what is newest, gone back to and removed; so where the clock is behind the
-    newest run or release (a Jetson without a clock battery starts in the past), ids count on
-    from that.
+    An id is the UTC time to the millisecond and a random suffix. Ids must sort by age: the newest
+    is found, rolled back to and removed by it. Where the clock is behind the newest run or release
+    (a Jetson without a clock battery starts in the past), the new id is 1 ms after that one.
 
     Args:
-        config: Says where runs and releases lie.
+        config: Its storage.dir contains the runs and releases.
         now: Returns the UTC time.
     """
 
@@ -72,7 +71,7 @@ class RunIds:
 
 
 def _made(run_id: str) -> datetime | None:
-    """Return the time in an id, None if the name is none."""
+    """Return the time in an id, None if the name is not an id."""
     try:
         made = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f")
     except ValueError:

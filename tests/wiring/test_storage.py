@@ -9,7 +9,7 @@ import pytest
 
 from agent import config as configuration
 from agent.config import Config
-from agent.wiring import places, runs
+from agent.wiring import runs, storage
 
 NOW = datetime(2026, 11, 25, 10, 15, 0, 123_456, tzinfo=timezone.utc)
 
@@ -20,7 +20,7 @@ def config(tmp_path: Path) -> Config:
 
 
 def test_an_id_tells_when_it_was_made(config: Config) -> None:
-    first, second = places.RunIds(config, lambda: NOW), places.RunIds(config, lambda: NOW)
+    first, second = storage.RunIds(config, lambda: NOW), storage.RunIds(config, lambda: NOW)
     assert first.next().startswith("20261125T101500123-")
     assert first.next().startswith("20261125T101500124-")
     assert second.next().startswith("20261125T101500123-")
@@ -34,7 +34,7 @@ def test_where_the_clock_was_set_back_ids_still_sort(
     """A Jetson without a clock battery starts in the past, and may find a run to do there."""
     (tmp_path / folder / "20261125T101500123-3f9a").mkdir(parents=True)
     (tmp_path / folder / "adhoc").mkdir()
-    ids = places.RunIds(config, lambda: NOW - back)
+    ids = storage.RunIds(config, lambda: NOW - back)
     made = [ids.next() for _ in range(20)]
     assert ["20261125T101500123-3f9a", *made] == sorted([*made, "20261125T101500123-3f9a"])
 
@@ -44,7 +44,7 @@ def test_the_report_of_a_run_begun_in_the_past_is_not_removed_as_the_oldest(
 ) -> None:
     for minute in range(55):
         (tmp_path / "runs" / f"20991231T10{minute:02}00000-0000").mkdir(parents=True)
-    run_id = places.RunIds(config).next()
+    run_id = storage.RunIds(config).next()
     (tmp_path / "runs" / run_id).mkdir()
     (tmp_path / "artifacts").mkdir()
     runs._tidy(config)
