@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from datetime import datetime
 from math import isfinite
@@ -15,13 +14,7 @@ from cronsim import CronSim, CronSimError
 from agent.config.boards import board
 from agent.config.tables import CALIBRATORS, PRECISIONS, Config, Decode
 from agent.core.errors import ConfigError
-from agent.core.frames.camera_uri import (
-    EXAMPLES,
-    LOCAL_SCHEMES,
-    NETWORK_SCHEMES,
-    redacted,
-    scheme_of,
-)
+from agent.core.frames.camera_uri import NAMED_EXAMPLES, camera_kind, scheme_of
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model.input.layout": ("NCHW", "NHWC"),
@@ -89,7 +82,6 @@ _DECODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     ),
     "yolo": ((), ("boxes", "logits", "objectness", "threshold", "overlap")),
 }  # kind: the keys it needs, the other ones it reads
-_NAMED_FRAMES = ("", "images", "profile")  # "" is told by who needs a camera
 _TASKS = ("generic", "classification", "segmentation", "detection")
 _NVPMODEL = Path("/etc/nvpmodel.conf")
 _CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
@@ -103,7 +95,8 @@ def check(config: Config) -> None:
         ConfigError: naming the key, the value seen and what is allowed.
     """
     _check_values(flatten(msgspec.to_builtins(config)))
-    _check_camera(config.camera.uri)
+    if config.camera.uri:  # an empty one is refused by `require_source`
+        camera_kind(config.camera.uri)
     _check_model(config)
     _check_names(config)
     _check_schedule(config)
@@ -118,17 +111,6 @@ def check(config: Config) -> None:
         raise ConfigError("[objective] has both minimize and maximize", hint="keep one of them")
     if not config.search.precisions or not config.search.batch:
         raise ConfigError("search.precisions and search.batch must not be empty")
-
-
-def _check_camera(uri: str) -> None:
-    schemes = (*NETWORK_SCHEMES, *LOCAL_SCHEMES)
-    if not uri or scheme_of(uri) in schemes:
-        return
-    near = difflib.get_close_matches(uri.partition(":")[0].lower(), schemes, n=1)
-    raise ConfigError(
-        f'camera.uri = "{redacted(uri)}" is no camera that quantd knows',
-        hint=(f"did you mean {near[0]}://? " if near else "") + f"allowed: {EXAMPLES}",
-    )
 
 
 def _check_board(config: Config) -> None:
@@ -259,11 +241,11 @@ def _check_labels(config: Config) -> None:
             f'"{config.model.task.kind}"',
             hint="set model.task.kind, or remove the labels",
         )
-    scheme = scheme_of(config.camera.uri)
-    if scheme not in _NAMED_FRAMES:
+    uri = config.camera.uri
+    if uri and not camera_kind(uri).frame_names:
         raise ConfigError(
-            f"model.task.labels needs frames with names, but camera.uri is {scheme}://",
-            hint="take frames from images:///dir or profile:///profiles.csv, or remove the labels",
+            f"model.task.labels needs frames with names, but camera.uri is {scheme_of(uri)}://",
+            hint=f"take frames from {NAMED_EXAMPLES}, or remove the labels",
         )
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.config import Config
-from agent.core.errors import ConfigError
-from agent.core.frames.camera_uri import EXAMPLES, NETWORK_SCHEMES, redacted, scheme_of
+from agent.core.frames.camera_uri import camera_kind
 from agent.core.records import CalibrationSet, CleanModel, Digest
 
 if TYPE_CHECKING:
@@ -30,33 +30,17 @@ def input_spec(config: Config) -> InputSpec:
 
 
 def open_camera(config: Config) -> Camera:
-    """Return the camera that the URI names."""
+    """Return the camera that the URI names.
+
+    Raises:
+        ConfigError: if there is no such camera.
+        CameraError: if its adapter can't be used here.
+    """
     table = config.camera
-    size: dict[str, Any] = {"width": table.width, "height": table.height, "fps": table.fps}
-    scheme = scheme_of(table.uri)
-    if scheme in {*NETWORK_SCHEMES, "file", "v4l2"}:
-        from agent.adapters.cameras.opencv import OpencvCamera
-
-        return OpencvCamera(table.uri, **size)
-    if scheme == "csi":
-        from agent.adapters.cameras.gstreamer import GstreamerCamera
-
-        return GstreamerCamera(table.uri, **size)
-    if scheme == "images":
-        from agent.adapters.cameras.images import ImagesCamera
-
-        return ImagesCamera(table.uri, **size)
-    if scheme == "profile":
-        from agent.adapters.cameras.profile import ProfileCamera
-
-        return ProfileCamera(table.uri, **size)
-    if scheme == "synthetic":
-        from agent.adapters.cameras.synthetic import SyntheticCamera
-
-        return SyntheticCamera(table.uri, **size)
-    raise ConfigError(
-        f'camera.uri = "{redacted(table.uri)}" is not understood', hint=f"allowed: {EXAMPLES}"
-    )
+    module, _, name = camera_kind(table.uri).adapter.partition(":")
+    adapter = getattr(import_module(f"agent.adapters.cameras.{module}"), name)
+    camera: Camera = adapter(table.uri, width=table.width, height=table.height, fps=table.fps)
+    return camera
 
 
 def capture(

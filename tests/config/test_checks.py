@@ -9,7 +9,7 @@ import pytest
 
 from agent import config as configuration
 from agent.core.errors import CameraError, ConfigError
-from agent.core.frames.camera_uri import LOCAL_SCHEMES, NETWORK_SCHEMES
+from agent.core.frames.camera_uri import CAMERAS
 from agent.jobs.frames import open_camera
 
 
@@ -50,7 +50,7 @@ def test_a_camera_that_is_none_is_refused_with_what_there_is_and_without_its_pas
     assert (f"did you mean {near}://?" in told) is bool(near)
 
 
-@pytest.mark.parametrize("scheme", [*NETWORK_SCHEMES, *LOCAL_SCHEMES, "RTSP"])
+@pytest.mark.parametrize("scheme", [*CAMERAS, "RTSP"])
 def test_every_camera_that_is_allowed_can_be_opened(tmp_path: Path, scheme: str) -> None:
     found = load(tmp_path, f'[camera]\nuri = "{scheme}://0/x"\n')
     with contextlib.suppress(CameraError):  # which knows it, but has it not here

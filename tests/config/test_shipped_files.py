@@ -12,6 +12,7 @@ import pytest
 
 from agent import config
 from agent.core.errors import ConfigError
+from agent.core.frames.camera_uri import CAMERAS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -91,6 +92,20 @@ def test_a_stated_range_is_the_range(key, bounds):
     for value in (below, above):
         with pytest.raises(ConfigError, match=re.escape(key)):
             config.load(SHIPPED, overrides=with_value(key, value) | task)
+
+
+def test_every_camera_is_shown_here_and_in_the_readme():
+    examples = [kind.example for kind in CAMERAS.values()]
+    uri = re.compile(r"[a-z0-9]+://[^\s`|]*")
+    shipped = SHIPPED.read_text().partition("[camera]")[2].partition("#uri = ")[0]
+    readme = (CONFIGS.parent / "README.md").read_text().partition("| camera URI |")[2]
+    assert uri.findall(shipped) == uri.findall(readme.partition("\n\n")[0]) == examples
+
+
+def test_every_camera_whose_frames_have_names_is_shown_beside_labels():
+    comment = SHIPPED.read_text().partition("[model.task]")[2].partition("#labels = ")[0]
+    named = {scheme for scheme, kind in CAMERAS.items() if kind.frame_names}
+    assert set(re.findall(r"([a-z0-9]+)://", comment)) == named
 
 
 @pytest.mark.parametrize("card", sorted((CONFIGS / "models").glob("*.toml")), ids=lambda p: p.stem)

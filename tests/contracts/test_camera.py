@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from agent.adapters.cameras.opencv import OpencvCamera
 from agent.adapters.cameras.profile import ProfileCamera
 from agent.adapters.cameras.synthetic import SyntheticCamera
 from agent.core.errors import CameraError
+from agent.core.frames.camera_uri import CAMERAS
 from agent.core.frames.frame import Frame
 from agent.ports import Camera
 from tests.support import cameras
@@ -263,6 +265,14 @@ def until_timeout(camera: Camera) -> tuple[CameraError, float]:
         except CameraError as e:
             return e, time.monotonic() - begun
     raise AssertionError("frames keep coming from a server that was stopped")
+
+
+def test_every_camera_of_the_table_is_tried_here() -> None:
+    tried = {ImagesCamera, ProfileCamera, SyntheticCamera, OpencvCamera, GstreamerCamera}
+    found = {kind.adapter.partition(":")[::2] for kind in CAMERAS.values()}
+    assert {
+        getattr(import_module(f"agent.adapters.cameras.{module}"), name) for module, name in found
+    } == tried
 
 
 def test_a_frame_carries_what_the_port_says() -> None:

@@ -17,7 +17,7 @@ from agent.adapters.cameras.live import LiveCamera, Stream
 from agent.adapters.cameras.pace import Pace
 from agent.adapters.cameras.reachability import seen_at
 from agent.core.errors import CameraError
-from agent.core.frames.camera_uri import NETWORK_SCHEMES, path_of, redacted, scheme_of
+from agent.core.frames.camera_uri import CAMERAS, path_of, redacted, scheme_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +52,8 @@ class OpencvCamera(LiveCamera):
 
     def __init__(self, uri: str, *, width: int, height: int, fps: float) -> None:
         scheme = scheme_of(uri)
-        if scheme in NETWORK_SCHEMES:
+        kind = CAMERAS.get(scheme)
+        if kind and kind.port:
             source = partial(_open_network, uri, fps)
         elif scheme == "file":
             source = partial(_open_file, path_of(uri), fps)
@@ -61,7 +62,8 @@ class OpencvCamera(LiveCamera):
         else:
             raise CameraError(
                 f"{redacted(uri)}: OpenCV can't capture {scheme or 'no scheme'}://",
-                hint="use rtsp://, http://, https://, file:// or v4l2://",
+                hint="it captures "
+                + ", ".join(one.example for one in CAMERAS.values() if "Opencv" in one.adapter),
             )
         backend = cv2.CAP_V4L2 if scheme == "v4l2" else cv2.CAP_FFMPEG
         if backend not in cv2.videoio_registry.getBackends():

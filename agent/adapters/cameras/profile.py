@@ -10,7 +10,7 @@ import cv2
 from agent.adapters.cameras.pace import PacedCamera
 from agent.core.errors import CameraError
 from agent.core.frames.camera_uri import path_of
-from agent.core.frames.profile import ProfileRow, parse_profile
+from agent.core.frames.profile import parse_profile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class ProfileCamera(PacedCamera):
         self._file = Path(path_of(uri))
         try:
             with self._file.open(encoding="utf-8-sig", newline="") as lines:
-                self._rows = parse_profile(lines)
+                rows = parse_profile(lines)
         except CameraError as e:
             raise CameraError(f"{uri}: {e.message}", code=e.code, hint=e.hint) from e
         except UnicodeDecodeError as e:
@@ -46,7 +46,7 @@ class ProfileCamera(PacedCamera):
                 f"{uri}: {reason}", code="unreachable", hint="check the path of the profile"
             ) from e
         # Many rows share a frame: one for each model and precision that was profiled on it.
-        frames = {(row.frame, row.frame_index): row for row in reversed(self._rows)}
+        frames = {(row.frame, row.frame_index): row for row in reversed(rows)}
         self._frames = tuple(reversed(frames.values()))
         self._video = _Video()
         super().__init__(uri, fps, self._at, name=self._name_of)
@@ -54,10 +54,6 @@ class ProfileCamera(PacedCamera):
     def __exit__(self, *_: object) -> None:
         super().__exit__()
         self._video.close()
-
-    def measurements(self) -> tuple[ProfileRow, ...]:
-        """Return every row of the CSV, for prediction."""
-        return self._rows
 
     def _name_of(self, sequence: int) -> str:
         row = self._frames[sequence % len(self._frames)]

@@ -6,7 +6,8 @@ import re
 import socket
 from urllib.parse import urlsplit
 
-_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
+from agent.core.frames.camera_uri import CAMERAS
+
 _PERCENT = "percent-encode special characters in the user name and password (@ is %40, / is %2F)"
 
 
@@ -18,7 +19,7 @@ def seen_at(uri: str, timeout_s: float) -> tuple[str, str]:
     """
     try:
         parts = urlsplit(uri)
-        port = parts.port or _PORTS[parts.scheme]
+        port = parts.port or CAMERAS[parts.scheme].port
     except (ValueError, KeyError):
         return "the URI is not valid", _PERCENT
     host = parts.hostname or ""

@@ -12,6 +12,7 @@ from agent.core.errors import ConfigError
 from agent.core.fidelity.agreement import main, rows
 from agent.core.fidelity.box_decoding import Outputs
 from agent.core.fidelity.resampling import share95
+from agent.core.frames.camera_uri import CAMERAS
 
 _MOST_ROWS = 1_000_000
 _SHOWN = 3
@@ -62,8 +63,10 @@ def labels_of(names: Sequence[str], labels: Mapping[str, int]) -> tuple[int | No
     raise ConfigError(
         f"none of the {len(names)} held-out frames ({mine}) is in model.task.labels ({theirs})",
         code="labels",
-        hint="frames are called as their files by images:///dir, and as in the CSV by profile://; "
-        "other cameras' frames have no names",
+        hint="names of frames: "
+        + "; ".join(
+            f"{kind.example} {kind.frame_names}" for kind in CAMERAS.values() if kind.frame_names
+        ),
     )
 
 

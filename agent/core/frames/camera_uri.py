@@ -1,16 +1,53 @@
-"""What may be shown of a camera's URI, and what it names."""
+"""The cameras by the scheme of their URI, and what may be shown of such a URI."""
 
 from __future__ import annotations
 
+import difflib
 import re
+from dataclasses import dataclass
 from urllib.parse import unquote
 
-NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
-LOCAL_SCHEMES = ("v4l2", "csi", "file", "images", "profile", "synthetic")
-EXAMPLES = (
-    "v4l2:///dev/video0, csi://0, rtsp://..., http://... (MJPEG), file:///clip.mp4, "
-    "images:///dir, profile:///profiles.csv or synthetic://"
-)
+from agent.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraKind:
+    """What one scheme of camera URIs stands for.
+
+    Attributes:
+        adapter: "module:class" in agent.adapters.cameras; imported by the job that captures.
+        example: A URI of it, for messages and documentation.
+        port: TCP port of a network camera whose URI names none; 0 for a source on this device.
+        frame_names: What the names of its frames are; "" if frames have no names.
+    """
+
+    adapter: str
+    example: str
+    port: int = 0
+    frame_names: str = ""
+
+
+_OPENCV = "opencv:OpencvCamera"
+CAMERAS: dict[str, CameraKind] = {
+    "v4l2": CameraKind(adapter=_OPENCV, example="v4l2:///dev/video0"),
+    "csi": CameraKind(adapter="gstreamer:GstreamerCamera", example="csi://0"),
+    "rtsp": CameraKind(adapter=_OPENCV, example="rtsp://host/path", port=554),
+    "rtsps": CameraKind(adapter=_OPENCV, example="rtsps://host/path", port=322),
+    "http": CameraKind(adapter=_OPENCV, example="http://host/path", port=80),
+    "https": CameraKind(adapter=_OPENCV, example="https://host/path", port=443),
+    "file": CameraKind(adapter=_OPENCV, example="file:///clip.mp4"),
+    "images": CameraKind(
+        adapter="images:ImagesCamera", example="images:///dir", frame_names="file names"
+    ),
+    "profile": CameraKind(
+        adapter="profile:ProfileCamera",
+        example="profile:///profiles.csv",
+        frame_names="as in its CSV, video.mp4#12 in a video",
+    ),
+    "synthetic": CameraKind(adapter="synthetic:SyntheticCamera", example="synthetic://"),
+}
+EXAMPLES = ", ".join(kind.example for kind in CAMERAS.values())
+NAMED_EXAMPLES = " or ".join(kind.example for kind in CAMERAS.values() if kind.frame_names)
 
 _SECRET = re.compile(
     r"(?i)([?&;](?:[\w.-]*(?:pass|pwd|token|secret|auth|key|user|login|account|sig)[\w.-]*)=)[^&;#]*"
@@ -21,6 +58,22 @@ def scheme_of(uri: str) -> str:
     """Return the lower-case scheme of a URI; empty if it has none."""
     scheme, separator, _ = uri.partition("://")
     return scheme.lower() if separator else ""
+
+
+def camera_kind(uri: str) -> CameraKind:
+    """Return what the URI's scheme stands for.
+
+    Raises:
+        ConfigError: if there is no such camera.
+    """
+    kind = CAMERAS.get(scheme_of(uri))
+    if kind is None:
+        near = difflib.get_close_matches(uri.partition(":")[0].lower(), CAMERAS, n=1)
+        raise ConfigError(
+            f'camera.uri = "{redacted(uri)}" is no camera that quantd knows',
+            hint=(f"did you mean {near[0]}://? " if near else "") + f"allowed: {EXAMPLES}",
+        )
+    return kind
 
 
 def redacted(uri: str) -> str:
@@ -35,7 +88,8 @@ def redacted(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     if not separator:
         scheme, rest = "", uri
-    if scheme.lower() in LOCAL_SCHEMES and "@" not in rest.partition("/")[0]:
+    kind = CAMERAS.get(scheme.lower())
+    if kind and not kind.port and "@" not in rest.partition("/")[0]:
         return uri
     if "@" in rest:
         rest = "***@" + rest.rpartition("@")[2]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.frames.camera_uri import LOCAL_SCHEMES, path_of, redacted, scheme_of
+from agent.core.frames.camera_uri import CAMERAS, path_of, redacted, scheme_of
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_a_uri_is_shown_without_its_credentials(uri: str, shown: str) -> None:
 @given(
     scheme=st.one_of(
         st.sampled_from(["rtsp", "rtsps", "http", "https", "HTTP"]),
-        st.from_regex(r"[a-z0-9+.-]{1,8}", fullmatch=True).filter(lambda s: s not in LOCAL_SCHEMES),
+        st.from_regex(r"[a-z0-9+.-]{1,8}", fullmatch=True).filter(lambda s: s not in CAMERAS),
     ),
     password=st.text(min_size=1, max_size=20),
 )
