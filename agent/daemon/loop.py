@@ -8,16 +8,16 @@ the journal is one transaction: a crash between two effects leaves neither.
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
-from agent.core.control.command import Command, CommandId, CommandType, Stage
+from agent import wire
+from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.events import (
     Asked,
     Due,
@@ -29,7 +29,6 @@ from agent.core.control.events import (
     Stop,
     Tick,
     Work,
-    WorkKind,
 )
 from agent.core.control.journal import Run
 from agent.core.control.link import (
@@ -51,7 +50,7 @@ from agent.core.control.step import (
     State,
     step,
 )
-from agent.core.errors import StoreError
+from agent.core.errors import CommandError, StoreError
 from agent.daemon.inspector import Inspector
 from agent.daemon.worker import Worker
 from agent.ports import Clock, Journal, Notifier
@@ -214,10 +213,10 @@ class Daemon:
     def _record(self, effect: Effect) -> None:
         """Write into the journal what must survive a crash."""
         if isinstance(effect, Begin):
-            spec = json.dumps({"kind": effect.work.kind.value, "args": dict(effect.work.args)})
             work = effect.work
+            spec = wire.encode_task(work.task)
             self.journal.begin_run(work.run_id, work.trigger, work.command_id, spec)
-            _LOG.info("run_started run_id=%s kind=%s", work.run_id, work.kind.value)
+            _LOG.info("run_started run_id=%s kind=%s", work.run_id, work.kind)
         elif isinstance(effect, Close):
             self.journal.update_run(effect.run_id, outcome=effect.outcome)
             _LOG.info("run_ended run_id=%s outcome=%s", effect.run_id, effect.outcome)
@@ -232,28 +231,32 @@ class Daemon:
             if entry.command_id in begun:
                 continue
             try:
-                kind = CommandType(entry.type)
-            except ValueError:  # stored by a version that could do more
+                request = wire.decode_request(entry.type, entry.args)
+            except CommandError as error:
                 with self.journal.atomic():
-                    self._give_up(entry.command_id, "unsupported", f"{entry.type} is not known")
+                    self._give_up(entry.command_id, error.code, error.message)
                 continue
-            command = Command(
-                id=CommandId(entry.command_id), type=kind, args=json.loads(entry.args)
-            )
+            command = Command(id=CommandId(entry.command_id), request=request)
             self._step(Asked(command, self.new_id(), self.clock.monotonic_ns()))
 
     def _take_up(self, run: Run) -> None:
-        spec: Mapping[str, Any] = json.loads(run.spec)
         code, detail = (
             "interrupted",
             f"given up after {run.attempts} attempts that each ended the daemon",
         )
         if run.attempts < _ATTEMPTS:
             try:
-                work = _work(run, spec)
-            except ValueError:
-                code, detail = "unsupported", f"{spec['kind']} is not known"
+                task = wire.decode_task(run.spec)
+            except CommandError as error:
+                code, detail = error.code, error.message
             else:
+                work = Work(
+                    task=task,
+                    run_id=run.run_id,
+                    trigger=run.trigger,
+                    command_id=run.command_id,
+                    attempt=run.attempts + 1,
+                )
                 _LOG.info("run_resumed run_id=%s attempt=%d", run.run_id, work.attempt)
                 self._step(Resume(work))
                 return
@@ -264,17 +267,6 @@ class Daemon:
 
     def _give_up(self, command_id: str, code: str, detail: str) -> None:
         self.outward.say(Answer(command_id, Stage.FAILED, code, detail), self.state)
-
-
-def _work(run: Run, spec: Mapping[str, Any]) -> Work:
-    return Work(
-        kind=WorkKind(spec["kind"]),
-        run_id=run.run_id,
-        trigger=run.trigger,
-        command_id=run.command_id,
-        args=spec["args"],
-        attempt=run.attempts + 1,
-    )
 
 
 __all__ = ["Daemon", "Ended", "Mailbox", "Outward"]

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from agent import __version__, wire
-from agent.core.control.command import COMMANDS
 from agent.core.control.journal import Answered, Klass, Outgoing
 from agent.core.control.ulid import Ulids
 from agent.ports import Clock, Journal
@@ -97,7 +96,7 @@ class Messages:
                 labels=labels,
                 environment=environment,
                 models=models,
-                commands=COMMANDS,
+                commands=tuple(wire.COMMANDS),
             )
             self._put(self._topics.meta, message, Klass.STATE, "meta", replaces=True)
 

@@ -37,7 +37,7 @@ from agent.ports import Clock, Journal, Link
 _LOG = logging.getLogger(__name__)
 _TIDY_EVERY_NS = 60_000_000_000
 _RESTART_EVERY_NS = 30_000_000_000
-_RESENT = ("event", "result", "report")
+_RESENT = ("result", "report")  # unless a stream is named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +122,7 @@ class Broker:
             found = self._inbox.admit(event)
             self._link.acknowledge(event.message)
             if isinstance(found, Command):
-                _LOG.info("command_received id=%s type=%s", found.id, found.type.value)
+                _LOG.info("command_received id=%s type=%s", found.id, found.type)
                 return found
             if found is not None:
                 _LOG.warning("command_rejected topic=%s code=%s", event.topic, found.code)
@@ -143,10 +143,8 @@ class Broker:
         elif isinstance(effect, Answer):
             self._answer(effect)
         elif isinstance(effect, Resend):
-            stream = effect.args.get("stream")
-            first = effect.args.get("from_seq", 0)
-            streams = (str(stream),) if stream else _RESENT[1:]
-            self._journal.resend(streams, first if isinstance(first, int) else 0)
+            stream = effect.request.stream
+            self._journal.resend((stream,) if stream else _RESENT, effect.request.from_seq)
 
     def pump(self) -> None:
         """Hand over what waits; once a minute give up what has expired."""
@@ -182,7 +180,7 @@ class Broker:
         job = None
         if running is not None:
             job = wire.Job(
-                run_id=running.run_id, kind=running.kind.value, stage=state.stage, pct=state.percent
+                run_id=running.run_id, kind=running.kind, stage=state.stage, pct=state.percent
             )
         self._messages.state(active=self._facts.active(), job=job)
         if with_meta:

@@ -1,6 +1,14 @@
 """Bytes on the wire: topics, what the device says, what it is told. Nothing else knows them."""
 
-from agent.wire.commands import decode_command, digest, is_token
+from agent.wire.commands import (
+    COMMANDS,
+    decode_command,
+    decode_request,
+    decode_task,
+    digest,
+    encode_task,
+    is_token,
+)
 from agent.wire.messages import (
     TEXT_LIMIT,
     Active,
@@ -21,6 +29,7 @@ from agent.wire.messages import (
 from agent.wire.topics import Topics
 
 __all__ = [
+    "COMMANDS",
     "TEXT_LIMIT",
     "Active",
     "Envelope",
@@ -37,7 +46,10 @@ __all__ = [
     "Telemetry",
     "Topics",
     "decode_command",
+    "decode_request",
+    "decode_task",
     "digest",
     "encode",
+    "encode_task",
     "is_token",
 ]

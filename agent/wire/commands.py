@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
 
-from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, CommandType, Rejection
+from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
+from agent.core.control.requests import (
+    Activate,
+    CancelWork,
+    Optimize,
+    Ping,
+    Request,
+    ResendMessages,
+    RollBack,
+    Task,
+)
+from agent.core.errors import CommandError
 
+_Stored = TypeVar("_Stored")
 _YEAR_9999_S = 253_402_300_799
 _NAME = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 _ID = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -75,14 +88,16 @@ class PingArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
     """Answer."""
 
 
-ARGS: dict[str, type[msgspec.Struct]] = {
-    "reoptimize": ReoptimizeArgs,
-    "activate": ActivateArgs,
-    "rollback": RollbackArgs,
-    "cancel": CancelArgs,
-    "resend": ResendArgs,
-    "ping": PingArgs,
+ARGS: dict[type[Request], type[msgspec.Struct]] = {
+    Optimize: ReoptimizeArgs,
+    Activate: ActivateArgs,
+    RollBack: RollbackArgs,
+    CancelWork: CancelArgs,
+    ResendMessages: ResendArgs,
+    Ping: PingArgs,
 }
+COMMANDS = {request.command: request for request in ARGS}
+_TASKS: dict[str, type[Task]] = {task.kind: task for task in get_args(Task)}
 
 
 class CommandBody(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +122,7 @@ class CommandBody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _BODY = msgspec.json.Decoder(CommandBody)
-_ARGS = {name: msgspec.json.Decoder(kind) for name, kind in ARGS.items()}
+_ARGS = {request: msgspec.json.Decoder(args) for request, args in ARGS.items()}
 
 
 def digest(body: bytes) -> str:
@@ -143,13 +158,14 @@ def decode_command(
     if refused is not None:
         return refused
     try:
-        args = msgspec.to_builtins(_ARGS[found.type].decode(found.args))
+        kind = COMMANDS[found.type]
+        args = msgspec.to_builtins(_ARGS[kind].decode(found.args))
+        request = msgspec.convert(args, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return Rejection("unsupported", f"args of {found.type}: {_told(error)}")
     return Command(
         id=command_id,
-        type=CommandType(found.type),
-        args=args,
+        request=request,
         dev=found.dev if found.dev is not None else found.aud,
         iat=times[0],
         nbf=times[1],
@@ -159,11 +175,47 @@ def decode_command(
     )
 
 
+def decode_request(command: str, stored: str) -> Request:
+    """Return what a command asks for, from what the journal has of it.
+
+    Raises:
+        CommandError: "unsupported" if this version does not know it: a later one stored it.
+    """
+    return _from_journal(COMMANDS, command, stored)
+
+
+def decode_task(stored: str) -> Task:
+    """Return the task that `encode_task` made text of; raises as `decode_request`."""
+    spec = msgspec.json.decode(stored, type=_TaskSpec)
+    return _from_journal(_TASKS, spec.kind, spec.args)
+
+
+def encode_task(task: Task) -> str:
+    """Return a task as the journal keeps it."""
+    return msgspec.json.encode({"kind": task.kind, "args": task}).decode()
+
+
+class _TaskSpec(msgspec.Struct, frozen=True):
+    kind: str
+    args: msgspec.Raw
+
+
+def _from_journal(
+    kinds: Mapping[str, type[_Stored]], name: str, args: str | msgspec.Raw
+) -> _Stored:
+    if name not in kinds:
+        raise CommandError(f"{name} is not known", code="unsupported")
+    try:
+        return msgspec.json.decode(args, type=kinds[name])
+    except msgspec.MsgspecError as error:
+        raise CommandError(f"{name}: {error}", code="unsupported") from error
+
+
 def _identity(found: CommandBody, command_id: CommandId, *, signed: bool) -> Rejection | None:
     if found.v != 1:
         return Rejection("unsupported", f"schema version {found.v}, this device knows 1")
-    if found.type not in ARGS:
-        known = ", ".join(ARGS)
+    if found.type not in COMMANDS:
+        known = ", ".join(COMMANDS)
         return Rejection("unsupported", f"type {found.type[:64]!r}, this device knows {known}")
     for name, expected in (("id", command_id), ("jti", command_id), ("aud", found.dev)):
         seen = getattr(found, name)
@@ -201,4 +253,14 @@ def _told(error: Exception) -> str:
     return str(error)[:300]
 
 
-__all__ = ["ARGS", "CommandBody", "decode_command", "digest", "is_token"]
+__all__ = [
+    "ARGS",
+    "COMMANDS",
+    "CommandBody",
+    "decode_command",
+    "decode_request",
+    "decode_task",
+    "digest",
+    "encode_task",
+    "is_token",
+]

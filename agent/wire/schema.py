@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from msgspec.structs import fields
 
 from agent.core.report import document
 from agent.wire import messages
-from agent.wire.commands import ARGS, CommandBody
+from agent.wire.commands import ARGS, COMMANDS, CommandBody
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _SAID: dict[str, type] = {
@@ -44,15 +45,18 @@ def _command() -> dict[str, Any]:
     kinds = (CommandBody, *ARGS.values())
     _, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     body = definitions.pop("CommandBody")
-    body["properties"]["type"] = {"enum": list(ARGS)}
+    body["properties"]["type"] = {"enum": list(COMMANDS)}
     body["properties"]["v"] = {"const": 1, "default": 1}
     body["properties"]["args"] = {"type": "object", "default": {}}
     body["oneOf"] = [
         {
-            "properties": {"type": {"const": name}, "args": {"$ref": f"#/$defs/{kind.__name__}"}},
-            "required": ["type", *(["args"] if name == "activate" else [])],
+            "properties": {
+                "type": {"const": request.command},
+                "args": {"$ref": f"#/$defs/{args.__name__}"},
+            },
+            "required": ["type", *(["args"] if any(one.required for one in fields(args)) else [])],
         }
-        for name, kind in ARGS.items()
+        for request, args in ARGS.items()
     ]
     return {"$schema": _DIALECT, **body, "$defs": definitions}
 

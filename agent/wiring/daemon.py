@@ -25,7 +25,8 @@ from agent.adapters.mqtt.link import MqttLink
 from agent.adapters.mqtt.signatures import JwsSignatures
 from agent.config import Config, without_effect
 from agent.core.control.command import Stage
-from agent.core.control.events import Outdated, Work, WorkKind
+from agent.core.control.events import Outdated, Work
+from agent.core.control.requests import Activate, Optimize, RollBack
 from agent.core.errors import ConfigError, StoreError
 from agent.core.records import Activation
 from agent.daemon.calendar import Calendar
@@ -136,10 +137,10 @@ def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
     works = []
     trigger = "upgrade" if found.changes else "repair"
     if found.roll_back:
-        works.append(Work(kind=WorkKind.ROLLBACK, run_id=new_id(), trigger=trigger))
+        works.append(Work(task=RollBack(), run_id=new_id(), trigger=trigger))
     if found.plan == "rebuild":
-        args = {"reuse_calibration": found.reuse, "replaces": found.release}
-        works.append(Work(kind=WorkKind.OPTIMIZE, run_id=new_id(), trigger=trigger, args=args))
+        rebuild = Optimize(reuse_calibration=found.reuse, replaces=found.release)
+        works.append(Work(task=rebuild, run_id=new_id(), trigger=trigger))
     facts = {
         "release": found.release,
         "changes": found.changes,
@@ -165,32 +166,33 @@ def _performer(
     def perform(
         work: Work, observe: Observe, cancelled: threading.Event
     ) -> tuple[Stage, str, str, str]:
-        match work.kind:
-            case WorkKind.OPTIMIZE:
-                return _optimize(config, work, observe, cancelled)
-            case WorkKind.ACTIVATE:
-                return _switched(released.activate_release(config, str(work.args["release"])))
-            case WorkKind.ROLLBACK:
+        match work.task:
+            case Optimize():
+                return _optimize(config, work, work.task, observe, cancelled)
+            case Activate():
+                return _switched(released.activate_release(config, work.task.release))
+            case RollBack():
                 return _switched(released.roll_back(config))
             case _:
-                assert_never(work.kind)
+                assert_never(work.task)
 
     return perform
 
 
 def _optimize(
-    config: Config, work: Work, observe: Observe, cancelled: threading.Event
+    config: Config, work: Work, task: Optimize, observe: Observe, cancelled: threading.Event
 ) -> tuple[Stage, str, str, str]:
-    newer = _newer_release(config, work)
+    newer = _newer_release(config, work.run_id, task.replaces)
     if newer:
         return Stage.SUCCEEDED, "", f"release {newer} took its place meanwhile", ""
     finished = runs.optimize(
-        _adjusted(config, work.args),
+        _adjusted(config, task),
         trigger=work.trigger,
         observe=observe,
         cancelled=cancelled,
         run_id=work.run_id,
-        reuse_calibration=_reused(work.args),
+        # a release that is rebuilt may not be the active one
+        reuse_calibration=task.reuse_calibration and (task.replaces or True),
     )
     where = str(finished.directory)
     why = finished.report.choice.why
@@ -207,34 +209,22 @@ def _switched(done: Activation) -> tuple[Stage, str, str, str]:
     return stage, "", f"{done.state} {done.release} {done.detail}".strip(), ""
 
 
-def _adjusted(config: Config, args: Mapping[str, object]) -> Config:
+def _adjusted(config: Config, task: Optimize) -> Config:
     """Return the configuration with a command's own limits.
 
     Raises:
         ConfigError: if it names another model than the configured one.
     """
-    model = args.get("model")
-    if model and model != config.model.name:
-        raise ConfigError(f"this device has the model {config.model.name}, not {model}")
-    wanted = args.get("limits")
-    if not isinstance(wanted, Mapping):
-        return config
-    known = {name: value for name, value in wanted.items() if value is not None}
-    return msgspec.structs.replace(config, limits=msgspec.structs.replace(config.limits, **known))
+    if task.model and task.model != config.model.name:
+        raise ConfigError(f"this device has the model {config.model.name}, not {task.model}")
+    limits = msgspec.structs.replace(config.limits, **task.limits)
+    return msgspec.structs.replace(config, limits=limits)
 
 
-def _reused(args: Mapping[str, object]) -> bool | str:
-    """Return whose frames to use: of the release that is rebuilt, which may not be active now."""
-    replaces = args.get("replaces")
-    wanted = bool(args.get("reuse_calibration"))
-    return replaces if wanted and isinstance(replaces, str) else wanted
-
-
-def _newer_release(config: Config, work: Work) -> str | None:
+def _newer_release(config: Config, run_id: str, replaces: str | None) -> str | None:
     """Return the release that has done what a rebuild was begun for; ids sort by time."""
-    replaces = work.args.get("replaces")
     current = storage.releases(config).current()
-    if not isinstance(replaces, str) or current in {None, work.run_id}:
+    if not replaces or current in {None, run_id}:
         return None
     return current if current and current > replaces else None
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from agent.adapters.storage.journal import SqliteJournal
-from agent.core.control.command import Command, CommandId, CommandType, Stage
+from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.events import Due, Ended
+from agent.core.control.requests import Ping
 from agent.core.control.step import Effect, PublishTelemetry
 from agent.core.errors import StoreError
 from agent.daemon.inspector import Inspector
@@ -148,8 +149,8 @@ def test_what_a_later_version_stored_is_answered_and_not_begun(daemon):
     """After a downgrade: neither the daemon ends by it, nor is it taken for something else."""
     spec = '{"kind": "frobnicate", "args": {}}'
     with daemon.journal.atomic():
-        daemon.journal.receive(Command(id=CommandId("c1"), type=CommandType.PING, digest="aa"))
-        daemon.journal.receive(Command(id=CommandId("c2"), type=CommandType.PING, digest="bb"))
+        daemon.journal.receive(Command(id=CommandId("c1"), request=Ping(), digest="aa"))
+        daemon.journal.receive(Command(id=CommandId("c2"), request=Ping(), digest="bb"))
         daemon.journal.begin_run("r1", "t", "c2", spec)
     daemon.journal._db._db.execute("UPDATE inbox SET type = 'defrost' WHERE id = 'c1'")
     daemon._resume()

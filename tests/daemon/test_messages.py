@@ -9,8 +9,9 @@ import pytest
 
 from agent import wire
 from agent.adapters.storage.journal import SqliteJournal
-from agent.core.control.command import Command, CommandId, CommandType, Stage
+from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.journal import Answered, Klass
+from agent.core.control.requests import Ping
 from agent.core.errors import StoreError
 from agent.daemon.messages import TELEMETRY_EXPIRY_S, Messages
 from agent.wire.schema import schemas
@@ -88,7 +89,7 @@ def test_the_will_is_of_its_own_connection(messages: Messages) -> None:
 def test_a_stage_and_its_answer_are_stored_together(
     journal: SqliteJournal, messages: Messages
 ) -> None:
-    journal.receive(Command(id=CommandId("c1"), type=CommandType.PING))
+    journal.receive(Command(id=CommandId("c1"), request=Ping()))
     messages.result("c1", Answered(stage=Stage.ACCEPTED))
     progress = wire.Progress(step="build", pct=50.0)
     messages.result("c1", Answered(stage=Stage.IN_PROGRESS), progress)
@@ -108,7 +109,7 @@ def test_a_stage_and_its_answer_are_stored_together(
 def test_the_numbers_have_no_hole_after_a_failure(
     journal: SqliteJournal, messages: Messages
 ) -> None:
-    journal.receive(Command(id=CommandId("c1"), type=CommandType.PING))
+    journal.receive(Command(id=CommandId("c1"), request=Ping()))
     with pytest.raises(StoreError):
         messages.result("c1", Answered(stage=Stage.SUCCEEDED))
     messages.refuse("c2", Answered(stage=Stage.REJECTED))

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import json
+import re
 import string
+from dataclasses import asdict
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.control.command import BODY_LIMIT_BYTES, COMMANDS, Command, CommandId, Rejection
-from agent.wire import decode_command
-from agent.wire.commands import ARGS
+from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
+from agent.core.control.requests import Activate, Optimize, Request, Task
+from agent.core.errors import CommandError
+from agent.wire import decode_command, decode_request, decode_task, encode_task
+from agent.wire.commands import ARGS, COMMANDS
 
 ID = CommandId("c1")
 
@@ -27,12 +33,50 @@ def code(body: bytes | dict[str, object], *, signed: bool = False) -> str:
 
 
 def test_every_command_has_arguments() -> None:
-    assert tuple(ARGS) == COMMANDS
+    assert set(ARGS) == set(get_args(Request))
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (line,) = [one for one in readme.splitlines() if one.startswith("| `cmd/<id>` |")]
+    assert re.findall(r"`([a-z]+)`", line) == list(COMMANDS)
+
+
+@pytest.mark.parametrize("request_type", ARGS, ids=lambda request: request.command)
+def test_every_argument_arrives_as_the_request_has_it(request_type: type[Request]) -> None:
+    """And comes back as it was from the journal."""
+    wanted = {
+        "model": "faces", "reuse_calibration": True, "limits": {"power_w": 5.0}, "reason": "why",
+        "release": "r7", "target": "c2", "from_seq": 7, "stream": "event",
+    }  # fmt: skip
+    args = {name: wanted[name] for name in ARGS[request_type].__struct_fields__}
+    found = decode({"type": request_type.command, "args": args})
+    assert isinstance(found, Command)
+    assert isinstance(found.request, request_type)
+    assert args.items() <= asdict(found.request).items()
+    assert decode_request(found.type, json.dumps(asdict(found.request))) == found.request
+    if isinstance(found.request, Task):
+        assert decode_task(encode_task(found.request)) == found.request
+
+
+def test_what_earlier_versions_stored_is_still_understood() -> None:
+    assert decode_request("activate", '{"release": "r", "reason": "x"}') == Activate(
+        release="r", reason="x"
+    )
+    assert decode_request("reoptimize", '{"limits": {"power_w": 5}}') == Optimize(
+        limits={"power_w": 5.0}
+    )
+    spec = '{"kind": "optimize", "args": {"reuse_calibration": true, "replaces": "r1"}}'
+    assert decode_task(spec) == Optimize(reuse_calibration=True, replaces="r1")
+
+
+@pytest.mark.parametrize("stored", ["{}", '{"release": 7}'])
+def test_what_can_not_be_understood_any_more_is_unsupported(stored: str) -> None:
+    with pytest.raises(CommandError, match="activate") as caught:
+        decode_request("activate", stored)
+    assert caught.value.code == "unsupported"
 
 
 def test_the_shortest_command_will_do() -> None:
     found = decode(b'{"type":"reoptimize"}')
-    assert found == Command(id=ID, type="reoptimize", digest="00")
+    assert found == Command(id=ID, request=Optimize(), digest="00")
 
 
 def test_times_come_as_seconds_or_as_text() -> None:
@@ -41,11 +85,11 @@ def test_times_come_as_seconds_or_as_text() -> None:
     assert (found.iat, found.nbf, found.exp) == (0.5, None, 10.0)
 
 
-def test_arguments_arrive_as_plain_values() -> None:
+def test_limits_that_are_not_given_are_left_alone() -> None:
     args = {"model": "faces", "limits": {"latency_p99_ms": 20.0, "agreement": 1}}
     found = decode({"type": "reoptimize", "args": args})
     assert isinstance(found, Command)
-    assert found.args == args
+    assert found.request == Optimize(**args)
 
 
 def test_unknown_fields_are_ignored() -> None:

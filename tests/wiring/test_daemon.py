@@ -7,12 +7,15 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.control.events import Work, WorkKind
+from agent.core.control.command import Stage
+from agent.core.control.events import Work
+from agent.core.control.requests import Activate, Optimize, RollBack, Task
 from agent.core.control.step import PublishReport, PublishState
 from agent.core.records import Activation
 from agent.run.upgrade import UnfitRelease
@@ -62,8 +65,8 @@ def test_a_tool_of_the_board_that_hangs_does_not_hold_up_the_daemon(
     assert made.journal.counts().waiting == 2
 
 
-def perform(config: Config, kind: object, **args: object) -> tuple[object, ...]:
-    work = Work(kind=kind, run_id="r1", trigger="t", args=args)  # type: ignore[arg-type]
+def perform(config: Config, task: Task) -> tuple[object, ...]:
+    work = Work(task=task, run_id="r1", trigger="t")
     return _performer(config)(work, lambda *_: None, threading.Event())
 
 
@@ -76,9 +79,14 @@ def test_each_kind_of_work_is_done_by_its_own_hand(
     monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: did("back"))
     monkeypatch.setattr("agent.wiring.released.activate_release", lambda _, release: did(release))
     monkeypatch.setattr("agent.wiring.daemon._optimize", lambda *_: ("optimized",))
-    assert perform(config, WorkKind.OPTIMIZE) == ("optimized",)
-    assert perform(config, WorkKind.ACTIVATE, release="r7")[2] == "active r7"
-    assert perform(config, WorkKind.ROLLBACK)[2] == "active back"
+    results: list[tuple[Task, object]] = [
+        (Optimize(), ("optimized",)),
+        (Activate(release="r7"), (Stage.SUCCEEDED, "", "active r7", "")),
+        (RollBack(), (Stage.SUCCEEDED, "", "active back", "")),
+    ]
+    assert {type(task) for task, _ in results} == set(get_args(Task))
+    for task, result in results:
+        assert perform(config, task) == result
 
 
 def test_work_that_nobody_knows_is_an_error_and_no_rollback(
@@ -86,7 +94,7 @@ def test_work_that_nobody_knows_is_an_error_and_no_rollback(
 ) -> None:
     monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: pytest.fail("rolled back"))
     with pytest.raises(AssertionError, match="frobnicate"):
-        perform(config, "frobnicate")
+        perform(config, "frobnicate")  # type: ignore[arg-type]
 
 
 FOUND = UnfitRelease(
@@ -113,8 +121,8 @@ def test_a_release_that_is_not_right_is_told_and_mended_as_planned(
 ) -> None:
     found = _outdated(replace(FOUND, **change), iter("abc").__next__)
     assert (found.kind, found.severity) == (kind, severity)
-    assert [(one.kind.value, one.trigger) for one in found.works] == works
-    rebuilds = [one.args for one in found.works if one.kind is WorkKind.OPTIMIZE]
-    assert all(args == {"reuse_calibration": True, "replaces": "r1"} for args in rebuilds)
+    assert [(one.kind, one.trigger) for one in found.works] == works
+    rebuilds = [one.task for one in found.works if isinstance(one.task, Optimize)]
+    assert all(task == Optimize(reuse_calibration=True, replaces="r1") for task in rebuilds)
     assert found.facts["plan"] == change.get("plan", "rebuild")
     assert found.facts["loads"] is not bool(change.get("trouble"))

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import astuple, fields
+from dataclasses import asdict, astuple, fields
 from datetime import datetime, timezone
 
 from agent.adapters.storage.database import Database
@@ -185,8 +185,8 @@ class SqliteJournal:
                 (
                     command.id,
                     command.digest,
-                    command.type.value,
-                    json.dumps(dict(command.args)),
+                    command.type,
+                    json.dumps(asdict(command.request)),
                     Stage.RECEIVED.value,
                     self._now(),
                     command.exp,

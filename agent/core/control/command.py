@@ -6,30 +6,17 @@ A command that was seen is never run twice. Refusals are values: the code goes o
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import NewType
+
+from agent.core.control.requests import Request
 
 CommandId = NewType("CommandId", str)
 
 BODY_LIMIT_BYTES = 64 * 1024
 CLOCK_SKEW_S = 30.0  # how far the issuer's clock may be ahead of ours
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # one MQTT topic level, never a path
-
-
-class CommandType(str, Enum):
-    """What can be asked of a device."""
-
-    REOPTIMIZE = "reoptimize"
-    ACTIVATE = "activate"
-    ROLLBACK = "rollback"
-    CANCEL = "cancel"
-    RESEND = "resend"
-    PING = "ping"
-
-
-COMMANDS = tuple(one.value for one in CommandType)
 
 
 class Stage(Enum):
@@ -83,14 +70,18 @@ class Command:
     """
 
     id: CommandId
-    type: CommandType
-    args: Mapping[str, object] = field(default_factory=dict)
+    request: Request
     dev: str | None = None
     iat: float | None = None
     nbf: float | None = None
     exp: float | None = None
     digest: str = ""
     signed: bool = False
+
+    @property
+    def type(self) -> str:
+        """Return its type on the wire."""
+        return self.request.command
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from dataclasses import dataclass
 from typing import Literal
 
 from agent.core.control.command import Command, Stage
+from agent.core.control.requests import Task
 
 Severity = Literal["info", "warning", "error"]
 
 
-class WorkKind(str, Enum):
-    """What the worker can do."""
-
-    OPTIMIZE = "optimize"
-    ACTIVATE = "activate"
-    ROLLBACK = "rollback"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """One thing the worker does."""
+    """One task for the worker."""
 
-    kind: WorkKind
+    task: Task
     run_id: str
     trigger: str
     command_id: str | None = None
-    args: Mapping[str, object] = field(default_factory=dict)
     attempt: int = 1
+
+    @property
+    def kind(self) -> str:
+        """Return the kind of task, as events and the state name it."""
+        return self.task.kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import assert_never
 
-from agent.core.control.command import Command, CommandType, Stage
+from agent.core.control.command import CommandId, Stage
 from agent.core.control.events import (
     Asked,
     Due,
@@ -26,8 +26,8 @@ from agent.core.control.events import (
     Stop,
     Tick,
     Work,
-    WorkKind,
 )
+from agent.core.control.requests import CancelWork, Optimize, Ping, ResendMessages, Task
 
 QUEUE_LIMIT = 4
 PROGRESS_EVERY_NS = 5_000_000_000  # at most one progress message in 5 s per command
@@ -100,10 +100,9 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Resend:
-    """Publish stored reports and results again."""
+    """Publish stored messages again."""
 
-    command_id: str
-    args: Mapping[str, object]
+    request: ResendMessages
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ class State:
         link = "online" if self.online else "offline"
         if self.running is None:
             return f"idle, {link}"
-        return f"{self.running.kind.value}: {self.stage or 'starting'}, {link}"
+        return f"{self.running.kind}: {self.stage or 'starting'}, {link}"
 
 
 def step(state: State, event: Event) -> tuple[State, Effects]:
@@ -186,53 +185,42 @@ def _tick(state: State, event: Tick) -> tuple[State, Effects]:
 
 
 def _asked(state: State, event: Asked) -> tuple[State, Effects]:
-    command = event.command
-    answer = command.id
-    match command.type:
-        case CommandType.PING:
+    answer, request = event.command.id, event.command.request
+    if isinstance(request, Task):
+        return _work(state, event, request)
+    match request:
+        case Ping():
             return state, (
                 Answer(answer, Stage.ACCEPTED),
                 Answer(answer, Stage.SUCCEEDED, detail=state.status),
             )
-        case CommandType.RESEND:
+        case ResendMessages():
             return state, (
                 Answer(answer, Stage.ACCEPTED),
-                Resend(answer, command.args),
+                Resend(request),
                 Answer(answer, Stage.SUCCEEDED),
             )
-        case CommandType.CANCEL:
-            return _cancel(state, command)
-        case CommandType.REOPTIMIZE:
-            return _work(state, event, WorkKind.OPTIMIZE)
-        case CommandType.ACTIVATE:
-            return _work(state, event, WorkKind.ACTIVATE)
-        case CommandType.ROLLBACK:
-            return _work(state, event, WorkKind.ROLLBACK)
+        case CancelWork():
+            return _cancel(state, answer, request.target)
         case _:
-            assert_never(command.type)
+            assert_never(request)
 
 
-def _work(state: State, event: Asked, kind: WorkKind) -> tuple[State, Effects]:
-    command = event.command
+def _work(state: State, event: Asked, task: Task) -> tuple[State, Effects]:
+    answer = event.command.id
     if state.stopping or len(state.queue) >= QUEUE_LIMIT:
         waiting = f"{len(state.queue)} runs waiting"
-        return state, (Answer(command.id, Stage.REJECTED, "busy", waiting),)
-    work = Work(
-        kind=kind,
-        run_id=event.run_id,
-        trigger=f"command:{command.id}",
-        command_id=command.id,
-        args=command.args,
-    )
+        return state, (Answer(answer, Stage.REJECTED, "busy", waiting),)
+    work = Work(task=task, run_id=event.run_id, trigger=f"command:{answer}", command_id=answer)
     state, effects = _accept(state, work)
-    return state, (Answer(command.id, Stage.ACCEPTED), *effects)
+    return state, (Answer(answer, Stage.ACCEPTED), *effects)
 
 
 def _due(state: State, run_id: str) -> tuple[State, Effects]:
     """Begin a scheduled run, unless one is under way: it would find the same."""
     if state.stopping or state.running is not None:
         return state, ()
-    return _begin(state, Work(kind=WorkKind.OPTIMIZE, run_id=run_id, trigger="schedule"))
+    return _begin(state, Work(task=Optimize(), run_id=run_id, trigger="schedule"))
 
 
 def _outdated(state: State, event: Outdated) -> tuple[State, Effects]:
@@ -261,14 +249,13 @@ def _begin(state: State, work: Work) -> tuple[State, Effects]:
     return state, (
         Begin(work),
         *answer,
-        PublishEvent(f"{work.kind.value}_started", "info", facts),
+        PublishEvent(f"{work.kind}_started", "info", facts),
         PublishState(),
     )
 
 
-def _cancel(state: State, command: Command) -> tuple[State, Effects]:
-    target = command.args.get("target")
-    done = (Answer(command.id, Stage.ACCEPTED), Answer(command.id, Stage.SUCCEEDED))
+def _cancel(state: State, answer: CommandId, target: str | None) -> tuple[State, Effects]:
+    done = (Answer(answer, Stage.ACCEPTED), Answer(answer, Stage.SUCCEEDED))
     running = state.running
     if running is not None and target in {None, "", running.command_id, running.run_id}:
         return state, (*done, Cancel())
@@ -278,7 +265,7 @@ def _cancel(state: State, command: Command) -> tuple[State, Effects]:
             told = (Answer(work.command_id, Stage.CANCELED),) if work.command_id else ()
             return replace(state, queue=left), (*done, Close(work.run_id, "canceled"), *told)
     seen = f"no run of {target}" if target else "nothing is running"
-    return state, (Answer(command.id, Stage.REJECTED, "unsupported", seen),)
+    return state, (Answer(answer, Stage.REJECTED, "unsupported", seen),)
 
 
 def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
@@ -324,7 +311,7 @@ def _ended(state: State, event: Ended) -> tuple[State, Effects]:
         Close(work.run_id, event.stage.value.lower()),
         PublishReport(work.run_id),
         *told,
-        PublishEvent(f"{work.kind.value}_ended", severity, facts),
+        PublishEvent(f"{work.kind}_ended", severity, facts),
     )
     if state.queue:
         state, more = _begin(replace(state, queue=state.queue[1:]), state.queue[0])

@@ -15,8 +15,9 @@ import pytest
 from agent.adapters.storage import journal as journal_sqlite
 from agent.adapters.storage.database import Database
 from agent.adapters.storage.journal import SqliteJournal
-from agent.core.control.command import Command, CommandId, CommandType, Stage
+from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.journal import Answered, Arrival, Klass, OutboxLimits, Outgoing
+from agent.core.control.requests import Activate, Ping
 from agent.core.errors import StoreError
 from agent.core.prediction.history import PastMeasurement
 
@@ -160,7 +161,7 @@ def test_a_parked_message_can_be_sent_again(journal: SqliteJournal) -> None:
     assert numbers(journal) == [7]
 
 
-COMMAND = Command(id=CommandId("c1"), type=CommandType.ACTIVATE, args={"release": "r"}, digest="aa")
+COMMAND = Command(id=CommandId("c1"), request=Activate(release="r"), digest="aa")
 
 
 def answer(stage: Stage, **rest: str) -> Answered:
@@ -170,7 +171,7 @@ def answer(stage: Stage, **rest: str) -> Answered:
 def test_a_command_is_new_once(journal: SqliteJournal) -> None:
     assert journal.receive(COMMAND) is Arrival.NEW
     assert journal.receive(COMMAND) is Arrival.DUPLICATE
-    other = Command(id=COMMAND.id, type=CommandType.ACTIVATE, digest="bb")
+    other = Command(id=COMMAND.id, request=Activate(release="r"), digest="bb")
     assert journal.receive(other) is Arrival.CONFLICT
 
 
@@ -188,7 +189,7 @@ def test_answers_are_stored_with_growing_versions(journal: SqliteJournal) -> Non
 
 def test_commands_without_an_end_are_found(journal: SqliteJournal) -> None:
     for name in ("a", "b"):
-        journal.receive(Command(id=CommandId(name), type=CommandType.PING, digest=name))
+        journal.receive(Command(id=CommandId(name), request=Ping(), digest=name))
     journal.advance("a", answer(Stage.REJECTED))
     assert [entry.command_id for entry in journal.unanswered()] == ["b"]
 
@@ -199,13 +200,11 @@ def test_old_commands_are_forgotten_whether_they_expire_or_not(
     monkeypatch.setattr("agent.adapters.storage.journal._INBOX_KEPT", 10)
     for number in range(40):
         exp = now.s + 60 if number % 2 else None
-        journal.receive(
-            Command(id=CommandId(f"c{number}"), type=CommandType.PING, digest="aa", exp=exp)
-        )
+        journal.receive(Command(id=CommandId(f"c{number}"), request=Ping(), digest="aa", exp=exp))
     assert journal.entry("c0")
     assert journal.entry("c1")
     now.s += 8 * DAY_S
-    journal.receive(Command(id=CommandId("new"), type=CommandType.PING, digest="aa"))
+    journal.receive(Command(id=CommandId("new"), request=Ping(), digest="aa"))
     left = [entry.command_id for entry in journal.unanswered()]
     assert left == [*(f"c{number}" for number in range(31, 40)), "new"]
 

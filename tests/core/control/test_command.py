@@ -10,19 +10,17 @@ from agent.core.control.command import (
     CLOCK_SKEW_S,
     Command,
     CommandId,
-    CommandType,
     Receipt,
     Stage,
     is_command_id,
     judge,
     may_follow,
 )
+from agent.core.control.requests import Ping
 from agent.core.control.ulid import Ulids
 
 NOW_S = 1_800_000_000.0
-COMMAND = Command(
-    id=CommandId("c1"), type=CommandType.PING, dev="cam-1", exp=NOW_S + 60, signed=True
-)
+COMMAND = Command(id=CommandId("c1"), request=Ping(), dev="cam-1", exp=NOW_S + 60, signed=True)
 RECEIPT = Receipt(
     device="cam-1", now_s=NOW_S, clock_ok=True, retained=False, require_signature=True
 )

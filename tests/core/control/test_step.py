@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.control.command import COMMANDS, Command, CommandId, CommandType, Stage, may_follow
-from agent.core.control.events import WorkKind
+from agent.core.control.command import Command, CommandId, Stage, may_follow
+from agent.core.control.requests import (
+    Activate,
+    CancelWork,
+    Optimize,
+    Ping,
+    Request,
+    ResendMessages,
+    RollBack,
+    Task,
+)
 from agent.core.control.step import (
     QUEUE_LIMIT,
     Answer,
@@ -36,22 +46,23 @@ from agent.core.control.step import (
     step,
 )
 
-KINDS = COMMANDS
+REQUESTS: tuple[Request, ...] = (
+    Optimize(), Activate(release="r7"), RollBack(), CancelWork(), ResendMessages(), Ping()
+)  # fmt: skip
 
 
-def ask(number: int, kind: str = "reoptimize", **args: object) -> Asked:
-    command = Command(id=CommandId(f"c{number}"), type=CommandType(kind), args=args)
-    return Asked(command, f"r{number}", number)
+def ask(number: int, request: Request = REQUESTS[0]) -> Asked:
+    return Asked(Command(id=CommandId(f"c{number}"), request=request), f"r{number}", number)
 
 
 def stages(effects: object, command: str) -> list[Stage]:
     return [e.stage for e in effects if isinstance(e, Answer) and e.command_id == command]
 
 
-@pytest.mark.parametrize("running", [None, Work(kind=WorkKind.ROLLBACK, run_id="r", trigger="t")])
+@pytest.mark.parametrize("running", [None, Work(task=RollBack(), run_id="r", trigger="t")])
 def test_a_ping_is_answered_with_the_status_and_begins_nothing(running: Work | None) -> None:
     before = State(online=True, running=running)
-    state, effects = step(before, ask(1, "ping"))
+    state, effects = step(before, ask(1, Ping()))
     assert state == before
     assert effects == (
         Answer("c1", Stage.ACCEPTED),
@@ -59,24 +70,21 @@ def test_a_ping_is_answered_with_the_status_and_begins_nothing(running: Work | N
     )
 
 
-@pytest.mark.parametrize(
-    ("command", "kind"),
-    [
-        ("reoptimize", WorkKind.OPTIMIZE),
-        ("activate", WorkKind.ACTIVATE),
-        ("rollback", WorkKind.ROLLBACK),
-    ],
-)
-def test_each_command_begins_its_own_work(command: str, kind: WorkKind) -> None:
-    _, effects = step(State(), ask(1, command))
-    (begun,) = [one.work for one in effects if isinstance(one, Begin)]
-    assert begun.kind is kind
+def test_every_request_is_tried_here() -> None:
+    assert {type(request) for request in REQUESTS} == set(get_args(Request))
 
 
-def test_a_command_without_a_branch_is_no_rollback() -> None:
-    unknown = Command(id=CommandId("c1"), type="frobnicate")  # type: ignore[arg-type]
+@pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.command)
+def test_each_request_is_answered_and_a_task_begun(request_: Request) -> None:
+    _, effects = step(State(), ask(1, request_))
+    begun = [one.work.task for one in effects if isinstance(one, Begin)]
+    assert begun == ([request_] if isinstance(request_, Task) else [])
+    assert stages(effects, "c1")
+
+
+def test_a_request_without_a_branch_is_no_rollback() -> None:
     with pytest.raises(AssertionError, match="frobnicate"):
-        step(State(), Asked(unknown, "r1", 0))
+        step(State(), ask(1, "frobnicate"))  # type: ignore[arg-type]
 
 
 def test_a_run_goes_from_accepted_to_its_end() -> None:
@@ -133,17 +141,17 @@ def test_what_is_asked_meanwhile_waits_and_too_much_is_busy() -> None:
 def test_cancel_ends_what_runs_or_takes_out_what_waits() -> None:
     state, _ = step(State(), ask(1))
     state, _ = step(state, ask(2))
-    state, effects = step(state, ask(3, "cancel", target="c2"))
+    state, effects = step(state, ask(3, CancelWork(target="c2")))
     assert stages(effects, "c2") == [Stage.CANCELED]
     assert state.queue == ()
-    state, effects = step(state, ask(4, "cancel"))
+    state, effects = step(state, ask(4, CancelWork()))
     assert any(isinstance(e, Cancel) for e in effects)
     state, effects = step(state, Ended("r1", Stage.CANCELED, "canceled"))
     assert stages(effects, "c1") == [Stage.CANCELED]
 
 
 def test_cancel_of_nothing_says_so() -> None:
-    _, effects = step(State(), ask(1, "cancel"))
+    _, effects = step(State(), ask(1, CancelWork()))
     (answer,) = [e for e in effects if isinstance(e, Answer)]
     assert answer.stage is Stage.REJECTED
     assert "nothing is running" in answer.detail
@@ -181,7 +189,7 @@ def test_telemetry_comes_once_a_minute() -> None:
 
 
 events = st.one_of(
-    st.builds(ask, st.integers(0, 9), st.sampled_from(KINDS)),
+    st.builds(ask, st.integers(0, 9), st.sampled_from(REQUESTS)),
     st.builds(Online),
     st.builds(Offline, st.just("lost")),
     st.builds(
@@ -240,8 +248,8 @@ def outdated(*works: Work) -> Outdated:
 
 
 def test_an_outdated_release_is_told_and_mended_behind_what_runs() -> None:
-    back = Work(kind=WorkKind.ROLLBACK, run_id="b", trigger="upgrade")
-    again = Work(kind=WorkKind.OPTIMIZE, run_id="o", trigger="upgrade")
+    back = Work(task=RollBack(), run_id="b", trigger="upgrade")
+    again = Work(task=Optimize(), run_id="o", trigger="upgrade")
     state, effects = step(State(), outdated(back, again))
     assert effects[0] == PublishEvent("release_outdated", "warning", {"a": 1})
     assert [e.work for e in effects if isinstance(e, Begin)] == [back]
@@ -254,16 +262,16 @@ def test_an_outdated_release_is_told_and_mended_behind_what_runs() -> None:
 
 
 def test_what_is_found_while_stopping_is_left_to_the_next_start() -> None:
-    work = Work(kind=WorkKind.OPTIMIZE, run_id="o", trigger="upgrade")
+    work = Work(task=Optimize(), run_id="o", trigger="upgrade")
     state, effects = step(State(stopping=True), outdated(work))
     assert (state.running, state.queue) == (None, ())
     assert len(effects) == 1
 
 
 def test_a_rebuild_that_a_restart_took_up_is_not_begun_a_second_time() -> None:
-    taken_up = Work(kind=WorkKind.OPTIMIZE, run_id="o", trigger="upgrade", attempt=2)
+    taken_up = Work(task=Optimize(), run_id="o", trigger="upgrade", attempt=2)
     state, _ = step(State(), Resume(taken_up))
-    again = Work(kind=WorkKind.OPTIMIZE, run_id="p", trigger="upgrade")
+    again = Work(task=Optimize(), run_id="p", trigger="upgrade")
     state, effects = step(state, outdated(again))
     assert (state.running, state.queue) == (taken_up, ())
     assert len(effects) == 1
