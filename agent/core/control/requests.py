@@ -44,7 +44,7 @@ class Activate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollBack:
-    """Go back to the release before the current one."""
+    """Make the release before the current one current again."""
 
     command: ClassVar[str] = "rollback"
     kind: ClassVar[str] = "rollback"
