@@ -99,8 +99,8 @@ def with_scope(found: Measurements, config: Config, passed_over: str) -> Measure
         measured={
             name: replace(
                 one,
-                power=scoped(one.power),
-                at_rate=replace(one.at_rate, power=scoped(one.at_rate.power))
+                power_w=scoped(one.power_w),
+                at_rate=replace(one.at_rate, power_w=scoped(one.at_rate.power_w))
                 if one.at_rate
                 else None,
             )

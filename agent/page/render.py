@@ -16,10 +16,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from agent.core.measurement.power_trace import AT_RATE
-from agent.core.records import PowerTrace
+from agent.core.records import Measured, PowerTrace
 from agent.core.report.candidates import CandidateFacts
 from agent.core.report.document import Report
-from agent.core.report.measured import Measured
 from agent.core.report.wording import circumstances, legible, unknowns
 
 _LINE, _LIMIT = "#999999", "#D55E00"

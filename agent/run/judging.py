@@ -102,7 +102,7 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-3",
+            "evaluate-4",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,
@@ -165,7 +165,7 @@ class Judging:
         if not engines:
             return list(judged)
         digests = {name: engine.digest for name, engine in engines.items()}
-        digest = digest_of("measure-2", self.run_id, digests, power_mode, self._protocol(fast=fast))
+        digest = digest_of("measure-3", self.run_id, digests, power_mode, self._protocol(fast=fast))
         spec = {
             "sitting": Sitting(
                 engines=engines,

@@ -179,7 +179,6 @@ def _activate(
 def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
     """Return the contents of model.json: what an application needs to use the engine."""
     model, engine, quantized = outcome.model, chosen.engine, chosen.quantized
-    launches = chosen.measurement.launches if chosen.measurement else None
     counted = outcome.counted  # kept for a float engine too: the next INT8 one starts from it
     if engine is None or quantized is None:
         raise ActivationError(f"{chosen.id} has no engine")
@@ -196,7 +195,7 @@ def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str,
         "candidate": chosen.id,
         "precision": chosen.recipe.precision,
         "power_mode": chosen.power_mode or outcome.platform.environment.get("power_mode"),
-        "launched": launches.by if launches else None,
+        "launched": chosen.measurement.launched if chosen.measurement else None,
         "batch": chosen.batch,
         "inputs": [asdict(t) for t in model.inputs],
         "outputs": [asdict(t) for t in model.outputs],

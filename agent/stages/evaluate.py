@@ -74,6 +74,7 @@ def evaluate(
         digest=digest,
         engine=engine.digest,
         fidelity=comparison.result(),
+        identical=comparison.identical,
         memory_mb=None if on_device is None else round((max(grown, 0) + on_device) / 1e6, 1),
         memory_reason=_NO_DEVICE_MEMORY if on_device is None else "",
     )

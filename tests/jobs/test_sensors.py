@@ -110,9 +110,9 @@ def test_where_engines_execute_is_told_by_their_own_layers(engines, gpu):
 )
 def test_every_figure_says_what_is_not_in_it(source, left_out):
     one = measurement(power_w=5.0)
-    one = replace(one, power=replace(one.power, source=source))
+    one = replace(one, power_w=replace(one.power_w, source=source))
     found = sensors.with_scope(Measurements(measured={"a": one}, failed={}), CONFIG, "jtop: absent")
-    power = found.measured["a"].power
+    power = found.measured["a"].power_w
     assert left_out in power.excludes
     assert bool(left_out) == bool(power.excludes)
     assert power.passed_over == "jtop: absent"

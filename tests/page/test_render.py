@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.core.records import Candidate, PowerTrace, PowerWindow, Prediction
+from agent.core.records import UNPREDICTED, Candidate, PowerTrace, PowerWindow
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
 
@@ -101,7 +101,7 @@ def usual(text: str = "out") -> list[Candidate]:
         fidelity=replace(judged.fidelity, per_output_sqnr_db=outputs, task={text: 0.97}),
     )
     int8 = candidate("int8-mse", measurement(5.0, power_w=3.0), judged)
-    guess = Prediction(latency_p50_ms=6.0, energy_j=None, basis="a roofline")
+    guess = replace(UNPREDICTED, latency_p50_ms=6.0, basis="a roofline")
     return [
         fp32,
         replace(int8, predicted=guess),
@@ -172,7 +172,7 @@ def test_every_null_is_a_dash_with_its_reason_in_the_page():
     bare = replace(
         bare,
         engine=None,
-        predicted=Prediction(latency_p50_ms=None, energy_j=None, basis="nothing known of int8"),
+        predicted=replace(UNPREDICTED, basis="nothing known of int8"),
     )
     page = Page(drawn([bare, candidate("fp32", measurement(9.0), evaluation(None))]))
     shown = page.text[page.text.index("Without a value, and why") : page.text.index("Plots")]
@@ -195,7 +195,7 @@ def test_what_is_known_needs_no_reasons():
     known = candidate(
         "fp32", measurement(9.0, power_w=3.0, throttled=False), evaluation(40.0, agreement=1.0)
     )
-    guess = Prediction(latency_p50_ms=6.0, energy_j=None, basis="a roofline")
+    guess = replace(UNPREDICTED, latency_p50_ms=6.0, basis="a roofline")
     assert "Without a value" not in Page(drawn([replace(known, predicted=guess)])).text
 
 

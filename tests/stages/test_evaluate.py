@@ -102,9 +102,9 @@ def test_reading_the_first_frames_is_not_the_engines_memory():
 
 def test_an_engine_with_the_baselines_outputs_is_identical():
     appetite = Appetite()
-    found = judge(appetite.runner("fp32", 1), appetite.runner("fp32", 1), appetite).fidelity
-    assert (found.identical, found.sqnr_db, found.cosine) == (True, None, 1.0)
-    assert found.frames == 4
+    found = judge(appetite.runner("fp32", 1), appetite.runner("fp32", 1), appetite)
+    assert (found.identical, found.fidelity.sqnr_db, found.fidelity.cosine) == (True, None, 1.0)
+    assert found.fidelity.frames == 4
 
 
 def test_every_held_out_frame_goes_through_both():

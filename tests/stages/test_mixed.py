@@ -16,6 +16,7 @@ from agent.core.quantization.histogram import BINS, TensorHistogram
 from agent.core.quantization.mixed_search import Placement
 from agent.core.records import Digest, Fidelity, QuantizedModel, Recipe
 from agent.stages.mixed import Target, mixed
+from tests.support.candidates import fidelity
 
 MACS = 1000
 
@@ -55,10 +56,7 @@ class KnownNoise:
         widest = max((high for _, high in placement.ranges.values()), default=1.0)
         noise = sum(self.noise[name] for name in left) + 1e-9 * widest
         sqnr_db = -10 * math.log10(noise) + self.gained_db(placement.steps)
-        return Fidelity(
-            sqnr_db=sqnr_db, identical=False, cosine=1.0, per_output_sqnr_db={}, task={},
-            agreement=None, frames=4,
-        )  # fmt: skip
+        return fidelity(sqnr_db, frames=4)
 
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
         Path(target).write_bytes(b"graph")

@@ -25,7 +25,7 @@ def latency(p50: float = 10.0, *, p99: float | None = None, noise: float = 0.01)
         p99=p50 if p99 is None else p99,
         ci95_p50=(p50 * (1 - noise), p50 * (1 + noise)),
         ci95_p99=(p99 or p50, p99 or p50),
-        mean=p50,
+        ci95_reason="",
     )
 
 
@@ -39,25 +39,42 @@ def measurement(
     throttled: bool | None = None,
 ) -> Measurement:
     """Return a measurement; without power it carries a reason."""
+    no_power = "no power sensor" if power_w is None else ""
     return Measurement(
         engine=Digest("e"),
         latency_ms=latency(p50, p99=p99, noise=noise),
         throughput_fps=1000 / p50,
-        power=None
+        power_w=None
         if power_w is None
         else Power(
-            mean=power_w, idle=1.0, rail="VDD_IN", source="ina3221", samples=100, coverage=1.0,
-            period_s=0.1,
+            mean=power_w, ci95=None, idle=1.0, rail="VDD_IN", excludes="", passed_over="",
+            source="ina3221", period_s=0.1, samples=100, coverage=1.0, gaps=0, check_mean=None,
+            check_source="",
         ),
-        power_reason="no power sensor" if power_w is None else "",
+        power_reason=no_power,
         energy_j=None if power_w is None else power_w * p50 / 1e3,
+        energy_j_ci95=None,
+        energy_net_j=None,
+        energy_reason=no_power,
         steady=steady,
         throttled=throttled,
         throttled_reason="not told by this board" if throttled is None else "",
+        settled=True,
+        starved=None,
+        mode_change="",
+        harness_ns=None,
         samples=1000,
         rounds=5,
-        sketch_ms=(p50,),
         temp_c=None,
+        cpu_mhz=None,
+        gpu_mhz=None,
+        device_p50_ms=None,
+        device_reason="no clock of its own",
+        launched=None,
+        launched_reason="it launches by itself",
+        at_rate=None,
+        at_rate_reason="no rate",
+        sketch_ms=(p50,),
     )  # fmt: skip
 
 
@@ -72,12 +89,34 @@ def at_rate(
         throughput_fps=reached,
         dropped=dropped,
         latency_ms=known.latency_ms,
-        power=known.power,
+        power_w=known.power_w,
         power_reason=known.power_reason,
         energy_j=None if power_w is None else power_w / reached,
-        energy_ci95_j=None,
+        energy_j_ci95=None,
         energy_net_j=None if power_w is None else (power_w - 1.0) / reached,
+        energy_reason=known.energy_reason,
         samples=100,
+    )
+
+
+def fidelity(
+    sqnr_db: float | None, *, agreement: float | None = None, frames: int = 32
+) -> Fidelity:
+    """Return a fidelity; None dB is identical to the baseline."""
+    return Fidelity(
+        sqnr_db=sqnr_db,
+        sqnr_db_ci95=None,
+        sqnr_reason="identical to the baseline" if sqnr_db is None else "",
+        cosine=1.0,
+        per_output_sqnr_db={},
+        task={} if agreement is None else {"top1": agreement},
+        agreement=agreement,
+        agreement_ci95=None,
+        agreement_reason="no metric" if agreement is None else "",
+        ci95_reason="too few frames",
+        accuracy_ci95=None,
+        frames=frames,
+        labelled=0,
     )
 
 
@@ -88,16 +127,8 @@ def evaluation(
     return Evaluation(
         digest=Digest("v"),
         engine=Digest("e"),
-        fidelity=Fidelity(
-            sqnr_db=sqnr_db,
-            identical=sqnr_db is None,
-            cosine=1.0,
-            per_output_sqnr_db={},
-            task={} if agreement is None else {"top1": agreement},
-            agreement=agreement,
-            agreement_reason="no metric" if agreement is None else "",
-            frames=32,
-        ),
+        fidelity=fidelity(sqnr_db, agreement=agreement),
+        identical=sqnr_db is None,
         memory_mb=memory_mb,
         memory_reason="not told" if memory_mb is None else "",
     )

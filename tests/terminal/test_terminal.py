@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import terminal
-from agent.core.records import Prediction
+from agent.core.records import UNPREDICTED
 from agent.run.report import encode
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
@@ -105,7 +105,7 @@ def test_a_log_file_is_as_wide_as_the_table(capsys):
 def test_a_narrow_terminal_loses_whole_columns_and_says_which(screen, width):
     stream = screen(width)
     guessed = replace(
-        CANDIDATES[1], predicted=Prediction(latency_p50_ms=6.0, energy_j=None, basis="a roofline")
+        CANDIDATES[1], predicted=replace(UNPREDICTED, latency_p50_ms=6.0, basis="a roofline")
     )
     summarized([CANDIDATES[0], guessed])
     lines = stream.text().splitlines()

@@ -55,7 +55,7 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     if not feasible:
         return _flagged(_infeasible(broken, objective, front), known)
     sound = [k for k in feasible if not k.flags]
-    finished = [k for k in feasible if not k.measurement.behind]
+    finished = [k for k in feasible if not k.measurement.eliminated]
     ties = _ties(sound or finished or feasible, objective)
     best = ties[0]
     verdicts = {

@@ -43,8 +43,7 @@ class Judged:
     @property
     def agreement(self) -> float | None:
         """The task's metric; outputs identical to the baseline's agree whatever the task."""
-        fidelity = self.evaluation.fidelity
-        return 1.0 if fidelity.identical else fidelity.agreement
+        return 1.0 if self.evaluation.identical else self.evaluation.fidelity.agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class Known(Judged):
     @property
     def power(self) -> Power | None:
         """At the application's frame rate, where that was asked, for so the device will run."""
-        return (self.measurement.at_rate or self.measurement).power
+        return (self.measurement.at_rate or self.measurement).power_w
 
     @property
     def power_w(self) -> float | None:
@@ -82,7 +81,7 @@ class Known(Judged):
     @property
     def energy_ci95_j(self) -> tuple[float, float] | None:
         """Of the energy."""
-        return (self.measurement.at_rate or self.measurement).energy_ci95_j
+        return (self.measurement.at_rate or self.measurement).energy_j_ci95
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -124,7 +123,7 @@ def disturbed(one: Measurement) -> tuple[str, ...]:
         ),
         (bool(one.mode_change), one.mode_change),
         (
-            one.behind,
+            one.eliminated,
             f"it was measured for {one.rounds} rounds only, when it could no longer win",
         ),
     )

@@ -82,7 +82,7 @@ def costs_more(one: Known, other: Known, objective: str) -> bool:
 
     Where both were measured in every round, their ratio tells: what moved a round moved both.
     """
-    ratio = one.measurement.against.get(other.id)
+    ratio = one.measurement.p50_ratio_ci95.get(other.id)
     if ratio is None or objective in NEEDS_POWER:
         return cost_interval(one, objective)[0] > cost_interval(other, objective)[1]
     frames = one.candidate.batch / other.candidate.batch if objective == "throughput" else 1.0

@@ -16,6 +16,8 @@ from agent.core.fidelity.box_decoding import Decoding, Outputs
 from agent.core.fidelity.resampling import Counts, agreement95, interval95, once
 from agent.core.records import Fidelity
 
+_SAME = "identical to the baseline"
+_TOO_LITTLE = "differs too little to be squared"
 _SILENT_DB = -300.0  # stands for minus infinity: the baseline is all zero and the engine is not
 
 
@@ -61,6 +63,9 @@ class Comparison:
         decoding: How a detector's outputs become boxes, if that is known.
         labels: The true class of each frame in the order in which they are added, None where it
             is not known; none at all if nothing is.
+
+    Attributes:
+        identical: True while every output is bit for bit the baseline's.
     """
 
     def __init__(
@@ -73,7 +78,7 @@ class Comparison:
         self._agreement, self._reason = agreement(task, user_metric, decoding)
         self._accuracy = Accuracy(labels)
         self._sums: dict[str, _Sums] = {}
-        self._identical = True
+        self.identical = True
         self._frames = 0
         self._parts = 0
 
@@ -105,7 +110,7 @@ class Comparison:
                 raise RunnerError(f"the engine has no output {name}", code="outputs")
             _check(name, expected, seen)
             if not np.array_equal(expected, seen):
-                self._identical = False
+                self.identical = False
         apart = all(values.ndim and len(values) == frames for values in baseline.values())
         if not apart:
             self._accuracy.require_single(frames)
@@ -136,23 +141,29 @@ class Comparison:
         worst = min(sqnr_db.values())
         task = self._agreement.metrics() if self._agreement is not None else {}
         value = next(iter(task.values()), None)
+        sqnr = _finite(worst)
+        sqnr_ci95 = None if self.identical else interval95(self._worst_db, self._parts)
+        agreement_ci95 = self._agreement_ci95(value)
+        unknown = (sqnr is not None and not sqnr_ci95) or (value is not None and not agreement_ci95)
+        few = f"{self._frames} held-out frames do not tell: too few, or hardly any of them differs"
         return Fidelity(
-            sqnr_db=_finite(worst),
-            sqnr_db_ci95=None if self._identical else interval95(self._worst_db, self._parts),
-            identical=self._identical,
+            sqnr_db=sqnr,
+            sqnr_db_ci95=sqnr_ci95,
+            sqnr_reason="" if sqnr is not None else _SAME if self.identical else _TOO_LITTLE,
             cosine=min(sums.cosine() for sums in self._sums.values()),
             per_output_sqnr_db={name: _finite(value) for name, value in sqnr_db.items()},
             task=task | self._accuracy.metrics(),
             agreement=value,
-            agreement_ci95=self._agreement_ci95(value),
+            agreement_ci95=agreement_ci95,
             agreement_reason=self._reason if value is None else "",
+            ci95_reason=(_SAME if self.identical else few) if unknown else "",
             accuracy_ci95=self._accuracy.interval(),
             labelled=self._accuracy.frames,
             frames=self._frames,
         )
 
     def _agreement_ci95(self, value: float | None) -> tuple[float, float] | None:
-        if self._agreement is None or value is None or self._identical:
+        if self._agreement is None or value is None or self.identical:
             return None
         return agreement95(self._agreement.value, value, self._parts)
 

@@ -73,7 +73,6 @@ def summarize(rounds_ns: Sequence[NDArray[np.int64]]) -> Latency:
         ci95_p50=interval(p50, levels),
         ci95_p99=None if worth < _TAIL_RUNS else _tail(p99, levels, ordered, worth),
         ci95_reason=_unknown(len(levels), ordered.size, worth),
-        mean=float(everything.mean()) / 1e6,
     )
 
 

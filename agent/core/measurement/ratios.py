@@ -16,12 +16,12 @@ from agent.core.measurement.latency import interval
 _LEAST_ROUNDS = 3
 
 
-def against(
+def p50_ratios_ci95(
     rounds_ns: Mapping[str, Sequence[NDArray[np.int64]]], p50s: Mapping[str, float], rounds: int
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """Return the 95 % interval of each candidate's p50 over that of each other.
 
-    Only of those that were measured in every round: of others nobody knows which were shared.
+    Only of those that were measured in every round; of others, it is unknown which were shared.
 
     Args:
         rounds_ns: Wall time per inference of each round, ns, by candidate.

@@ -13,6 +13,9 @@ from agent.core.measurement.power import Clocked, Conditions, PowerSample, mean_
 from agent.core.records import AtRate, Digest, Launches, Measurement, Power
 
 _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
+_NO_DEVICE_CLOCK = "this runtime tells no time of the device itself"
+_NO_RATE = "measure.rate_fps is not set"
+_OWN_LAUNCHES = "this runtime launches by itself"
 _UNKNOWN_THROTTLING = "this machine has no throttling flag that quantd reads"
 
 Span = tuple[int, int]
@@ -73,10 +76,10 @@ class Recording:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Consumption:
-    power: Power | None
+    power_w: Power | None
     reason: str = ""
     energy_j: float | None = None
-    energy_ci95_j: tuple[float, float] | None = None
+    energy_j_ci95: tuple[float, float] | None = None
     energy_net_j: float | None = None
 
 
@@ -86,6 +89,7 @@ def reduced(
     readings: Readings | str,
     *,
     idle_ns: Span | None,
+    harness_ns: float | None = None,
     rate_fps: float = 0.0,
 ) -> Measurement:
     """Return the measurement that a recording makes.
@@ -95,6 +99,7 @@ def reduced(
         engine: What was measured.
         readings: Of the power sensor, or why there are none.
         idle_ns: When the machine was at rest, if it was.
+        harness_ns: What is in every time that is not the inference's.
         rate_fps: The frame rate of the paced rounds.
     """
     used = _consumption(seen.rounds_ns, seen.windows_ns, seen.batch, readings, idle_ns)
@@ -103,14 +108,18 @@ def reduced(
         engine=engine,
         latency_ms=summarize(seen.rounds_ns),
         throughput_fps=_frames(seen.rounds_ns, seen.batch) / _seconds(seen.windows_ns),
-        power=used.power,
+        power_w=used.power_w,
         power_reason=used.reason,
         energy_j=used.energy_j,
-        energy_ci95_j=used.energy_ci95_j,
+        energy_j_ci95=used.energy_j_ci95,
         energy_net_j=used.energy_net_j,
+        energy_reason=used.reason,
         steady=steady(seen.rounds_ns),
         settled=seen.settled,
-        launches=seen.launches,
+        mode_change="",
+        harness_ns=harness_ns,
+        launched=seen.launches.by if seen.launches else None,
+        launched_reason=seen.launches.reason if seen.launches else _OWN_LAUNCHES,
         starved=_starved(seen.conditions, seen.spans_ns),
         throttled=throttled,
         throttled_reason=_UNKNOWN_THROTTLING if throttled is None else "",
@@ -119,11 +128,13 @@ def reduced(
         sketch_ms=sketch(seen.rounds_ns),
         temp_c=max((c.temp_c for c in seen.conditions if c.temp_c is not None), default=None),
         device_p50_ms=float(np.median(seen.device_ms)) if seen.device_ms else None,
+        device_reason="" if seen.device_ms else _NO_DEVICE_CLOCK,
         cpu_mhz=_span(_means([c.cpu_clocked for c in seen.conditions]))
         or _span([c.cpu_mhz for c in seen.conditions]),
         gpu_mhz=_span(_means([c.gpu_clocked for c in seen.conditions]))
         or _span([c.gpu_mhz for c in seen.conditions]),
         at_rate=_at_rate(seen, readings, idle_ns, rate_fps) if seen.paced_ns else None,
+        at_rate_reason="" if seen.paced_ns else _NO_RATE,
     )
 
 
@@ -137,11 +148,12 @@ def _at_rate(
         throughput_fps=_frames(seen.paced_ns, seen.batch) / _seconds(seen.paced_windows_ns),
         dropped=seen.dropped / (seen.dropped + count),
         latency_ms=summarize(seen.paced_ns),
-        power=used.power,
+        power_w=used.power_w,
         power_reason=used.reason,
         energy_j=used.energy_j,
-        energy_ci95_j=used.energy_ci95_j,
+        energy_j_ci95=used.energy_j_ci95,
         energy_net_j=used.energy_net_j,
+        energy_reason=used.reason,
         samples=count,
     )
 
@@ -210,12 +222,12 @@ def _consumption(
     idle_ns: Span | None,
 ) -> _Consumption:
     if isinstance(readings, str):
-        return _Consumption(power=None, reason=readings)
+        return _Consumption(power_w=None, reason=readings)
     samples, period_s = readings.samples, readings.period_s
     load = mean_power(samples, windows_ns, period_s)
     if load.mean_w is None or load.coverage < _LEAST_COVERAGE:
         reason = f"{readings.source} covered only {load.coverage:.0%} of the windows"
-        return _Consumption(power=None, reason=reason)
+        return _Consumption(power_w=None, reason=reason)
     rest_w = _mean_w(readings, [idle_ns]) if idle_ns else None
     rounds_w = [mean_power(samples, [window], period_s).mean_w for window in windows_ns]
     rounds_j = [
@@ -226,7 +238,7 @@ def _consumption(
     frame_s = _seconds(windows_ns) / _frames(rounds_ns, batch)
     other = readings.check
     return _Consumption(
-        power=Power(
+        power_w=Power(
             mean=load.mean_w,
             check_mean=_mean_w(other, windows_ns) if other else None,
             check_source=other.source if other else "",
@@ -234,13 +246,15 @@ def _consumption(
             idle=rest_w,
             rail=readings.rail,
             source=readings.source,
+            excludes="",
+            passed_over="",
             samples=load.samples,
             coverage=load.coverage,
             gaps=load.gaps,
             period_s=period_s,
         ),
         energy_j=load.mean_w * frame_s,
-        energy_ci95_j=interval(load.mean_w * frame_s, rounds_j),
+        energy_j_ci95=interval(load.mean_w * frame_s, rounds_j),
         energy_net_j=(load.mean_w - rest_w) * frame_s if rest_w is not None else None,
     )
 

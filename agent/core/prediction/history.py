@@ -154,7 +154,7 @@ def _remembered(
         macs=model.macs,
         latency_p50_ms=measured.latency_ms.p50,
         energy_j=measured.energy_j,
-        power_w=measured.power.mean if measured.power else None,
+        power_w=measured.power_w.mean if measured.power_w else None,
         predicted_ms=predicted.latency_p50_ms,
         low_ms=low_ms,
         high_ms=high_ms,

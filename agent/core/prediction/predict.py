@@ -17,7 +17,7 @@ from agent.core.prediction.history import ENERGY, LATENCY, MIXED, POWER, PastMea
 from agent.core.prediction.priors import FleetFigure
 from agent.core.prediction.residuals import reach, residuals
 from agent.core.prediction.roofline import WIDTH, Peak, expected_ms
-from agent.core.records import CleanModel, Prediction, Recipe
+from agent.core.records import UNPREDICTED, CleanModel, Prediction, Recipe
 
 HISTORY, TRIAL, FLEET, SCALED, ROOFLINE = "history", "trial", "fleet", "other models", "roofline"
 UNPROVEN: Mapping[str, float] = {
@@ -102,7 +102,7 @@ def predict(
     )
     if guess is None:
         reason = f"nothing known of {recipe.precision} on {runtime} here"
-        return Prediction(latency_p50_ms=None, energy_j=None, basis=reason)
+        return replace(UNPREDICTED, basis=reason)
     here = _median([_power_w(past) for past in alike])
     power_w = guess.power_w if guess.power_w is not None else here
     mixed = recipe.precision == MIXED
@@ -113,12 +113,14 @@ def predict(
 
     level = width(LATENCY, UNPROVEN[guess.source])
     span_ms = guess.span_ms or (guess.latency_ms, guess.latency_ms)
-    found = Prediction(
+    low_ms, high_ms = _widened(span_ms, level)
+    found = replace(
+        UNPREDICTED,
         latency_p50_ms=guess.latency_ms,
         latency_p50_ms_span=guess.span_ms,
-        latency_p50_ms_ci90=_widened(span_ms, level),
+        latency_p50_ms_ci90=(low_ms, high_ms),
         throughput_fps=1e3 * batch / guess.latency_ms if guess.latency_ms else None,
-        energy_j=None,
+        throughput_fps_ci90=(1e3 * batch / high_ms, 1e3 * batch / low_ms) if low_ms else None,
         basis=guess.basis,
         source=guess.source,
     )

@@ -16,6 +16,8 @@ from agent.core.records.choice import (
     Activation,
     Candidate,
     Choice,
+    Decision,
+    Predicted,
     Prediction,
     Verdict,
 )
@@ -25,6 +27,7 @@ from agent.core.records.frames import CalibrationSet, Rejected
 from agent.core.records.graphs import (
     ConditionedModel,
     LayerCost,
+    Quantization,
     QuantizedModel,
     Recipe,
     Statistics,
@@ -33,13 +36,14 @@ from agent.core.records.measurement import (
     AtRate,
     Latency,
     Launches,
+    Measured,
     Measurement,
     Measurements,
     Power,
     PowerTrace,
     PowerWindow,
 )
-from agent.core.records.model import CleanModel, Platform, TensorSpec
+from agent.core.records.model import CleanModel, Model, Platform, TensorSpec
 
 __all__ = [
     "UNPREDICTED",
@@ -50,6 +54,7 @@ __all__ = [
     "Choice",
     "CleanModel",
     "ConditionedModel",
+    "Decision",
     "Digest",
     "Engine",
     "Evaluation",
@@ -58,13 +63,17 @@ __all__ = [
     "Launches",
     "LayerCost",
     "Layers",
+    "Measured",
     "Measurement",
     "Measurements",
+    "Model",
     "Platform",
     "Power",
     "PowerTrace",
     "PowerWindow",
+    "Predicted",
     "Prediction",
+    "Quantization",
     "QuantizedModel",
     "Recipe",
     "Rejected",

@@ -11,29 +11,53 @@ from agent.core.records.measurement import Measurement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """What was expected before anything was built; None with a reason where nothing is known.
+class Predicted:
+    """What was expected before anything was built, and from what; None where nothing is known.
 
     Attributes:
-        latency_p50_ms_span: What p50 lies between if the prediction is no point; None for one.
-        latency_p50_ms_ci90: Where p50 should lie nine times of ten.
-        energy_j: Joules per frame; its interval and that of power_w as for latency.
-        source: history, trial, fleet, other models or roofline; "" where nothing is known.
+        latency_p50_ms_ci90: Where p50 should lie nine times of ten; so for the other figures.
+        inside: Whether the measured p50 did; None if it is not known yet, or was not predicted.
+        energy_j: Joules per frame.
+        basis: What it is derived from, or why there is none, in words.
     """
 
     latency_p50_ms: float | None
+    latency_p50_ms_ci90: tuple[float, float] | None
+    inside: bool | None
+    throughput_fps: float | None
+    throughput_fps_ci90: tuple[float, float] | None
+    power_w: float | None
+    power_w_ci90: tuple[float, float] | None
     energy_j: float | None
+    energy_j_ci90: tuple[float, float] | None
     basis: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction(Predicted):
+    """A prediction, with what later ones are corrected by.
+
+    Attributes:
+        source: history, trial, fleet, other models or roofline; "" where nothing is known.
+        latency_p50_ms_span: The ends of p50 if the prediction is no point; None for one.
+    """
+
     source: str = ""
     latency_p50_ms_span: tuple[float, float] | None = None
-    latency_p50_ms_ci90: tuple[float, float] | None = None
-    throughput_fps: float | None = None
-    power_w: float | None = None
-    power_w_ci90: tuple[float, float] | None = None
-    energy_j_ci90: tuple[float, float] | None = None
 
 
-UNPREDICTED = Prediction(latency_p50_ms=None, energy_j=None, basis="not predicted")
+UNPREDICTED = Prediction(
+    latency_p50_ms=None,
+    latency_p50_ms_ci90=None,
+    inside=None,
+    throughput_fps=None,
+    throughput_fps_ci90=None,
+    power_w=None,
+    power_w_ci90=None,
+    energy_j=None,
+    energy_j_ci90=None,
+    basis="not predicted",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,16 +100,22 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
+class Decision:
     """The answer. `candidate` is None if nothing is feasible; then the device is not touched."""
 
     candidate: str | None
     objective: str
     why: str
     pareto: tuple[str, ...]
-    verdicts: Mapping[str, Verdict]
     infeasible: bool
     nearest_miss: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice(Decision):
+    """The answer, with a verdict on every candidate by its id."""
+
+    verdicts: Mapping[str, Verdict]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

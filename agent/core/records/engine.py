@@ -57,35 +57,35 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """How near an engine's outputs are to the FP32 baseline's on held-out frames.
+    """How near an engine's outputs are to FP32 on held-out frames; limits judge SQNR and agreement.
+
+    The intervals are over frames like those. A reason is why a figure is None; empty if none is.
 
     Attributes:
-        sqnr_db: Of the worst output; None if every output was identical (infinite).
-        identical: True if all outputs were bit for bit the baseline's.
+        sqnr_db: Of the worst output; None if nothing differs enough to be squared.
         cosine: Of the worst output.
-        task: Task metrics by name, 0..1; empty for a generic task.
+        task: Task metrics by name, 0..1; empty for a generic task. Where true classes are given,
+            also accuracy and baseline_accuracy.
         agreement: The one task metric that `limits.agreement` is compared with.
-        agreement_reason: Why there is none; empty where there is one.
+        ci95_reason: Why the interval of one of these two is None.
+        accuracy_ci95: That of task["accuracy"].
         frames: Held-out frames behind these numbers.
-        sqnr_db_ci95: 95 % interval of the worst output's SQNR over frames; None with few frames
-            or identical outputs.
-        agreement_ci95: That of the agreement.
-        accuracy_ci95: That of task["accuracy"], where true classes are given.
-        labelled: Held-out frames with a true class.
+        labelled: Those of them with a true class.
     """
 
     sqnr_db: float | None
-    identical: bool
+    sqnr_db_ci95: tuple[float, float] | None
+    sqnr_reason: str
     cosine: float
     per_output_sqnr_db: Mapping[str, float | None]
     task: Mapping[str, float]
     agreement: float | None
+    agreement_ci95: tuple[float, float] | None
+    agreement_reason: str
+    ci95_reason: str
+    accuracy_ci95: tuple[float, float] | None
     frames: int
-    agreement_reason: str = ""
-    sqnr_db_ci95: tuple[float, float] | None = None
-    agreement_ci95: tuple[float, float] | None = None
-    accuracy_ci95: tuple[float, float] | None = None
-    labelled: int = 0
+    labelled: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,13 +93,15 @@ class Evaluation:
     """What an engine costs in memory and in fidelity, found through the engine itself.
 
     Attributes:
+        identical: True if all outputs were bit for bit the baseline's.
         memory_mb: Of the process and of the device together; None where the runtime does not
-            tell the device's.
+            report the device's.
         memory_reason: Why it is None, else empty.
     """
 
     digest: Digest
     engine: Digest
     fidelity: Fidelity
+    identical: bool
     memory_mb: float | None
     memory_reason: str = ""

@@ -82,15 +82,28 @@ class LayerCost:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizedModel:
+class Quantization:
+    """How a graph got its precision.
+
+    Attributes:
+        steps: What was done for INT8 beside rounding, in order.
+        kept_float: Names of the compute nodes left wider than the precision on purpose.
+        evaluations: How often a whole graph was evaluated to find them.
+        sensitivity: The layers that cost most in INT8, worst first, where that was measured.
+    """
+
+    steps: tuple[str, ...]
+    kept_float: tuple[str, ...]
+    evaluations: int
+    sensitivity: tuple[LayerCost, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantizedModel(Quantization):
     """`model.onnx` with its precision in the graph.
 
     Attributes:
         int8_macs_fraction: Share of the multiply-accumulates that run in INT8, 0..1.
-        kept_float: Names of the compute nodes left in float on purpose.
-        steps: What was done for INT8 beside rounding, in order.
-        sensitivity: The layers that cost most, worst first, where that was measured.
-        evaluations: How often a whole graph was evaluated to find it.
     """
 
     digest: Digest
@@ -98,7 +111,7 @@ class QuantizedModel:
     statistics: Digest | None
     recipe: Recipe
     int8_macs_fraction: float = 0.0
-    kept_float: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
-    sensitivity: tuple[LayerCost, ...] = ()
+    kept_float: tuple[str, ...] = ()
     evaluations: int = 0
+    sensitivity: tuple[LayerCost, ...] = ()

@@ -11,31 +11,33 @@ from agent.core.records.digests import Digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """Mean power of a window; meaningless without its rail and source.
+    """Mean power of one rail in a window, W; meaningless without its rail and source.
 
     Attributes:
         ci95: 95 % interval of the mean, from how the rounds differ; None with a single one.
+        idle: While the machine was at rest; None if that was not measured.
+        excludes: What the rail leaves out on this machine, in words; empty if unknown.
+        passed_over: Why sensors that go before this one were not used; empty if it is the first.
+        period_s: Between two readings of the sensor.
+        coverage: Share of the windows that its readings cover, 0..1.
         gaps: Stretches inside the windows in which the sensor was silent.
-        check_mean: Mean of the same rail in the same windows by another way to read it; None
-            where there is none.
-        check_source: That way.
-        excludes: What the rail leaves out on this machine, in words; empty where nobody knows.
-        passed_over: Why sensors that go before this one were not used, in words; else empty.
+        check_mean: Of the same rail in the same windows by check_source; None if nothing else
+            reads it.
     """
 
     mean: float
+    ci95: tuple[float, float] | None
     idle: float | None
     rail: str
+    excludes: str
+    passed_over: str
     source: str
+    period_s: float
     samples: int
     coverage: float
-    period_s: float
-    excludes: str = ""
-    passed_over: str = ""
-    gaps: int = 0
-    ci95: tuple[float, float] | None = None
-    check_mean: float | None = None
-    check_source: str = ""
+    gaps: int
+    check_mean: float | None
+    check_source: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +55,7 @@ class Latency:
     p99: float
     ci95_p50: tuple[float, float] | None
     ci95_p99: tuple[float, float] | None
-    mean: float
-    ci95_reason: str = ""
+    ci95_reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,43 +75,42 @@ class AtRate:
     """A candidate at the application's frame rate, resting between inferences.
 
     Attributes:
-        rate_fps: What was asked.
-        throughput_fps: What was reached.
+        rate_fps: As configured.
+        throughput_fps: As reached.
         dropped: Share of the frames, 0..1, that came and were replaced by newer ones while the
             engine was busy.
         latency_ms: Of the inferences; slower than flat out where clocks fall in the pauses.
         energy_j: Joules per frame inferred, the pauses included.
+        energy_net_j: The same above what the machine took at rest.
     """
 
     rate_fps: float
     throughput_fps: float
     dropped: float
     latency_ms: Latency
-    power: Power | None
+    power_w: Power | None
     power_reason: str
     energy_j: float | None
-    energy_ci95_j: tuple[float, float] | None
+    energy_j_ci95: tuple[float, float] | None
     energy_net_j: float | None
+    energy_reason: str
     samples: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """One candidate measured in interleaved rounds.
+class Measured:
+    """What the report gives of a measurement: flat out, and at the application's frame rate.
+
+    A reason is why the figure before it is None, in words; empty if it is known.
 
     Attributes:
-        power: None where it can't be measured; `power_reason` then says why.
-        energy_j: Joules per frame (a batch has several), gross; None as for power.
-        energy_ci95_j: 95 % interval of energy_j, from how the rounds differ.
-        energy_net_j: The same above what the machine took at rest; None if that is not known.
-        at_rate: At the application's frame rate; None where none was asked.
-        device_p50_ms: Median time of an inference by the device's own clock, copies left out;
-            None where the runtime has no such clock.
-        launches: How its kernels were launched; None where the runtime does that by itself.
-        behind: True if it was left out at the end, since it could no longer win.
+        energy_j: Joules per frame (a batch has several), gross.
+        energy_j_ci95: 95 % interval of energy_j, from how the rounds differ.
+        energy_net_j: energy_j above what the machine took at rest; None if that is not known.
+        memory_mb: What engine and runtime take of process and device, from the evaluation.
         settled: False if warm-up ended before its latency, or the machine's temperature, was flat.
-        starved: For which share of a window, or of the time that its threads would have run where
-            those are several, they waited for a CPU, 0..1; None where the kernel does not tell.
+        starved: Share of a window, or of the time that several threads would have run, for which
+            they waited for a CPU, 0..1; None where the kernel does not count it.
         mode_change: That the power mode changed meanwhile, in words; else empty.
         harness_ns: What is in every time that is not the inference's: two readings of the clock
             and a call.
@@ -118,37 +118,61 @@ class Measurement:
         cpu_mhz: The lowest and the highest clock of its windows: their means over all cores where
             the kernel counts them, else that of the fastest as they began and ended.
         gpu_mhz: The same of the GPU.
-        against: 95 % interval of its p50 over that of others, by candidate, from the rounds that
-            both were measured in; of none where that was not every round.
+        device_p50_ms: Median time of an inference by the device's own clock, copies left out.
+        launched: How its kernels were launched, and an application must for these figures to
+            hold; None where the runtime does that by itself.
+        launched_reason: Why so: both times, or what stood in the way of a graph.
+        at_rate: At measure.rate_fps, where that is set; power and energy are then judged by it.
+    """
+
+    latency_ms: Latency
+    throughput_fps: float
+    power_w: Power | None
+    power_reason: str
+    energy_j: float | None
+    energy_j_ci95: tuple[float, float] | None
+    energy_net_j: float | None
+    energy_reason: str
+    memory_mb: float | None
+    memory_reason: str
+    steady: bool
+    throttled: bool | None
+    throttled_reason: str
+    settled: bool
+    starved: float | None
+    mode_change: str
+    harness_ns: float | None
+    samples: int
+    rounds: int
+    temp_c: float | None
+    cpu_mhz: tuple[float, float] | None
+    gpu_mhz: tuple[float, float] | None
+    device_p50_ms: float | None
+    device_reason: str
+    launched: Literal["CUDA graph", "plain launches"] | None
+    launched_reason: str
+    at_rate: AtRate | None
+    at_rate_reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement(Measured):
+    """One candidate measured in interleaved rounds.
+
+    Attributes:
+        memory_mb: Not known to a measurement; the report takes it from the evaluation.
+        eliminated: True if it was left out of the last rounds, since it could no longer win.
+        p50_ratio_ci95: 95 % interval of its p50 over that of another candidate, by id, from the
+            rounds that both were measured in; empty unless that was every round.
         sketch_ms: Up to 512 evenly spaced order statistics of the latencies, for plots.
     """
 
     engine: Digest
-    latency_ms: Latency
-    throughput_fps: float
-    power: Power | None
-    power_reason: str
-    energy_j: float | None
-    steady: bool
-    throttled: bool | None
-    throttled_reason: str
-    samples: int
-    rounds: int
+    memory_mb: float | None = None
+    memory_reason: str = "it was not evaluated"
+    eliminated: bool = False
+    p50_ratio_ci95: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     sketch_ms: tuple[float, ...]
-    temp_c: float | None
-    device_p50_ms: float | None = None
-    behind: bool = False
-    energy_net_j: float | None = None
-    energy_ci95_j: tuple[float, float] | None = None
-    at_rate: AtRate | None = None
-    cpu_mhz: tuple[float, float] | None = None
-    gpu_mhz: tuple[float, float] | None = None
-    settled: bool = True
-    starved: float | None = None
-    mode_change: str = ""
-    harness_ns: float | None = None
-    launches: Launches | None = None
-    against: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,7 +192,7 @@ class PowerWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PowerTrace:
-    """What the sensor told during a sitting, thinned for a plot: (s, W), and the windows in it."""
+    """Readings of the sensor while candidates were measured: (s, W), thinned for a plot."""
 
     points: tuple[tuple[float, float], ...] = ()
     windows: tuple[PowerWindow, ...] = ()

@@ -38,24 +38,33 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CleanModel:
-    """A user's model made ordinary: `model.onnx`, opset >= 17, fixed shapes, named nodes.
+class Model:
+    """Which model.
 
     Attributes:
         sha256: Digest of the user's own file.
         macs: Multiply-accumulates of one inference (batch 1).
-        weight_bytes: Size of all initializers.
-        activation_bytes: Bytes written by all nodes of one inference.
         changes: What intake changed, in words.
     """
 
-    digest: Digest
     name: str
     sha256: str
+    macs: int
+    changes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanModel(Model):
+    """A user's model made ordinary: `model.onnx`, opset >= 17, fixed shapes, named nodes.
+
+    Attributes:
+        weight_bytes: Size of all initializers.
+        activation_bytes: Bytes written by all nodes of one inference.
+    """
+
+    digest: Digest
     opset: int
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    macs: int
     weight_bytes: int
     activation_bytes: int
-    changes: tuple[str, ...]

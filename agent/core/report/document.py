@@ -11,22 +11,14 @@ from agent.core.records import (
     Candidate,
     Choice,
     CleanModel,
+    Decision,
+    Model,
     Rejected,
     Statistics,
 )
-from agent.core.report.candidates import CandidateFacts, candidate_facts
+from agent.core.report.candidates import CandidateFacts, candidate_facts, reported
 
 SCHEMA = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelFacts:
-    """Which model."""
-
-    name: str
-    sha256: str
-    macs: int
-    changes: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +53,6 @@ class CalibrationFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChoiceFacts:
-    """The answer."""
-
-    candidate: str | None
-    objective: str
-    why: str
-    pareto: tuple[str, ...]
-    infeasible: bool
-    nearest_miss: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """The whole document.
 
@@ -83,7 +63,7 @@ class Report:
     schema: int
     run_id: str
     device: str
-    model: ModelFacts
+    model: Model
     trigger: str
     started: str
     finished: str
@@ -92,7 +72,7 @@ class Report:
     conditioning: tuple[str, ...]
     limits: Mapping[str, float]
     candidates: tuple[CandidateFacts, ...]
-    choice: ChoiceFacts
+    choice: Decision
     activation: Activation
     timings_s: Mapping[str, float]
 
@@ -122,9 +102,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
         schema=SCHEMA,
         run_id=run_id,
         device=device,
-        model=ModelFacts(
-            name=model.name, sha256=model.sha256, macs=model.macs, changes=model.changes
-        ),
+        model=reported(Model, model),
         trigger=trigger,
         started=started,
         finished=finished,
@@ -149,14 +127,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
         conditioning=tuple(conditioning),
         limits={name: value for name, value in limits.items() if value},
         candidates=tuple(candidate_facts(one, choice) for one in candidates),
-        choice=ChoiceFacts(
-            candidate=choice.candidate,
-            objective=choice.objective,
-            why=choice.why,
-            pareto=choice.pareto,
-            infeasible=choice.infeasible,
-            nearest_miss=choice.nearest_miss,
-        ),
+        choice=reported(Decision, choice),
         activation=activation,
         timings_s=timings_s,
     )

@@ -110,11 +110,13 @@ def doubtful(
     measured = [c.measurement for c in candidates if c.measurement]
     if measured and power_counts(objective, limits) and not any(map(_power, measured)):
         return False
-    passed_over = [c for c in candidates if c.left_out or (c.measurement and c.measurement.behind)]
+    passed_over = [
+        c for c in candidates if c.left_out or (c.measurement and c.measurement.eliminated)
+    ]
     if not passed_over or choice.infeasible:
         return bool(passed_over)
     best = next(c for c in candidates if c.id == choice.candidate)
-    if best.measurement is None or best.measurement.behind:
+    if best.measurement is None or best.measurement.eliminated:
         return True
     found_ms = _by(objective, best.measurement.latency_ms.p50, best.batch)
     return any(
@@ -126,7 +128,7 @@ def doubtful(
 
 def _power(measured: Measurement) -> Power | None:
     """Return what the choice is made on: that at the application's frame rate, where it was asked."""
-    return (measured.at_rate or measured).power
+    return (measured.at_rate or measured).power_w
 
 
 def _by(objective: str, latency_ms: float, batch: int) -> float:

@@ -21,7 +21,7 @@ from agent.core.errors import PowerError, RunnerError
 from agent.core.measurement.latency import gets_warmer, level, schedule, warmed_up
 from agent.core.measurement.power import Conditions
 from agent.core.measurement.power_trace import traced
-from agent.core.measurement.ratios import against
+from agent.core.measurement.ratios import p50_ratios_ci95
 from agent.core.measurement.recording import Readings, Recording, reduced
 from agent.core.records import Engine, Measurements, PowerTrace
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
@@ -113,26 +113,26 @@ def measure(
     readings = power if isinstance(power, str) else _readings(*power)
     harness_ns = overhead_ns(clock)
     measured = {
-        name: replace(
-            reduced(
-                bench.seen,
-                bench.engine.digest,
-                readings,
-                idle_ns=idle,
-                rate_fps=settings.rate_fps,
-            ),
-            behind=name not in last,
+        name: reduced(
+            bench.seen,
+            bench.engine.digest,
+            readings,
+            idle_ns=idle,
             harness_ns=harness_ns,
+            rate_fps=settings.rate_fps,
         )
         for name, bench in benches.items()
     }
     recorded = {name: bench.seen for name, bench in benches.items()}
-    ratios = against(
+    ratios = p50_ratios_ci95(
         {name: seen.rounds_ns for name, seen in recorded.items()},
         {name: one.latency_ms.p50 for name, one in measured.items()},
         settings.rounds,
     )
-    measured = {name: replace(one, against=ratios.get(name, {})) for name, one in measured.items()}
+    measured = {
+        name: replace(one, eliminated=name not in last, p50_ratio_ci95=ratios.get(name, {}))
+        for name, one in measured.items()
+    }
     trace = PowerTrace() if isinstance(readings, str) else traced(readings.samples, idle, recorded)
     return Measurements(measured=measured, failed=failed, trace=trace)
 

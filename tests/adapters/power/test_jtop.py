@@ -190,14 +190,14 @@ def test_energy_of_an_inference_through_the_whole_stage_is_the_truth(
                 seed=1,
                 progress=lambda *_: None,
             ).measured.values()
-            if one.power and one.power.gaps == 0:
+            if one.power_w and one.power_w.gaps == 0:
                 break
     windows = [(runs[2][0], runs[-1][1]) for runs in runner.bound[1:]]  # two fill the caches
     joules = sum(
         (player.mean_w(begin, end) + others_w) * (end - begin) / 1e9 for begin, end in windows
     )
-    assert one.power is not None
-    assert one.power.coverage > 0.9
+    assert one.power_w is not None
+    assert one.power_w.coverage > 0.9
     assert one.energy_j == pytest.approx(joules / one.samples, rel=0.01)
 
 

@@ -24,8 +24,8 @@ from agent.core.choice.choose import choose
 from agent.core.measurement.elimination import keeping, survivors
 from agent.core.measurement.latency import steady, summarize
 from agent.core.measurement.power import Conditions
-from agent.core.measurement.ratios import against
-from agent.core.records import Candidate, Digest, Measurement, Prediction, Recipe
+from agent.core.measurement.ratios import p50_ratios_ci95
+from agent.core.records import UNPREDICTED, Candidate, Digest, Measurement, Recipe
 from agent.core.search.shortlist import doubtful, shortlist, spares, wave, worth_making
 from agent.graphs.qdq import load_inferred
 from agent.stages.measuring.measure import measure
@@ -158,8 +158,8 @@ def _candidate(kind: str, rng: np.random.Generator, rounds: Rounds) -> Candidate
         runtime="onnxruntime",
         engine=replace(engine(), digest=Digest(kind)),
         evaluation=evaluation(sqnr_db),
-        predicted=Prediction(
-            latency_p50_ms=guess_ms, energy_j=None, basis="a trial",
+        predicted=replace(UNPREDICTED,
+            latency_p50_ms=guess_ms, basis="a trial",
             latency_p50_ms_ci90=(guess_ms / wide, guess_ms * wide),
         ),
     )  # fmt: skip
@@ -186,7 +186,7 @@ def _compared(
         {c.id: rounds[c.id] for c in listed if not c.failure}, spares(listed), limits
     )
     halved = _paired(
-        {name: _measured(some, behind=name not in last) for name, some in taken.items()}, taken
+        {name: _measured(some, eliminated=name not in last) for name, some in taken.items()}, taken
     )
     fast = [replace(c, measurement=halved[c.id]) if c.id in halved else c for c in listed]
     first = choose(fast, "latency", limits)
@@ -196,7 +196,7 @@ def _compared(
     chosen, other = choose(full, "latency", limits).candidate, first.candidate
     if chosen == other or chosen is None or other is None:
         return chosen == other, spent, False
-    return measured[other].against[chosen][0] <= 1.0, spent, False
+    return measured[other].p50_ratio_ci95[chosen][0] <= 1.0, spent, False
 
 
 def _made(found: list[Candidate], limits: dict[str, float]) -> list[Candidate]:
@@ -230,12 +230,14 @@ def _halved(
 def _paired(measured: dict[str, Measurement], rounds: dict[str, Rounds]) -> dict[str, Measurement]:
     """Return the measurements with how they compare round by round, as the measure stage does."""
     p50s = {name: one.latency_ms.p50 for name, one in measured.items()}
-    ratios = against(rounds, p50s, _ROUNDS)
-    return {name: replace(one, against=ratios.get(name, {})) for name, one in measured.items()}
+    ratios = p50_ratios_ci95(rounds, p50s, _ROUNDS)
+    return {
+        name: replace(one, p50_ratio_ci95=ratios.get(name, {})) for name, one in measured.items()
+    }
 
 
 def _measured(rounds: Rounds, *, behind: bool = False) -> Measurement:
     return replace(
         measurement(), latency_ms=summarize(rounds), steady=steady(rounds), rounds=len(rounds),
-        behind=behind,
+        eliminated=behind,
     )  # fmt: skip

@@ -65,14 +65,14 @@ def keeps(one, limits):
     fidelity = judged.fidelity
     at_most = {
         "latency_p99_ms": measured.latency_ms.p99,
-        "power_w": measured.power.mean if measured.power else None,
+        "power_w": measured.power_w.mean if measured.power_w else None,
         "energy_j": measured.energy_j,
         "memory_mb": judged.memory_mb,
     }
     at_least = {
         "fps": measured.throughput_fps,
-        "sqnr_db": float("inf") if fidelity.identical else fidelity.sqnr_db,
-        "agreement": 1.0 if fidelity.identical else fidelity.agreement,
+        "sqnr_db": float("inf") if judged.identical else fidelity.sqnr_db,
+        "agreement": 1.0 if judged.identical else fidelity.agreement,
     }
     return all(
         (at_most[key] is not None and at_most[key] <= bound)
@@ -89,7 +89,7 @@ def test_the_chosen_keeps_every_limit_and_every_candidate_has_a_verdict(found, o
     able = {
         c.id
         for c in found
-        if keeps(c, limits) and (objective not in {"energy", "power"} or c.measurement.power)
+        if keeps(c, limits) and (objective not in {"energy", "power"} or c.measurement.power_w)
     }
     verdicts = {name: verdict.verdict for name, verdict in choice.verdicts.items()}
     assert set(verdicts) == {c.id for c in found}
@@ -149,14 +149,14 @@ def beats(one, other, objective):
             "latency": c.measurement.latency_ms.p50,
             "throughput": -c.measurement.throughput_fps,
             "energy": c.measurement.energy_j,
-            "power": c.measurement.power.mean if c.measurement.power else None,
+            "power": c.measurement.power_w.mean if c.measurement.power_w else None,
         }[objective]
         fidelity = c.evaluation.fidelity
         return (
             cost,
             c.measurement.latency_ms.p50,
             c.measurement.energy_j,
-            -float("inf") if fidelity.identical else -fidelity.sqnr_db,
+            -float("inf") if c.evaluation.identical else -fidelity.sqnr_db,
             c.evaluation.memory_mb,
         )
 
@@ -295,7 +295,7 @@ def test_a_difference_beyond_the_noise_is_not_a_tie():
 
 
 def paired(name, p50, sqnr_db, batch=1, **ratios):
-    measured = replace(measurement(p50, noise=0.2), against=ratios)
+    measured = replace(measurement(p50, noise=0.2), p50_ratio_ci95=ratios)
     return replace(candidate(name, measured, evaluation(sqnr_db)), batch=batch)
 
 
@@ -307,7 +307,9 @@ def test_rounds_that_moved_all_alike_make_no_tie():
     assert found.verdicts["fp16"].reasons[0] == (
         "slower than int8 (10.4 ms against 10 ms), round by round"
     )
-    alike = replace(slow, measurement=replace(slow.measurement, against={"int8": (0.99, 1.09)}))
+    alike = replace(
+        slow, measurement=replace(slow.measurement, p50_ratio_ci95={"int8": (0.99, 1.09)})
+    )
     assert choose([fast, alike], "latency", {}).candidate == "fp16"
     assert choose([fast, paired("fp16", 10.4, 40.0)], "latency", {}).candidate == "fp16"
 
@@ -521,8 +523,8 @@ def test_a_limit_inside_an_interval_judges_the_value_and_tells_of_the_doubt():
 
 def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
     few = replace(measurement(5.0, power_w=4.0))
-    assert few.power is not None
-    few = replace(few, power=replace(few.power, samples=20, gaps=2, coverage=0.9))
+    assert few.power_w is not None
+    few = replace(few, power_w=replace(few.power_w, samples=20, gaps=2, coverage=0.9))
     good, doubtful = (
         candidate("int8-a", measurement(9.0, power_w=6.0), evaluation(30.0)),
         candidate("int8-b", few, evaluation(30.0)),
@@ -533,7 +535,7 @@ def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
     told = " ".join(found.verdicts["int8-b"].reasons)
     assert "20 samples only" in told
     assert "silent 2 times" in told
-    thin = replace(few, power=replace(few.power, samples=200, gaps=0, coverage=0.9))
+    thin = replace(few, power_w=replace(few.power_w, samples=200, gaps=0, coverage=0.9))
     found = choose([good, candidate("int8-b", thin, evaluation(30.0))], "energy", {})
     assert "covers only 90% of the windows" in " ".join(found.verdicts["int8-b"].reasons)
 
@@ -586,8 +588,8 @@ def test_a_candidate_that_does_not_keep_up_with_the_frame_rate_wins_only_alone()
 
 def with_power_ci(name, watts, ci95, sqnr_db):
     one = measurement(5.0, power_w=watts)
-    assert one.power is not None
-    one = replace(one, power=replace(one.power, ci95=ci95))
+    assert one.power_w is not None
+    one = replace(one, power_w=replace(one.power_w, ci95=ci95))
     return candidate(name, one, evaluation(sqnr_db))
 
 
@@ -605,15 +607,17 @@ def test_powers_that_the_rounds_do_not_tell_apart_are_a_tie():
 @pytest.mark.parametrize(("check_w", "doubted"), [(None, False), (4.9, False), (6.0, True)])
 def test_two_readings_of_one_rail_that_differ_are_a_flag_where_power_decides(check_w, doubted):
     one = measurement(5.0, power_w=5.0)
-    assert one.power is not None
-    one = replace(one, power=replace(one.power, check_mean=check_w, check_source="hwmon"))
+    assert one.power_w is not None
+    one = replace(one, power_w=replace(one.power_w, check_mean=check_w, check_source="hwmon"))
     told = " ".join(choose([candidate("a", one, evaluation())], "power", {}).verdicts["a"].reasons)
     assert ("ina3221 and hwmon differ in VDD_IN" in told) == doubted
     assert "differ" not in choose([candidate("a", one, evaluation())], "latency", {}).why
 
 
 def test_one_that_was_measured_to_the_end_comes_before_one_that_was_not():
-    out = candidate("int8-a", replace(measurement(5.0), behind=True, rounds=2), evaluation(40.0))
+    out = candidate(
+        "int8-a", replace(measurement(5.0), eliminated=True, rounds=2), evaluation(40.0)
+    )
     shaken = candidate("int8-b", measurement(5.1, steady=False), evaluation(20.0))
     found = choose([out, shaken], "latency", {})
     assert found.candidate == "int8-b"

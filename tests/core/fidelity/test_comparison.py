@@ -23,6 +23,10 @@ def compare(task, *frames, metric=None):
     return comparison.result()
 
 
+def identical(found):
+    return found.sqnr_reason == "identical to the baseline"
+
+
 def one_hot(labels, classes, axis):
     return np.moveaxis(np.eye(classes, dtype=np.float32)[np.asarray(labels)], -1, axis)
 
@@ -31,7 +35,7 @@ def test_sqnr_and_cosine_by_hand():
     found = compare("generic", ([3.0, 4.0], [3.0, 4.5]))
     assert found.sqnr_db == pytest.approx(10 * np.log10(25 / 0.25))
     assert found.cosine == pytest.approx((9 + 18) / (5 * np.hypot(3, 4.5)))
-    assert not found.identical
+    assert not identical(found)
     assert (found.task, found.agreement, found.frames) == ({}, None, 1)
     assert found.agreement_reason == "a generic task has no agreement metric"
 
@@ -60,15 +64,29 @@ def test_the_worst_output_counts():
 
 def test_identical_outputs_have_no_finite_sqnr():
     found = compare("generic", ([0.0, 2.0], [0.0, 2.0]))
-    assert (found.identical, found.sqnr_db, found.cosine) == (True, None, 1.0)
+    assert (identical(found), found.sqnr_db, found.cosine) == (True, None, 1.0)
     assert found.per_output_sqnr_db == {"y": None}
+
+
+def test_a_difference_too_small_to_be_squared_is_not_called_identical():
+    found = compare("generic", ([1e-170], [2e-170]))
+    assert (found.sqnr_db, found.sqnr_reason) == (None, "differs too little to be squared")
+
+
+def test_where_there_is_no_interval_the_reason_is_told():
+    same = compare("classification", *[([[1.0, 2.0]], [[1.0, 2.0]])] * 40)
+    assert (same.agreement, same.agreement_ci95) == (1.0, None)
+    assert same.ci95_reason == "identical to the baseline"
+    few = compare("generic", ([1.0, 2.0], [1.0, 2.1]))
+    assert (few.sqnr_db_ci95, few.ci95_reason[:26]) == (None, "1 held-out frames do not t")
+    assert compare("generic", ([1.0, 2.0], [1.0, 2.0])).ci95_reason == ""
 
 
 def test_an_all_zero_baseline():
     both = compare("generic", (np.zeros(3), np.zeros(3)))
-    assert (both.identical, both.sqnr_db, both.cosine) == (True, None, 1.0)
+    assert (identical(both), both.sqnr_db, both.cosine) == (True, None, 1.0)
     only = compare("generic", (np.zeros(3), np.ones(3)))
-    assert (only.identical, only.sqnr_db, only.cosine) == (False, -300.0, 0.0)
+    assert (identical(only), only.sqnr_db, only.cosine) == (False, -300.0, 0.0)
     silent = compare("generic", (np.ones(3), np.zeros(3)))
     assert (silent.sqnr_db, silent.cosine) == (0.0, 0.0)
 
@@ -79,8 +97,8 @@ def test_an_all_zero_baseline():
 )
 def test_any_finite_outputs_give_numbers_in_range(expected, seen):
     found = compare("generic", (expected, seen))
-    assert found.identical == np.array_equal(expected, seen)
-    assert (found.sqnr_db is None) == found.identical
+    assert identical(found) == np.array_equal(expected, seen)
+    assert (found.sqnr_db is None) == identical(found)
     assert found.sqnr_db is None or np.isfinite(found.sqnr_db)
     assert -1 <= found.cosine <= 1
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from agent.core.prediction.history import remembered
-from agent.core.records import CleanModel, Digest, Prediction
+from agent.core.records import UNPREDICTED, CleanModel, Digest
 from tests.support.candidates import candidate, measurement
 
 MODEL = CleanModel(
@@ -21,8 +21,8 @@ def kept(*found):
 
 
 def test_a_measurement_is_remembered_with_what_was_predicted_of_it():
-    guess = Prediction(
-        latency_p50_ms=9.0, energy_j=None, basis="a trial", source="trial",
+    guess = replace(UNPREDICTED,
+        latency_p50_ms=9.0, basis="a trial", source="trial",
         latency_p50_ms_ci90=(5.0, 16.0), latency_p50_ms_span=(6.0, 13.5),
         power_w=4.0, power_w_ci90=(3.0, 5.5),
     )  # fmt: skip
@@ -49,7 +49,7 @@ def test_one_without_prediction_is_remembered_and_a_mode_of_its_own_counts():
     [
         {"steady": False},
         {"throttled": True},
-        {"behind": True},
+        {"eliminated": True},
         {"starved": 1.0},
     ],
     ids=str,

@@ -13,7 +13,7 @@ from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.predict import Evidence, Trial, predict
 from agent.core.prediction.priors import FleetFigure
 from agent.core.prediction.roofline import Peak
-from agent.core.records import CleanModel, Digest, Prediction, Recipe
+from agent.core.records import UNPREDICTED, CleanModel, Digest, Prediction, Recipe
 
 MODEL = CleanModel(
     digest=Digest("m"),
@@ -58,9 +58,7 @@ def predicted(
 
 
 def test_nothing_known_is_none_with_the_reason():
-    assert predicted() == Prediction(
-        latency_p50_ms=None, energy_j=None, basis="nothing known of int8 on onnxruntime here"
-    )
+    assert predicted() == replace(UNPREDICTED, basis="nothing known of int8 on onnxruntime here")
 
 
 def test_this_devices_own_measurements_of_the_model_come_first():
@@ -111,6 +109,8 @@ def test_a_trial_of_the_graph_comes_before_other_models(recipe, expected_ms):
     found = predicted(OTHER, recipe=recipe, trial=TRIAL)
     assert found.latency_p50_ms == pytest.approx(expected_ms)
     assert found.throughput_fps == pytest.approx(1e3 / expected_ms)
+    low_ms, high_ms = found.latency_p50_ms_ci90
+    assert found.throughput_fps_ci90 == pytest.approx((1e3 / high_ms, 1e3 / low_ms))
     assert "trial" in found.basis
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from agent.core.records import Launches
 from agent.core.report.wording import circumstances
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
@@ -27,15 +26,15 @@ def test_only_what_is_known_is_told():
     assert told(measurement(), "MAXN", power_mode="15W").endswith("power mode MAXN")
     clocked = replace(measurement(), cpu_mhz=(1190.2, 1510.4), gpu_mhz=(624.9, 625.1), temp_c=61.4)
     assert told(clocked).endswith("up to 61 °C, CPU 1190 to 1510 MHz, GPU 625 MHz")
-    launches = Launches(by="plain launches", reason="a CUDA graph is not faster: 2 ms against 1 ms")
-    assert told(replace(measurement(), launches=launches)).endswith(
+    why = "a CUDA graph is not faster: 2 ms against 1 ms"
+    assert told(replace(measurement(), launched="plain launches", launched_reason=why)).endswith(
         "in 5 rounds, plain launches (a CUDA graph is not faster: 2 ms against 1 ms)"
     )
 
 
 def test_a_power_is_told_with_its_rail_sensor_period_and_gaps():
     one = measurement(power_w=5.0)
-    one = replace(one, power=replace(one.power, gaps=2, coverage=0.875))
+    one = replace(one, power_w=replace(one.power_w, gaps=2, coverage=0.875))
     assert told(one).endswith(
         "power of VDD_IN by ina3221 every 0.1 s (100 samples over 88% of the windows, silent 2 times)"
     )

@@ -9,15 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.choice.choose import choose
-from agent.core.records import Prediction
+from agent.core.records import UNPREDICTED
 from agent.core.search.shortlist import PREDICTION, doubtful, shortlist, spares, wave, worth_making
 from tests.support.candidates import candidate, evaluation, measurement
 
 
 def predicted(low, high):
     middle = (low * high) ** 0.5
-    return Prediction(
-        latency_p50_ms=middle, energy_j=None, basis="a test", latency_p50_ms_ci90=(low, high)
+    return replace(
+        UNPREDICTED, latency_p50_ms=middle, basis="a test", latency_p50_ms_ci90=(low, high)
     )
 
 
@@ -227,7 +227,7 @@ def test_a_choice_is_made_again_where_what_was_left_out_might_win_after_all():
     assert not after(slow, replace(fp16, left_out="limit"))
     assert after(best, fp16, latency_p99_ms=1.0)  # nothing is feasible
     assert not after(best, latency_p99_ms=1.0)  # and nobody else could be
-    behind = replace(best, measurement=replace(measurement(3.0), behind=True))
+    behind = replace(best, measurement=replace(measurement(3.0), eliminated=True))
     assert after(behind)
 
 
