@@ -1,11 +1,11 @@
 #!/bin/sh
-# Install quantd as a systemd service, or take it away again. Says what it does; may be repeated.
+# Install or remove quantd as a systemd service. Prints each change; can be repeated.
 #
 # usage: install.sh [--prefix DIR] [--root DIR] [--jtop] [--uninstall]
 #   --prefix DIR   where quantd is installed: DIR/bin/quantd (default: found, else /opt/quantd)
-#   --root DIR     write below DIR and touch no running system (for images and packages)
-#   --jtop         let quantd use jetson-stats (group jtop). Its protocol trusts every member like
-#                  root, so this is yours to decide; without it power is read from the sensor
+#   --root DIR     write below DIR and do not change the running system (for images and packages)
+#   --jtop         add quantd to the group jtop, to use jetson-stats. Its protocol trusts members like
+#                  root, so it is not the default; without it power is read from the sensor
 #   --uninstall    stop and remove the service; configuration, state and the user stay
 set -eu
 
@@ -33,12 +33,12 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-# The path goes into the unit file, where other characters would have a meaning.
+# The path is written into the unit file, where other characters would have a meaning.
 case $prefix in
   /*) ;;
   *) fail "--prefix must be an absolute path, not '$prefix'" 2 ;;
 esac
-case $prefix in *[!A-Za-z0-9/._+-]*) fail "--prefix holds a character that a unit file can't: '$prefix'" 2 ;; esac
+case $prefix in *[!A-Za-z0-9/._+-]*) fail "--prefix contains a character that is not allowed in a unit file: '$prefix'" 2 ;; esac
 [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "must run as root (or with --root DIR)"
 
 unit=$root/etc/systemd/system/quantd.service
@@ -46,7 +46,7 @@ sysusers=$root/etc/sysusers.d/quantd.conf
 tmpfiles=$root/etc/tmpfiles.d/quantd.conf
 config=$root/etc/quantd/quantd.toml
 
-# put TARGET: write standard input to TARGET, complete or not at all, unless it is the same.
+# put TARGET: write standard input to TARGET, atomically, unless it is the same.
 put() {
   mkdir -p "$(dirname "$1")"
   temp=$(mktemp "$1.XXXXXX")
