@@ -1,8 +1,8 @@
-"""Configuration: TOML into frozen structs, once, at start. `configs/quantd.toml` explains every key.
+"""Configuration: TOML files read into frozen structs. `configs/quantd.toml` explains every key.
 
 Precedence: built-in defaults < board file < model card < quantd.toml < command line.
-An unknown key is an error that names its path; so is a value out of range. No environment
-variables are read; secrets are named by file.
+An unknown key and a value out of range are errors that name the key. No environment variables are
+read; secrets are in files that a key names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is known of a board beyond what the board itself tells: configs/boards/*.toml."""
+"""Board files (configs/boards/*.toml): facts of a board that it does not report itself."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class BoardPower(_Table, frozen=True):
-    """What the board's sensors stand for.
+    """What the board's power sensors measure.
 
     Attributes:
-        total_rail: The rail that carries everything; empty where rails are summed.
-        not_in_it: What that figure leaves out or may count twice, in words.
+        total_rail: The rail of the whole board; empty where rails are summed.
+        not_in_it: What that power leaves out or may count twice, in words.
     """
 
     total_rail: str
@@ -41,14 +41,14 @@ class BoardPower(_Table, frozen=True):
 
 
 class Peak(_Table, frozen=True, kw_only=True):
-    """What NVIDIA quotes: tera-operations per second with sparsity, and 1e9 bytes per second."""
+    """NVIDIA's figures: tera-operations per second with sparsity, and 1e9 bytes per second."""
 
     memory_gb_per_s: Amount
     int8_sparse_tops: Amount | None = None
     fp4_sparse_tflops: Amount | None = None
 
     def rates(self) -> roofline.Peak | None:
-        """Return what predictions go by; INT8 has half the rate of FP4. None if neither is told."""
+        """Return the rates for predictions, None without any; INT8 has half the rate of FP4."""
         tops = self.int8_sparse_tops or (self.fp4_sparse_tflops or 0.0) / 2
         if not tops:
             return None
@@ -62,11 +62,11 @@ class Board(_Table, frozen=True, kw_only=True):
 
     Attributes:
         id: Stem of its file, e.g. "orin-nano".
-        compatible: Endings of strings in the device tree by which it is known.
-        compute_capability: As CUDA counts, "8.7".
+        compatible: Endings of strings in the device tree that identify it.
+        compute_capability: CUDA's, e.g. "8.7".
         dla_cores: Deep-learning accelerators.
-        power_modes: As nvpmodel names them.
-        sources: Where each fact is from.
+        power_modes: Their names in nvpmodel.
+        sources: The source of each value.
     """
 
     id: str = ""
@@ -85,10 +85,10 @@ def boards() -> dict[str, Board]:
     """Return every board that quantd ships with, by id.
 
     Raises:
-        ConfigError: if their files are missing, or one of them is not right.
+        ConfigError: if their files are missing or one of them is invalid.
     """
     found = {file.stem: read_board_file(file) for file in sorted(folder().glob("*.toml"))}
-    if not found:  # without a word, every board would be an unknown one
+    if not found:  # otherwise every board would silently be unknown
         raise ConfigError(
             f"{folder()}: no board files",
             hint="the installation is incomplete: install quantd again",
@@ -97,14 +97,14 @@ def boards() -> dict[str, Board]:
 
 
 def board(wanted: str, compatible: Sequence[str] | None = None) -> Board | None:
-    """Return the board that `device.board` means, or None where "auto" recognizes none.
+    """Return the board that `device.board` names, or None where "auto" recognizes none.
 
     Args:
         wanted: "auto", the id of a shipped board, or the path of a board file.
         compatible: Strings of the device tree; those of this machine if not given.
 
     Raises:
-        ConfigError: if there is no such board, or its file is not right.
+        ConfigError: if there is no such board, or its file is invalid.
     """
     if wanted.endswith(".toml"):
         return read_board_file(Path(wanted))
@@ -122,7 +122,7 @@ def board(wanted: str, compatible: Sequence[str] | None = None) -> Board | None:
 
 
 def recognized(known: Iterable[Board], compatible: Sequence[str]) -> Board | None:
-    """Return the board whose string is found in the device tree; the longest if several are."""
+    """Return the board that the device tree names; with several, the longest match."""
     found = [
         (len(ending), candidate.id, candidate)
         for candidate in known
@@ -133,7 +133,7 @@ def recognized(known: Iterable[Board], compatible: Sequence[str]) -> Board | Non
 
 
 def device_tree(root: Path = _HERE) -> tuple[str, ...]:
-    """Return the strings that name this machine in its device tree, none where there is none."""
+    """Return the `compatible` strings of the device tree, none without a device tree."""
     try:
         text = (root / _COMPATIBLE).read_bytes().decode(errors="replace")
     except OSError:
@@ -158,7 +158,7 @@ def read_board_file(file: Path) -> Board:
 def folder() -> Path:
     """Return the folder of the shipped files: configs/boards, in a wheel beside this module.
 
-    The wheel's data would be elsewhere after `pip install --user` or `--target`.
+    A wheel's data folder would depend on `pip install --user` or `--target`.
     """
     checkout = Path(__file__).parents[2] / "configs/boards"
     return checkout if checkout.is_dir() else Path(__file__).with_name("board_files")

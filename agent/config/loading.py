@@ -1,4 +1,4 @@
-"""From TOML files and the command line to one checked Config."""
+"""Load the Config from TOML files and the command line, and check it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load(path: str | Path, *, overrides: dict[str, Any] | None = None) -> Config
 def load_with_origin(
     path: str | Path, *, overrides: dict[str, Any] | None = None
 ) -> tuple[Config, dict[str, str]]:
-    """As `load`, and where each dotted key that is not a default came from."""
+    """As `load`; also return the source of each dotted key that is not a default."""
     file = Path(path)
     layers = [(str(file), _absolute_paths(read_toml(file), file.resolve().parent))]
     card = layers[0][1].get("model", {})
@@ -58,7 +58,7 @@ def dump(config: Config) -> dict[str, Any]:
 
 
 def from_dump(values: object) -> Config:
-    """Return the configuration that `dump` made plain; for child processes."""
+    """Return the configuration from the values of `dump`; for child processes."""
     return msgspec.convert(values, Config)
 
 
@@ -138,7 +138,7 @@ def _decode(merged: dict[str, Any], file: str) -> Config:
 
 
 def _with_defaults(config: Config) -> Config:
-    """Fill the defaults that depend on the machine or on other keys."""
+    """Fill in the defaults that depend on the machine or on other keys."""
     name = config.model.name or re.sub(r"[^A-Za-z0-9._-]", "-", Path(config.model.path).stem)
     host = re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:64] or "device"
     return msgspec.structs.replace(

@@ -1,4 +1,4 @@
-"""A TOML file, read whole, with errors that name it."""
+"""Read a TOML file, with errors that name it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A real broker for the demo: mosquitto if it is installed, else rumqttd from a wheel.
 
-Both are bound to this machine only and speak MQTT 5. They need no password: the demo's
-commands are signed, and it shows that this alone keeps strangers from giving any.
+Both listen on this machine only and speak MQTT 5, without a password: the demo's commands are
+signed, and the daemon accepts no others.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ dynamic_filters = true
 
 @dataclass(frozen=True, slots=True)
 class Broker:
-    """Where a broker listens, and which one it is."""
+    """The address of a running broker, and its kind."""
 
     host: str
     port: int
@@ -64,7 +64,7 @@ def start_broker(directory: Path) -> Iterator[Broker]:
     """Run a broker on a free port while the block runs.
 
     Args:
-        directory: For its configuration, log and state.
+        directory: Folder for its configuration, log and state.
 
     Raises:
         LinkError: "no_broker" if neither is installed, or it doesn't start.
@@ -92,7 +92,7 @@ def start_broker(directory: Path) -> Iterator[Broker]:
 
 
 def find_mosquitto() -> str | None:
-    """Return where mosquitto is; Debian puts it where a user's PATH does not look."""
+    """Return the path of mosquitto; Debian's is in /usr/sbin, which is not on a user's PATH."""
     return shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
 
 
@@ -100,7 +100,7 @@ def find_mosquitto() -> str | None:
 def _mosquitto(program: str, directory: Path) -> Iterator[Broker]:
     port = _free_port()
     config = directory / "mosquitto.conf"
-    user = "user root" if os.getuid() == 0 else ""  # else it drops to a user who can't write here
+    user = "user root" if os.getuid() == 0 else ""  # otherwise it switches to a user without access
     config.write_text(_MOSQUITTO.format(host=_HOST, port=port, directory=directory, user=user))
     with (directory / "mosquitto.log").open("wb") as log:
         process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
@@ -133,5 +133,5 @@ def _wait_listening(
             time.sleep(0.05)
         else:
             return
-    said = log.read_text(errors="replace")[-300:] if log is not None else ""
-    raise LinkError(f"the broker did not start on port {port}", hint=said.strip())
+    end = log.read_text(errors="replace")[-300:] if log is not None else ""
+    raise LinkError(f"the broker did not start on port {port}", hint=end.strip())

@@ -22,7 +22,7 @@ from agent.core.errors import CameraError
 
 _PATH = "/cam.mjpg"
 _JPEG_QUALITY = 90
-_DEFAULT_FPS = 15.0  # for containers that state none
+_DEFAULT_FPS = 15.0  # for videos without a frame rate
 _SEND_TIMEOUT_S = 10.0
 
 
@@ -35,7 +35,7 @@ class CameraServer:
         size: (width, height) in px to scale to; None keeps the video's own.
 
     Attributes:
-        url: Where the stream is, while entered.
+        url: Address of the stream, while entered.
 
     Raises:
         CameraError: if the file is not a video, or the port can't be taken.
@@ -120,10 +120,10 @@ class CameraServer:
         camera = self
 
         class Client(http.server.BaseHTTPRequestHandler):
-            timeout = _SEND_TIMEOUT_S  # a client that stops reading is let go
+            timeout = _SEND_TIMEOUT_S  # then a client that stopped reading is disconnected
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                """Say nothing: one line per request is no news."""
+                """Log nothing: one line per request is not needed."""
 
             def do_GET(self) -> None:
                 if self.path != _PATH:

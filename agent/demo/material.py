@@ -1,4 +1,4 @@
-"""The demo's model and video, found inside installed packages without importing them."""
+"""The demo's model and video, in installed packages, found without importing them."""
 
 from __future__ import annotations
 

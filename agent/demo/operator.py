@@ -1,4 +1,4 @@
-"""The operator's side of the demo: sends one signed command and follows what comes back."""
+"""The operator's side of the demo: send one signed command and follow the answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEY_ID = "demo-operator"
 
 
 def make_key(keys_dir: Path) -> bytes:
-    """Make a key pair; put the public half where the daemon looks, return the private (PEM)."""
+    """Make a key pair; write the public key to the daemon's folder, return the private one (PEM)."""
     key = Ed25519PrivateKey.generate()
     keys_dir.mkdir(parents=True, exist_ok=True)
     (keys_dir / f"{KEY_ID}.pem").write_bytes(
@@ -38,7 +38,7 @@ def make_key(keys_dir: Path) -> bytes:
 
 
 class Operator:
-    """A fleet operator with one device in view.
+    """A fleet operator, connected to one device's topics.
 
     Args:
         host: The broker.
@@ -71,7 +71,7 @@ class Operator:
         self._client.loop_stop()
 
     def wait_online(self, timeout_s: float, alive: Callable[[], None]) -> dict[str, Any]:
-        """Return the device's retained state once it says that it is online."""
+        """Return the device's retained state once it is online."""
         for kind, message in self._messages(timeout_s, alive):
             if kind == "state" and message.get("status") == "online":
                 return message
@@ -99,7 +99,7 @@ class Operator:
     def follow(
         self, command_id: str, timeout_s: float, alive: Callable[[], None]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (kind, message) of everything the device says until the command has ended."""
+        """Yield (kind, message) of all messages of the device until the command has ended."""
         ended = {"SUCCEEDED", "FAILED", "REJECTED", "TIMED_OUT", "CANCELED", "ROLLED_BACK"}
         for kind, message in self._messages(timeout_s, alive):
             yield kind, message

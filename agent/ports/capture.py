@@ -38,11 +38,11 @@ class FrameStore(Protocol):
     """Frames on disk, lossless, read one at a time."""
 
     def write(self, directory: str, name: str, image: NDArray[np.uint8]) -> None:
-        """Store an image (HWC uint8 BGR) as directory/name; complete or not at all."""
+        """Store an image (HWC uint8 BGR) as directory/name, atomically."""
         ...
 
     def remove(self, directory: str, name: str) -> None:
-        """Remove a stored image; one that is not there is no error."""
+        """Remove a stored image; a missing one is no error."""
         ...
 
     def thumbnail(self, path: str, directory: str) -> None:
@@ -50,5 +50,9 @@ class FrameStore(Protocol):
         ...
 
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
-        """Return the image resized to the model's input as spec says, HWC uint8 BGR."""
+        """Return the image resized to the model's input size, HWC uint8 BGR.
+
+        Raises:
+            StoreError: "damaged" if the file is missing or not an image.
+        """
         ...

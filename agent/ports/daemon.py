@@ -1,4 +1,4 @@
-"""What the daemon asks of the world: the broker, the service manager, signatures."""
+"""Ports of the daemon: the broker, the service manager, signatures."""
 
 from __future__ import annotations
 
@@ -13,43 +13,47 @@ class Link(Protocol):
         """Return the number of the current or last connection, 0 before the first."""
 
     def start(self) -> None:
-        """Begin connecting in the background, or begin anew; never blocks, never gives up.
+        """Connect in the background, with endless retries; called again, replace the connection.
 
         Raises:
             ConfigError: if a TLS file can't be used.
         """
 
     def send(self, topic: str, body: bytes, *, qos: int, retain: bool, expiry_s: int) -> int | None:
-        """Hand over one message; return its id for the acknowledgement, None if not connected.
+        """Send one message; return its id for the acknowledgement, None if not connected.
 
-        What is not acknowledged when the connection is lost is forgotten here.
+        Messages that are not acknowledged when the connection is lost are dropped here.
         """
 
     def acknowledge(self, message: int) -> None:
-        """Tell the broker that a received command is safely stored."""
+        """Acknowledge a received command, once it is stored.
+
+        One of an earlier connection is not acknowledged: its number may be that of another
+        message by now, and the broker sends the command again.
+        """
 
     def stop(self, topic: str, farewell: bytes) -> None:
-        """Publish the farewell (retained) if connected, and disconnect cleanly."""
+        """Publish the farewell (retained) if connected, and disconnect."""
 
 
 class Notifier(Protocol):
     """The service manager."""
 
     def ready(self, status: str) -> None:
-        """Say that start-up is complete."""
+        """Report that start-up is complete."""
 
     def alive(self, status: str) -> None:
-        """Pet the watchdog and show a status line."""
+        """Reset the watchdog and show a status line."""
 
     def stopping(self) -> None:
-        """Say that a clean stop has begun."""
+        """Report that a clean stop has begun."""
 
 
 class Signatures(Protocol):
-    """The keys that may give commands."""
+    """The keys that commands may be signed with."""
 
     def verify(self, token: bytes) -> bytes:
-        """Return the signed claims as they are, JSON.
+        """Return the signed claims, JSON. Times and device are not checked here.
 
         Raises:
             CommandError: "bad_signature" with the reason.

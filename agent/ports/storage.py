@@ -1,4 +1,4 @@
-"""Where records and releases lie."""
+"""Stored artifacts and releases."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Store(Protocol):
     """Artifacts by digest: a directory with a record and its files, complete or absent."""
 
     def get(self, digest: Digest, kind: type[RecordT]) -> RecordT | None:
-        """Return the stored record, or None; a damaged one is set aside and counts as None."""
+        """Return the stored record, None if it is missing or damaged; a damaged one is renamed."""
         ...
 
     def directory(self, digest: Digest) -> str:
-        """Return where a stored artifact's files lie."""
+        """Return the folder of a stored artifact."""
         ...
 
     def stage(self, digest: Digest) -> AbstractContextManager[str]:
@@ -29,11 +29,19 @@ class Store(Protocol):
         ...
 
     def keep(self, digest: Digest, work: str, record: object) -> None:
-        """Make the work directory the artifact of this digest: fsync and one rename."""
+        """Make the work directory the artifact of this digest: fsync, then one rename."""
         ...
 
     def prune(self, max_bytes: int, used: Collection[str]) -> int:
-        """Remove artifacts, longest unused first and none in use; return the bytes freed."""
+        """Remove the artifacts not used for longest until the store is within max_bytes.
+
+        Args:
+            max_bytes: The size to get under.
+            used: Digests that must stay.
+
+        Returns:
+            Bytes freed.
+        """
         ...
 
 
@@ -49,15 +57,15 @@ class Releases(Protocol):
         ...
 
     def ids(self) -> list[str]:
-        """Return all releases, oldest first (ids begin with the time they were made)."""
+        """Return the ids of all releases, oldest first (an id begins with its time)."""
         ...
 
     def model_json(self, release: str) -> dict[str, Any]:
-        """Return model.json, empty if it can't be read."""
+        """Return the release's model.json, empty if it can't be read."""
         ...
 
     def identity(self, release: str) -> str | None:
-        """Return what identifies the release's content (`identity` in model.json), or None."""
+        """Return `identity` of model.json, equal for equal contents, or None."""
         ...
 
     def lineage(self) -> frozenset[str]:
@@ -65,25 +73,33 @@ class Releases(Protocol):
         ...
 
     def create(self, release: str, files: Mapping[str, bytes | str]) -> None:
-        """Make a release from contents (bytes) or files to copy (paths); complete or absent."""
+        """Create a release, atomically, from contents (bytes) or files to copy (paths)."""
         ...
 
     def add(self, release: str, name: str, body: bytes) -> None:
-        """Add one file to a release, complete or not at all."""
+        """Add one file to a release, atomically."""
         ...
 
     def intend(self, release: str, previous: str | None) -> None:
-        """Write down, before acting, what is about to be switched."""
+        """Record a switch before it is done."""
         ...
 
     def pending(self) -> tuple[str, str | None] | None:
-        """Return the (release, previous) of a switch that was begun and never finished."""
+        """Return (release, previous) of a switch that was begun and not finished, else None."""
         ...
 
     def switch(self, release: str | None) -> None:
-        """Point `current` to a release by one rename; None removes the link."""
+        """Point `current` to a release by one rename; None removes the link.
+
+        Raises:
+            ActivationError: if there is no such release.
+        """
         ...
 
     def finish(self, keep: int) -> None:
-        """Forget the intent; remove old releases beyond keep, never the current one."""
+        """Remove the record of the switch, and the oldest releases.
+
+        Args:
+            keep: How many releases stay: at least the current one and one other.
+        """
         ...

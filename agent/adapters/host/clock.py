@@ -19,15 +19,15 @@ class SystemClock:
         return time.monotonic_ns()
 
     def utc(self) -> str:
-        """Return the wall clock as RFC 3339 in UTC with milliseconds."""
+        """See `ports.Clock`."""
         return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """See `ports.Clock`."""
         time.sleep(seconds)
 
     def synchronized(self) -> bool:
-        """Return whether the kernel says that the wall clock follows a reference.
+        """Return whether the wall clock is synchronised to a reference, as the kernel reports.
 
         A Jetson without a clock battery starts in the past and stays there without NTP.
         """
@@ -37,11 +37,11 @@ class SystemClock:
             state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
         except (OSError, AttributeError):  # not Linux
             return False
-        return 0 <= state < _TIME_ERROR  # below 0: the sandbox forbids the question
+        return 0 <= state < _TIME_ERROR  # below 0: the sandbox forbids the call
 
 
 def boot_id() -> str:
-    """Return the kernel's id of this boot; without one, the moment of boot stands for it."""
+    """Return the kernel's id of this boot; without one, an id from the time of boot."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

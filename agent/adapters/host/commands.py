@@ -13,17 +13,16 @@ from typing import IO
 from agent.core.release.recovery import CommandResult
 
 _OUTPUT_BYTES = 4096
-_LAST_WORDS_S = 1.0  # for what a command that has ended left in the pipe
+_DRAIN_S = 1.0  # to read what an ended command left in the pipe
 
 
 def run_command(
     argv: Sequence[str], timeout_s: float, environment: Mapping[str, str]
 ) -> CommandResult:
-    """Run argv without a shell and return how it ended; never raises for what the command does.
+    """Run argv without a shell and return how it ended; a failure of the command is not raised.
 
-    It has ended when its own process has: an application that it started in the background may
-    stay, and is listened to for as long as both live. One that takes too long is ended with all
-    that it started.
+    The command has ended when its own process has: an application that it started in the
+    background may keep running. At the timeout it is killed with all its children.
     """
     try:
         child = subprocess.Popen(
@@ -51,14 +50,14 @@ def run_command(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-    reader.join(_LAST_WORDS_S)
+    reader.join(_DRAIN_S)
     return CommandResult(
         argv=tuple(argv), status=status, output=bytes(tail).decode("utf-8", "replace")
     )
 
 
 def _keep_tail(stream: IO[bytes], tail: bytearray) -> None:
-    """Read to the end, which may be that of the application, and keep the last bytes."""
+    """Read until all writers have closed the stream, and keep the last bytes."""
     with stream:
         while block := os.read(stream.fileno(), _OUTPUT_BYTES):
             tail += block

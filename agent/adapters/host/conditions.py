@@ -1,4 +1,4 @@
-"""How the machine is at this moment, from /sys: readable by anyone, on any Linux."""
+"""The present temperature, throttling, clocks and CPU waiting time, from /sys and /proc."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _THROTTLE_COUNTERS = (
     "sys/class/hwmon/hwmon*/oc*_event_cnt",
 )
 _COOLING = re.compile(r"cpu|gpu|devfreq|processor|powerclamp|throttle", re.IGNORECASE)
-"""Types of cooling devices that slow computing down; fans, displays and radios do not."""
+"""Types of cooling devices that slow CPU or GPU down; fans, displays and radios do not."""
 _WAITED = "proc/self/task/*/schedstat"
 _CPU_CLOCKS = ("sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq",)
 GPUS = ("*.gpu", "*.ga10b", "gpu-gpc-*")
@@ -26,10 +26,10 @@ _GPU_CLOCKS = tuple(f"sys/class/devfreq/{name}/cur_freq" for name in GPUS)
 
 
 def read_conditions(root: str = "/") -> Conditions:
-    """Look at the machine; `root` is where its file system begins.
+    """Read the present conditions; `root` is where the file system begins.
 
-    Clocks are those of the fastest core and of the fastest part of the GPU; what is counted of
-    them is of all cores and all parts.
+    `cpu_mhz` and `gpu_mhz` are those of the fastest core and of the fastest part of the GPU;
+    `cpu_clocked` and `gpu_clocked` add up all cores and all parts.
     """
     ran_ns, waited_ns = _scheduled_ns(root)
     return Conditions(
@@ -52,7 +52,7 @@ def temperature_c(root: str = "/") -> float | None:
 
 
 def _throttle_events(root: str) -> int | None:
-    """Return how often the machine has slowed itself since its start, None if nothing counts.
+    """Return how often the machine has throttled since its start, None without counters.
 
     Source: Linux thermal_throttle of x86 (Documentation/admin-guide/thermal) and NVIDIA's
         soctherm over-current events (Jetson Linux developer guide, "Over-Current Throttling").
@@ -62,10 +62,10 @@ def _throttle_events(root: str) -> int | None:
 
 
 def _cooling(root: str) -> int | None:
-    """Return how many cooling devices slow CPU or GPU down now, None if there are none at all.
+    """Return how many cooling devices slow CPU or GPU down now, None if there are none.
 
     Source: Linux Documentation/driver-api/thermal/sysfs-api.rst: cur_state 0 is no cooling;
-        intel_powerclamp says -1 while it is idle. On a Jetson they are "cpufreq-cpu0",
+        intel_powerclamp has -1 while it is idle. On a Jetson they are "cpufreq-cpu0",
         "devfreq-17000000.gpu", "gpu-throttle-alert" and the like, beside "pwm-fan".
     """
     found = None
@@ -83,7 +83,7 @@ def _cooling(root: str) -> int | None:
 def _clocked(
     root: str, patterns: tuple[str, ...], row: re.Pattern[str], *, mhz: float, seconds: float
 ) -> Clocked | None:
-    """Return what tables of clocks and the time in each add up to, None where there is no time.
+    """Add up tables of clocks and the time at each; None if the total time is 0.
 
     Source: Linux Documentation/cpu-freq/cpufreq-stats.rst (kHz, 10 ms) and
         Documentation/ABI/testing/sysfs-class-devfreq (trans_stat: Hz, the transitions, ms).
@@ -106,7 +106,7 @@ def _text(file: Path) -> str:
 
 
 def _scheduled_ns(root: str) -> tuple[int, int] | tuple[None, None]:
-    """Return (run, waited), the sums of all threads, None if the kernel does not count them.
+    """Return (run, waited), summed over all threads, None if the kernel does not count them.
 
     Source: Linux Documentation/scheduler/sched-stats.rst: of the three fields, the first is the
         time spent on a CPU and the second that spent waiting to run, ns.

@@ -1,4 +1,4 @@
-"""What this machine would execute an engine with, and what that runtime gains from."""
+"""The runtime, device and quantization scheme with which this machine executes engines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agent.engines.tensorrt import version as version_of
 
 _NO_FP16 = (
     "fp16 is not offered on ONNX Runtime's CPU provider: it has few FP16 kernels and converts "
-    "to FP32 and back around them, which only costs"
+    "to FP32 and back around them, which is slower"
 )
 
 
@@ -32,16 +32,16 @@ def find_platform(
 
     Args:
         kind: auto, tensorrt or onnxruntime.
-        board: Facts of the board, for the report.
-        compute_capability: With kind tensorrt, the one to build for instead of the GPU here.
+        board: What identifies the board, for the report.
+        compute_capability: With kind tensorrt: build for this one, not for the GPU of this machine.
         providers: Execution providers for ONNX Runtime; empty for the best.
 
     Raises:
-        BuildError: "no_runtime" if what was named can't be used here, "no_capability" if
-            there is no building for what was named, "no_provider" if a provider is not usable.
+        BuildError: "no_runtime" if the runtime can't be used here, "no_capability" if it can't
+            build for the compute capability, "no_provider" if a provider is not usable.
     """
     if kind == "tensorrt" and compute_capability:
-        return _elsewhere(board, compute_capability)
+        return _cross_built(board, compute_capability)
     reason = f"runtime.kind is {kind}"
     if kind in {"auto", "tensorrt"}:
         try:
@@ -60,7 +60,11 @@ def find_platform(
 
 
 def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
-    """Return the GPU here; raises what says why there is none, or no TensorRT for it."""
+    """Return the platform of this machine's GPU.
+
+    Raises:
+        BuildError, RunnerError: with the reason why there is no GPU or no TensorRT for it.
+    """
     cuda = find_cuda()  # before TensorRT, whose libraries are large
     trt = find_tensorrt()
     with CudaErrors(cuda, "no GPU can be used", "no_runtime"):
@@ -84,8 +88,8 @@ def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
     )
 
 
-def _elsewhere(board: Mapping[str, str | int | float | None], name: str) -> Platform:
-    """Return a GPU that is not here, for which TensorRT-RTX builds."""
+def _cross_built(board: Mapping[str, str | int | float | None], name: str) -> Platform:
+    """Return the platform of a GPU of another machine, for which TensorRT-RTX builds."""
     module = find_tensorrt(cross=True)
     capability(module, name)
     return Platform(

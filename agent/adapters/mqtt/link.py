@@ -1,8 +1,8 @@
 """The connection to the broker: MQTT 5 over paho-mqtt.
 
 paho's own thread connects, reconnects and calls back; every callback only puts an event into
-the mailbox. What the broker has not acknowledged when a connection is lost is forgotten here
-and sent again from the outbox, so that a message the broker chokes on can't come back for ever.
+the mailbox. Messages without an acknowledgement when a connection is lost are dropped here and
+sent again from the outbox, which gives up on a message that makes the broker close connections.
 """
 
 from __future__ import annotations
@@ -37,14 +37,16 @@ from agent.wire import Topics
 _TLS_PORT = 8883
 _SESSION_S = 7 * 86_400
 _RECEIVE_MAXIMUM = 20
-_PACKET_LIMIT_BYTES = 256 * 1024  # larger than a command may be, so that it gets an answer
+_PACKET_LIMIT_BYTES = (
+    256 * 1024
+)  # larger than the limit of a command, so that a larger one is answered
 _MID_BITS = 16
 _STOP_WAIT_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long to wait for the broker, s. The delay between attempts doubles up to a maximum."""
+    """Waiting times for the broker, s. The delay between attempts doubles up to `longest_delay_s`."""
 
     first_delay_s: tuple[float, float] = (1.0, 5.0)
     longest_delay_s: tuple[float, float] = (60.0, 180.0)
@@ -57,7 +59,7 @@ _PATIENCE = Patience()
 
 
 class _Client(mqtt.Client):
-    """A paho client that says when its thread has ended, and why."""
+    """A paho client that reports when its thread has ended, and why."""
 
     ended: threading.Event
     died: Callable[[str], None]
@@ -82,9 +84,9 @@ class MqttLink:
         settings: Table [mqtt].
         topics: The device's topics; its id is the client id.
         post: Puts an event into the mailbox; called from paho's thread.
-        crowded: Returns whether so much waits in the mailbox already that commands of QoS 0 are
-            let go. Those of QoS 1 can't crowd it: the broker sends few that are unacknowledged.
-        next_session: Returns a persisted number greater than all before; called there too.
+        crowded: Returns whether the mailbox is so full that commands of QoS 0 are dropped. QoS 1
+            can't fill it: the broker limits how many are unacknowledged.
+        next_session: Returns a persisted number greater than all before; called in that thread too.
         will: Returns the last will of the connection with this number.
         patience: Waiting times.
     """
@@ -108,20 +110,16 @@ class MqttLink:
         self._crowded = crowded
         self._patience = patience
         self._session = 0
-        self._connections = 0  # of this process; tells messages of different connections apart
+        self._connections = 0  # of this process; distinguishes messages of different connections
         self._client: _Client | None = None
 
     @property
     def session(self) -> int:
-        """Return the number of the current or last connection, 0 before the first."""
+        """See `ports.Link`."""
         return self._session
 
     def start(self) -> None:
-        """Begin connecting in the background, or begin anew; never blocks, never gives up.
-
-        Raises:
-            ConfigError: if a TLS file can't be used.
-        """
+        """See `ports.Link`."""
         if self._client is not None:
             _abandon(self._client)
         client = _Client(
@@ -146,7 +144,7 @@ class MqttLink:
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         client.on_publish = self._on_publish
-        wishes = _properties(
+        options = _properties(
             PacketTypes.CONNECT,
             SessionExpiryInterval=_SESSION_S,
             ReceiveMaximum=_RECEIVE_MAXIMUM,
@@ -157,34 +155,30 @@ class MqttLink:
             self._settings.port,
             keepalive=self._patience.keepalive_s,
             clean_start=False,
-            properties=wishes,
+            properties=options,
         )
         self._client = client
         client.loop_start()
 
     def send(self, topic: str, body: bytes, *, qos: int, retain: bool, expiry_s: int) -> int | None:
-        """Hand over one message; return its id for the acknowledgement, None if not connected."""
+        """See `ports.Link`."""
         client, connection = self._client, self._connections
         if client is None or not client.is_connected():
             return None
         expiry = {"MessageExpiryInterval": expiry_s} if expiry_s > 0 else {}
-        wishes = _properties(PacketTypes.PUBLISH, **expiry)
-        sent = client.publish(topic, body, qos=qos, retain=retain, properties=wishes)
+        options = _properties(PacketTypes.PUBLISH, **expiry)
+        sent = client.publish(topic, body, qos=qos, retain=retain, properties=options)
         if sent.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-            return None  # paho may hold it still; it is dropped before the next connection
+            return None  # paho may still have it; it is dropped before the next connection
         return connection << _MID_BITS | sent.mid
 
     def acknowledge(self, message: int) -> None:
-        """Tell the broker that a received command is safely stored.
-
-        Of an earlier connection it is not told: the number may by now be another message's,
-        and the broker sends the command again.
-        """
+        """See `ports.Link`."""
         if self._client is not None and message >> _MID_BITS == self._connections:
             self._client.ack(message & ((1 << _MID_BITS) - 1), 1)
 
     def stop(self, topic: str, farewell: bytes) -> None:
-        """Publish the farewell (retained) if connected, and disconnect cleanly."""
+        """See `ports.Link`."""
         client, self._client = self._client, None
         if client is None:
             return
@@ -194,10 +188,10 @@ class MqttLink:
             if sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
                 sent.wait_for_publish(self._patience.farewell_s)
         for _ in range(round(self._patience.farewell_s / _STOP_WAIT_S)):
-            client.disconnect()  # lost if a connection is just being made: say it again
+            client.disconnect()  # lost while a connection is being made: repeat it
             if client.ended.wait(_STOP_WAIT_S):
                 client.loop_stop()
-                return  # else it hangs in a name look-up; its thread ends with the process
+                return  # otherwise it is in a name look-up; its thread ends with the process
 
     # paho's thread ----------------------------------------------------------------------------
 
@@ -211,9 +205,11 @@ class MqttLink:
         except QuantdError as error:  # without the journal the number must still grow
             self._session += 1
             self._post(Disconnected(str(error)))
-        wishes = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=self._patience.will_delay_s)
+        options = _properties(
+            PacketTypes.WILLMESSAGE, WillDelayInterval=self._patience.will_delay_s
+        )
         client.will_set(
-            self._topics.state, self._will(self._session), qos=1, retain=True, properties=wishes
+            self._topics.state, self._will(self._session), qos=1, retain=True, properties=options
         )
 
     def _on_connect(
@@ -244,8 +240,8 @@ class MqttLink:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        told = flags.is_disconnect_packet_from_server
-        self._post(Disconnected(str(reason), code=reason.value if told else None))
+        from_broker = flags.is_disconnect_packet_from_server
+        self._post(Disconnected(str(reason), code=reason.value if from_broker else None))
 
     def _on_subscribe(
         self,
@@ -262,7 +258,7 @@ class MqttLink:
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         if not message.qos and self._crowded():
             return
-        # Nobody waits for an answer to QoS 0; 0 is of no connection and so never acknowledged.
+        # QoS 0 is not acknowledged: 0 is the number of no connection.
         number = self._connections << _MID_BITS | message.mid if message.qos else 0
         body = bytes(message.payload)
         self._post(CommandArrived(message.topic, body, bool(message.retain), number))
@@ -327,7 +323,7 @@ def _properties(kind: int, **values: int) -> Properties:
 
 
 def _abandon(client: mqtt.Client, *, disconnect: bool = True) -> None:
-    """Let a client tell nothing more, and end."""
+    """Remove a client's callbacks and disconnect it."""
     if disconnect:
         client.disconnect()
     client.on_connect = client.on_connect_fail = client.on_disconnect = None

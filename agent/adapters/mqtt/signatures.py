@@ -1,10 +1,11 @@
 """Signed commands: JWS compact with Ed25519 (RFC 7515, RFC 8037), keys by `kid`.
 
-A key is a file `<keys_dir>/<kid>.pem` with a public key. Put the next one beside the present
-one to rotate, remove a file to revoke. Files are read at each command: it takes effect at once.
+A key is a file `<keys_dir>/<kid>.pem` with a public key. To rotate, add the next key beside the
+present one; to revoke, remove the file. Files are read at each command, so a change takes effect
+at once.
 
-Only what a signed command needs is read of both formats, and libsodium judges the signature:
-PyJWT with cryptography would add 10 MB to a daemon that has to stay small.
+Of both formats only what a signed command needs is parsed here, and libsodium verifies the
+signature: PyJWT with cryptography would add 10 MB to the daemon.
 """
 
 from __future__ import annotations
@@ -31,18 +32,14 @@ class JwsSignatures:
     """The keys of a directory.
 
     Args:
-        keys_dir: Where the public keys lie; it need not exist.
+        keys_dir: Folder of the public keys; it need not exist.
     """
 
     def __init__(self, keys_dir: str) -> None:
         self._keys_dir = Path(keys_dir)
 
     def verify(self, token: bytes) -> bytes:
-        """Return the signed claims as they are, JSON. Times and device are judged elsewhere.
-
-        Raises:
-            CommandError: "bad_signature" with the reason.
-        """
+        """See `ports.Signatures`."""
         from nacl.exceptions import BadSignatureError
         from nacl.signing import VerifyKey
 
@@ -70,23 +67,23 @@ class JwsSignatures:
         try:
             der = base64.b64decode(b"".join(found[1].split()), validate=True) if found else b""
         except binascii.Error as error:
-            raise _refused(f"{path} holds no public key in PEM: {error}") from error
+            raise _refused(f"{path} contains no public key in PEM: {error}") from error
         if not der:
-            raise _refused(f"{path} holds no public key in PEM")
+            raise _refused(f"{path} contains no public key in PEM")
         if not der.startswith(_ED25519) or len(der) != len(_ED25519) + _KEY_BYTES:
             raise _refused(f"{path} is not an Ed25519 key")
         return der[len(_ED25519) :]
 
 
 def _kid(header: object) -> str:
-    """Return the key's name from a header that asks for nothing but it and Ed25519."""
+    """Return the key's name from a header that requires Ed25519 and no extension."""
     if not isinstance(header, dict) or header.get("alg") != "EdDSA":
-        raise _refused('the token\'s header does not say "alg": "EdDSA"')
+        raise _refused('the token\'s header lacks "alg": "EdDSA"')
     if "crit" in header or header.get("b64", True) is not True:
-        raise _refused("the token's header asks for an extension")
+        raise _refused("the token's header requires an extension")
     kid = header.get("kid")
     if not isinstance(kid, str) or not _KID.fullmatch(kid):
-        raise _refused("the token's header names no usable kid")
+        raise _refused("the token's header has no valid kid")
     return kid
 
 

@@ -1,6 +1,6 @@
-"""One SQLite file: WAL, every commit on the disk before it counts, errors that say what to do.
+"""One SQLite file: WAL, each commit synced to the disk, errors with hints.
 
-A damaged file is set aside and a new one begun; `recreated_from` says where the old one lies.
+A damaged file is renamed and a new one created; `recreated_from` is the path of the old one.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _LOG = logging.getLogger(__name__)
 _BUSY_MS = 5000
 _HINTS = {
     "disk_full": "free some space, or lower storage.max_mb",
-    "busy": "another quantd process holds the database; try again",
-    "damaged": "restart quantd: it sets the file aside and begins a new one",
+    "busy": "another quantd process is using the database; try again",
+    "damaged": "restart quantd: it renames the file and creates a new one",
     "store": "check the permissions of the folder",
 }
 
@@ -34,14 +34,14 @@ class Database:
 
     Args:
         path: The file, or ":memory:".
-        steps: SQL that makes each version of the schema from the one before it, the first from
-            nothing; how many a file has seen is kept as its user_version.
+        steps: SQL that upgrades the schema by one version each, beginning with an empty file;
+            user_version counts the steps that a file has had.
 
     Attributes:
-        recreated_from: Where a damaged file was set aside, empty if none was.
+        recreated_from: New path of a damaged file, empty if none was.
 
     Raises:
-        StoreError: if the file can't be opened, or was made by a newer version.
+        StoreError: if the file can't be opened, or was written by a newer version.
     """
 
     def __init__(self, path: str, steps: Sequence[str]) -> None:
@@ -68,7 +68,7 @@ class Database:
 
     @contextlib.contextmanager
     def atomic(self) -> Iterator[None]:
-        """Make everything inside one transaction; blocks may be nested."""
+        """Run the block as one transaction; blocks may be nested."""
         with self._lock, self._errors():
             if self._depth == 0:
                 self._db.execute("BEGIN IMMEDIATE")
@@ -90,12 +90,12 @@ class Database:
             return self._db.execute(sql, values).fetchall()
 
     def number(self, sql: str, values: Values = ()) -> int:
-        """Return the one number that a query asks for; 0 if there is none."""
+        """Return the number that a query selects; 0 if there is none."""
         found = self.read(sql, values)
         return int(found[0][0] or 0) if found else 0
 
     def write(self, sql: str, values: Values = ()) -> int:
-        """Change rows and return how many; a transaction of its own outside `atomic`."""
+        """Change rows and return how many; outside `atomic` in its own transaction."""
         with self.atomic():
             return self._db.execute(sql, values).rowcount
 
@@ -105,20 +105,20 @@ class Database:
             return int(self._db.execute(sql, values).lastrowid or 0)
 
     def _open(self, steps: Sequence[str]) -> sqlite3.Connection:
-        # isolation_level None: transactions are ours to begin. One lock makes threads safe.
+        # isolation_level None: `atomic` begins transactions. One lock makes threads safe.
         db = sqlite3.connect(
             self._path, timeout=_BUSY_MS / 1e3, isolation_level=None, check_same_thread=False
         )
         try:
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")  # a commit that was told is on the disk
+            db.execute("PRAGMA synchronous = FULL")  # a commit that returned is on the disk
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check failed")
             found = db.execute("PRAGMA user_version").fetchone()[0]
             if found > len(steps):
                 raise StoreError(
                     f"{self._path} has format {found}, this quantd knows {len(steps)}",
-                    hint="a newer quantd made it: install that, or move the file away",
+                    hint="a newer quantd wrote it: install that, or move the file away",
                 )
             if found < len(steps):
                 missing = " ".join(steps[found:])
@@ -129,9 +129,9 @@ class Database:
         return db
 
     def _set_aside(self) -> str:
-        """Rename the file and what belongs to it, in the place of an earlier one; return the name."""
+        """Rename the file with its WAL, remove earlier renamed ones; return the new path."""
         for earlier in Path(self._path).parent.glob(f"{Path(self._path).name}.damaged-*"):
-            earlier.unlink()  # a disk that fails damages many
+            earlier.unlink()  # a failing disk damages many
         kept = f"{self._path}.damaged-{time.time_ns() // 1_000_000_000}"
         for suffix in ("", "-wal", "-shm"):
             old = Path(self._path + suffix)

@@ -23,16 +23,16 @@ class OpencvFrames:
     """Implements `ports.FrameStore`."""
 
     def write(self, directory: str, name: str, image: NDArray[np.uint8]) -> None:
-        """Store an image (HWC uint8 BGR) as directory/name; complete or not at all."""
+        """See `ports.FrameStore`."""
         self._encode(directory, name, ".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
 
     def remove(self, directory: str, name: str) -> None:
-        """Remove a stored image; one that is not there is no error."""
+        """See `ports.FrameStore`."""
         with disk_errors(Path(directory)):
             Path(directory, name).unlink(missing_ok=True)
 
     def thumbnail(self, path: str, directory: str) -> None:
-        """Store a small JPEG of a stored frame under directory, for reports."""
+        """Store a JPEG of 240 px width; see `ports.FrameStore`."""
         image = _decode(path)
         height, width = image.shape[:2]
         size = (_THUMBNAIL_WIDTH, max(1, round(height * _THUMBNAIL_WIDTH / width)))
@@ -41,11 +41,7 @@ class OpencvFrames:
         self._encode(directory, name, ".jpg", _bytes(small), [cv2.IMWRITE_JPEG_QUALITY, 80])
 
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
-        """Return the image resized to the model's input as spec says, HWC uint8 BGR.
-
-        Raises:
-            StoreError: "damaged" if the file is no image.
-        """
+        """See `ports.FrameStore`."""
         image = _decode(path)
         if spec.resize == "letterbox":
             return _letterbox(image, spec.width, spec.height)
@@ -72,8 +68,8 @@ def _resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
     if image.shape[:2] == (height, width):
         return image
     shrinks = image.shape[0] >= height and image.shape[1] >= width
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return _bytes(cv2.resize(image, (width, height), interpolation=how))
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return _bytes(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
 def _letterbox(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:

@@ -81,10 +81,10 @@ class SqliteJournal:
         now: Wall clock, s since 1970.
 
     Attributes:
-        recreated_from: Where a damaged file was set aside, empty if none was.
+        recreated_from: New path of a damaged file, empty if none was.
 
     Raises:
-        StoreError: if the file can't be opened, or was made by a newer version.
+        StoreError: if the file can't be opened, or was written by a newer version.
     """
 
     def __init__(
@@ -97,9 +97,7 @@ class SqliteJournal:
         self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS))
         self._outbox = OutboxTable(self._db, limits, now)
         self.recreated_from = self._db.recreated_from
-        if (
-            self.recreated_from
-        ):  # counters go on above every number the lost file can have given out
+        if self.recreated_from:  # count from above every number that the lost file can have used
             self._db.write("UPDATE counters SET value = ? WHERE name = ''", (int(now()),))
 
     def __enter__(self) -> SqliteJournal:

@@ -1,8 +1,8 @@
-"""Artifacts as directories named by digest: complete or absent, never half-written.
+"""Artifacts as directories named by digest, created atomically.
 
-`artifacts/<digest>/record.json` holds the record, the size of every file and the sha256 of those
-right beside it (graphs, engines, statistics; pictures carry checksums of their own), so what was
-truncated or has decayed is noticed when the record is read, and made again.
+`artifacts/<digest>/record.json` contains the record, the size of every file and the sha256 of the
+files beside it (graphs, engines, statistics; images have checksums of their own). A truncated or
+corrupted file is found when the record is read, and the artifact is made again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _WORK = ".work-"
 _BLOCK_BYTES = 1 << 20
 
 
-class _Kept(msgspec.Struct):
+class _RecordFile(msgspec.Struct):
     record: msgspec.Raw
     files: dict[str, int]
     sha256: dict[str, str] = {}
@@ -50,14 +50,14 @@ class FileStore:
         except OSError as e:
             raise StoreError(
                 f"storage.dir {root} can't be created: {e.strerror}",
-                hint="set storage.dir to a folder you may write, or pass --output DIR",
+                hint="set storage.dir to a folder that you can write to, or pass --output DIR",
             ) from e
 
     def get(self, digest: Digest, kind: type[RecordT]) -> RecordT | None:
-        """Return the stored record, or None; a damaged one is set aside and counts as None."""
+        """See `ports.Store`."""
         folder = self._artifacts / digest
         try:
-            kept = msgspec.json.decode((folder / _RECORD).read_bytes(), type=_Kept)
+            kept = msgspec.json.decode((folder / _RECORD).read_bytes(), type=_RecordFile)
             for name, size in kept.files.items():
                 if (folder / name).stat().st_size != size:
                     raise StoreError(f"{name} is not {size} bytes long")
@@ -73,21 +73,21 @@ class FileStore:
             self._set_aside(folder, str(e))
             return None
         with contextlib.suppress(OSError):
-            os.utime(folder)  # used now: pruned last
+            os.utime(folder)  # last used now, so pruned last
         return record
 
     def directory(self, digest: Digest) -> str:
-        """Return where a stored artifact's files lie."""
+        """See `ports.Store`."""
         return str(self._artifacts / digest)
 
     @contextlib.contextmanager
     def stage(self, digest: Digest) -> Iterator[str]:
-        """Yield an empty work directory on the store's file system; removed if not kept."""
+        """See `ports.Store`."""
         with work_folder(self._artifacts, f"{_WORK}{digest[:8]}-") as work:
             yield str(work)
 
     def keep(self, digest: Digest, work: str, record: object) -> None:
-        """Make the work directory the artifact of this digest: fsync and one rename."""
+        """See `ports.Store`."""
         folder = Path(work)
         with disk_errors(self.root):
             files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
@@ -104,21 +104,13 @@ class FileStore:
             fsync(self._artifacts)
 
     def sweep(self) -> None:
-        """Remove what killed processes left half made, and what was set aside as damaged."""
+        """Remove the work directories of killed processes, and damaged artifacts."""
         sweep(self._artifacts, _WORK)
         for path in self._artifacts.glob("*.damaged"):
             shutil.rmtree(path, ignore_errors=True)
 
     def prune(self, max_bytes: int, used: Collection[str]) -> int:
-        """Remove the artifacts not used for longest until the store is within max_bytes.
-
-        Args:
-            max_bytes: Size to get under.
-            used: Digests that must stay.
-
-        Returns:
-            Bytes freed.
-        """
+        """See `ports.Store`."""
         folders = [p for p in self._artifacts.iterdir() if not p.name.startswith(".")]
         sizes = {p: size_bytes(p) for p in folders}
         excess = sum(sizes.values()) - max_bytes
