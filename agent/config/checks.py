@@ -12,9 +12,10 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from agent.config.boards import board
-from agent.config.tables import CALIBRATORS, PRECISIONS, Config, Decode
+from agent.config.tables import PRECISIONS, Config, Decode
 from agent.core.errors import ConfigError
 from agent.core.frames.camera_uri import NAMED_EXAMPLES, camera_kind, scheme_of
+from agent.core.quantization.calibrator_names import CALIBRATORS
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "model.input.layout": ("NCHW", "NHWC"),
@@ -27,7 +28,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.task.decode.order": ("xy", "yx"),
     "calibration.keep": ("frames", "stats"),
     "search.precisions": PRECISIONS,
-    "search.calibrators": CALIBRATORS,
+    "search.calibrators": tuple(CALIBRATORS),
     "search.strategy": ("full", "fast"),
     "objective.minimize": ("", "latency", "energy", "power"),
     "objective.maximize": ("", "throughput"),

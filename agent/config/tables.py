@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from agent.core.choice.limits import power_counts
+from agent.core.quantization.calibrator_names import CALIBRATORS
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
-CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,7 +98,7 @@ class Search(_Table, frozen=True):
     """The candidates."""
 
     precisions: tuple[str, ...] = PRECISIONS
-    calibrators: tuple[str, ...] = CALIBRATORS
+    calibrators: tuple[str, ...] = tuple(CALIBRATORS)
     batch: tuple[int, ...] = (1,)
     power_modes: tuple[str, ...] = ()
     strategy: str = "full"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.core.errors import QuantizeError
 from agent.core.fidelity.comparison import Comparison
+from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import TensorHistogram, defect
 from agent.core.quantization.mixed_search import (
@@ -26,7 +27,6 @@ from agent.core.quantization.mixed_search import (
 from agent.core.records import Fidelity, LayerCost, QuantizedModel
 from agent.ports import Progress, QuantizationTrial
 
-_CALIBRATORS = ("minmax", "mse", "percentile", "entropy")
 _USUAL_SQNR_DB = 20.0
 _USUAL_AGREEMENT = 0.97
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
@@ -114,7 +114,7 @@ def mixed(
             "no_range" if no tensor has a range.
     """
     options = _options(histograms, blank.recipe.scheme)
-    trial = open_trial(options["minmax"].keys())
+    trial = open_trial(next(iter(options.values())).keys())
     layers = trial.layers().keys()
     steps = best_steps(lambda steps: trial.weight_noise(layers, steps))
     evaluated = 0
@@ -183,7 +183,7 @@ def _options(
     if not sound:
         raise QuantizeError("no tensor has a range", code="no_range")
     return {
-        name: {h.name: range_of(h, name, symmetric(scheme)) for h in sound} for name in _CALIBRATORS
+        name: {h.name: range_of(h, name, symmetric(scheme)) for h in sound} for name in CALIBRATORS
     }
 
 

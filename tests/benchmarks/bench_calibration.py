@@ -107,6 +107,7 @@ def measured_calibrators(model: str, video: str, count: int) -> dict[str, float]
     import onnx
 
     from agent.adapters.graphs.quantizer import OnnxQuantizer
+    from agent.core.quantization.calibrator_names import CALIBRATORS
     from agent.core.quantization.calibrators import range_of
     from agent.core.quantization.histogram import defect
 
@@ -115,7 +116,7 @@ def measured_calibrators(model: str, video: str, count: int) -> dict[str, float]
     begin = time.perf_counter()
     histograms = list(OnnxQuantizer(_THREADS, "S8S8").collect(model, feed, count, lambda *_: None))
     found = {"pass_s": time.perf_counter() - begin}
-    for calibrator in ("minmax", "entropy", "percentile", "mse"):
+    for calibrator in CALIBRATORS:
         begin = time.perf_counter()
         for histogram in histograms:
             if not defect(histogram):

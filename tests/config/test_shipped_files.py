@@ -13,6 +13,7 @@ import pytest
 from agent import config
 from agent.core.errors import ConfigError
 from agent.core.frames.camera_uri import CAMERAS
+from agent.core.quantization.calibrator_names import CALIBRATORS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,6 +107,11 @@ def test_every_camera_whose_frames_have_names_is_shown_beside_labels():
     comment = SHIPPED.read_text().partition("[model.task]")[2].partition("#labels = ")[0]
     named = {scheme for scheme, kind in CAMERAS.items() if kind.frame_names}
     assert set(re.findall(r"([a-z0-9]+)://", comment)) == named
+
+
+def test_every_calibrator_is_explained():
+    comment = SHIPPED.read_text().partition("[search]")[2].partition("#calibrators = ")[0]
+    assert re.findall(r'^#   "(.+)": (.+)$', comment, re.MULTILINE) == list(CALIBRATORS.items())
 
 
 @pytest.mark.parametrize("card", sorted((CONFIGS / "models").glob("*.toml")), ids=lambda p: p.stem)

@@ -14,6 +14,7 @@ import pytest
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import CalibrationError, QuantizeError
+from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect, merge
 from agent.core.quantization.mixed_search import Placement
@@ -135,7 +136,7 @@ def test_a_frame_of_the_wrong_shape_is_an_error(detector):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("calibrator", ["minmax", "entropy", "percentile", "mse"])
+@pytest.mark.parametrize("calibrator", CALIBRATORS)
 def test_int8_outputs_stay_near_fp32(tmp_path, detector, scheme, calibrator):
     target, share, _ = made(tmp_path, detector, int8(scheme, calibrator), frames())
     unseen = frames(count=1, seed=5)[0]

@@ -1,4 +1,4 @@
-"""From a histogram to the range that an 8-bit tensor stands for: the four calibrators."""
+"""From a histogram to the range that an 8-bit tensor stands for: the calibrators."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
 
     Args:
         histogram: Of one tensor.
-        calibrator: minmax, entropy, percentile or mse; a tensor that is not clippable gets
-            minmax from all of them.
+        calibrator: One of `CALIBRATORS`; a tensor that is not clippable gets minmax from all
+            of them.
         symmetric: True for low = -high.
 
     Returns:
@@ -53,11 +53,11 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
             code="no_range",
             hint="look at the model's output on these frames, or capture others",
         )
-    choose = _CALIBRATORS.get(calibrator)
+    choose = CALIBRATOR_RANGES.get(calibrator)
     if choose is None:
         raise CalibrationError(
             f"no calibrator is called {calibrator}", code="unknown_calibrator",
-            hint=f"take one of {', '.join(_CALIBRATORS)}",
+            hint=f"take one of {', '.join(CALIBRATOR_RANGES)}",
         )  # fmt: skip
     if symmetric and _on_codes(histogram):
         largest = histogram.step * SYMMETRIC_STEPS / 2
@@ -81,16 +81,6 @@ def center_of(histogram: TensorHistogram) -> float:
     low, high = range_of(histogram, "mse", symmetric=False)
     gain = 2 * max(-low, high) / (high - low)
     return (low + high) / 2 if gain > _CENTERED_GAIN else 0.0
-
-
-def quantization_error(histogram: TensorHistogram, span: Range, symmetric: bool) -> float:
-    """Return the mean squared error of quantizing a tensor to 8 bits over a range.
-
-    The range is made to integers as ONNX Runtime does: scale = (high - low) / steps, zero
-    point rounded, values rounded half to even and clipped; each bin stands at its center.
-    """
-    kept = histogram.counts > 0
-    return float(_errors(histogram, [span], symmetric, kept)[0])
 
 
 def _on_codes(histogram: TensorHistogram) -> bool:
@@ -197,7 +187,11 @@ def _best(
 def _errors(
     histogram: TensorHistogram, spans: list[Range], symmetric: bool, kept: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Return the mean squared error of each range, shape (len(spans),)."""
+    """Return the mean squared error of 8 bits over each range, shape (len(spans),).
+
+    The range is made to integers as ONNX Runtime does: scale = (high - low) / steps, zero
+    point rounded, values rounded half to even and clipped; each bin stands at its center.
+    """
     values = histogram.centers[kept]
     weights = histogram.counts[kept] / histogram.count
     steps = SYMMETRIC_STEPS if symmetric else ASYMMETRIC_STEPS
@@ -215,7 +209,7 @@ def _magnitudes(histogram: TensorHistogram) -> NDArray[np.int64]:
     return histogram.counts[BINS:] + histogram.counts[:BINS][::-1]
 
 
-_CALIBRATORS: dict[str, Callable[[TensorHistogram, bool], Range]] = {
+CALIBRATOR_RANGES: dict[str, Callable[[TensorHistogram, bool], Range]] = {
     "minmax": _minmax,
     "entropy": _entropy,
     "percentile": _percentile,

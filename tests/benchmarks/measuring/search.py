@@ -25,6 +25,7 @@ from agent.core.measurement.elimination import keeping, survivors
 from agent.core.measurement.latency import steady, summarize
 from agent.core.measurement.power import Conditions
 from agent.core.measurement.ratios import p50_ratios_ci95
+from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.core.records import UNPREDICTED, Candidate, Digest, Measurement, Recipe
 from agent.core.search.shortlist import doubtful, shortlist, spares, wave, worth_making
 from agent.graphs.qdq import load_inferred
@@ -38,7 +39,6 @@ _TRIALS = 200
 _ROUNDS = 5
 _RECORDED = 8
 _LEVEL = 0.02
-_CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
 _NAMES = ("centerface-320", "ppocr-320", "inverted", "detector")
 
 Rounds = list[NDArray[np.int64]]
@@ -127,7 +127,7 @@ def _trial(
     """Return the candidates of one run, not yet measured, and the rounds that each would have."""
     drift = 1 + rng.normal(0, 0.03) * np.linspace(0, 1, _ROUNDS)
     found, rounds = [], {}
-    kinds = ["fp32", *(f"int8-{name}" for name in _CALIBRATORS), "int8-mixed"]
+    kinds = ["fp32", *(f"int8-{name}" for name in CALIBRATORS), "int8-mixed"]
     share = rng.uniform(0.05, 0.6)  # of the way from INT8 to FP32 that mixed takes
     for kind in kinds:
         base = recorded["fp32" if kind == "fp32" else "int8"]

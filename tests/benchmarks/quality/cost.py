@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agent.core.quantization.calibrator_names import CALIBRATORS
 from tests.benchmarks.bench_calibration import centerface, child
 
 _VIDEO = "bikes.mp4"
@@ -13,7 +14,6 @@ _FRAMES = 128
 _GROWTH = (32, 512)
 _REPEATS = 3  # of the pass, whose ratio a busy machine moves by a tenth
 _BESIDE = "centerface, street"
-_CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
 
 
 def measured(
@@ -38,7 +38,7 @@ def measured(
         passes = sorted((told("time", _FRAMES) for _ in range(_REPEATS)), key=lambda p: p["ratio"])
         peaks = {n: told("memory", n)["peak_rss_mb"] for n in sorted({_FRAMES, *_GROWTH})}
         ranges = told("calibrators", _FRAMES)
-    each = [ranges[f"{name}_s"] for name in _CALIBRATORS]
+    each = [ranges[f"{name}_s"] for name in CALIBRATORS]
     return {
         "video": _VIDEO,
         "pass": {"frames": _FRAMES, **passes[_REPEATS // 2]},

@@ -12,6 +12,7 @@ from typing import Any
 import onnx
 
 from agent.core.errors import QuantdError
+from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.compute import node_macs
 from tests.benchmarks.quality import metrics, peers
@@ -19,7 +20,6 @@ from tests.benchmarks.quality.children import step
 from tests.benchmarks.quality.material import AGREEMENT, Model, split
 from tests.benchmarks.quality.steps import lay_out
 
-CALIBRATORS = ("minmax", "entropy", "percentile", "mse")
 _LEAST_SHARE = 0.70
 _ROUNDING = 0.001  # of shares: a residual's scale more or less is no layer
 _STAGES = ("condition", "statistics")
