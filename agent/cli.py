@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import agent
 from agent.core.errors import ConfigError, QuantdError
-from agent.core.report.wording import legible
+from agent.core.report.wording import escape_unprintable
 
 _EPILOG = """\
 start here:
@@ -123,6 +123,6 @@ def _show(error: QuantdError, *, as_json: bool) -> None:
     if as_json:
         body = {"error": {"code": error.code, "message": error.message, "hint": error.hint}}
         sys.stdout.write(json.dumps(body) + "\n")
-    sys.stderr.write(f"error: {legible(error.message)}\n")
+    sys.stderr.write(f"error: {escape_unprintable(error.message)}\n")
     if error.hint:
-        sys.stderr.write(f"hint:  {legible(error.hint)}\n")
+        sys.stderr.write(f"hint:  {escape_unprintable(error.hint)}\n")

@@ -34,7 +34,7 @@ WRONG = {
     "lest": 2,
     "wherever": 2,
     "klass": 44,
-    "legible": 19,
+    "legible": 0,
     "glance": 7,
     "rehearse": 18,
     "rehearsal": 41,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from agent.core.report.wording import legible
+from agent.core.report.wording import escape_unprintable
 from agent.terminal.console import console
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class ProgressBars:
 
     def update(self, stage: str, done: int, total: int, note: str) -> None:
         """Show how far a stage is; total 0 means unknown."""
-        note = legible(note)
+        note = escape_unprintable(note)
         if not self._live:
             self._tell(stage, done, total, note)
             return

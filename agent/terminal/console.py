@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.core.report.wording import legible
+from agent.core.report.wording import escape_unprintable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,12 +27,12 @@ def safe(text: str) -> str:
     """Keep a text from outside from being obeyed, by the terminal or as markup."""
     from rich.markup import escape
 
-    return escape(legible(text))
+    return escape(escape_unprintable(text))
 
 
 def show(text: str) -> None:
     """Print one line for a person."""
-    console().print(legible(text), markup=False, soft_wrap=True)
+    console().print(escape_unprintable(text), markup=False, soft_wrap=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -307,7 +307,7 @@ def test_an_interrupt_is_exit_code_130(quantd, config, monkeypatch):
     assert "interrupted" in err
 
 
-def test_errors_on_stderr_are_legible(quantd, tmp_path):
+def test_errors_on_stderr_are_printable(quantd, tmp_path):
     path = tmp_path / "quantd.toml"
     path.write_text('[camera]\n"\\u001b[2J" = 1\n')
     _, _, err = quantd("status", "-c", path)

@@ -113,7 +113,7 @@ def usual(text: str = "out") -> list[Candidate]:
 def text(request, monkeypatch):
     """A hostile name; each alone stands beside no plots, which take nearly all the time."""
     if request.param in HOSTILE:
-        monkeypatch.setattr("agent.page.render._plots", lambda *_: [])
+        monkeypatch.setattr("agent.page.render.plots", lambda *_: [])
         return HOSTILE[request.param]
     return "".join(name for kind, name in HOSTILE.items() if kind != "blank")
 
@@ -202,7 +202,7 @@ def test_what_is_known_needs_no_reasons():
 def test_what_was_measured_at_a_frame_rate_has_a_table_of_its_own():
     paced = replace(measurement(5.0), at_rate=at_rate(30.0, power_w=3.0, dropped=0.25))
     text = Page(drawn([candidate("int8", paced, evaluation(31.0))])).text
-    assert re.search(r"At 30 FPS.*25\.0 %\s*3\.00 W\s*133\.3 mJ\s*88\.9 mJ", text, re.DOTALL)
+    assert re.search(r"At 30 FPS.*25\.0%\s*3\.00 W\s*133\.3 mJ\s*88\.9 mJ", text, re.DOTALL)
     flat_out = Page(drawn([candidate("int8", measurement(5.0), evaluation(31.0))])).text
     assert not re.search(r"At \S+ FPS", flat_out)
 

@@ -6,15 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_REASONED = (
-    ("measured", "power_w", "power", "power_reason"),
-    ("measured", "energy_j", "energy", "energy_reason"),
-    ("measured", "memory_mb", "memory", "memory_reason"),
-    ("measured", "throttled", "throttling", "throttled_reason"),
-    ("fidelity", "sqnr_db", "SQNR", "sqnr_reason"),
-    ("fidelity", "agreement", "agreement with FP32", "agreement_reason"),
-    ("predicted", "latency_p50_ms", "predicted latency", "basis"),
-)  # table, key of the value, its name for people, key of the reason
+from agent.core.report.figures import FIGURES, at
 
 
 def circumstances(candidate: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
@@ -78,11 +70,11 @@ def unknowns(candidates: Sequence[Mapping[str, Any]]) -> tuple[Unknown, ...]:
         candidates: As in report.json; keys that an earlier version did not write may be absent.
     """
     found: dict[tuple[str, str], list[str]] = {}
-    for table, key, what, reason in _REASONED:
+    for figure in FIGURES:
         for one in candidates:
-            values = one[table]
-            if values and values.get(key) is None and values.get(reason):
-                found.setdefault((what, values[reason]), []).append(one["id"])
+            reason = at(one, figure.reason)
+            if reason and at(one, figure.value) is None:
+                found.setdefault((figure.name, reason), []).append(one["id"])
     alike: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for (what, reason), ids in found.items():
         alike.setdefault((reason, tuple(ids)), []).append(what)
@@ -92,7 +84,7 @@ def unknowns(candidates: Sequence[Mapping[str, Any]]) -> tuple[Unknown, ...]:
     )
 
 
-def legible(text: str) -> str:
+def escape_unprintable(text: str) -> str:
     r"""Return a text with everything that is not seen written as an escape: `\x1b`, `\udce9`.
 
     A terminal obeys control characters, a page breaks on lone surrogates (file names that are

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.report.wording import legible
+from agent.core.report.wording import escape_unprintable
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,13 @@ from agent.core.report.wording import legible
     ],
 )
 def test_what_is_not_seen_is_written_out(text, shown):
-    assert legible(text) == shown
+    assert escape_unprintable(text) == shown
 
 
 @given(text=st.text(st.characters() | st.characters(categories=["Cs", "Cc", "Cf"])))
 def test_anything_becomes_bytes_without_control(text):
-    shown = legible(text)
+    shown = escape_unprintable(text)
     assert all(one.isprintable() or one.isspace() for one in shown)
     assert not set(shown) & {"\x1b", "\r", "\x9b", "\u202e", "\u2066"}
     assert shown.encode().decode() == shown
-    assert legible(shown) == shown
+    assert escape_unprintable(shown) == shown
