@@ -15,6 +15,7 @@ from agent.config.boards import board
 from agent.config.tables import PRECISIONS, Config, Decode
 from agent.core.errors import ConfigError
 from agent.core.frames.camera_uri import NAMED_EXAMPLES, camera_kind, scheme_of
+from agent.core.measurement.power_sensors import POWER_SENSORS
 from agent.core.quantization.calibrator_names import CALIBRATORS
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -32,7 +33,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "search.strategy": ("full", "fast"),
     "objective.minimize": ("", "latency", "energy", "power"),
     "objective.maximize": ("", "throughput"),
-    "measure.power": ("auto", "jtop", "ina3221", "nvml", "rapl", "none"),
+    "measure.power": ("auto", *POWER_SENSORS, "none"),
     "runtime.kind": ("auto", "tensorrt", "onnxruntime"),
 }
 _RANGES: dict[str, tuple[float, float]] = {

@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from agent.config import Config
 from agent.core.errors import PowerError
+from agent.core.measurement.power_sensors import POWER_SENSORS
 from agent.core.records import Engine, Measurements, Power
 from agent.wiring.boards import board_of, excluded
 
 if TYPE_CHECKING:
     from agent.ports import PowerMeter
 
-_BOARD = ("jtop", "ina3221")  # they see the whole module, CPU and GPU
-_CPU, _GPU = "rapl", "nvml"
 _ON_CPU = "CPUExecutionProvider"
-_LEFT_OUT = {
-    _CPU: "GPUs, storage and the rest of the machine",
-    _GPU: "the CPU and the rest of the machine",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +60,8 @@ def opened(config: Config, *, gpu: bool, stack: ExitStack) -> Sensor:
     if wanted != "auto":
         return Sensor(meter=stack.enter_context(_meter(config, wanted)))
     tried: list[str] = []
-    for name in (*_BOARD, _GPU if gpu else _CPU):
+    suitable = {"board", "gpu" if gpu else "cpu"}
+    for name in (name for name, one in POWER_SENSORS.items() if one.measures in suitable):
         try:
             meter = stack.enter_context(_meter(config, name))
         except PowerError as error:
@@ -122,7 +119,7 @@ def power_source(config: Config) -> tuple[str, str]:
             left_out = _left_out(config, meter.source, meter.rail)
             seen = f"{meter.source}, rail {meter.rail}"
             found[gpu] = seen + (f" (not in it: {left_out})" if left_out else "")
-            if config.measure.power != "auto" or meter.source in _BOARD:
+            if config.measure.power != "auto" or POWER_SENSORS[meter.source].measures == "board":
                 return found[gpu], ""
     where = {False: "on the CPU", True: "on a GPU"}
     return "; ".join(f"{where[gpu]}: {seen}" for gpu, seen in found.items()), (
@@ -131,24 +128,13 @@ def power_source(config: Config) -> tuple[str, str]:
 
 
 def _left_out(config: Config, source: str, rail: str) -> str:
-    return _LEFT_OUT.get(source) or excluded(config, rail)
+    known = POWER_SENSORS.get(source)
+    return (known and known.excludes) or excluded(config, rail)
 
 
 def _meter(config: Config, name: str) -> PowerMeter:
-    if name == "jtop":
-        from agent.adapters.power.jtop import JtopPowerMeter
-
-        return JtopPowerMeter()
-    if name == "ina3221":
-        from agent.adapters.power.ina3221 import TOTALS, Ina3221PowerMeter
-
-        known = board_of(config)
-        totals = (known.power.total_rail,) if known else TOTALS
-        return Ina3221PowerMeter(totals=totals)
-    if name == "nvml":
-        from agent.adapters.power.nvml import NvmlPowerMeter
-
-        return NvmlPowerMeter()
-    from agent.adapters.power.rapl import RaplPowerMeter
-
-    return RaplPowerMeter()
+    module, _, adapter = POWER_SENSORS[name].adapter.partition(":")
+    kind = getattr(import_module(f"agent.adapters.power.{module}"), adapter)
+    known = board_of(config) if name == "ina3221" else None
+    meter: PowerMeter = kind(totals=(known.power.total_rail,)) if known else kind()
+    return meter

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from agent.adapters.power.nvml import NvmlPowerMeter
 from agent.adapters.power.rapl import RaplPowerMeter
 from agent.core.errors import PowerError
 from agent.core.measurement.power import mean_power
+from agent.core.measurement.power_sensors import POWER_SENSORS
 from agent.ports import PowerMeter
 from tests.fakes.power import FakePowerMeter
 from tests.fakes.runners import FakeClock
@@ -153,6 +155,14 @@ def test_leaving_after_an_error_is_as_clean(case: Case) -> None:
     with pytest.raises(KeyError), case.meter:
         raise KeyError
     assert not set(threading.enumerate()) - threads
+
+
+def test_every_sensor_of_the_table_is_tried_here() -> None:
+    tried = {RaplPowerMeter, JtopPowerMeter, NvmlPowerMeter, Ina3221PowerMeter}
+    found = {kind.adapter.partition(":")[::2] for kind in POWER_SENSORS.values()}
+    assert {
+        getattr(import_module(f"agent.adapters.power.{module}"), name) for module, name in found
+    } == tried
 
 
 def absent_fake(folder: Path) -> PowerMeter:
