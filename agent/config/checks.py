@@ -15,6 +15,7 @@ from agent.config.boards import board
 from agent.config.tables import PRECISIONS, Config, Decode
 from agent.core.errors import ConfigError
 from agent.core.frames.camera_uri import NAMED_EXAMPLES, camera_kind, scheme_of
+from agent.core.frames.pixels import PIXELS
 from agent.core.measurement.power_sensors import POWER_SENSORS
 from agent.core.quantization.calibrator_names import CALIBRATORS
 
@@ -23,6 +24,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.input.color": ("RGB", "BGR", "GRAY"),
     "model.input.dtype": ("float32", "float16", "uint8", "int8"),
     "model.input.resize": ("stretch", "letterbox"),
+    "model.input.pixels": ("", *PIXELS),
     "model.task.decode.kind": ("", "boxes", "centers", "yolo"),
     "model.task.decode.format": ("xyxy", "cxcywh"),
     "model.task.decode.size": ("cells", "log", "pixels"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import socket
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from agent.config.checks import check, flatten
 from agent.config.tables import Config
 from agent.config.toml import read_toml
 from agent.core.errors import ConfigError
+from agent.core.frames.pixels import PIXELS
 
 
 def load(path: str | Path, *, overrides: dict[str, Any] | None = None) -> Config:
@@ -49,7 +51,7 @@ def load_with_origin(
         _merge(merged, layer, source, origin, "")
     config = _decode(merged, str(file))
     check(config)
-    return _with_defaults(config), origin
+    return _with_defaults(_with_pixels(config, origin)), origin
 
 
 def dump(config: Config) -> dict[str, Any]:
@@ -135,6 +137,31 @@ def _decode(merged: dict[str, Any], file: str) -> Config:
         allowed = ", ".join(k[len(table) + 1 :] for k in keys if k.startswith(table + "."))
         hint = f"did you mean {near[0]}?" if near else f"allowed in [{table}]: {allowed}"
         raise ConfigError(f"{file}: unknown key {path}", hint=hint) from e
+
+
+def _with_pixels(config: Config, origin: dict[str, str]) -> Config:
+    """Put the values of the preset `model.input.pixels` in effect, and into `origin`.
+
+    Raises:
+        ConfigError: if a value that the preset sets is set as well.
+    """
+    table = config.model.input
+    if not table.pixels:
+        return config
+    preset = {key: value for key, value in asdict(PIXELS[table.pixels]).items() if value != ""}
+    source = f'pixels = "{table.pixels}" ({origin["model.input.pixels"]})'
+    for key, value in preset.items():
+        path = f"model.input.{key}"
+        if path in origin and (key, table.color) != ("color", value):
+            raise ConfigError(
+                f'model.input.pixels = "{table.pixels}" sets {key}, but so does {origin[path]}',
+                hint=f"remove model.input.pixels or {path}",
+            )
+        origin[path] = source
+    changed = msgspec.structs.replace(table, **preset)
+    return msgspec.structs.replace(
+        config, model=msgspec.structs.replace(config.model, input=changed)
+    )
 
 
 def _with_defaults(config: Config) -> Config:

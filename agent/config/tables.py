@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from agent.core.choice.limits import power_counts
@@ -43,6 +45,13 @@ class ModelInput(_Table, frozen=True):
     mean: tuple[float, ...] = (0.0, 0.0, 0.0)
     std: tuple[float, ...] = (1.0, 1.0, 1.0)
     resize: str = "stretch"
+    pixels: str = ""
+
+    def in_effect(self) -> dict[str, Any]:
+        """Return every value by its key, without the name of the preset that set some of them."""
+        values = msgspec.structs.asdict(self)
+        del values["pixels"]
+        return values
 
 
 class Decode(_Table, frozen=True):

@@ -25,8 +25,7 @@ def input_spec(config: Config) -> InputSpec:
     """Return how a frame becomes a tensor, as configured."""
     from agent.core.frames.preprocess import InputSpec
 
-    table = config.model.input
-    return InputSpec(**{name: getattr(table, name) for name in table.__struct_fields__})
+    return InputSpec(**config.model.input.in_effect())
 
 
 def open_camera(config: Config) -> Camera:

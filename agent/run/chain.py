@@ -210,8 +210,8 @@ class Chain:
         """Make the user's file an ordinary graph."""
         with self._artifacts.timed("intake"):
             identity = self._artifacts.job("identify", {}, str)
-        model = configuration.dump(self.config)["model"]
-        digest = digest_of("intake-2", identity, model["name"], model["input"])
+        model = self.config.model
+        digest = digest_of("intake-2", identity, model.name, model.input.in_effect())
         return self._artifacts.get("intake", digest, {}, CleanModel)
 
     def capture(self) -> CalibrationSet:

@@ -182,7 +182,7 @@ def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str,
     counted = outcome.counted  # kept for a float engine too: the next INT8 one starts from it
     if engine is None or quantized is None:
         raise ActivationError(f"{chosen.id} has no engine")
-    preprocess = configuration.dump(config)["model"]["input"]
+    preprocess = config.model.input.in_effect()
     height, width = (
         model.inputs[0].shape[1:3] if preprocess["layout"] == "NHWC" else model.inputs[0].shape[2:4]
     )

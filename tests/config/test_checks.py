@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from agent import config as configuration
 from agent.core.errors import CameraError, ConfigError
 from agent.core.frames.camera_uri import CAMERAS
-from agent.jobs.frames import open_camera
+from agent.core.frames.pixels import PIXELS
+from agent.core.frames.preprocess import to_tensor
+from agent.jobs.frames import input_spec, open_camera
 
 
 def load(tmp_path: Path, text: str) -> configuration.Config:
@@ -81,6 +84,66 @@ def test_a_capability_is_for_tensorrt_by_name_only(tmp_path: Path) -> None:
 def test_what_is_no_compute_capability_is_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(ConfigError, match=r"runtime\.compute_capability"):
         load(tmp_path, f'[runtime]\nkind = "tensorrt"\ncompute_capability = "{value}"\n')
+
+
+@pytest.mark.parametrize(
+    ("name", "black", "white"),
+    [
+        ("0..255", [0, 0, 0], [255, 255, 255]),
+        ("0..1", [0, 0, 0], [1, 1, 1]),
+        ("-1..1", [-1, -1, -1], [1, 1, 1]),
+        ("imagenet", [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225],
+         [0.515 / 0.229, 0.544 / 0.224, 0.594 / 0.225]),
+        ("caffe-bgr", [-103.939, -116.779, -123.68], [151.061, 138.221, 131.32]),
+    ],
+)  # fmt: skip
+def test_a_preset_gives_the_model_the_pixels_that_it_names(
+    tmp_path: Path, name: str, black: list[float], white: list[float]
+) -> None:
+    loaded = load(tmp_path, f'[model.input]\nwidth = 1\nheight = 1\npixels = "{name}"\n')
+    spec = input_spec(loaded)
+    for level, expected in ((0, black), (255, white)):
+        found = to_tensor(np.full((1, 1, 3), level, np.uint8), spec)
+        assert found.ravel() == pytest.approx(expected, abs=1e-4)
+    assert spec.color == ("BGR" if name == "caffe-bgr" else "RGB")
+
+
+def test_a_preset_is_shown_as_the_origin_of_what_it_sets(tmp_path: Path) -> None:
+    file = tmp_path / "quantd.toml"
+    file.write_text('[model.input]\npixels = "caffe-bgr"\n')
+    loaded, origin = configuration.load_with_origin(file)
+    assert loaded.model.input.pixels == "caffe-bgr"
+    assert loaded.model.input.in_effect()["mean"] == (103.939, 116.779, 123.68)
+    told = f'pixels = "caffe-bgr" ({file})'
+    assert origin == {
+        "model.input.pixels": str(file),
+        **{f"model.input.{key}": told for key in ("scale", "mean", "std", "color")},
+    }
+
+
+@pytest.mark.parametrize("key", ["scale = 1.0", "mean = [0.0]", "std = [1.0]", 'color = "BGR"'])
+def test_a_preset_and_a_value_that_it_sets_are_one_too_many(tmp_path: Path, key: str) -> None:
+    (tmp_path / "card.toml").write_text(f"[input]\n{key}\n")
+    text = '[model]\ncard = "card.toml"\ninput.pixels = "imagenet"\n'
+    with pytest.raises(ConfigError, match=r"model\.input\.pixels") as caught:
+        load(tmp_path, text)
+    assert key.split(maxsplit=1)[0] in caught.value.message
+    assert "card.toml" in caught.value.message
+    assert load(tmp_path, text.replace("imagenet", "")).model.input.pixels == ""
+
+
+def test_a_preset_for_any_order_of_channels_leaves_it(tmp_path: Path) -> None:
+    assert (
+        load(tmp_path, '[model.input]\npixels = "0..1"\ncolor = "GRAY"\n').model.input.color
+        == "GRAY"
+    )
+    assert load(tmp_path, '[model.input]\npixels = "imagenet"\ncolor = "RGB"\n')
+
+
+def test_a_preset_that_is_none_is_refused_with_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model\.input\.pixels") as caught:
+        load(tmp_path, '[model.input]\npixels = "0-1"\n')
+    assert all(name in caught.value.hint for name in PIXELS)
 
 
 def decoded(tmp_path: Path, table: str, kind: str = "detection") -> configuration.Config:
