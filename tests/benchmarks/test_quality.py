@@ -124,7 +124,7 @@ def cost(entropy_s):
     }
 
 
-def test_goals_are_held_against_what_was_found():
+def test_goals_are_compared_with_the_results():
     """The thresholds belong to an entropy calibration as much as the pass."""
     refused = {"holds": False, "reason": "it misses the limit; single layers cost most at a"}
     missing = {"holds": False, "costliest": [{"layer": "a"}], "evaluations": 22, "bound": 21}
@@ -133,17 +133,17 @@ def test_goals_are_held_against_what_was_found():
     assert [row.met for row in found] == [False, True, True, True, False, True, False]
     assert found[0].found == "3.50; whole quantization with 16: ONNX Runtime 60, quantd 80"
     assert found[1].found == "400 MB"
-    assert found[4].found == "2 of 3, least margin -0.1 dB, +0.000"
-    assert found[5].found == "1 of 3; the layers named in the other 2"
-    assert found[6].found == "4 to 22, of the 2 searches that found one"
+    assert found[4].found == "2 of 3, smallest margin -0.1 dB, +0.000"
+    assert found[5].found == "1 of 3; the layers are named in the other 2"
+    assert found[6].found == "4 to 22, in the 2 searches that found a graph"
 
 
-def test_what_did_not_run_is_no_goal_met():
+def test_a_benchmark_that_did_not_run_meets_no_goal():
     alone = {**scene(), "better": {}}
     better, *_ = goals({"fidelity": {"a": alone, "failed": {"failed": "why"}}})
     assert (better.met, better.found) == (None, "no peer ran")
     better, *_ = goals({"fidelity": {"a": scene(), "b": alone, "failed": {"failed": "why"}}})
-    assert (better.met, better.goal) == (None, "at least it in all 3")
+    assert (better.met, better.goal) == (None, "as good or better in all 3")
     assert [row.met for row in goals({"fidelity": {}, "representative": {"a": {"told": {}}}})] == [
         None
     ]

@@ -41,7 +41,7 @@ def _cost(cost: Mapping[str, Any]) -> Iterator[Row]:
     few = cost["pass_beside"]["frames"]
     whole = f"; whole quantization with {few}: {', '.join(beside)}" if beside else ""
     yield Row(
-        what=f"entropy calibration of CenterFace 480x640, {frames} frames, over FP32 inference",
+        what=f"time of entropy calibration (CenterFace 480x640, {frames} frames) over FP32 inference",
         goal=f"at most {_TIMES:g}",
         found=f"{ratio:.2f}{whole}",
         met=ratio <= _TIMES,
@@ -54,12 +54,12 @@ def _cost(cost: Mapping[str, Any]) -> Iterator[Row]:
     )
     yield Row(
         what=f"the same, from {min(peaks)} to {max(peaks)} frames",
-        goal=f"grows by under {_GROWTH:.0%}",
+        goal=f"growth under {_GROWTH:.0%}",
         found=f"{cost['growth']:+.1%}",
         met=cost["growth"] < _GROWTH,
     )
     yield Row(
-        what="all four calibrators over the cheapest, from one pass",
+        what="time of all four calibrators from one pass, over the cheapest alone",
         goal=f"at most {_FOUR:g}",
         found=f"{four:.2f}",
         met=four <= _FOUR,
@@ -75,9 +75,9 @@ def _better(fidelity: Mapping[str, Any], wanted: int) -> Row:
         if judged
     )
     return Row(
-        what="INT8, SQNR and agreement, beside the better of the peers, at no smaller INT8 share",
-        goal=f"at least it in all {wanted}",
-        found=f"{held} of {len(judged)}, least margin {least}" if judged else "no peer ran",
+        what="SQNR and agreement of INT8 against the better of the peers, at no smaller INT8 share",
+        goal=f"as good or better in all {wanted}",
+        found=f"{held} of {len(judged)}, smallest margin {least}" if judged else "no peer ran",
         met=False if held < len(judged) else True if held == wanted else None,
     )
 
@@ -85,15 +85,15 @@ def _better(fidelity: Mapping[str, Any], wanted: int) -> Row:
 def _mixed(fidelity: Mapping[str, Any]) -> Row:
     found = [one["mixed"] for one in fidelity.values()]
     held = sum(one["holds"] for one in found)
-    told = all(
+    explained = all(
         one["holds"] or one.get("costliest") or "cost most at" in one["reason"] for one in found
     )
-    rest = f"; the layers named in the other {len(found) - held}" if held < len(found) else ""
+    rest = f"; the layers are named in the other {len(found) - held}" if held < len(found) else ""
     return Row(
-        what=f"int8-mixed, agreement of {_AGREEMENT:g} with {_SHARE:.0%} of the compute in INT8",
-        goal=f"all {len(found)}, or the layers that prevent it",
-        found=f"{held} of {len(found)}{rest if told else ', not all told why'}",
-        met=told,
+        what=f"int8-mixed: agreement of {_AGREEMENT:g} with {_SHARE:.0%} of the compute in INT8",
+        goal=f"all {len(found)}, or the layers that prevent it are named",
+        found=f"{held} of {len(found)}{rest if explained else ', without a reason for each'}",
+        met=explained,
     )
 
 
@@ -105,7 +105,7 @@ def _trials(fidelity: Mapping[str, Any]) -> Row:
     return Row(
         what="whole graphs that its search evaluates",
         goal=f"at most 2 log2(layers) + 10, here {_span(bounds)}",
-        found=f"{_span(counts)}, of the {len(found)} searches that found one",
+        found=f"{_span(counts)}, in the {len(found)} searches that found a graph",
         met=max(spent) <= 0 if found else None,
     )
 
@@ -114,14 +114,14 @@ def _representative(found: Mapping[str, Any]) -> Row:
     pairs = [
         (figures["sqnr_db"]["quantd"]["median"], figures["sqnr_db"]["random"]["median"])
         for one in found.values()
-        for told in one["told"].values()
-        for figures in told.values()
+        for by_count in one["told"].values()
+        for figures in by_count.values()
     ]
     won = sum(ours > theirs for ours, theirs in pairs)
     return Row(
-        what="median SQNR with frames that quantd chose over random ones, on a scene that changes",
-        goal="more",
-        found=f"more in {won} of {len(pairs)}",
+        what="median SQNR with frames chosen by quantd against random frames, on a scene that changes",
+        goal="higher",
+        found=f"higher in {won} of {len(pairs)}",
         met=won == len(pairs) if pairs else None,
     )
 
