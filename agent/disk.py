@@ -44,7 +44,7 @@ def write_atomically(path: str | Path, body: bytes) -> None:
 def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """Yield a new folder and remove it, unless it was renamed meanwhile.
 
-    It is locked as long as it is worked in, so that `sweep` can tell it from one that a killed
+    It is locked as long as it is worked in, so that `remove_abandoned` can tell it from one that a killed
     process left. Process ids can't: they begin anew with each start of the machine, and in a
     container the daemon has always the same.
 
@@ -65,7 +65,7 @@ def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def sweep(parent: Path, prefix: str) -> None:
+def remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove the work folders that nobody works in any more."""
     for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):

@@ -14,8 +14,8 @@ from agent.disk import disk_errors, full_disk, size_bytes
 @pytest.mark.parametrize("guard", [full_disk, disk_errors])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_names_the_place_and_what_is_free(tmp_path, guard, number):
-    told = r"not/there: the disk is full \(\d+\.\d MB free\)"
-    with pytest.raises(StoreError, match=told) as e, guard(tmp_path / "not" / "there"):
+    reported = r"not/there: the disk is full \(\d+\.\d MB free\)"
+    with pytest.raises(StoreError, match=reported) as e, guard(tmp_path / "not" / "there"):
         raise OSError(number, "full")
     assert e.value.code == "disk_full"
     assert "free some space" in e.value.hint

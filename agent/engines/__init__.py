@@ -1,1 +1,1 @@
-"""What the adapters of TensorRT and of ONNX Runtime have in common: devices, providers, errors."""
+"""Shared by the adapters of TensorRT and ONNX Runtime: devices, providers, errors."""

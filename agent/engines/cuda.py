@@ -1,7 +1,7 @@
 """The CUDA driver, through PyCUDA, whose errors derive from Exception alone.
 
-`pycuda.driver.RuntimeError`, `MemoryError` and `LogicError` are not Python's own, so nothing that
-catches those catches what a driver says.
+`pycuda.driver.RuntimeError`, `MemoryError` and `LogicError` do not derive from Python's own, so
+code that catches those misses the driver's errors.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def find_cuda() -> Any:
 
 
 class CudaErrors:
-    """Turns whatever the driver raises within a `with` into a RunnerError; may be reused.
+    """Context manager that turns the driver's exceptions into RunnerError; may be reused.
 
     Args:
-        cuda: What `find_cuda` returned.
-        what: What went wrong, for the message.
+        cuda: From `find_cuda`.
+        what: Beginning of the message: what failed.
         code: Of the error.
     """
 

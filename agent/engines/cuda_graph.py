@@ -1,8 +1,8 @@
-"""CUDA graphs: what an engine enqueues, captured once and launched as one, where that is faster.
+"""CUDA graphs: an engine's kernels captured once and launched as one, where that is faster.
 
-PyCUDA (2026.1) has no stream capture, so that part is NVIDIA's own cuda-bindings, on PyCUDA's
-context and stream: both are the driver's, and a stream is an address. Each of its functions returns
-a tuple that begins with the driver's status.
+PyCUDA (2026.1) has no stream capture, so that part uses NVIDIA's cuda-bindings on PyCUDA's context
+and stream: both are the driver's, and a stream is an address. Each function of cuda-bindings
+returns a tuple that begins with the driver's status.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_RUNS = 20
 
 
 class CudaGraph:
-    """An executable graph; to be closed before the buffers and the engine that it works on.
+    """An executable graph; close it before the buffers and the engine that it uses.
 
     Args:
         driver: `cuda.bindings.driver`.
@@ -38,7 +38,7 @@ class CudaGraph:
         self._stream = stream
 
     def launch(self) -> None:
-        """Enqueue everything that was captured.
+        """Enqueue the captured work.
 
         Raises:
             RunnerError: with the driver's status.
@@ -46,23 +46,22 @@ class CudaGraph:
         _call(self._driver.cuGraphLaunch, self._executable, self._stream)
 
     def close(self) -> None:
-        """Give it back; what a context that broke says to that was told before."""
+        """Destroy the graph; errors of a broken context are ignored, since they were raised before."""
         _try_call(self._driver.cuGraphExecDestroy, self._executable)
 
 
 def capture(enqueue: Callable[[], object], stream: int) -> CudaGraph:
-    """Return what `enqueue` puts on a stream, which afterwards takes work again, whatever happens.
+    """Capture what `enqueue` puts on a stream; the stream is usable afterwards, even on errors.
 
     Args:
-        enqueue: Has run before: TensorRT sets things up in the first execution after loading.
-        stream: Its address; nothing else is put on it meanwhile.
+        enqueue: Must have run before: TensorRT initializes in the first execution after loading.
+        stream: Address of the stream; nothing else may use it meanwhile.
 
     Raises:
-        RunnerError: with what the driver said; `enqueue`'s own errors as they are.
+        RunnerError: with the driver's status; errors of `enqueue` pass unchanged.
 
-    Source: CUDA driver API, stream capture. Thread-local mode, since other threads of the process
-        may do with CUDA what they like. An executable graph is a snapshot: the graph it was made
-        of is not needed any more.
+    Source: CUDA driver API, stream capture. Thread-local mode leaves other threads of the process
+        free to use CUDA. An executable graph is a snapshot: its source graph can be destroyed.
     """
     driver = _find_driver()
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
@@ -72,9 +71,9 @@ def capture(enqueue: Callable[[], object], stream: int) -> CudaGraph:
         try:
             enqueue()
         finally:
-            wrong, graph = _try_call(driver.cuStreamEndCapture, stream)
-        if wrong:
-            raise RunnerError(wrong)
+            error, graph = _try_call(driver.cuStreamEndCapture, stream)
+        if error:
+            raise RunnerError(error)
         return CudaGraph(driver, _call(driver.cuGraphInstantiate, graph, 0), stream)
     finally:
         if graph is not None:
@@ -84,14 +83,14 @@ def capture(enqueue: Callable[[], object], stream: int) -> CudaGraph:
 def faster_launches(
     plain: Callable[[], None], graph: Callable[[], None], now_ns: Callable[[], int]
 ) -> Launches:
-    """Time both ways in turn, and return which of them is to be kept.
+    """Time plain launches and the graph in turn, and return the one to use.
 
-    Each goes first every other time, so that clocks which still rise favour neither.
+    Their order alternates, so that rising clocks favour neither.
 
     Args:
         plain: Runs once with plain launches; returns when the outputs are complete.
         graph: The same with the graph.
-        now_ns: Monotonic.
+        now_ns: Monotonic clock, ns.
     """
 
     def timed_ns(run: Callable[[], None]) -> int:
@@ -113,7 +112,7 @@ def faster_launches(
 
 
 def choose_launches(plain_ns: Sequence[float], graph_ns: Sequence[float]) -> Launches:
-    """Return the graph only where it is faster by more than the noise of the rounds.
+    """Return the graph if it is faster by more than the noise of the rounds, else plain launches.
 
     Args:
         plain_ns: Median time of each round with plain launches, ns.
@@ -128,7 +127,7 @@ def choose_launches(plain_ns: Sequence[float], graph_ns: Sequence[float]) -> Lau
 
 
 def bitwise_equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> bool:
-    """Return whether outputs are the same, bit for bit."""
+    """Return True if outputs are equal bit for bit."""
     return {name: value.tobytes() for name, value in one.items()} == {
         name: value.tobytes() for name, value in other.items()
     }
@@ -142,21 +141,21 @@ def _find_driver() -> Any:
 
 
 def _call(function: Callable[..., Sequence[Any]], *arguments: Any) -> Any:
-    wrong, value = _try_call(function, *arguments)
-    if wrong:
-        raise RunnerError(wrong)
+    error, value = _try_call(function, *arguments)
+    if error:
+        raise RunnerError(error)
     return value
 
 
 def _try_call(function: Callable[..., Sequence[Any]], *arguments: Any) -> tuple[str, Any]:
-    """Return what a function of the driver says is wrong, empty if nothing is, and its value.
+    """Call a function of the driver; return (error, value), the error empty on success.
 
-    A library or function that is not there is a RuntimeError; a status that a newer driver has
-    and cuda-bindings doesn't know is a ValueError.
+    cuda-bindings raises RuntimeError if the library or the function is missing, and ValueError for
+    a status that only a newer driver has.
     """
     try:
         status, *values = function(*arguments)
     except (RuntimeError, ValueError) as e:
         return f"{function.__name__}: {e}", None
-    wrong = f"{function.__name__} says {status.name}" if int(status) else ""
-    return wrong, values[0] if values else None
+    error = f"{function.__name__}: {status.name}" if int(status) else ""
+    return error, values[0] if values else None

@@ -1,4 +1,4 @@
-"""What ONNX Runtime raises: a class for each status, with no base of their own."""
+"""The exceptions of ONNX Runtime: one class per status, without a common base class."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ ONNXRUNTIME_ERRORS: tuple[type[Exception], ...] = (
         )
     ),
 )
-"""To be caught at the call of the runtime, and translated there."""
+"""Caught and translated where the runtime is called."""
 
 
 def one_line(error: Exception) -> str:
-    """Return an error's text on one line, cut to what a person reads."""
+    """Return an error's text on one line of at most 300 characters."""
     return " ".join(str(error).split())[:300]

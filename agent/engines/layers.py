@@ -1,7 +1,7 @@
-"""What is INT8 in an engine: layers.json beside it.
+"""Layers of a TensorRT engine and their precisions: layers.json beside the engine.
 
-The network's own layers are known before building, on any machine. What the builder made of
-them (fusions, kernels) takes a device that loads the engine.
+The layers of the network are known before building, on any machine. Those of the engine (fusions,
+kernels) need a device that loads the engine.
 """
 
 from __future__ import annotations
@@ -40,44 +40,44 @@ def network_layers(network: Any) -> list[dict[str, str]]:
 
 @without_garbage_collection()
 def engine_layers(trt: Any, plan: Any, logger: Any) -> tuple[object, str]:
-    """Return the layers of a built engine as TensorRT tells them, or None and the reason.
+    """Return the engine inspector's layers of a built engine, or None and the reason.
 
     Args:
         trt: The TensorRT module.
         plan: The serialized engine, built with ProfilingVerbosity.DETAILED.
-        logger: What `engines.tensorrt.make_logger` returned.
+        logger: From `engines.tensorrt.make_logger`.
     """
     engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
     if engine is None:
-        return None, f"the engine doesn't load here: {logger.told()}"
-    told = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
+        return None, f"the engine doesn't load here: {logger.errors()}"
+    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     try:
-        return json.loads(told), ""
+        return json.loads(text), ""
     except ValueError as e:
-        return None, f"the engine inspector told no JSON: {e}"
+        return None, f"the engine inspector returned invalid JSON: {e}"
 
 
 def layers_json(network: list[dict[str, str]], engine: object, reason: str) -> bytes:
     """Return the contents of layers.json; `engine` is null where there is a reason."""
-    told = {"schema": 1, "network": network, "engine": engine, "engine_reason": reason}
-    return json.dumps(told, indent=1).encode()
+    contents = {"schema": 1, "network": network, "engine": engine, "engine_reason": reason}
+    return json.dumps(contents, indent=1).encode()
 
 
 def count(network: Sequence[Mapping[str, str]], engine: object) -> Layers:
-    """Return how many layers compute in what.
+    """Count layers by the precision that they compute in.
 
     Args:
-        network: What `network_layers` returned.
-        engine: What `engine_layers` returned; None where the engine was not loaded, so that
-            only what the graph asks for can be told.
+        network: From `network_layers`.
+        engine: From `engine_layers`; None if the engine was not loaded, so that only the
+            precisions of the network are known.
     """
     listed = engine.get("Layers") if isinstance(engine, dict) else None
     if isinstance(listed, list) and all(isinstance(one, dict) for one in listed):
         kinds: Iterable[str] = (_inspected_kind(one) for one in listed)
-        told_by = "TensorRT's engine inspector"
+        source = "TensorRT's engine inspector"
     else:
         kinds = (_network_kind(one) for one in network)
-        told_by = "the network, before TensorRT fused it: the engine was not loaded here"
+        source = "the network, before TensorRT fused it: the engine was not loaded here"
     found = Counter(kinds)
     return Layers(
         int8=found["int8"],
@@ -86,12 +86,12 @@ def count(network: Sequence[Mapping[str, str]], engine: object) -> Layers:
         conversions=found["conversion"],
         others=found["other"],
         providers={},
-        told_by=told_by,
+        told_by=source,
     )
 
 
 def dla_layers(engine: object) -> int:
-    """Return how many layers the inspector has on a deep-learning accelerator."""
+    """Return how many layers run on a deep-learning accelerator, as the inspector lists them."""
     listed = engine.get("Layers") if isinstance(engine, dict) else None
     kinds = (one.get("LayerType") for one in listed or () if isinstance(one, dict))
     return sum("dla" in str(kind).lower() for kind in kinds)
@@ -103,7 +103,7 @@ _INSPECTED = re.compile(r"conv|gemm|matmul|matrix", re.IGNORECASE)
 
 
 def _inspected_kind(layer: Mapping[str, Any]) -> str:
-    """Return what one layer of the inspector's JSON does.
+    """Return the precision of one layer of the inspector's JSON, "conversion" or "other".
 
     Source: TensorRT developer guide, "Engine Inspector": LayerType, Inputs[].Format/Datatype and
         Weights.Type; a kernel's weights have the type that it computes in.
@@ -114,10 +114,10 @@ def _inspected_kind(layer: Mapping[str, Any]) -> str:
     if not _INSPECTED.search(kind):
         return "other"
     weights, inputs = layer.get("Weights"), layer.get("Inputs")
-    told = str(weights.get("Type", "")) if isinstance(weights, dict) else ""
-    if not told and isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
-        told = str(inputs[0].get("Format/Datatype", ""))
-    return _match_precision(told)
+    datatype = str(weights.get("Type", "")) if isinstance(weights, dict) else ""
+    if not datatype and isinstance(inputs, list) and inputs and isinstance(inputs[0], dict):
+        datatype = str(inputs[0].get("Format/Datatype", ""))
+    return _match_precision(datatype)
 
 
 def _network_kind(layer: Mapping[str, str]) -> str:
@@ -126,8 +126,8 @@ def _network_kind(layer: Mapping[str, str]) -> str:
     return _match_precision(layer["precision"]) if layer["type"] in _COMPUTE else "other"
 
 
-def _match_precision(told: str) -> str:
-    return next((name for word, name in _PRECISIONS if word in told.lower()), "other")
+def _match_precision(datatype: str) -> str:
+    return next((name for word, name in _PRECISIONS if word in datatype.lower()), "other")
 
 
 def _kind(layer: Any) -> str:

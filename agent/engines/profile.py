@@ -1,4 +1,4 @@
-"""What ONNX Runtime really executed, from its own profile of a run."""
+"""The nodes that ONNX Runtime executed, from its profile of a run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PRECISIONS = {
 }  # fmt: skip
 _FUSED = re.compile(r"^TRTKernel|^NvTensorRTRTX|^OpenVINO")
 _KERNEL = "_kernel_time"
-_TOLD_BY = "ONNX Runtime's profile of one inference"
-_INSIDE = "; {} of the nodes are whole graphs to their provider, whose inside it does not tell"
+_SOURCE = "ONNX Runtime's profile of one inference"
+_FUSED_NOTE = "; {} of the nodes are whole graphs, whose layers their provider does not report"
 
 
 def layers_json(events: Iterable[Mapping[str, Any]]) -> bytes:
@@ -31,12 +31,11 @@ def layers_json(events: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def count(events: Iterable[Mapping[str, Any]]) -> Layers:
-    """Return what ran, from the events of a profile in which each node ran once.
+    """Count the executed layers, from the events of a profile in which each node ran once.
 
-    The precision of a layer is that of its first input: ConvInteger and QLinearConv read
-    integers, a Conv between a DequantizeLinear and a QuantizeLinear that were not fused reads
-    floats, whatever the graph asked for. A provider that makes one node of many is counted as
-    that node; what is inside nobody tells.
+    The precision of a layer is that of its first input: ConvInteger and QLinearConv read integers;
+    a Conv whose Q/DQ was not fused reads floats. A subgraph that a provider fused into one node
+    counts as one node, since the provider does not report its layers.
     """
     compute: Counter[str] = Counter()
     providers: Counter[str] = Counter()
@@ -58,7 +57,7 @@ def count(events: Iterable[Mapping[str, Any]]) -> Layers:
         conversions=conversions,
         others=others + compute["other"],
         providers=dict(providers),
-        told_by=f"{_TOLD_BY}{_INSIDE.format(fused) if fused else ''}",
+        told_by=f"{_SOURCE}{_FUSED_NOTE.format(fused) if fused else ''}",
     )
 
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime's execution providers: which are used, and a session on them."""
+"""ONNX Runtime's execution providers: selection, and sessions on them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
-_BY_ITSELF = (CUDA, CPU)
-"""Taken without being named. TensorRT's provider builds an engine whenever a session is made,
-minutes on a board, so it is left to who asks for it."""
+_DEFAULT = (CUDA, CPU)
+"""Used unless configured. TensorRT's provider builds an engine for each session, minutes on a
+board, so it is used only where it is configured."""
 _ON_GPU = {CUDA, "NvTensorRTRTXExecutionProvider", TENSORRT}
 _CACHED_GRAPHS = 16
 
 
 def resolve_providers(wanted: Sequence[str]) -> list[str]:
-    """Return the providers of a session in order of preference, the CPU always the last resort.
+    """Return the providers of a session in order of preference, always with the CPU.
 
     Args:
-        wanted: As configured; empty for the best that this ONNX Runtime was built with.
+        wanted: As configured; empty for CUDA if this ONNX Runtime has it, and the CPU.
 
     Raises:
-        BuildError: "no_provider" if one of them is not in this ONNX Runtime.
+        BuildError: "no_provider" if this ONNX Runtime was built without one of them.
     """
     available = onnxruntime.get_available_providers()
     missing = [name for name in wanted if name not in available]
@@ -42,18 +42,18 @@ def resolve_providers(wanted: Sequence[str]) -> list[str]:
             code="no_provider",
             hint=f"it has {', '.join(available)}",
         )
-    chosen = list(wanted) or [name for name in _BY_ITSELF if name in available]
+    chosen = list(wanted) or [name for name in _DEFAULT if name in available]
     return chosen if CPU in chosen else [*chosen, CPU]
 
 
 def load_providers(wanted: Sequence[str]) -> tuple[str, ...]:
     """Return those of `resolve_providers` that load on this machine.
 
-    A provider can be built in and still not load, without a driver or with another CUDA; ONNX
-    Runtime then goes on without it and says so on stderr only.
+    A provider can be built in and still fail to load, without a driver or with another CUDA; ONNX
+    Runtime then drops it with a message on stderr only.
 
     Raises:
-        BuildError: "no_provider" if one that was asked for is not there or does not load.
+        BuildError: "no_provider" if a configured one is missing or does not load.
     """
     chosen = resolve_providers(wanted)
     onnxruntime.set_default_logger_severity(4)
@@ -94,8 +94,8 @@ def make_session(
     Args:
         model: Path of the file, or its bytes.
         threads: Of one inference; 0 takes all cores.
-        providers: As `resolve_providers` returned them.
-        profile: Write what it runs to files of that prefix; empty for no profile.
+        providers: From `resolve_providers`.
+        profile: Prefix of the profile's file; empty for no profile.
         cache: Folder for the engines of TensorRT's provider; empty to build them each time.
     """
     options = onnxruntime.SessionOptions()
@@ -111,10 +111,10 @@ def make_session(
 
 
 def tensorrt_options(model: str | bytes, cache: str) -> dict[str, str]:
-    """Return how TensorRT's provider has to take a graph: by the precisions that are in it.
+    """Return the options of TensorRT's provider for the precisions in a graph.
 
-    Without the flag of a precision it refuses Q/DQ, or computes float16 in float32. It names its
-    cached engines by the nodes of a graph and not by its weights, so each file has a folder.
+    Without the flag of a precision it refuses Q/DQ, or computes float16 in float32. Its names of
+    cached engines depend on the nodes of a graph but not on its weights, so each file has a folder.
 
     Source: onnxruntime.ai, "TensorRT Execution Provider"; microsoft/onnxruntime#13381,
         #6455 and #32254 for the names of cached engines.
@@ -138,7 +138,7 @@ def tensorrt_options(model: str | bytes, cache: str) -> dict[str, str]:
 
 
 def _cache_folder(cache: Path, name: str) -> Path:
-    """Return the folder of a graph, made, and let go of those that were longest not made."""
+    """Return the folder of a graph, created if absent; remove the oldest beyond the limit."""
     folder = cache / name
     if not folder.is_dir():
         folder.mkdir(parents=True, exist_ok=True)

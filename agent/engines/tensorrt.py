@@ -1,7 +1,7 @@
-"""The TensorRT module of this Python: full TensorRT, or TensorRT-RTX for a GPU that is elsewhere.
+"""The TensorRT module of this Python: TensorRT, or TensorRT-RTX to build for another GPU.
 
-TensorRT-RTX builds engines on a machine without a GPU, for a compute capability that is named.
-Only TensorRT-RTX itself loads them.
+TensorRT-RTX builds engines on a machine without a GPU, for a given compute capability. Only
+TensorRT-RTX loads them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def find_tensorrt(*, cross: bool = False) -> Any:
     """Return the TensorRT module of this Python.
 
     Args:
-        cross: Return TensorRT-RTX, which can build for a GPU that is not here.
+        cross: Return TensorRT-RTX, which can build for another GPU.
 
     Raises:
         BuildError: "no_runtime" if there is none.
@@ -33,8 +33,8 @@ def find_tensorrt(*, cross: bool = False) -> Any:
     for name in _RTX if cross else ("tensorrt", *_RTX):
         try:
             return import_module(name)
-        except (ImportError, OSError, RuntimeError) as e:  # a library of it, or a stub of a wheel
-            reasons.append(str(e))  # the next one may be there
+        except (ImportError, OSError, RuntimeError) as e:  # a missing library, or a stub wheel
+            reasons.append(str(e))
     if cross:
         raise BuildError(
             f"no TensorRT-RTX in this Python ({reasons[0]}), which building for another GPU needs",
@@ -51,7 +51,7 @@ def find_tensorrt(*, cross: bool = False) -> Any:
 
 
 def is_rtx(trt: Any) -> bool:
-    """Return True for TensorRT-RTX, whose engines TensorRT does not load, nor it TensorRT's."""
+    """Return True for TensorRT-RTX; it and TensorRT don't load each other's engines."""
     return str(trt.__name__).split(".")[0] in _RTX
 
 
@@ -61,7 +61,7 @@ def version(trt: Any) -> str:
 
 
 def capabilities(trt: Any) -> dict[str, Any]:
-    """Return the compute capabilities that can be named to the builder, as "8.6", in order."""
+    """Return the compute capabilities that the builder supports by name ("8.6"), in order."""
     kinds = getattr(trt, "ComputeCapability", None)
     found = {
         f"{match[1]}.{match[2]}": getattr(kinds, name)
@@ -72,17 +72,17 @@ def capabilities(trt: Any) -> dict[str, Any]:
 
 
 def capability(trt: Any, name: str) -> Any:
-    """Return TensorRT's own word for a compute capability such as "8.6".
+    """Return TensorRT's enum member of a compute capability such as "8.6".
 
     Raises:
-        BuildError: "no_capability", naming those it can build for.
+        BuildError: "no_capability", with those it can build for.
     """
     known = capabilities(trt)
     if name not in known:
         raise BuildError(
             f"TensorRT {version(trt)} can't build for compute capability {name}",
             code="no_capability",
-            hint=f"it knows: {', '.join(known) or 'none but that of the GPU here'}; an engine for "
+            hint=f"supported: {', '.join(known) or 'only that of the GPU here'}; an engine for "
             "a Jetson is built on that Jetson",
         )
     return known[name]
@@ -90,13 +90,13 @@ def capability(trt: Any, name: str) -> Any:
 
 @contextmanager
 def without_garbage_collection() -> Iterator[None]:
-    """Keep Python from collecting garbage, for calls that make, build, load or free.
+    """Disable garbage collection during calls that create, build, load or free.
 
-    TensorRT calls the logger while it holds the lock that freeing one of its objects takes
-    (seen in TensorRT-RTX 1.7.1: createInferBuilder tells of an earlier logger). Python may
-    collect garbage on its way into the logger; where an object of TensorRT is in it, kept so
-    far by the traceback of a failed build, the thread waits for itself for ever. For one thread
-    at a time, which all calls of TensorRT here are.
+    TensorRT calls the logger while it owns the lock that freeing one of its objects needs (seen in
+    TensorRT-RTX 1.7.1: createInferBuilder logs an earlier logger). If Python collects garbage on
+    entry to the logger, and the garbage contains an object of TensorRT that the traceback of a
+    failed build kept alive, the thread deadlocks. Not for concurrent threads; TensorRT is called by
+    one thread only.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -108,10 +108,10 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 def make_logger(trt: Any) -> Any:
-    """Return an ILogger that keeps the last errors for `told()`.
+    """Return an ILogger that keeps the last errors for `errors()`.
 
-    It counts what the builder says to have put on an accelerator (`on_dla`): a line
-    `[DlaLayer] {ForeignNode[first...last]}` for each run of layers.
+    `on_dla` counts the runs of layers that the builder put on an accelerator: one line
+    `[DlaLayer] {ForeignNode[first...last]}` each.
     """
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -126,23 +126,23 @@ def make_logger(trt: Any) -> Any:
             elif message.startswith("[DlaLayer]"):
                 self.on_dla += 1
 
-        def told(self) -> str:
+        def errors(self) -> str:
             return "; ".join(self._errors)[:600] or "no reason given"
 
     return Logger()
 
 
 def parser_errors(parser: Any) -> str:
-    """Return what an OnnxParser refused: node, operator and reason of each."""
-    told = []
+    """Return the errors of an OnnxParser: node, operator and reason of each."""
+    errors = []
     for index in range(parser.num_errors):
         error = parser.get_error(index)
         node = error.node_name() or f"node {error.node()}"
-        told.append(f"{node} ({error.node_operator()}): {_reason(error.desc())}")
-    return "; ".join(told)[:600] or "no reason given"
+        errors.append(f"{node} ({error.node_operator()}): {_reason(error.desc())}")
+    return "; ".join(errors)[:600] or "no reason given"
 
 
 def _reason(described: str) -> str:
-    """Return a description on one line, without TensorRT's complaints that there is no GPU."""
+    """Return a description on one line, without TensorRT's messages about a missing GPU."""
     lines = [line for line in described.splitlines() if "catchCudaError" not in line]
     return " ".join(" ".join(lines or [described]).split())

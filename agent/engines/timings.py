@@ -1,7 +1,7 @@
-"""The timing cache: what TensorRT measured of kernels, kept so that the next build is short.
+"""The timing cache: TensorRT's kernel timings, kept to shorten the next build.
 
-It belongs to one version, one GPU, one driver and one power mode. The file carries that and a digest of its
-contents, because TensorRT itself is not to be trusted with bytes that a power cut left behind.
+It is valid for one version, GPU, driver and power mode. The file contains these and a digest of its
+contents, because TensorRT does not reliably detect a file that a power cut damaged.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _MOST_BYTES = 256 << 20  # those of real models have a few MB
 
 
 class TimingCache:
-    """One file; nothing that is wrong with it ever stops a build.
+    """One file; errors with it are logged and never fail a build.
 
     Args:
-        directory: Where such files lie; made if it is not there.
-        key: What the timings hold for: TensorRT's version, the GPU, driver and power mode.
+        directory: Of the files; created if absent.
+        key: What the timings are valid for: TensorRT's version, the GPU, driver and power mode.
     """
 
     def __init__(self, directory: str, *key: str) -> None:
@@ -32,7 +32,7 @@ class TimingCache:
         self.path = Path(directory, f"{self._key[:16]}.timings")
 
     def attach(self, config: Any) -> None:
-        """Give an IBuilderConfig what is known; what is damaged or foreign is dropped."""
+        """Load the file into an IBuilderConfig; a damaged or foreign one is dropped."""
         known = self._read()
         cache = config.create_timing_cache(known)
         if known and (cache is None or not config.set_timing_cache(cache, False)):
@@ -42,7 +42,7 @@ class TimingCache:
             config.set_timing_cache(cache, False)
 
     def save(self, config: Any) -> None:
-        """Keep what the build added, complete or not at all."""
+        """Write the timings with those that the build added, atomically."""
         cache = config.get_timing_cache()
         if cache is None:
             return
@@ -64,14 +64,14 @@ class TimingCache:
         except OSError as error:
             return self._drop(str(error))
         if not found.startswith(_MAGIC):
-            return self._drop("it is no timing cache of quantd's")
+            return self._drop("it is not a timing cache of quantd")
         body = found[len(self._head(b"")) :]
         if not found.startswith(self._head(body)):
             return self._drop("it is truncated, damaged or of another TensorRT, GPU or driver")
         return body
 
     def _drop(self, reason: str) -> bytes:
-        _LOG.warning("timing_cache_dropped file=%s %s: built anew", self.path, reason)
+        _LOG.warning("timing_cache_dropped file=%s %s: kernels are timed again", self.path, reason)
         return b""
 
     def _head(self, body: bytes) -> bytes:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from agent.core.errors import CalibrationError
-from agent.core.quantization.weight_rounding import rounded
+from agent.core.quantization.weight_rounding import round_weights
 from agent.disk import disk_errors
 from agent.graphs.biases import layers_with_bias
 from agent.graphs.compute import WEIGHTED, shapes
@@ -53,7 +53,7 @@ def least_error_weights(
         scales = np.repeat(scales, rows[..., 0].size // scales.size).reshape(rows.shape[:2])
         weighting = _error_weights(moment, centered=node.name in with_bias)
         for group, scale in enumerate(scales):
-            rows[group] = scale[:, None] * rounded(rows[group], scale, weighting[group])
+            rows[group] = scale[:, None] * round_weights(rows[group], scale, weighting[group])
         yield node.name, _from_rows(node, rows, values.shape).astype(np.float32)
 
 

@@ -55,7 +55,7 @@ def measure(
     modes = power_modes(config)
     with ExitStack() as stack:
         if sitting.power_mode:
-            stack.enter_context(modes.held(sitting.power_mode))
+            stack.enter_context(modes.set_temporarily(sitting.power_mode))
         mode = _present(modes)
         sensor = _sensor(config, sitting, stack)
         meter = sensor.meter

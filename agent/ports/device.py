@@ -36,7 +36,7 @@ class PowerModes(Protocol):
         """Return the present mode's name."""
         ...
 
-    def held(self, name: str) -> AbstractContextManager[None]:
+    def set_temporarily(self, name: str) -> AbstractContextManager[None]:
         """Be in a mode until left, then in the one that was found; read back both times.
 
         Raises:
@@ -44,7 +44,7 @@ class PowerModes(Protocol):
         """
         ...
 
-    def go_back(self) -> str:
+    def restore(self) -> str:
         """Set the mode that a killed process could not go back to; return it, "" if none."""
         ...
 

@@ -1,4 +1,4 @@
-"""What builds and executes engines."""
+"""Ports that build and execute engines."""
 
 from __future__ import annotations
 
@@ -14,35 +14,39 @@ if TYPE_CHECKING:
 
 
 class EngineBuilder(Protocol):
-    """Makes what the runtime executes."""
+    """Builds engines of one runtime."""
 
     runtime: str
     version: str
     device: str
     dla_core: int
-    """The accelerator that it builds for, -1 for none."""
+    """The deep-learning accelerator that it builds for; -1 for none."""
     runnable: bool
-    """False where this machine builds for another device and can't execute."""
+    """False if it builds for another device, so that engines can't run on this one."""
 
     def build(
         self, quantized: str, batch: int, directory: str, progress: Progress
     ) -> tuple[str, Layers]:
-        """Write the engine under directory; return its file name and what it is made of.
+        """Write the engine and layers.json under directory; return its file name and layer counts.
 
         Raises:
-            BuildError: naming node, operator, reason and what to try.
+            BuildError: with node, operator, reason and what to try.
         """
         ...
 
 
 class EngineRunner(Protocol):
-    """A loaded engine. Enter to take its memory, leave to give it back."""
+    """An engine, loaded while entered."""
 
     def __enter__(self) -> EngineRunner: ...
     def __exit__(self, *_: object) -> None: ...
 
     def bind(self, inputs: Tensors) -> None:
-        """Copy inputs into preallocated buffers, to be run many times without allocation."""
+        """Copy inputs into preallocated buffers, so that `run` does not allocate.
+
+        Raises:
+            RunnerError: "wrong_input" if names, shapes or dtypes are not the engine's.
+        """
         ...
 
     def run(self) -> None:
@@ -54,16 +58,16 @@ class EngineRunner(Protocol):
         ...
 
     def device_ms(self) -> float | None:
-        """Return what the device took for the last run by its own clock, None if it has none."""
+        """Return the last run's duration by the device's own clock, ms; None if it has none."""
         ...
 
     def launches(self) -> Launches | None:
-        """Return how runs after the first one are launched, None if the runtime sees to that."""
+        """Return how kernels are launched after the first run; None if the runtime decides."""
         ...
 
     def device_bytes(self) -> int | None:
-        """Return the device's memory that the engine holds after a run, beside the process's own.
+        """Return the device memory of the engine after a run, besides the process's memory, bytes.
 
-        0 where it has none of its own; None where it does and the runtime does not tell.
+        0 on a device without memory of its own; None if the runtime does not report it.
         """
         ...

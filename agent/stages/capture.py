@@ -10,7 +10,12 @@ from agent.config import Calibration
 from agent.core.errors import CalibrationError, CameraError
 from agent.core.frames.frame import Frame
 from agent.core.frames.reservoir import Reservoir
-from agent.core.frames.selection import look, rejection, shares, split_holdout
+from agent.core.frames.selection import (
+    frame_features,
+    rejection_reason,
+    split_counts,
+    split_holdout,
+)
 from agent.core.records import CalibrationSet, Digest, Rejected
 from agent.ports import Camera, Clock, FrameStore, Progress
 
@@ -176,11 +181,11 @@ class _Watch:
         """Put a frame into the pool, or count why not."""
         self.seen += 1
         self.height, self.width = frame.image.shape[:2]
-        seen = look(frame.image)
+        seen = frame_features(frame.image)
         name = f"{frame.sequence:08d}.png"
         self.origins[name] = frame.origin
-        reason = rejection(seen.quality, self._pool.usual_detail)
-        if not reason and self._pool.duplicate(seen.signature):
+        reason = rejection_reason(seen.quality, self._pool.usual_detail)
+        if not reason and self._pool.is_duplicate(seen.signature):
             reason = "duplicate"
             self._keep_spare(name, frame, spent_ns)
         if reason:
@@ -205,7 +210,7 @@ class _Watch:
         """Calibrate with all that differs and hold out near-duplicates: it is all there is."""
         names = self._pool.names
         total = min(self._wanted, len(names) + len(self._spares))
-        held = min(shares(total, settings.frames, settings.holdout)[1], len(self._spares))
+        held = min(split_counts(total, settings.frames, settings.holdout)[1], len(self._spares))
         filled = total - held - len(names)
         used = self._spares[: filled + held]
         self.turned_away["duplicate"] -= len(used)

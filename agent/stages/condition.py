@@ -17,7 +17,7 @@ from agent.core.quantization.mixed_search import (
     BIAS_CORRECTION,
     WEIGHT_ROUNDING,
     Placement,
-    symmetric,
+    is_symmetric,
     worst_sqnr_db,
 )
 from agent.core.records import ConditionedModel
@@ -66,7 +66,7 @@ def condition(
     def judged(path: str) -> float:
         histograms = [h for h in quantizer.collect(path, frames, 0, _silent) if not defect(h)]
         trial = open_trial(path, [h.name for h in histograms])
-        even = symmetric(blank.scheme)
+        even = is_symmetric(blank.scheme)
         found = [
             trial.fidelity(
                 Placement(

@@ -18,10 +18,10 @@ from agent.core.quantization.mixed_search import (
     Placement,
     Plan,
     TensorNoise,
-    best_steps,
-    decibel,
+    best_weight_steps,
     find_plan,
-    symmetric,
+    is_symmetric,
+    sqnr_db,
     worst_sqnr_db,
 )
 from agent.core.records import Fidelity, LayerCost, QuantizedModel
@@ -64,7 +64,7 @@ class Target:
         usual = _USUAL_AGREEMENT if has_metric else 0.0
         return cls(sqnr_db=_USUAL_SQNR_DB, agreement=usual, either=True)
 
-    def met(self, found: Fidelity | None) -> bool:
+    def is_met(self, found: Fidelity | None) -> bool:
         """Return True if the limits are kept with some margin; None is no number at all."""
         if found is None:
             return False
@@ -116,7 +116,7 @@ def mixed(
     options = _options(histograms, blank.recipe.scheme)
     trial = open_trial(next(iter(options.values())).keys())
     layers = trial.layers().keys()
-    steps = best_steps(lambda steps: trial.weight_noise(layers, steps))
+    steps = best_weight_steps(lambda steps: trial.weight_noise(layers, steps))
     evaluated = 0
 
     def judged(placement: Placement, note: str) -> Fidelity | None:
@@ -135,9 +135,9 @@ def mixed(
 
     def holds(kept: frozenset[str]) -> bool:
         if not kept:
-            return target.met(found[chosen])
+            return target.is_met(found[chosen])
         note = f"{len(kept)} of {len(model.layers)} in float"
-        return target.met(judged(Placement(ranges=ranges, kept=kept, steps=steps), note))
+        return target.is_met(judged(Placement(ranges=ranges, kept=kept, steps=steps), note))
 
     plan = find_plan(model, holds, _LEAST_SHARE, spent=evaluated)
     costs = _costs(model, plan)
@@ -183,7 +183,8 @@ def _options(
     if not sound:
         raise QuantizeError("no tensor has a range", code="no_range")
     return {
-        name: {h.name: range_of(h, name, symmetric(scheme)) for h in sound} for name in CALIBRATORS
+        name: {h.name: range_of(h, name, is_symmetric(scheme)) for h in sound}
+        for name in CALIBRATORS
     }
 
 
@@ -222,7 +223,7 @@ def _places(tensors: Mapping[str, frozenset[str]]) -> dict[frozenset[str], list[
 def _costs(model: NoiseModel, plan: Plan | None) -> tuple[LayerCost, ...]:
     """Return the layers that cost most, worst first."""
     total = sum(layer.macs for layer in model.layers.values()) or 1
-    costs = {name: decibel(model.cost(name)) for name in model.layers}
+    costs = {name: sqnr_db(model.cost(name)) for name in model.layers}
     return tuple(
         LayerCost(
             layer=name,

@@ -13,7 +13,7 @@ import numpy as np
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
-from agent.core.quantization.mixed_search import Placement, best_steps, symmetric
+from agent.core.quantization.mixed_search import Placement, best_weight_steps, is_symmetric
 from agent.core.records import Digest, QuantizedModel, Recipe, Statistics
 from agent.disk import disk_errors
 from agent.ports import Progress, QuantizationTrial, Quantizer
@@ -134,7 +134,7 @@ def quantize(
     ranges = _ranges(histograms, blank.recipe)
     trial = open_trial(ranges.keys())
     layers = trial.layers().keys()
-    steps = best_steps(lambda steps: trial.weight_noise(layers, steps))
+    steps = best_weight_steps(lambda steps: trial.weight_noise(layers, steps))
     placement = Placement(ranges=ranges, steps=steps)
     share, kept = trial.write(placement, str(Path(work) / "model.onnx"))
     return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=(*blank.steps, *steps))
@@ -166,4 +166,6 @@ def _ranges(
             code="no_range",
             hint="look at the model's outputs on the calibration frames",
         )
-    return {h.name: range_of(h, recipe.calibrator or "", symmetric(recipe.scheme)) for h in sound}
+    return {
+        h.name: range_of(h, recipe.calibrator or "", is_symmetric(recipe.scheme)) for h in sound
+    }

@@ -116,7 +116,7 @@ def optimize(
     restore_power_mode(config)
     run_id = run_id or storage.RunIds(config).next()
     store = storage.store(config)
-    store.sweep()
+    store.remove_abandoned()
     _prune(config)  # artifacts of failed runs
     request = Request(
         run_id=run_id,
@@ -200,7 +200,7 @@ def _remember(config: Config, measured: Sequence[PastMeasurement]) -> None:
 def restore_power_mode(config: Config) -> None:
     """Restore the power mode that a killed measurement left changed."""
     try:
-        mode = power_modes(config).go_back()
+        mode = power_modes(config).restore()
     except PowerError as error:
         _LOG.error("power_mode_not_restored code=%s %s", error.code, error.message)
         return

@@ -76,12 +76,12 @@ def detector(tmp_path):
 
 
 @pytest.mark.parametrize("make", BUILDERS)
-def test_a_graph_becomes_a_file_and_progress_is_told(tmp_path, detector, make):
-    told = []
+def test_a_graph_becomes_a_file_and_progress_is_reported(tmp_path, detector, make):
+    reported = []
     builder = make()
-    built(builder, detector, tmp_path / "out", progress=lambda *step: told.append(step))
-    assert told
-    assert all(0 <= done <= total for done, total, _ in told)
+    built(builder, detector, tmp_path / "out", progress=lambda *step: reported.append(step))
+    assert reported
+    assert all(0 <= done <= total for done, total, _ in reported)
     assert builder.runnable == (builder.runtime == "onnxruntime")
 
 
@@ -122,15 +122,15 @@ def test_a_batch_that_can_not_be_taken_out_is_refused(tmp_path, make, graph, pre
 def test_layers_say_what_is_int8(tmp_path, detector):
     quantized = int8(detector, tmp_path / "int8.onnx", kept=("block",))
     built(tensorrt(), quantized, tmp_path / "out")
-    told = json.loads((tmp_path / "out" / "layers.json").read_bytes())
-    precision = {layer["name"]: layer["precision"] for layer in told["network"]}
+    reported = json.loads((tmp_path / "out" / "layers.json").read_bytes())
+    precision = {layer["name"]: layer["precision"] for layer in reported["network"]}
     assert {n: precision[n] for n in ("stem", "block", "up", "head")} == {
         "stem": "INT8", "block": "FLOAT", "up": "INT8", "head": "INT8",
     }  # fmt: skip
-    types = {layer["name"]: layer["type"] for layer in told["network"]}
+    types = {layer["name"]: layer["type"] for layer in reported["network"]}
     assert (types["stem"], types["up"]) == ("CONVOLUTION", "DECONVOLUTION")
-    assert told["engine"] is None
-    assert "not here" in told["engine_reason"]
+    assert reported["engine"] is None
+    assert "not here" in reported["engine_reason"]
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,9 @@ def test_what_the_runtime_made_of_the_graph_is_counted(tmp_path, detector, make,
 
 def test_onnxruntimes_nodes_are_listed_with_their_providers(tmp_path, detector):
     built(onnxruntime_builder(), detector, tmp_path / "out")
-    told = json.loads((tmp_path / "out" / "layers.json").read_bytes())
-    assert {one["provider"] for one in told["nodes"]} == {"CPUExecutionProvider"}
-    assert {one["operator"] for one in told["nodes"]} >= {"ConvTranspose"}
+    reported = json.loads((tmp_path / "out" / "layers.json").read_bytes())
+    assert {one["provider"] for one in reported["nodes"]} == {"CPUExecutionProvider"}
+    assert {one["operator"] for one in reported["nodes"]} >= {"ConvTranspose"}
 
 
 def test_layers_of_a_float_graph_are_what_they_compute_in(tmp_path, detector):
@@ -161,16 +161,18 @@ def test_layers_of_a_float_graph_are_what_they_compute_in(tmp_path, detector):
     OnnxQuantizer(1).convert(detector, "fp16", [random_inputs(load_inferred(detector))], half)
     for model, wanted in ((detector, "FLOAT"), (half, "HALF")):
         built(tensorrt(), model, tmp_path / wanted)
-        told = json.loads((tmp_path / wanted / "layers.json").read_bytes())
-        found = {layer["precision"] for layer in told["network"] if layer["type"] == "CONVOLUTION"}
+        reported = json.loads((tmp_path / wanted / "layers.json").read_bytes())
+        found = {
+            layer["precision"] for layer in reported["network"] if layer["type"] == "CONVOLUTION"
+        }
         assert found == {wanted}
 
 
-def test_matrix_products_are_told_too(tmp_path):
+def test_matrix_products_are_reported_too(tmp_path):
     model = quant_graphs.classifier(tmp_path / "model.onnx")
     built(tensorrt(), int8(model, tmp_path / "int8.onnx"), tmp_path / "out")
-    told = json.loads((tmp_path / "out" / "layers.json").read_bytes())
-    found = {layer["name"]: layer["precision"] for layer in told["network"]}
+    reported = json.loads((tmp_path / "out" / "layers.json").read_bytes())
+    found = {layer["name"]: layer["precision"] for layer in reported["network"]}
     assert found["logits"] == found["conv"] == "INT8"
 
 
@@ -198,12 +200,12 @@ def test_an_operator_that_tensorrt_refuses_is_named(tmp_path):
 def test_an_output_whose_size_depends_on_the_picture_is_refused_before_the_build(tmp_path):
     raw = exported_graphs.suppressed(tmp_path / "raw.onnx")
     OnnxIntake().clean(raw, "m", InputSpec(width=32, height=32), str(tmp_path))
-    told = []
+    reported = []
     with pytest.raises(BuildError, match=r"output \w+ is \[-1, 3\]: its size depends") as caught:
         built(tensorrt(), str(tmp_path / "model.onnx"), tmp_path / "out",
-              progress=lambda *step: told.append(step))  # fmt: skip
+              progress=lambda *step: reported.append(step))  # fmt: skip
     assert "without NonMaxSuppression" in caught.value.hint
-    assert told == []
+    assert reported == []
 
 
 def test_a_graph_of_open_shape_is_refused_in_words(tmp_path, detector):
@@ -223,7 +225,7 @@ def test_every_builder_level_builds(tmp_path, detector, level):
     built(tensorrt(level=level, workspace_mb=64), detector, tmp_path / "out")
 
 
-def test_every_capability_that_is_told_as_known_builds(tmp_path, detector):
+def test_every_capability_that_is_reported_as_known_builds(tmp_path, detector):
     require_tensorrt()
     quantized = int8(detector, tmp_path / "int8.onnx")
     known = capabilities(find_tensorrt(cross=True))
@@ -253,9 +255,9 @@ class OnDevice:
 
     __name__ = "tensorrt"
 
-    def __init__(self, told: str | None) -> None:
+    def __init__(self, reported: str | None) -> None:
         self._trt = find_tensorrt(cross=True)
-        self._told = told
+        self._told = reported
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._trt, name)
@@ -277,19 +279,19 @@ class OnDevice:
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
 @pytest.mark.parametrize(
-    ("told", "engine", "reason"),
+    ("reported", "engine", "reason"),
     [
         ('{"Layers": [{"Name": "stem"}]}', {"Layers": [{"Name": "stem"}]}, ""),
-        ("no json", None, "told no JSON"),
+        ("no json", None, "returned invalid JSON"),
         (None, None, "doesn't load here"),
     ],
 )
 def test_on_the_device_the_engine_tells_its_layers_and_timings_stay(
-    tmp_path, detector, told, engine, reason
+    tmp_path, detector, reported, engine, reason
 ):
     builder = tensorrt(timings=str(tmp_path / "timings"), conditions="540.4.0 36.4.3 15W")
     builder.runnable = True
-    builder._trt = OnDevice(told)  # what a machine with a GPU has
+    builder._trt = OnDevice(reported)  # what a machine with a GPU has
     for _ in range(2):
         built(builder, detector, tmp_path / "out")
     found = json.loads((tmp_path / "out" / "layers.json").read_bytes())
@@ -300,12 +302,12 @@ def test_on_the_device_the_engine_tells_its_layers_and_timings_stay(
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
-@pytest.mark.parametrize("told", ['{"Layers": [{"Name": "stem", "LayerType": "kgen"}]}', None])
-def test_an_engine_that_has_nothing_on_the_accelerator_is_none_for_it(tmp_path, detector, told):
+@pytest.mark.parametrize("reported", ['{"Layers": [{"Name": "stem", "LayerType": "kgen"}]}', None])
+def test_an_engine_that_has_nothing_on_the_accelerator_is_none_for_it(tmp_path, detector, reported):
     """TensorRT falls back to the GPU layer by layer, which may be all of them."""
     builder = tensorrt(dla_core=0)
     builder.runnable = True
-    builder._trt = OnDevice(told)
+    builder._trt = OnDevice(reported)
     with pytest.raises(BuildError, match=r"nothing on accelerator 0") as caught:
         built(builder, detector, tmp_path / "out")
     assert caught.value.code == "no_dla"

@@ -108,7 +108,7 @@ def test_a_thumbnail_is_a_small_jpeg(folder, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", None])
-def test_what_is_no_picture_is_told_as_damaged(tmp_path, content):
+def test_what_is_no_picture_is_reported_as_damaged(tmp_path, content):
     path = tmp_path / "a.png"
     if content is not None:
         path.write_bytes(content)
@@ -120,7 +120,7 @@ def test_what_is_no_picture_is_told_as_damaged(tmp_path, content):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_file_that_was_cut_is_told_as_damaged(folder, share):
+def test_a_file_that_was_cut_is_reported_as_damaged(folder, share):
     whole = (folder / "street.png").read_bytes()
     cut = Path(folder, "cut.bin")
     cut.write_bytes(whole[: int(len(whole) * share)])
@@ -132,7 +132,7 @@ def test_a_file_that_was_cut_is_told_as_damaged(folder, share):
 @pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_flipped_bit_is_told_or_changes_nothing(folder, data):
+def test_a_flipped_bit_is_reported_or_changes_nothing(folder, data):
     """A wrong pixel would go unnoticed into the calibration."""
     whole = bytearray((folder / "street.png").read_bytes())
     bit = data.draw(st.integers(0, 8 * len(whole) - 1))

@@ -122,7 +122,7 @@ def test_what_is_measured_and_by_what_is_named(case: Case) -> None:
 
 
 @every
-def test_sensor_that_vanishes_is_a_gap_that_is_told(case: Case) -> None:
+def test_sensor_that_vanishes_is_a_gap_that_is_reported(case: Case) -> None:
     if case.vanish is None:
         pytest.skip("this sensor can't be taken away")
     with case.meter as meter:
@@ -188,7 +188,7 @@ def absent_nvml(folder: Path) -> PowerMeter:
         ),
     ],
 )
-def test_sensor_that_is_not_there_is_told(
+def test_sensor_that_is_not_there_is_reported(
     make: Callable[[Path], PowerMeter],
     reason: str,
     tmp_path: Path,

@@ -13,7 +13,12 @@ from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrators import range_of
-from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement, best_steps, symmetric
+from agent.core.quantization.mixed_search import (
+    WEIGHT_STEPS,
+    Placement,
+    best_weight_steps,
+    is_symmetric,
+)
 from agent.graphs.qdq import load_inferred
 from tests.support import quant_graphs
 from tests.support.onnx_runs import half_loss_db, random_inputs, run, sqnr_db
@@ -29,7 +34,7 @@ def opened(request, tmp_path_factory):
     path = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
     inputs = [random_inputs(load_inferred(path), seed) for seed in range(6)]
     histograms = OnnxQuantizer(1).collect(path, inputs, len(inputs), lambda *_: None)
-    ranges = {h.name: range_of(h, "minmax", symmetric(request.param)) for h in histograms}
+    ranges = {h.name: range_of(h, "minmax", is_symmetric(request.param)) for h in histograms}
     weights = str(tmp_path / "weights.npz")
     OnnxConditioner(1).choose_weights(path, inputs, weights, lambda *_: None)
     trial = OnnxQuantizationTrial(path, request.param, ranges.keys(), inputs, 1, weights=weights)
@@ -77,7 +82,7 @@ def test_chosen_weights_make_less_noise_and_each_layers_are_its_own(opened):
     trial, _, _ = opened
     noise = [trial.weight_noise(LAYERS, steps)[0] for steps in WEIGHT_STEPS]
     assert noise[2] < noise[1] < noise[0]
-    assert best_steps(lambda steps: trial.weight_noise(LAYERS, steps)) == WEIGHT_STEPS[2]
+    assert best_weight_steps(lambda steps: trial.weight_noise(LAYERS, steps)) == WEIGHT_STEPS[2]
     for layer in LAYERS:
         nearest, chosen = (trial.weight_noise([layer], WEIGHT_STEPS[i])[0] for i in (1, 2))
         assert chosen < 1.5 * nearest

@@ -80,15 +80,15 @@ def detector(tmp_path):
 
 
 def test_every_frame_is_counted_once_and_progress_told(detector):
-    told = []
+    reported = []
     inputs = frames()
     found = {
         h.name: h
         for h in OnnxQuantizer(1).collect(
-            detector, iter(inputs), FRAMES, lambda *step: told.append(step)
+            detector, iter(inputs), FRAMES, lambda *step: reported.append(step)
         )
     }
-    assert [step[:2] for step in told] == [(n, FRAMES) for n in range(1, FRAMES + 1)]
+    assert [step[:2] for step in reported] == [(n, FRAMES) for n in range(1, FRAMES + 1)]
     whole = np.concatenate([frame["x"] for frame in inputs])
     assert (found["x"].minimum, found["x"].maximum) == (whole.min(), whole.max())
     assert found["x"].count == whole.size

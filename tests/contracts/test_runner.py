@@ -143,15 +143,15 @@ def test_the_gpus_own_time_is_within_the_whole(tmp_path):
     assert 0 < found < whole_ms
 
 
-def test_outputs_whose_size_depends_on_the_picture_are_told_or_refused(make, tmp_path):
+def test_outputs_whose_size_depends_on_the_picture_are_reported_or_refused(make, tmp_path):
     """ONNX Runtime gives what there is, again and again; TensorRT's part says what to export."""
     raw = exported_graphs.suppressed(tmp_path / "raw.onnx")
     OnnxIntake().clean(raw, "m", InputSpec(width=32, height=32), str(tmp_path))
     model = str(tmp_path / "model.onnx")
     if make is not by_onnxruntime:
-        with pytest.raises((BuildError, RunnerError), match="depends on the picture") as told:
+        with pytest.raises((BuildError, RunnerError), match="depends on the picture") as raised:
             make(model).__enter__()
-        assert "export" in told.value.hint
+        assert "export" in raised.value.hint
         return
     found = []
     with make(model) as runner:
@@ -228,7 +228,7 @@ def test_what_is_no_engine_is_an_error(make, tmp_path, body):
         runner.__enter__()
 
 
-def test_it_is_told_how_kernels_are_launched_where_the_runtime_leaves_that_open(make, tmp_path):
+def test_it_is_reported_how_kernels_are_launched_where_the_runtime_leaves_that_open(make, tmp_path):
     model = quant_graphs.classifier(tmp_path / "m.onnx")
     with make(model) as runner:
         runner.bind(inferred(model))
@@ -243,7 +243,7 @@ def test_it_is_told_how_kernels_are_launched_where_the_runtime_leaves_that_open(
         assert found.by == ("CUDA graph" if make is by_standin_graph else "plain launches")
 
 
-def test_the_devices_memory_is_told_or_said_not_to_be_known(make, tmp_path):
+def test_the_devices_memory_is_reported_or_said_not_to_be_known(make, tmp_path):
     model = quant_graphs.detector(tmp_path / "m.onnx")
     with make(model) as runner:
         runner.bind(inferred(model))

@@ -103,14 +103,14 @@ def test_every_graph_builds_with_the_precision_it_says(tmp_path, models, name, r
     TensorrtBuilder(settings).build(target, 1, str(tmp_path), lambda *_: None)
     assert (tmp_path / "engine.plan").stat().st_size > 0
     network = json.loads((tmp_path / "layers.json").read_bytes())["network"]
-    told = {x["name"]: x["precision"] for x in network if x["type"] in _COMPUTE}
-    assert told
+    reported = {x["name"]: x["precision"] for x in network if x["type"] in _COMPUTE}
+    assert reported
     if recipe == "fp32":
-        assert set(told.values()) == {"FLOAT"}
+        assert set(reported.values()) == {"FLOAT"}
     elif recipe == "fp16":
-        assert "HALF" in told.values()
+        assert "HALF" in reported.values()
     else:
-        assert {n for n, precision in told.items() if precision == "INT8"} == layers - floating
+        assert {n for n, precision in reported.items() if precision == "INT8"} == layers - floating
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8"])

@@ -128,7 +128,7 @@ def test_what_was_not_measured_is_never_offered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "seen", "advice"),
     [
-        (("--compute-capability", "8.7"), "8.7", "it knows: 7.5, "),
+        (("--compute-capability", "8.7"), "8.7", "supported: 7.5, "),
         ((), "TensorRT can't be used: ", "runtime.compute_capability"),
         (("--compute-capability", "SM86"), "SM86", "major.minor"),
     ],

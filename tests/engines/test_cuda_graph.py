@@ -45,11 +45,11 @@ def test_both_ways_take_turns_and_a_slow_engine_is_not_run_for_long(once_ms, run
     machine = Machine()
     plain, graph = (machine.way(name, repeat(once_ms)) for name in "pg")
     faster_launches(plain, graph, lambda: machine.now_ns)
-    told = "".join(machine.runs)
-    assert len(told) == 2 + 2 * 5 * runs
-    assert "ppp" not in told
-    assert "ggg" not in told
-    assert told.count("p") == told.count("g")
+    reported = "".join(machine.runs)
+    assert len(reported) == 2 + 2 * 5 * runs
+    assert "ppp" not in reported
+    assert "ggg" not in reported
+    assert reported.count("p") == reported.count("g")
 
 
 @pytest.mark.parametrize("step", [-0.002, 0.002])
@@ -78,9 +78,9 @@ def test_what_is_faster_by_the_same_share_each_time_is_kept_whatever_the_drift(p
     assert choose_launches([share * one for one in plain_ns], plain_ns).by == "plain launches"
 
 
-def test_both_times_are_told():
-    told = choose_launches([1.01e6] * 5, [1.02e6] * 5)
-    assert told.reason == "a CUDA graph is not faster: 1.020 ms against 1.010 ms"
+def test_both_times_are_reported():
+    reported = choose_launches([1.01e6] * 5, [1.02e6] * 5)
+    assert reported.reason == "a CUDA graph is not faster: 1.020 ms against 1.010 ms"
 
 
 def driver() -> ModuleType:
@@ -129,11 +129,11 @@ def test_a_status_has_the_number_and_the_name_that_are_read_of_it():
     assert getattr(status, name).name == name
 
 
-def test_a_machine_without_a_driver_is_told_in_one_line():
+def test_a_machine_without_a_driver_is_reported_in_one_line():
     """By the library itself: an address of a stream is the kind of argument that it takes."""
     driver()
     if ctypes.util.find_library("cuda"):
         pytest.skip("there is a driver here, and no stream at that address")
-    with pytest.raises(RunnerError, match="driver") as told:
+    with pytest.raises(RunnerError, match="driver") as raised:
         capture(lambda: None, 4096)
-    assert "\n" not in told.value.message
+    assert "\n" not in raised.value.message

@@ -44,7 +44,7 @@ def test_each_node_is_counted_once_by_what_it_reads():
     assert found.providers == {CPU: 8, "CUDA": 1}
 
 
-def test_a_graph_that_became_one_node_is_told_as_one_whose_inside_is_unknown():
+def test_a_graph_that_became_one_node_is_reported_as_one_whose_inside_is_unknown():
     found = count([node("TRTKernel_graph_main_1234_0_0", "float", TENSORRT), node("Cast", "float")])
     assert (found.int8, found.fp16, found.fp32, found.others) == (0, 0, 0, 0)
     assert found.providers == {TENSORRT: 1, CPU: 1}
@@ -53,8 +53,8 @@ def test_a_graph_that_became_one_node_is_told_as_one_whose_inside_is_unknown():
 
 
 def test_every_node_is_listed_with_the_provider_that_ran_it():
-    told = json.loads(layers_json([node("Conv", "float"), {"cat": "Session", "name": "run"}]))
-    assert told == {
+    reported = json.loads(layers_json([node("Conv", "float"), {"cat": "Session", "name": "run"}]))
+    assert reported == {
         "schema": 1,
         "nodes": [{"name": "x_Conv", "operator": "Conv", "provider": CPU}],
     }
@@ -68,7 +68,7 @@ def test_every_node_is_listed_with_the_provider_that_ran_it():
         ("int8", {"trt_int8_enable", "trt_fp16_enable"}),
     ],
 )
-def test_tensorrts_provider_is_told_which_precisions_a_graph_has(tmp_path, recipe, flags):
+def test_tensorrts_provider_is_reported_which_precisions_a_graph_has(tmp_path, recipe, flags):
     """Without its flag it refuses Q/DQ."""
     model = quant_graphs.detector(tmp_path / "model.onnx")
     graph, _, _ = quantized(recipe, model, tmp_path)
@@ -90,7 +90,7 @@ def test_graphs_that_differ_in_their_weights_only_have_caches_of_their_own(tmp_p
 
 
 @pytest.mark.skipif(OTHER is None, reason="this ONNX Runtime has one provider only")
-def test_of_two_providers_the_one_that_ran_a_node_is_told(tmp_path):
+def test_of_two_providers_the_one_that_ran_a_node_is_reported(tmp_path):
     model = quant_graphs.detector(tmp_path / "model.onnx")
     providers = resolve_providers([str(OTHER)])
     assert providers == [OTHER, CPU]
@@ -110,10 +110,10 @@ def test_without_a_wish_the_cpu_is_enough():
     assert on_gpu(["CUDAExecutionProvider", CPU])
 
 
-def test_a_provider_that_is_built_in_and_does_not_load_is_told(monkeypatch):
+def test_a_provider_that_is_built_in_and_does_not_load_is_reported(monkeypatch):
     monkeypatch.setattr(
         "agent.engines.providers.resolve_providers", lambda wanted: [*wanted, CPU]
     )  # as if it were built in: ONNX Runtime then leaves it out with a warning
-    with pytest.warns(UserWarning, match="NoSuch"), pytest.raises(BuildError) as told:
+    with pytest.warns(UserWarning, match="NoSuch"), pytest.raises(BuildError) as raised:
         load_providers(["NoSuchExecutionProvider"])
-    assert told.value.code == "no_provider"
+    assert raised.value.code == "no_provider"

@@ -14,11 +14,11 @@ def logger(monkeypatch):
     return make_logger(find_tensorrt())
 
 
-def test_the_last_errors_are_told(logger):
-    assert logger.told() == "no reason given"
+def test_the_last_errors_are_reported(logger):
+    assert logger.errors() == "no reason given"
     for severity, message in ((1, "a"), (3, "all is well"), (0, "b"), (1, "c"), (1, "d")):
         logger.log(severity, message)
-    assert logger.told() == "b; c; d"
+    assert logger.errors() == "b; c; d"
 
 
 def test_what_the_builder_puts_on_an_accelerator_is_counted(logger):

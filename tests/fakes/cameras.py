@@ -15,7 +15,7 @@ from agent.core.frames.preprocess import InputSpec
 
 @dataclass
 class FakeClock:
-    """A clock that only moves when told to."""
+    """A clock that only moves when reported to."""
 
     now_ns: int = 5_000_000_000
 

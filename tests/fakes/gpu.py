@@ -208,8 +208,8 @@ class Engine:
         return self._by_name[name][1]
 
 
-def _dtype(told: str) -> Any:
-    name = told.removeprefix("tensor(").removesuffix(")")
+def _dtype(reported: str) -> Any:
+    name = reported.removeprefix("tensor(").removesuffix(")")
     return np.dtype({"float": "float32", "double": "float64"}.get(name, name))
 
 

@@ -113,7 +113,7 @@ def test_a_large_activation_is_quantized_before_it_is_cut_off(tmp_path):
     assert int8_share(half, model)[0] == 1
 
 
-def test_a_graph_that_no_newer_opset_takes_is_told(tmp_path):
+def test_a_graph_that_no_newer_opset_takes_is_reported(tmp_path):
     model = load_inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
     wide = placed(model, str(tmp_path / "m.onnx"), random_inputs(model))
     wide.graph.node[0].op_type = "NoSuchOperator"

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from agent.core.errors import CalibrationError
-from agent.core.quantization.weight_rounding import rounded
+from agent.core.quantization.weight_rounding import round_weights
 from agent.graphs.channels import channel_means
 from agent.graphs.edits import copy_of
 from agent.graphs.moments import LARGEST_ROW, Moment, moments
@@ -163,7 +163,7 @@ def test_few_positions_say_little_of_what_moves_together(tmp_path):
             seen.mean(axis=1)[None, :, None], np.zeros((1, 256)), np.zeros((1, 256, 256))
         )
         moment.add(seen[None])
-        codes = rounded(weights, scales, _error_weights(moment, centered=False)[0])
+        codes = round_weights(weights, scales, _error_weights(moment, centered=False)[0])
         errors = [
             np.square((c * scales[:, None] - weights) @ unseen).sum()
             for c in (np.rint(weights / scales[:, None]), codes)

@@ -9,7 +9,7 @@ import pytest
 
 from agent.config import Calibration
 from agent.core.errors import CalibrationError, CameraError, StoreError
-from agent.core.frames.selection import DUPLICATE, distances, look
+from agent.core.frames.selection import DUPLICATE, distances, frame_features
 from agent.core.records import Digest
 from agent.stages.capture import capture, least_frames
 from tests.fakes.cameras import FakeCamera, FakeClock, FakeFrames
@@ -19,14 +19,14 @@ SETTINGS = Calibration(frames=16, holdout=4, window_s=30)
 
 
 class Run:
-    """One capture with everything that was told and stored."""
+    """One capture with everything that was reported and stored."""
 
     def __init__(self, picture, settings=SETTINGS, seed=3, store=None, **camera):
         self.clock = FakeClock()
         self.begin_ns = self.clock.now_ns
         self.camera = FakeCamera(self.clock, picture, **camera)
         self.frames = store or FakeFrames()
-        self.told = []
+        self.reported = []
         self.settings = settings
         self.seed = seed
 
@@ -39,7 +39,7 @@ class Run:
             frames=self.frames,
             clock=self.clock,
             seed=self.seed,
-            progress=lambda *told: self.told.append(told),
+            progress=lambda *reported: self.reported.append(reported),
         )
 
     @property
@@ -88,7 +88,7 @@ def test_neither_disk_nor_work_grow_with_the_window(window_s):
 def test_held_out_frames_are_no_near_duplicates_of_calibration_frames():
     run = Run(lambda n: scenes.street(n // 7))  # every view is seen seven times, with one noise
     found = run.go()
-    signatures = {name: look(run.frames.stored["/work/frames", name]).signature
+    signatures = {name: frame_features(run.frames.stored["/work/frames", name]).signature
                   for name in run.frames.names}  # fmt: skip
     chosen = np.stack([signatures[name] for name in found.frames])
     for name in found.holdout:
@@ -166,7 +166,7 @@ def test_few_good_frames_extend_the_window_to_twice_its_length():
     found = run.go()
     assert len(found.frames) + len(found.holdout) == 20
     assert 30 < run.spent_s <= 60.2
-    totals = [total for _, total, _ in run.told]
+    totals = [total for _, total, _ in run.reported]
     assert (totals[0], totals[-1]) == (300, 600)
 
 
@@ -192,7 +192,7 @@ def test_too_few_frames_say_what_was_seen_and_what_to_do(picture, reason, cure):
     with pytest.raises(CalibrationError) as caught:
         run.go()
     assert caught.value.code == "too_few_frames"
-    assert f"{run.told[-1][2].split()[-1]} {reason}" in caught.value.message
+    assert f"{run.reported[-1][2].split()[-1]} {reason}" in caught.value.message
     assert "at least 8 are needed" in caught.value.message
     assert cure in caught.value.hint
     assert 60 <= run.spent_s < 61
@@ -234,11 +234,11 @@ def test_a_full_disk_ends_the_capture():
 def test_progress_is_in_tenths_of_a_second_and_not_a_flood():
     run = Run(scenes.street, fps=30.0)
     run.go()
-    done = [told[0] for told in run.told]
+    done = [reported[0] for reported in run.reported]
     assert done == sorted(done)
-    assert run.told[-1][:2] == (300, 300)
-    assert 50 <= len(run.told) <= 62
-    assert run.told[-1][2].startswith("kept ")
+    assert run.reported[-1][:2] == (300, 300)
+    assert 50 <= len(run.reported) <= 62
+    assert run.reported[-1][2].startswith("kept ")
 
 
 @pytest.mark.parametrize(("wanted", "least"), [(2, 2), (8, 8), (20, 8), (32, 8), (160, 40)])

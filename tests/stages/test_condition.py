@@ -1,4 +1,4 @@
-"""Conditioning on real graphs: kept where INT8 gains, undone where it doesn't, told either way."""
+"""Conditioning on real graphs: kept where INT8 gains, undone where it doesn't, reported either way."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_step_that_changes_what_the_model_computes_is_not_kept(tmp_path, monke
     assert conditioned(path, tmp_path / "work").steps == ()
 
 
-def test_a_step_that_fails_is_told_and_costs_nothing_else(tmp_path, monkeypatch):
+def test_a_step_that_fails_is_reported_and_costs_nothing_else(tmp_path, monkeypatch):
     path = quant_graphs.inverted(tmp_path / "m.onnx")
     real = OnnxConditioner.apply
 
@@ -91,7 +91,7 @@ def test_a_step_that_fails_is_told_and_costs_nothing_else(tmp_path, monkeypatch)
     assert found.steps == ("centering",)
 
 
-def test_weights_that_can_not_be_chosen_are_told_and_cost_nothing_else(tmp_path, monkeypatch):
+def test_weights_that_can_not_be_chosen_are_reported_and_cost_nothing_else(tmp_path, monkeypatch):
     def choose_weights(*_):
         raise CalibrationError("no moments", code="model_failed")
 
@@ -114,7 +114,7 @@ def test_a_step_that_loses_is_undone_and_told(tmp_path, monkeypatch):
     found = conditioned(path, tmp_path / "work")
     assert found.steps == ()
     assert len(found.tried) == 5
-    assert all(told.endswith("not kept") for told in found.tried[:-1])
+    assert all(reported.endswith("not kept") for reported in found.tried[:-1])
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["model.onnx", "weights.npz"]
 
@@ -122,9 +122,11 @@ def test_a_step_that_loses_is_undone_and_told(tmp_path, monkeypatch):
 def test_a_model_without_a_place_is_taken_as_it_is(tmp_path):
     path = quant_graphs.elementwise(tmp_path / "m.onnx")
     found = conditioned(path, tmp_path / "work")
-    assert [told.partition(":")[0] for told in found.tried] == [
+    assert [reported.partition(":")[0] for reported in found.tried] == [
         "equalization", "smoothing", "centering", "pixels", "weight-rounding",
     ]  # fmt: skip
-    assert all(told.endswith("no place where it would be exact") for told in found.tried[:-1])
+    assert all(
+        reported.endswith("no place where it would be exact") for reported in found.tried[:-1]
+    )
     assert found.tried[-1].endswith("weights of 0 of 0 layers chosen by it")
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()

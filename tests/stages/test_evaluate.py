@@ -79,7 +79,7 @@ def test_what_the_device_holds_is_memory_too():
     assert (found.memory_mb, found.memory_reason) == (65.0, "")
 
 
-def test_memory_of_a_device_that_is_not_told_is_null_with_a_reason():
+def test_memory_of_a_device_that_is_not_reported_is_null_with_a_reason():
     appetite = Appetite()
     runner = appetite.runner("int8", 25, on_device_bytes=None)
     found = judge(runner, appetite.runner("fp32", 400), appetite)
@@ -109,19 +109,19 @@ def test_an_engine_with_the_baselines_outputs_is_identical():
 
 def test_every_held_out_frame_goes_through_both():
     appetite = Appetite()
-    told = []
+    reported = []
     runner = appetite.runner("int8", 1, flipped)
     found = judge(
         runner,
         appetite.runner("fp32", 1),
         appetite,
         kind="classification",
-        progress=lambda *one: told.append(one[0]),
+        progress=lambda *one: reported.append(one[0]),
     ).fidelity
     assert found.sqnr_db == pytest.approx(10 * np.log10(1 / 4))
     assert found.cosine == pytest.approx(-1)
     assert found.task == {"top1": 0.0}
-    assert told == [1, 2, 3, 4]
+    assert reported == [1, 2, 3, 4]
     assert [one["x"][0, 0] for one in runner.bound[-4:]] == [1, 3, 5, 7]
 
 
@@ -156,7 +156,7 @@ def test_outputs_that_are_not_finite_end_the_candidate():
     assert not broken.entered
 
 
-def test_an_engine_that_does_not_load_or_run_is_told():
+def test_an_engine_that_does_not_load_or_run_is_reported():
     appetite = Appetite()
     with pytest.raises(RunnerError, match="does not load"):
         judge(appetite.runner("int8", 1, loads=False), appetite.runner("fp32", 1), appetite)
@@ -164,7 +164,7 @@ def test_an_engine_that_does_not_load_or_run_is_told():
         judge(appetite.runner("int8", 1, fails_at=2), appetite.runner("fp32", 1), appetite)
 
 
-def test_fewer_frames_than_the_batch_is_told_before_anything_is_loaded():
+def test_fewer_frames_than_the_batch_is_reported_before_anything_is_loaded():
     appetite = Appetite()
     with pytest.raises(RunnerError, match="batch of 8") as caught:
         judge(
@@ -208,7 +208,7 @@ def test_a_release_is_run_once_on_a_black_batch(release):
         ("model.json", b'{"engine": {"file": "../../etc/passwd"}}'),
     ],
 )
-def test_a_damaged_release_is_told(release, file, content):
+def test_a_damaged_release_is_reported(release, file, content):
     (release / file).write_bytes(content)
     with pytest.raises(RunnerError) as caught:
         check_release(release, lambda *_: FakeRunner(FakeClock()), lambda made_for: "")

@@ -161,8 +161,8 @@ def test_the_calibrator_that_serves_the_whole_graph_is_taken(tmp_path):
 )
 def test_a_target_is_met_with_some_margin(target, sqnr_db, agreement, met):
     found = KnownNoise({"a": 0.1}).fidelity(Placement(ranges={}), Comparison("generic"))
-    assert target.met(replace(found, sqnr_db=sqnr_db, agreement=agreement)) is met
-    assert not target.met(None)
+    assert target.is_met(replace(found, sqnr_db=sqnr_db, agreement=agreement)) is met
+    assert not target.is_met(None)
 
 
 def test_the_margin_grows_with_the_doubt():
@@ -170,5 +170,5 @@ def test_the_margin_grows_with_the_doubt():
     target = Target(sqnr_db=10, agreement=0)
     sure = replace(found, sqnr_db=11.0, sqnr_db_ci95=(10.8, 11.2))
     doubtful = replace(found, sqnr_db=11.0, sqnr_db_ci95=(9.0, 13.0))
-    assert target.met(sure)
-    assert not target.met(doubtful)
+    assert target.is_met(sure)
+    assert not target.is_met(doubtful)

@@ -1,4 +1,4 @@
-"""Engines for ONNX Runtime: the graph itself, proven to load and run in this batch."""
+"""Engines for ONNX Runtime: the graph itself, checked to load and run in this batch."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ LAYERS = "layers.json"
 class OnnxruntimeBuilder:
     """Implements `ports.EngineBuilder`.
 
-    The engine stays a portable ONNX file, so that any ONNX Runtime loads a release; the
-    runtime's own optimizations happen when it is loaded.
+    The engine is a portable ONNX file, so that any ONNX Runtime loads a release; it is optimized at
+    load.
 
     Args:
-        threads: For the proof run; 0 takes all cores.
-        device: What the engine will run on, as the platform found it.
-        providers: As configured; empty for the best.
-        cache: Folder for what a provider builds of the model; empty for none.
+        threads: Of the check run; 0 takes all cores.
+        device: Name of the device that will execute the engine.
+        providers: As configured; empty for the default.
+        cache: Folder for engines that a provider builds; empty for none.
     """
 
     runtime = "onnxruntime"
@@ -53,11 +53,7 @@ class OnnxruntimeBuilder:
     def build(
         self, quantized: str, batch: int, directory: str, progress: Progress
     ) -> tuple[str, Layers]:
-        """Write directory/model.onnx for this batch and run it once; layers.json says what ran.
-
-        Raises:
-            BuildError: if the runtime refuses the graph, or the graph has batch 1 built in.
-        """
+        """See `ports.EngineBuilder`; layers.json lists the nodes of one run."""
         progress(0, 1, "")
         target = str(Path(directory, FILE))
         model = onnx.load(quantized)
@@ -86,9 +82,9 @@ class OnnxruntimeBuilder:
                 if batch > 1
                 else "",
             ) from e
-        told = Path(session.end_profiling())
-        events = json.loads(told.read_bytes())
-        told.unlink()
+        profiled = Path(session.end_profiling())
+        events = json.loads(profiled.read_bytes())
+        profiled.unlink()
         write_atomically(Path(directory, LAYERS), layers_json(events))
         names = (output.name for output in model.graph.output)
         shapes = {name: value.shape for name, value in zip(names, made, strict=True)}

@@ -1,4 +1,4 @@
-"""Engines by TensorRT's own parser and builder: strongly typed, the graph carries the precision."""
+"""Engines by TensorRT's parser and builder: strongly typed, the precision is in the graph."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ from agent.ports import Progress
 
 FILE = "engine.plan"
 LAYERS = "layers.json"
-_TELL_EVERY_S = 0.1
+_PROGRESS_PERIOD_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuilderSettings:
-    """How engines are built.
+    """Settings of the builder.
 
     Attributes:
-        workspace_mb: Limit of the builder's scratch memory, MiB; 0 leaves it to TensorRT.
-        level: Optimization level, 0 (fastest build) to 5 (fastest engine); -1 leaves it to
-            TensorRT.
-        dla_core: Build what it can take for this accelerator, the rest for the GPU; -1 for none.
-        compute_capability: Build for this one, such as "8.6", instead of the GPU here.
-            Only TensorRT-RTX can; the engine is then not runnable on this machine.
-        timings: The folder of timing caches; empty for none.
-        device: What the engine is for, as the platform found it.
-        conditions: Driver, release of Jetson Linux, power mode: timings hold for these only.
+        workspace_mb: Limit of the builder's scratch memory, MiB; 0 for TensorRT's default.
+        level: Optimization level, 0 (fastest build) to 5 (fastest engine); -1 for TensorRT's
+            default.
+        dla_core: Accelerator for the layers that it supports, the rest run on the GPU; -1 for none.
+        compute_capability: Build for this one, such as "8.6", instead of the GPU here. Only
+            TensorRT-RTX can; the engine does not run on this machine.
+        timings: Folder of timing caches; empty for none.
+        device: Name of the device that will execute the engine.
+        conditions: Driver, release of Jetson Linux, power mode: timings are valid for these only.
     """
 
     workspace_mb: int = 0
@@ -61,8 +61,8 @@ class BuilderSettings:
 class TensorrtBuilder:
     """Implements `ports.EngineBuilder` on TensorRT 10, 11 and TensorRT-RTX alike.
 
-    Networks are always strongly typed, the one kind that all of them know: there are no
-    INT8 or FP16 builder flags here.
+    Networks are strongly typed, the one kind that all of them support, so there are no INT8 or FP16
+    builder flags.
     """
 
     runtime = "tensorrt"
@@ -79,11 +79,7 @@ class TensorrtBuilder:
     def build(
         self, quantized: str, batch: int, directory: str, progress: Progress
     ) -> tuple[str, Layers]:
-        """Write directory/engine.plan, and layers.json beside it.
-
-        Raises:
-            BuildError: with every parser error: node, operator and reason.
-        """
+        """See `ports.EngineBuilder`."""
         trt = self._trt
         logger = make_logger(trt)
         builder = trt.Builder(logger)
@@ -97,17 +93,22 @@ class TensorrtBuilder:
             timings.attach(config)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise self._not_built(logger.told())
+            reason = logger.errors()
+            raise BuildError(
+                f"TensorRT {self.version} built nothing: {reason}",
+                code="not_built",
+                hint=_cure(reason, self._settings.workspace_mb),
+            )
         if timings:
             timings.save(config)
-        del builder, network, config  # before the engine is loaded: memory is short on a board
+        del builder, network, config  # before the engine is loaded, since boards have little memory
         engine, reason = None, f"built for {self.device}, which is not here to load it"
         if self.runnable:
             engine, reason = engine_layers(trt, plan, logger)
         if self.dla_core >= 0 and not (logger.on_dla or dla_layers(engine)):
             raise BuildError(
-                f"TensorRT {self.version} puts nothing on accelerator {self.dla_core}, so that "
-                "this would be the GPU's engine under another name",
+                f"TensorRT {self.version} puts no layer on accelerator {self.dla_core}, so this "
+                "engine would be the same as the GPU's",
                 code="no_dla",
                 hint="set runtime.dla_core = -1",
             )
@@ -161,22 +162,15 @@ class TensorrtBuilder:
         return config
 
     def _timings(self) -> TimingCache | None:
-        """Return the cache; TensorRT-RTX times nothing while it builds and has none."""
+        """Return the cache; None for TensorRT-RTX, which times no kernels while it builds."""
         settings = self._settings
         if not settings.timings or is_rtx(self._trt):
             return None
         return TimingCache(settings.timings, self.version, self.device, settings.conditions)
 
-    def _not_built(self, told: str) -> BuildError:
-        return BuildError(
-            f"TensorRT {self.version} built nothing: {told}",
-            code="not_built",
-            hint=_cure(told, self._settings.workspace_mb),
-        )
-
 
 def _require_fixed(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
-    """Refuse what an engine of one shape can't be, before minutes are spent on it."""
+    """Refuse graphs with open shapes, before minutes are spent on the build."""
     for tensor in inputs:
         if min(tensor.shape, default=0) < 0:
             raise BuildError(
@@ -194,45 +188,45 @@ def _require_fixed(inputs: Sequence[Any], outputs: Sequence[Any]) -> None:
             )
 
 
-def _cure(told: str, limit_mb: int) -> str:
-    """Return what to do about a build that failed, by what TensorRT says of it."""
-    if re.search(r"out ?of ?memory|bad_alloc|workspace|allocat", told, re.IGNORECASE):
+def _cure(reason: str, limit_mb: int) -> str:
+    """Return the hint for a failed build, by TensorRT's messages."""
+    if re.search(r"out ?of ?memory|bad_alloc|workspace|allocat", reason, re.IGNORECASE):
         if limit_mb:
             return f"runtime.workspace_mb = {limit_mb} may be too little: raise it, or free memory"
         return "free memory, or lower runtime.workspace_mb"
-    if re.search(r"implement|support", told, re.IGNORECASE):
+    if re.search(r"implement|support", reason, re.IGNORECASE):
         return "replace the layer that is named, or use runtime.kind = onnxruntime"
-    return "free memory if it was short, which TensorRT may call an internal error"
+    return "free memory if it was short, which TensorRT may report as an internal error"
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    """Return an IProgressMonitor that reports phases, and ends a build nobody listens to."""
+    """Return an IProgressMonitor that reports phases, and ends the build if progress has no reader."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self._steps: dict[str, int] = {}
-            self._told_s = 0.0
-            self._heard = True
+            self._reported_s = 0.0
+            self._has_reader = True
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             self._steps[name] = steps
             if parent is None:
-                self._tell(0, name)
+                self._report(0, name)
 
         def step_complete(self, name: str, step: int) -> bool:
-            if time.monotonic() - self._told_s >= _TELL_EVERY_S:
-                self._tell(step + 1, name)
-            return self._heard
+            if time.monotonic() - self._reported_s >= _PROGRESS_PERIOD_S:
+                self._report(step + 1, name)
+            return self._has_reader
 
         def phase_finish(self, name: str) -> None:
             self._steps.pop(name, None)
 
-        def _tell(self, done: int, name: str) -> None:
-            self._told_s = time.monotonic()
+        def _report(self, done: int, name: str) -> None:
+            self._reported_s = time.monotonic()
             try:
                 progress(done, self._steps.get(name, 0), name)
-            except OSError:  # must not pass through TensorRT, which would go on building
-                self._heard = False
+            except OSError:  # must not pass through TensorRT, which would continue to build
+                self._has_reader = False
 
     return Monitor()

@@ -1,4 +1,4 @@
-"""Runs an ONNX file with ONNX Runtime, inputs and outputs bound to buffers of our own."""
+"""Runs an ONNX file with ONNX Runtime, inputs and outputs bound to preallocated buffers."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class OnnxruntimeRunner:
     Args:
         path: The model file.
         threads: Threads of one inference; 0 takes all cores.
-        providers: As configured; empty for the best.
-        cache: Folder for what a provider builds of the model; empty for none.
+        providers: As configured; empty for the default.
+        cache: Folder for engines that a provider builds; empty for none.
     """
 
     def __init__(
@@ -57,15 +57,11 @@ class OnnxruntimeRunner:
         self._varying = []
 
     def bind(self, inputs: Tensors) -> None:
-        """Copy inputs into preallocated buffers, to be run many times without allocation.
-
-        Raises:
-            RunnerError: "wrong_input" if names, shapes or dtypes are not the model's.
-        """
+        """See `ports.EngineRunner`."""
         expected = {one.name: one for one in self._session.get_inputs()}
         if set(inputs) != set(expected):
             raise RunnerError(
-                f"inputs {sorted(inputs)} given, {sorted(expected)} wanted", code="wrong_input"
+                f"inputs are {sorted(inputs)}, expected {sorted(expected)}", code="wrong_input"
             )
         for name, value in inputs.items():
             self._check(name, value, expected[name])
@@ -80,8 +76,8 @@ class OnnxruntimeRunner:
             self._bind_outputs()
 
     def run(self) -> None:
-        """Execute once on the bound inputs; returns when the outputs are complete."""
-        for name in self._varying:  # else it must have the size that it had in the last run
+        """See `ports.EngineRunner`."""
+        for name in self._varying:  # else the size must be that of the last run
             self._binding.bind_output(name, "cpu")
         try:
             self._session.run_with_iobinding(self._binding)
@@ -89,7 +85,7 @@ class OnnxruntimeRunner:
             raise RunnerError(f"{self._path}: {one_line(e)}") from e
 
     def outputs(self) -> dict[str, NDArray[Any]]:
-        """Return copies of the outputs of the last run."""
+        """See `ports.EngineRunner`."""
         if not self._varying:
             return {name: buffer.copy() for name, buffer in self._outputs.items()}
         names = [one.name for one in self._session.get_outputs()]
@@ -97,14 +93,14 @@ class OnnxruntimeRunner:
         return {name: value.numpy().copy() for name, value in zip(names, found, strict=True)}
 
     def device_ms(self) -> float | None:
-        """Return None: ONNX Runtime tells no time of its own."""
+        """Return None: ONNX Runtime does not report device time."""
         return None
 
     def launches(self) -> None:
-        """Return None: how kernels are launched is ONNX Runtime's own affair."""
+        """Return None: ONNX Runtime decides how kernels are launched."""
 
     def device_bytes(self) -> int | None:
-        """Return 0 on the CPU, None on a GPU: ONNX Runtime does not tell what it takes there."""
+        """Return 0 on the CPU, None on a GPU: ONNX Runtime does not report its memory there."""
         return None if on_gpu(self._session.get_providers()) else 0
 
     def _check(self, name: str, value: NDArray[Any], expected: Any) -> None:
@@ -118,15 +114,15 @@ class OnnxruntimeRunner:
         dtype = _DTYPES.get(expected.type)
         if not fits or (dtype is not None and value.dtype != dtype):
             raise RunnerError(
-                f"input {name}: {value.dtype} {list(value.shape)} given, "
-                f"{expected.type} {expected.shape} wanted",
+                f"input {name} is {value.dtype} {list(value.shape)}, "
+                f"expected {expected.type} {expected.shape}",
                 code="wrong_input",
             )
 
     def _bind_outputs(self) -> None:
-        """Run once to learn the shapes, then let the runtime write into our own buffers.
+        """Run once to learn the shapes, and bind the outputs to preallocated buffers.
 
-        But for outputs whose size the graph leaves open: the next picture may give another.
+        Outputs of open size are bound per run, since the next picture may give another size.
         """
         declared = {one.name: one.shape for one in self._session.get_outputs()}
         names = list(declared)

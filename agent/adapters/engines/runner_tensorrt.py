@@ -30,9 +30,9 @@ class TensorrtRunner:
     Args:
         path: The engine file.
         dla_core: The accelerator that it was built for; -1 for the GPU alone.
-        graphs: Launch it as a CUDA graph where that is faster; the first run finds out, which
-            only pays where the time of an inference counts.
-        now_ns: Monotonic clock.
+        graphs: Launch it as a CUDA graph where that is faster; the first run times both, which is
+            only worth it if latency is measured.
+        now_ns: Monotonic clock, ns.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class TensorrtRunner:
         self._errors: Any = None
         self._open = ExitStack()
         self._shared = False
-        self._held_before = 0
+        self._used_before = 0
         self._graph: CudaGraph | None = None
         self._forget()
 
@@ -70,7 +70,7 @@ class TensorrtRunner:
             context.push()
             undo.callback(context.pop)  # PyCUDA aborts a process that ends with one pushed
             undo.callback(self._forget)
-            self._held_before = self._held()
+            self._used_before = self._used_bytes()
             self._load(trt)
             self._allocate(trt)
             self._open = undo.pop_all()
@@ -78,11 +78,11 @@ class TensorrtRunner:
 
     @without_garbage_collection()
     def __exit__(self, *_: object) -> None:
-        with suppress(self._cuda.Error):  # of a context that broke, and run() told how
+        with suppress(self._cuda.Error):  # of a broken context, which run() has reported
             self._open.close()
 
     def _forget(self) -> None:
-        """Let go of everything that lives in the context: graph, buffers, engine, in this order."""
+        """Drop the objects of the context: graph, buffers, engine, in this order."""
         self._drop_graph()
         self._launches: Launches | None = None
         self._names: dict[bool, list[str]] = {True: [], False: []}
@@ -107,49 +107,44 @@ class TensorrtRunner:
         self._engine = runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             raise RunnerError(
-                f"{self._path}: TensorRT {version(trt)} doesn't load this engine: {logger.told()}",
+                f"{self._path}: TensorRT {version(trt)} doesn't load this engine: {logger.errors()}",
                 hint="if it was built by another version or for another GPU, build it again; "
                 "TensorRT-RTX does not support every GPU",
             )
         self._execution = self._engine.create_execution_context()
         if self._execution is None:
             raise RunnerError(
-                f"{self._path}: TensorRT has no memory to execute it: {logger.told()}",
+                f"{self._path}: TensorRT has no memory to execute it: {logger.errors()}",
                 hint="free memory that the GPU shares or has: close what else uses it",
             )
         self._stream = self._cuda.Stream()
         self._begin, self._end = self._cuda.Event(), self._cuda.Event()
 
     def bind(self, inputs: Tensors) -> None:
-        """Copy inputs into preallocated buffers, to be run many times without allocation.
-
-        Raises:
-            RunnerError: "wrong_input" if names, shapes or dtypes are not the engine's.
-        """
+        """See `ports.EngineRunner`."""
         if set(inputs) != set(self._names[True]):
             raise RunnerError(
-                f"inputs {sorted(inputs)} given, {sorted(self._names[True])} wanted",
+                f"inputs are {sorted(inputs)}, expected {sorted(self._names[True])}",
                 code="wrong_input",
             )
         for name, value in inputs.items():
             buffer = self._host[name]
             if buffer.shape != value.shape or buffer.dtype != value.dtype:
                 raise RunnerError(
-                    f"input {name}: {value.dtype} {value.shape} given, "
-                    f"{buffer.dtype} {buffer.shape} wanted",
+                    f"input {name} is {value.dtype} {value.shape}, "
+                    f"expected {buffer.dtype} {buffer.shape}",
                     code="wrong_input",
                 )
             np.copyto(buffer, value)
 
     def run(self) -> None:
-        """Execute once, copies included; returns when the outputs are complete.
+        """See `ports.EngineRunner`; copies are included.
 
-        Where graphs are wanted, the first time executes some hundred times, to find out how to
-        launch from then on.
+        With graphs=True the first call executes some hundred times, to choose how to launch.
         """
         self._execute(self._graph.launch if self._graph else self._enqueue)
         if self._launches is None:
-            self._launches = self._tried()
+            self._launches = self._choose_launches()
 
     def _execute(self, launch: Callable[[], None]) -> None:
         with self._errors:
@@ -164,13 +159,13 @@ class TensorrtRunner:
 
     def _enqueue(self) -> None:
         if not self._execution.execute_async_v3(self._stream.handle):
-            raise RunnerError(f"{self._path}: TensorRT refused to execute: {self._logger.told()}")
+            raise RunnerError(f"{self._path}: TensorRT refused to execute: {self._logger.errors()}")
 
-    def _tried(self) -> Launches:
-        """Make the graph of a run; keep it where it computes the same, and faster.
+    def _choose_launches(self) -> Launches:
+        """Capture a run as a graph; keep it if its outputs are the same and it is faster.
 
-        Source: TensorRT's documentation, "CUDA Graphs": one execution comes before the capture, and
-            what an engine does on the host's side (loops, conditions) can't be captured.
+        Source: TensorRT's documentation, "CUDA Graphs": execute once before the capture; what an
+            engine does on the host (loops, conditions) can't be captured.
         """
         if not self._graphs:
             return Launches(by="plain launches", reason="no CUDA graph was asked for")
@@ -178,10 +173,10 @@ class TensorrtRunner:
         try:
             with self._errors:
                 self._graph = capture(self._enqueue, self._stream.handle)
-            self._spoil()
+            self._invert_outputs()
             self._execute(self._graph.launch)
             if not bitwise_equal(plainly, self.outputs()):
-                raise RunnerError("its outputs are not those of plain launches")
+                raise RunnerError("its outputs differ from those of plain launches")
             found = faster_launches(
                 partial(self._execute, self._enqueue),
                 partial(self._execute, self._graph.launch),
@@ -194,13 +189,13 @@ class TensorrtRunner:
         self._execute(self._graph.launch if self._graph else self._enqueue)
         return found
 
-    def _spoil(self) -> None:
-        """Turn every bit of the outputs on the GPU, lest a graph that does nothing look right."""
+    def _invert_outputs(self) -> None:
+        """Invert the outputs on the GPU bitwise, so that an empty graph is detected."""
         with self._errors:
             for name in self._names[False]:
-                held = self._host[name].reshape(-1).view(np.uint8)
-                np.invert(held, out=held)
-                self._cuda.memcpy_htod_async(self._device[name], held, self._stream)
+                output = self._host[name].reshape(-1).view(np.uint8)
+                np.invert(output, out=output)
+                self._cuda.memcpy_htod_async(self._device[name], output, self._stream)
             self._stream.synchronize()
 
     def _drop_graph(self) -> None:
@@ -209,23 +204,23 @@ class TensorrtRunner:
         self._graph = None
 
     def launches(self) -> Launches | None:
-        """Return how runs after the first one are launched; None before it."""
+        """See `ports.EngineRunner`; None before the first run."""
         return self._launches
 
     def device_ms(self) -> float | None:
-        """Return what the GPU took for the last run, copies left out, by CUDA events."""
+        """Return the GPU time of the last run without copies, by CUDA events, ms."""
         with self._errors:
             return float(self._begin.time_till(self._end))
 
     def device_bytes(self) -> int | None:
-        """Return how much more the GPU holds than before the engine was loaded."""
-        return max(0, self._held() - self._held_before)
+        """Return the growth of GPU memory since before the engine was loaded, bytes."""
+        return max(0, self._used_bytes() - self._used_before)
 
-    def _held(self) -> int:
-        """Return a figure that grows with what the GPU holds beside the process's own memory.
+    def _used_bytes(self) -> int:
+        """Return GPU memory used besides the process's own memory, up to a constant, bytes.
 
-        Where the two share the memory, what CUDA calls free shrinks with every file that is read,
-        so the kernel's word is taken, and what the process itself took by then is left out.
+        On a GPU that shares the memory, CUDA's free memory shrinks with every file that is read, so
+        MemAvailable of the kernel is used, less the process's resident memory.
 
         Source: CUDA driver API, cuMemGetInfo ("free according to the OS", and Tegra).
         """
@@ -235,7 +230,7 @@ class TensorrtRunner:
             return -int(self._cuda.mem_get_info()[0])
 
     def outputs(self) -> dict[str, NDArray[Any]]:
-        """Return copies of the outputs of the last run."""
+        """See `ports.EngineRunner`."""
         return {name: self._host[name].copy() for name in self._names[False]}
 
     def _allocate(self, trt: Any) -> None:

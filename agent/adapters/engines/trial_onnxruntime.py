@@ -1,4 +1,4 @@
-"""A model's graph timed for a moment, in FP32 and in INT8, before anything is calibrated."""
+"""Short timing of a model's graph in FP32 and INT8, before calibration."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _UNTIMED = 2
 def time_trial(
     model: str, batch: int, scheme: str, threads: int, providers: Sequence[str]
 ) -> Trial:
-    """Time the graph in slices that take turns, so that a burst hits both precisions.
+    """Time the graph in alternating slices, so that a disturbance affects both precisions.
 
     Args:
         model: Path of the clean model.
         batch: Frames per inference.
-        scheme: Where Q/DQ goes: U8S8 or S8S8.
+        scheme: Placement of Q/DQ: U8S8 or S8S8.
         threads: Of one inference; 0 takes all cores.
-        providers: As configured; empty for the best.
+        providers: As configured; empty for the default.
 
     Raises:
         RunnerError: if the runtime refuses the graphs.
@@ -84,7 +84,7 @@ def _feed(model: str) -> dict[str, Any]:
 
 
 def _bound(session: Any, feed: dict[str, Any]) -> Callable[[], object]:
-    """Return what runs the session once, its buffers bound as a measurement has them."""
+    """Return a function that runs the session once, its buffers bound as in a measurement."""
     binding = session.io_binding()
     for name, value in feed.items():
         binding.bind_cpu_input(name, value)
@@ -94,7 +94,7 @@ def _bound(session: Any, feed: dict[str, Any]) -> Callable[[], object]:
 
 
 def _slice(run: Callable[[], object]) -> list[float]:
-    for _ in range(_UNTIMED):  # the other precision had the caches
+    for _ in range(_UNTIMED):  # the caches contain the other precision's data
         run()
     times_ms: list[float] = []
     end = time.monotonic() + _SECONDS / _SLICES

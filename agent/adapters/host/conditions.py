@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from agent.core.measurement.power import Clocked, Conditions
+from agent.core.measurement.power import ClockTotal, Conditions
 
 _THROTTLE_COUNTERS = (
     "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count",
@@ -82,7 +82,7 @@ def _cooling(root: str) -> int | None:
 
 def _clocked(
     root: str, patterns: tuple[str, ...], row: re.Pattern[str], *, mhz: float, seconds: float
-) -> Clocked | None:
+) -> ClockTotal | None:
     """Add up tables of clocks and the time at each; None if the total time is 0.
 
     Source: Linux Documentation/cpu-freq/cpufreq-stats.rst (kHz, 10 ms) and
@@ -95,7 +95,7 @@ def _clocked(
         for clock, time in row.findall(_text(file))
     ]
     whole_s = sum(time for _, time in times)
-    return Clocked(whole_s, sum(clock * time for clock, time in times)) if whole_s else None
+    return ClockTotal(whole_s, sum(clock * time for clock, time in times)) if whole_s else None
 
 
 def _text(file: Path) -> str:

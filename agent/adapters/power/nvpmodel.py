@@ -88,7 +88,7 @@ class NvpModes:
         return found
 
     @contextlib.contextmanager
-    def held(self, name: str) -> Iterator[None]:
+    def set_temporarily(self, name: str) -> Iterator[None]:
         """Be in a mode until left, then in the one that was found.
 
         Raises:
@@ -113,7 +113,7 @@ class NvpModes:
                 self._set(found)
                 self._marker.unlink(missing_ok=True)
 
-    def go_back(self) -> str:
+    def restore(self) -> str:
         """Set the mode that a killed process could not go back to; return it, "" if there is none.
 
         Raises:
@@ -129,7 +129,7 @@ class NvpModes:
         return wanted
 
     def _asked(self) -> str:
-        found = re.search(r"NV Power Mode: *(\S+)", _told(["nvpmodel", "-q"])[1])
+        found = re.search(r"NV Power Mode: *(\S+)", _run(["nvpmodel", "-q"])[1])
         return found.group(1) if found else ""
 
     def _set(self, name: str) -> None:
@@ -144,7 +144,7 @@ class NvpModes:
             command = ["nvpmodel", "-m", str(mode.number)]
         else:
             command = [sys.executable, "-m", "agent.adapters.power.jtop_mode", name, self._socket]
-        _, told = _told(command)
+        _, told = _run(command)
         deadline = time.monotonic() + _READ_BACK_S
         while self._asked() != name:  # nvpmodel and jtop fail without saying so
             if time.monotonic() > deadline:
@@ -157,7 +157,7 @@ class NvpModes:
             time.sleep(0.2)
 
 
-def _told(command: list[str]) -> tuple[int, str]:
+def _run(command: list[str]) -> tuple[int, str]:
     """Return (status, what it printed); stdin is closed, so a question is answered by its end."""
     try:
         done = subprocess.run(

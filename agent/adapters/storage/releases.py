@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.errors import ActivationError
-from agent.disk import disk_errors, fsync, sweep, work_folder, write_atomically
+from agent.disk import disk_errors, fsync, remove_abandoned, work_folder, write_atomically
 
 _INTENT = "activation.json"
 _WORK = ".new-"
@@ -74,7 +74,7 @@ class FileReleases:
         """See `ports.Releases`."""
         with disk_errors(self._releases):
             self._releases.mkdir(parents=True, exist_ok=True)
-        sweep(self._releases, _WORK)
+        remove_abandoned(self._releases, _WORK)
         with work_folder(self._releases, _WORK) as work, disk_errors(self._releases):
             for name, body in files.items():
                 target = work / name

@@ -20,7 +20,7 @@ import msgspec
 
 from agent.core.errors import StoreError
 from agent.core.records import Digest
-from agent.disk import disk_errors, fsync, size_bytes, sweep, work_folder
+from agent.disk import disk_errors, fsync, remove_abandoned, size_bytes, work_folder
 
 RecordT = TypeVar("RecordT")
 _LOG = logging.getLogger(__name__)
@@ -103,9 +103,9 @@ class FileStore:
             folder.rename(target)
             fsync(self._artifacts)
 
-    def sweep(self) -> None:
+    def remove_abandoned(self) -> None:
         """Remove the work directories of killed processes, and damaged artifacts."""
-        sweep(self._artifacts, _WORK)
+        remove_abandoned(self._artifacts, _WORK)
         for path in self._artifacts.glob("*.damaged"):
             shutil.rmtree(path, ignore_errors=True)
 

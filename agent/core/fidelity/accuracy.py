@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agent.core.errors import ConfigError
-from agent.core.fidelity.agreement import main, rows
+from agent.core.fidelity.agreement import first_output, score_rows
 from agent.core.fidelity.box_decoding import Outputs
-from agent.core.fidelity.resampling import share95
+from agent.core.fidelity.resampling import share_ci95
 from agent.core.frames.camera_uri import CAMERAS
 
 _MOST_ROWS = 1_000_000
@@ -95,8 +95,8 @@ class Accuracy:
         if label is None:
             return
         self.frames += 1
-        self._right["accuracy"] += _class(main(seen), label) == label
-        self._right["baseline_accuracy"] += _class(main(expected), label) == label
+        self._right["accuracy"] += _class(first_output(seen), label) == label
+        self._right["baseline_accuracy"] += _class(first_output(expected), label) == label
 
     def require_single(self, frames: int) -> None:
         """Check that an inference whose outputs can't be told apart has one frame.
@@ -120,11 +120,13 @@ class Accuracy:
 
     def interval(self) -> tuple[float, float] | None:
         """Return the 95 % interval of the engine's accuracy; None with few frames."""
-        return share95(self._right["accuracy"] / self.frames, self.frames) if self.frames else None
+        return (
+            share_ci95(self._right["accuracy"] / self.frames, self.frames) if self.frames else None
+        )
 
 
 def _class(scores: NDArray[Any], label: int) -> int:
-    row = rows(scores)
+    row = score_rows(scores)
     if len(row) != 1 or (row.shape[1] == 1 and scores.dtype.kind not in "iu"):
         shape = "x".join(map(str, scores.shape))
         raise ConfigError(

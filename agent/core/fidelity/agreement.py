@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from agent.core.errors import RunnerError
 from agent.core.fidelity.average_precision import DetectionAgreement
 from agent.core.fidelity.box_decoding import Decoding, Outputs
-from agent.core.fidelity.resampling import Counts, once
+from agent.core.fidelity.resampling import Counts, each_frame_once
 
 UserMetric = Callable[[Outputs, Outputs], float]
 """Called as metric(baseline outputs, engine outputs) per frame; 1 is full agreement."""
@@ -43,7 +43,7 @@ class Agreement(Protocol):
         ...
 
 
-def agreement(
+def make_agreement(
     task: str, user_metric: UserMetric | None, decoding: Decoding | None
 ) -> tuple[Agreement | None, str]:
     """Return what judges a task, or None, and why there is no metric if there is none.
@@ -88,7 +88,7 @@ class ClassificationAgreement:
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
         """Count one frame; see `Agreement`."""
-        reference, found = (rows(main(outputs)) for outputs in (expected, seen))
+        reference, found = (score_rows(first_output(outputs)) for outputs in (expected, seen))
         self._rows.append(len(reference))
         if reference.shape[1] == 1:
             self._add_single(reference[:, 0], found[:, 0])
@@ -114,14 +114,14 @@ class ClassificationAgreement:
     def value(self, counts: Counts) -> NDArray[np.float64]:
         """Return the share of rows with the same class first."""
         cut = _CUTS[0] if self._probabilities else _CUTS[1]
-        return ratio(counts, self._same[cut], self._rows)
+        return resampled_ratio(counts, self._same[cut], self._rows)
 
     def metrics(self) -> dict[str, float]:
         """Return top1 and, where it says something, top5."""
-        all_once = once(len(self._rows))
+        all_once = each_frame_once(len(self._rows))
         found = {"top1": float(self.value(all_once)[0])}
         if self._top:
-            found["top5"] = float(ratio(all_once, self._kept, self._rows)[0]) / _TOP
+            found["top5"] = float(resampled_ratio(all_once, self._kept, self._rows)[0]) / _TOP
         return found
 
 
@@ -149,7 +149,7 @@ class SegmentationAgreement:
         Raises:
             RunnerError: "outputs" if a map of class ids holds thousands of different ones.
         """
-        reference, found = main(expected), main(seen)
+        reference, found = first_output(expected), first_output(seen)
         axis = _class_axis(reference.shape)
         if axis is not None:
             self._cells[_CUTS[0]].add(self._frame, reference.argmax(axis), found.argmax(axis))
@@ -168,7 +168,7 @@ class SegmentationAgreement:
 
     def metrics(self) -> dict[str, float]:
         """Return miou."""
-        return {"miou": float(self.value(once(self._frame))[0])}
+        return {"miou": float(self.value(each_frame_once(self._frame))[0])}
 
 
 class _Cells:
@@ -200,8 +200,8 @@ class _Cells:
             return 1.0
         _, label = np.unique(np.asarray(self._label), return_inverse=True)
         weight = times[np.asarray(self._frame)]
-        both = np.bincount(label, weight * column(self._both))
-        either = np.bincount(label, weight * column(self._either))
+        both = np.bincount(label, weight * as_floats(self._both))
+        either = np.bincount(label, weight * as_floats(self._either))
         shown = either > 0
         return float((both[shown] / either[shown]).mean()) if shown.any() else 1.0
 
@@ -238,20 +238,20 @@ class UserAgreement:
 
     def value(self, counts: Counts) -> NDArray[np.float64]:
         """Return the mean."""
-        found: NDArray[np.float64] = counts @ column(self._values) / counts.sum(axis=1)
+        found: NDArray[np.float64] = counts @ as_floats(self._values) / counts.sum(axis=1)
         return found
 
     def metrics(self) -> dict[str, float]:
         """Return the mean by the name of the function."""
-        return {self._name: float(self.value(once(len(self._values)))[0])}
+        return {self._name: float(self.value(each_frame_once(len(self._values)))[0])}
 
 
-def main(outputs: Outputs) -> NDArray[Any]:
+def first_output(outputs: Outputs) -> NDArray[Any]:
     """Return the output that is judged: the first."""
     return next(iter(outputs.values()))
 
 
-def rows(scores: NDArray[Any]) -> NDArray[Any]:
+def score_rows(scores: NDArray[Any]) -> NDArray[Any]:
     """Return shape (rows, classes): (1, 1000, 1, 1) is one row of 1000, (n, 1) n rows of one."""
     if scores.ndim < 2:
         return scores.reshape(1, -1)
@@ -259,14 +259,14 @@ def rows(scores: NDArray[Any]) -> NDArray[Any]:
     return scores.reshape(-1, sizes[-1] if sizes else 1)
 
 
-def column(values: array[int] | array[float]) -> NDArray[np.float64]:
+def as_floats(values: array[int] | array[float]) -> NDArray[np.float64]:
     """Return what was kept per frame as numbers to weigh."""
     return np.asarray(values, np.float64)
 
 
-def ratio(counts: Counts, part: array[int], whole: array[int]) -> NDArray[np.float64]:
+def resampled_ratio(counts: Counts, part: array[int], whole: array[int]) -> NDArray[np.float64]:
     """Return the share of a whole that was counted per frame, for each resample."""
-    found: NDArray[np.float64] = counts @ column(part) / (counts @ column(whole))
+    found: NDArray[np.float64] = counts @ as_floats(part) / (counts @ as_floats(whole))
     return found
 
 

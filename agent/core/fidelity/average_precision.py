@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agent.core.fidelity.box_decoding import Decoding, Outputs, decode
 from agent.core.fidelity.detection import Detections, overlaps
-from agent.core.fidelity.resampling import Counts, once
+from agent.core.fidelity.resampling import Counts, each_frame_once
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """Overlaps from which a box is the other's, 0.5 to 0.95: those of COCO."""
@@ -116,7 +116,7 @@ class DetectionAgreement:
         """Return ap50 and ap50_95, the mean over all thresholds; nothing without true boxes."""
         if not any(self._truths):
             return {}
-        all_once = once(len(self._truths))
+        all_once = each_frame_once(len(self._truths))
         areas = [float(self._areas(all_once, bit)[0]) for bit in range(len(THRESHOLDS))]
         return {"ap50": areas[0], "ap50_95": sum(areas) / len(areas)}
 

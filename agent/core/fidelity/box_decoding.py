@@ -83,7 +83,7 @@ def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detecti
     found = read(_Reader(outputs, how, trusted), how)
     solid = np.flatnonzero((found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1))
     if trusted and 2 * len(solid) < len(found):
-        raise _wrong(
+        raise _decode_error(
             "most boxes have no positive size",
             'check model.task.decode.format; a "yolo" head must hold decoded boxes '
             "(export YOLOX with its decoding)",
@@ -103,7 +103,7 @@ class _Reader:
         """Return the output that a key of the decoding names; the first one for ""."""
         name = getattr(self._how, key) or next(iter(self._outputs))
         if name not in self._outputs:
-            raise _wrong(
+            raise _decode_error(
                 f'model.task.decode.{key} = "{name}" is no output of the model',
                 "its outputs: " + ", ".join(self._outputs),
             )
@@ -120,7 +120,7 @@ class _Reader:
     def misshaped(self, key: str, values: NDArray[Any]) -> ConfigError:
         """Return the error for an output of the wrong shape."""
         shape = "x".join(map(str, values.shape))
-        return _wrong(
+        return _decode_error(
             f"model.task.decode.{key}: an output of shape {shape} is not what kind = "
             f'"{self._how.kind}" reads',
             "see model.task.decode in configs/quantd.toml for the shapes",
@@ -132,7 +132,7 @@ class _Reader:
             return np.asarray(1.0 / (1.0 + np.exp(-np.clip(scores, -500, 500))), np.float64)
         low, high = float(scores.min()), float(scores.max())
         if self._trusted and (low < -_TOLERANCE or high > 1 + _TOLERANCE):
-            raise _wrong(
+            raise _decode_error(
                 f"the baseline's scores reach from {low:.4g} to {high:.4g}, not inside 0..1",
                 "set logits = true if a sigmoid is still to come; a head with more than boxes "
                 "and scores (masks, key points) can't be read",
@@ -160,7 +160,7 @@ def _boxes(reader: _Reader, how: Decoding) -> Detections:
         scores = scores[:, 1:]
         if not scores.size:
             raise reader.misshaped("scores", scores)
-    return _best(boxes, scores, how, labels, corners=how.format == "xyxy")
+    return _above_threshold_boxes(boxes, scores, how, labels, corners=how.format == "xyxy")
 
 
 def _yolo(reader: _Reader, how: Decoding) -> Detections:
@@ -173,7 +173,7 @@ def _yolo(reader: _Reader, how: Decoding) -> Detections:
     scores = reader.probabilities(head[:, 4:])
     if how.objectness:
         scores = scores[:, 1:] * scores[:, :1]
-    return _best(head[:, :4], scores, how, None, corners=False)
+    return _above_threshold_boxes(head[:, :4], scores, how, None, corners=False)
 
 
 def _centers(reader: _Reader, how: Decoding) -> Detections:
@@ -189,7 +189,7 @@ def _centers(reader: _Reader, how: Decoding) -> Detections:
     for key, values in (("sizes", sizes), ("offsets", shifts)):
         if values.shape != (2, *heat.shape[1:]):
             raise reader.misshaped(key, values)
-    label, row, place = np.unravel_index(_highest(heat.ravel(), how.threshold), heat.shape)
+    label, row, place = np.unravel_index(_above_threshold(heat.ravel(), how.threshold), heat.shape)
     x, y = (0, 1) if how.order == "xy" else (1, 0)
     extent = np.stack([sizes[x, row, place], sizes[y, row, place]], axis=1)
     if how.size == "log":
@@ -201,7 +201,7 @@ def _centers(reader: _Reader, how: Decoding) -> Detections:
     return Detections(boxes, heat[label, row, place], label.astype(np.int64))
 
 
-def _best(
+def _above_threshold_boxes(
     boxes: NDArray[np.float64],
     scores: NDArray[np.float64],
     how: Decoding,
@@ -211,7 +211,7 @@ def _best(
 ) -> Detections:
     """Return the boxes whose best class reaches the threshold."""
     best = scores.max(axis=1)
-    which = _highest(best, how.threshold)
+    which = _above_threshold(best, how.threshold)
     named = scores[which].argmax(axis=1) if labels is None else np.rint(labels[which])
     kept = boxes[which]
     return Detections(
@@ -221,7 +221,7 @@ def _best(
     )
 
 
-def _highest(scores: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
+def _above_threshold(scores: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
     """Return where scores reach the threshold; of very many the highest ones."""
     which = np.flatnonzero(scores >= threshold)
     if which.size > _MOST_RAW:
@@ -242,5 +242,5 @@ def _columns(values: NDArray[np.float64], wanted: int) -> NDArray[np.float64] | 
     return values.T if values.ndim == 2 and values.shape[0] == wanted else None
 
 
-def _wrong(message: str, hint: str) -> ConfigError:
+def _decode_error(message: str, hint: str) -> ConfigError:
     return ConfigError(message, code="decode", hint=hint)

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
 from agent.core.fidelity.accuracy import Accuracy
-from agent.core.fidelity.agreement import UserMetric, agreement, column
+from agent.core.fidelity.agreement import UserMetric, as_floats, make_agreement
 from agent.core.fidelity.box_decoding import Decoding, Outputs
-from agent.core.fidelity.resampling import Counts, agreement95, interval95, once
+from agent.core.fidelity.resampling import Counts, agreement_ci95, bootstrap_ci95, each_frame_once
 from agent.core.records import Fidelity
 
 _SAME = "identical to the baseline"
@@ -39,7 +39,7 @@ class _Sums:
 
     def sqnr_db(self, counts: Counts) -> NDArray[np.float64]:
         """Return 10 log10(signal / noise) for each resample; infinite without any noise."""
-        signal, noise = counts @ column(self._signal), counts @ column(self._noise)
+        signal, noise = counts @ as_floats(self._signal), counts @ as_floats(self._noise)
         found = np.full(len(counts), np.inf)
         found[noise > 0] = _SILENT_DB
         heard = (noise > 0) & (signal > 0)
@@ -75,7 +75,7 @@ class Comparison:
         decoding: Decoding | None = None,
         labels: Sequence[int | None] = (),
     ) -> None:
-        self._agreement, self._reason = agreement(task, user_metric, decoding)
+        self._agreement, self._reason = make_agreement(task, user_metric, decoding)
         self._accuracy = Accuracy(labels)
         self._sums: dict[str, _Sums] = {}
         self.identical = True
@@ -136,13 +136,13 @@ class Comparison:
         """
         if not self._frames:
             raise RunnerError("no held-out frame to compare on", code="no_frames")
-        all_once = once(self._parts)
+        all_once = each_frame_once(self._parts)
         sqnr_db = {name: float(sums.sqnr_db(all_once)[0]) for name, sums in self._sums.items()}
         worst = min(sqnr_db.values())
         task = self._agreement.metrics() if self._agreement is not None else {}
         value = next(iter(task.values()), None)
         sqnr = _finite(worst)
-        sqnr_ci95 = None if self.identical else interval95(self._worst_db, self._parts)
+        sqnr_ci95 = None if self.identical else bootstrap_ci95(self._worst_db, self._parts)
         agreement_ci95 = self._agreement_ci95(value)
         unknown = (sqnr is not None and not sqnr_ci95) or (value is not None and not agreement_ci95)
         few = f"{self._frames} held-out frames do not tell: too few, or hardly any of them differs"
@@ -165,7 +165,7 @@ class Comparison:
     def _agreement_ci95(self, value: float | None) -> tuple[float, float] | None:
         if self._agreement is None or value is None or self.identical:
             return None
-        return agreement95(self._agreement.value, value, self._parts)
+        return agreement_ci95(self._agreement.value, value, self._parts)
 
     def _worst_db(self, counts: Counts) -> NDArray[np.float64]:
         """Return the SQNR of the output that is worst in each resample."""

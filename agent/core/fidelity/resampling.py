@@ -21,7 +21,7 @@ _LEAST = 8  # fewer frames than this do not show how much frames differ
 _Z95 = NormalDist().inv_cdf(0.975)
 
 
-def interval95(statistic: Statistic, frames: int) -> tuple[float, float] | None:
+def bootstrap_ci95(statistic: Statistic, frames: int) -> tuple[float, float] | None:
     """Return the 95 % bootstrap interval of a number over frames.
 
     How often a frame is drawn is all that matters, and that is multinomial. The percentiles are
@@ -42,16 +42,16 @@ def interval95(statistic: Statistic, frames: int) -> tuple[float, float] | None:
     """
     if frames < _LEAST:
         return None
-    values = np.concatenate([statistic(counts) for counts in _draws(frames)])
+    values = np.concatenate([statistic(counts) for counts in _frame_counts(frames)])
     known = values[~np.isnan(values)]
     if 2 * known.size < values.size:
         return None
-    tail = _tail(frames)
+    tail = _tail_probability(frames)
     low, high = np.quantile(known, (tail, 1 - tail), method="nearest")
     return (float(low), float(high)) if isfinite(low) and isfinite(high) else None
 
 
-def share95(share: float, frames: int) -> tuple[float, float] | None:
+def share_ci95(share: float, frames: int) -> tuple[float, float] | None:
     """Return the 95 % interval of the share of frames that agree, each a yes or no.
 
     Args:
@@ -70,7 +70,7 @@ def share95(share: float, frames: int) -> tuple[float, float] | None:
     return min(max(low, 0.0), share), max(min(high, 1.0), share)  # rounding may cross the share
 
 
-def agreement95(statistic: Statistic, value: float, frames: int) -> tuple[float, float] | None:
+def agreement_ci95(statistic: Statistic, value: float, frames: int) -> tuple[float, float] | None:
     """Return the 95 % interval of an agreement 0..1.
 
     No resample of frames that all agree holds one that does not, so there the bootstrap is blind:
@@ -78,22 +78,22 @@ def agreement95(statistic: Statistic, value: float, frames: int) -> tuple[float,
     and none at all are therefore read as a share of frames.
 
     Args:
-        statistic: As for `interval95`.
+        statistic: As for `bootstrap_ci95`.
         value: Of the frames as they are.
         frames: How many there are.
     """
     if value in (0.0, 1.0):
-        return share95(value, frames)
-    found = interval95(statistic, frames)
+        return share_ci95(value, frames)
+    found = bootstrap_ci95(statistic, frames)
     return None if found is None else (min(found[0], value), max(found[1], value))
 
 
-def once(frames: int) -> Counts:
+def each_frame_once(frames: int) -> Counts:
     """Return the counts of one resample with every frame once: the frames as they are."""
     return np.ones((1, frames))
 
 
-def _draws(frames: int) -> Iterator[Counts]:
+def _frame_counts(frames: int) -> Iterator[Counts]:
     source = np.random.default_rng(_SEED)
     chances = np.full(frames, 1 / frames)
     at_once = max(1, min(_RESAMPLES, _AT_ONCE // frames))
@@ -102,7 +102,7 @@ def _draws(frames: int) -> Iterator[Counts]:
         yield source.multinomial(frames, chances, size).astype(np.float64)
 
 
-def _tail(frames: int) -> float:
+def _tail_probability(frames: int) -> float:
     """Return the percentile level of the lower end: 0.025 for very many frames, less for few.
 
     Source: Hesterberg as above; Student's t from the normal quantile by the Cornish-Fisher

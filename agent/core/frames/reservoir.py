@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.frames.selection import DUPLICATE, Look, Quality, distances, rejection
+from agent.core.frames.selection import (
+    DUPLICATE,
+    FrameFeatures,
+    Quality,
+    distances,
+    rejection_reason,
+)
 
 
 class Reservoir:
@@ -46,13 +52,13 @@ class Reservoir:
             return None
         return float(np.percentile([quality.detail for quality in self._qualities], 75))
 
-    def duplicate(self, signature: NDArray[np.float32]) -> bool:
+    def is_duplicate(self, signature: NDArray[np.float32]) -> bool:
         """Return whether a candidate shows the same picture but for noise."""
         if not self._names:
             return False
         return bool(distances(signature, self.signatures).min() < DUPLICATE)
 
-    def add(self, name: str, look: Look) -> str | None:
+    def add(self, name: str, look: FrameFeatures) -> str | None:
         """Take a frame in; return the name of the one that leaves, maybe this one, or None."""
         self._grow(look.signature.size)
         index = len(self._names)
@@ -68,7 +74,7 @@ class Reservoir:
         blurred = [
             name
             for name, quality in zip(self._names, self._qualities, strict=True)
-            if rejection(quality, usual) == "blur"
+            if rejection_reason(quality, usual) == "blur"
         ]
         for name in blurred:
             self._remove(self._names.index(name))

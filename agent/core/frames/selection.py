@@ -53,14 +53,14 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FrameFeatures:
     """One frame as selection sees it: its quality and its signature, float32, shape (529,)."""
 
     quality: Quality
     signature: NDArray[np.float32]
 
 
-def look(image: NDArray[np.uint8]) -> Look:
+def frame_features(image: NDArray[np.uint8]) -> FrameFeatures:
     """Return quality and signature of a frame.
 
     Args:
@@ -69,7 +69,7 @@ def look(image: NDArray[np.uint8]) -> Look:
     Source: variance of the Laplacian as focus measure: J. L. Pech-Pacheco et al., "Diatom
         autofocusing in brightfield microscopy", ICPR 2000.
     """
-    small = _reduced(image)
+    small = _shrunk(image)
     luma = small @ _LUMA
     sharpness, detail = _focus(luma)
     quality = Quality(
@@ -80,10 +80,10 @@ def look(image: NDArray[np.uint8]) -> Look:
         sharpness=sharpness,
         detail=detail,
     )
-    return Look(quality, _signature(small, luma))
+    return FrameFeatures(quality, _signature(small, luma))
 
 
-def rejection(quality: Quality, usual_detail: float | None) -> str:
+def rejection_reason(quality: Quality, usual_detail: float | None) -> str:
     """Return why a frame is unfit: "exposure", "blur", or "" if it is not.
 
     A frame is blurred only if it is not sharp and its edges are far wider than is usual for
@@ -155,7 +155,7 @@ def split_holdout(
     order = choose_frames(signatures, frames + holdout, seed)
     if len(order) < 2:
         return order, ()
-    held = shares(len(order), frames, holdout)[1]
+    held = split_counts(len(order), frames, holdout)[1]
     few = min(held, len(order) - held)
     bounds = np.linspace(0, len(order), few + 1).astype(int)
     picked: list[int] = []
@@ -168,14 +168,14 @@ def split_holdout(
     return (rest, tuple(picked)) if few == held else (tuple(picked), rest)
 
 
-def shares(available: int, frames: int, holdout: int) -> tuple[int, int]:
+def split_counts(available: int, frames: int, holdout: int) -> tuple[int, int]:
     """Return how many of the available frames (>= 2) calibrate and how many are held out."""
     total = min(available, frames + holdout)
     held = min(max(1, round(total * holdout / (frames + holdout))), total - 1)
     return total - held, held
 
 
-def _reduced(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the image as float32, shrunk by the mean of k x k pixels to near the analysis size."""
     height, width = image.shape[:2]
     k = min(max(1, max(height, width) // _ANALYSIS_PX), height, width)
@@ -203,9 +203,9 @@ def _focus(luma: NDArray[np.float32]) -> tuple[float, float]:
 
 
 def _signature(small: NDArray[np.float32], luma: NDArray[np.float32]) -> NDArray[np.float32]:
-    grid = _cells(luma, _GRID)
+    grid = _cell_means(luma, _GRID)
     blue_red = small[..., [0, 2]] - luma[..., None]
-    colors = _cells(blue_red, _COLOR_GRID)
+    colors = _cell_means(blue_red, _COLOR_GRID)
     exposure = grid.mean()
     parts = (
         (grid - exposure).ravel(),
@@ -215,7 +215,7 @@ def _signature(small: NDArray[np.float32], luma: NDArray[np.float32]) -> NDArray
     return np.concatenate(parts, dtype=np.float32)
 
 
-def _cells(plane: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
+def _cell_means(plane: NDArray[np.float32], grid: tuple[int, int]) -> NDArray[np.float32]:
     """Return the means over a grid of cells; a plane smaller than the grid repeats its pixels."""
     for axis, count in enumerate(grid):
         size = plane.shape[axis]

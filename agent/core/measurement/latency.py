@@ -65,18 +65,18 @@ def summarize(rounds_ns: Sequence[NDArray[np.int64]]) -> Latency:
     ordered = np.sort(everything)
     p50, p90, p99 = (percentile(ordered, percent) / 1e6 for percent in (50, 90, 99))
     levels = [max(float(np.median(one)), 1.0) for one in rounds_ns]
-    worth = _effective(ordered, rounds_ns)
+    worth = _effective_runs(ordered, rounds_ns)
     return Latency(
         p50=p50,
         p90=p90,
         p99=p99,
         ci95_p50=interval(p50, levels),
-        ci95_p99=None if worth < _TAIL_RUNS else _tail(p99, levels, ordered, worth),
-        ci95_reason=_unknown(len(levels), ordered.size, worth),
+        ci95_p99=None if worth < _TAIL_RUNS else _p99_ci95(p99, levels, ordered, worth),
+        ci95_reason=_interval_reason(len(levels), ordered.size, worth),
     )
 
 
-def _unknown(rounds: int, runs: int, worth: float) -> str:
+def _interval_reason(rounds: int, runs: int, worth: float) -> str:
     """Say why an interval is None, "" if none is."""
     if rounds < 2:
         return "of a single round"
@@ -127,7 +127,7 @@ def _half_width(levels: NDArray[np.float64]) -> float:
     return _student(count - 2) * sqrt(scatter / count)
 
 
-def _tail(
+def _p99_ci95(
     p99: float, levels: Sequence[float], ordered: NDArray[np.int64], worth: float
 ) -> tuple[float, float] | None:
     """Return the 95 % interval of p99: how the rounds differ, and how few runs are that slow.
@@ -141,8 +141,8 @@ def _tail(
     Source: binomial interval of order statistics (Conover, "Practical Nonparametric
         Statistics", 1999, 3.2).
     """
-    level = interval(1.0, levels)
-    if level is None:
+    is_level = interval(1.0, levels)
+    if is_level is None:
         return None
     share, count = 0.99, ordered.size
     reach = _NORMAL * sqrt(share * (1 - share) / worth)
@@ -150,11 +150,11 @@ def _tail(
     high = ordered[min(count, ceil(min(share + reach, 1.0) * count)) - 1]
     middle = max(float(percentile(ordered, 99)), 1.0)
     below, above = log(middle / max(float(low), 1.0)), log(max(float(high), 1.0) / middle)
-    width = log(level[1])
+    width = log(is_level[1])
     return p99 * exp(-hypot(width, below)), p99 * exp(hypot(width, above))
 
 
-def _effective(ordered: NDArray[np.int64], rounds_ns: Sequence[NDArray[np.int64]]) -> float:
+def _effective_runs(ordered: NDArray[np.int64], rounds_ns: Sequence[NDArray[np.int64]]) -> float:
     """Return how many independent runs the tail is worth: slow ones come in bursts.
 
     Products of all rounds are added before they are divided: a burst in one of five is all that
@@ -188,7 +188,7 @@ def _student(freedom: int) -> float:
     return _NORMAL + (_NORMAL**3 + _NORMAL) / (4 * freedom)
 
 
-def _spaced(ordered: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def _order_statistics(ordered: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Return `count` evenly spaced order statistics, smallest and largest among them."""
     places = np.linspace(0, ordered.size - 1, min(count, ordered.size)).round().astype(np.intp)
     spaced: NDArray[np.int64] = ordered[places]
@@ -236,10 +236,10 @@ def _median_error(samples: NDArray[np.int64]) -> float:
 def sketch(rounds_ns: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
     """Return up to 512 evenly spaced order statistics in ms, for plots."""
     ordered = np.sort(np.concatenate(list(rounds_ns)))
-    return tuple(float(value) / 1e6 for value in _spaced(ordered, _SKETCH))
+    return tuple(float(value) / 1e6 for value in _order_statistics(ordered, _SKETCH))
 
 
-def level(slices: Sequence[NDArray[np.int64]], *, within: float = SETTLED) -> bool:
+def is_level(slices: Sequence[NDArray[np.int64]], *, within: float = SETTLED) -> bool:
     """Return True once warm-up may end, as far as latency tells.
 
     Args:
@@ -261,10 +261,10 @@ def warmed_up(slices: Sequence[NDArray[np.int64]]) -> bool:
     A slow candidate fills it with a slice or two, whose runs are then judged in three parts.
 
     Args:
-        slices: As for `level`, one at least, of three runs together at least.
+        slices: As for `is_level`, one at least, of three runs together at least.
     """
     enough = slices if len(slices) >= 3 else np.array_split(np.concatenate(list(slices)), 3)
-    return level(enough, within=DRIFT)
+    return is_level(enough, within=DRIFT)
 
 
 def gets_warmer(readings: Sequence[tuple[float, float]]) -> bool:

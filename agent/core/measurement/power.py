@@ -23,7 +23,7 @@ class PowerSample:
 
 
 @dataclass(frozen=True, slots=True)
-class Clocked:
+class ClockTotal:
     """How long clocks have run, s, and the sum of MHz times s, since the machine was started."""
 
     seconds: float
@@ -53,8 +53,8 @@ class Conditions:
     cooling: int | None = None
     cpu_mhz: float | None = None
     gpu_mhz: float | None = None
-    cpu_clocked: Clocked | None = None
-    gpu_clocked: Clocked | None = None
+    cpu_clocked: ClockTotal | None = None
+    gpu_clocked: ClockTotal | None = None
     waited_ns: int | None = None
     ran_ns: int | None = None
 
@@ -89,7 +89,7 @@ def mean_power(
     """
     joules = covered_ns = 0.0
     used: set[int] = set()
-    gaps = _silent_ends(samples, windows_ns, period_s)
+    gaps = _gaps_at_ends(samples, windows_ns, period_s)
     for before, after in pairwise(samples):
         longest_ns = min(_longest_ns(before, period_s), _longest_ns(after, period_s))
         near = after.t_ns - before.t_ns <= longest_ns
@@ -100,7 +100,7 @@ def mean_power(
             if not near:
                 gaps += 1
                 continue
-            middle = _at(before, after, (low + high) / 2)
+            middle = _interpolated_w(before, after, (low + high) / 2)
             joules += middle * (high - low) / 1e9
             covered_ns += high - low
     for sample in samples:
@@ -119,7 +119,7 @@ def _longest_ns(sample: PowerSample, period_s: float) -> float:
     return _GAP * (sample.period_s or period_s) * 1e9
 
 
-def _silent_ends(
+def _gaps_at_ends(
     samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]], period_s: float
 ) -> int:
     """Count the windows' stretches before the first sample of all and after the last one."""
@@ -133,6 +133,6 @@ def _silent_ends(
     )
 
 
-def _at(before: PowerSample, after: PowerSample, t_ns: float) -> float:
+def _interpolated_w(before: PowerSample, after: PowerSample, t_ns: float) -> float:
     share = (t_ns - before.t_ns) / (after.t_ns - before.t_ns)
     return before.power_w + share * (after.power_w - before.power_w)

@@ -12,7 +12,7 @@ _PLACES = 800  # along the plot; each shows its lowest and its highest reading
 IDLE, FLAT_OUT, AT_RATE = "idle", "flat out", "at rate"
 
 
-def traced(
+def power_trace(
     samples: Sequence[PowerSample], idle_ns: Span | None, seen: Mapping[str, Recording]
 ) -> PowerTrace:
     """Return the readings of a sitting, few enough to be drawn, with the windows in them.
@@ -32,14 +32,14 @@ def traced(
     begin_s, end_s = windows[0].begin_s, max(window.end_s for window in windows)
     points = [(one.t_ns / 1e9, one.power_w) for one in samples]
     inside = [point for point in points if begin_s <= point[0] <= end_s]
-    return PowerTrace(points=thinned(inside), windows=tuple(windows))
+    return PowerTrace(points=downsampled(inside), windows=tuple(windows))
 
 
 def _window(candidate: str, kind: str, span: Span) -> PowerWindow:
     return PowerWindow(candidate=candidate, kind=kind, begin_s=span[0] / 1e9, end_s=span[1] / 1e9)
 
 
-def thinned(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+def downsampled(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
     """Return at most 1600 of the points, in order: of each stretch its lowest and its highest."""
     step = -(-len(points) // _PLACES) or 1
     if step <= 2:

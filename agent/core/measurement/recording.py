@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.measurement.latency import interval, sketch, steady, summarize
-from agent.core.measurement.power import Clocked, Conditions, PowerSample, mean_power
+from agent.core.measurement.power import ClockTotal, Conditions, PowerSample, mean_power
 from agent.core.records import AtRate, Digest, Launches, Measurement, Power
 
 _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
@@ -83,7 +83,7 @@ class _Consumption:
     energy_net_j: float | None = None
 
 
-def reduced(
+def to_measurement(
     seen: Recording,
     engine: Digest,
     readings: Readings | str,
@@ -120,7 +120,7 @@ def reduced(
         harness_ns=harness_ns,
         launched=seen.launches.by if seen.launches else None,
         launched_reason=seen.launches.reason if seen.launches else _OWN_LAUNCHES,
-        starved=_starved(seen.conditions, seen.spans_ns),
+        starved=_starved_share(seen.conditions, seen.spans_ns),
         throttled=throttled,
         throttled_reason=_UNKNOWN_THROTTLING if throttled is None else "",
         samples=sum(one.size for one in seen.rounds_ns),
@@ -129,10 +129,10 @@ def reduced(
         temp_c=max((c.temp_c for c in seen.conditions if c.temp_c is not None), default=None),
         device_p50_ms=float(np.median(seen.device_ms)) if seen.device_ms else None,
         device_reason="" if seen.device_ms else _NO_DEVICE_CLOCK,
-        cpu_mhz=_span(_means([c.cpu_clocked for c in seen.conditions]))
-        or _span([c.cpu_mhz for c in seen.conditions]),
-        gpu_mhz=_span(_means([c.gpu_clocked for c in seen.conditions]))
-        or _span([c.gpu_mhz for c in seen.conditions]),
+        cpu_mhz=_min_max(_mean_clocks_mhz([c.cpu_clocked for c in seen.conditions]))
+        or _min_max([c.cpu_mhz for c in seen.conditions]),
+        gpu_mhz=_min_max(_mean_clocks_mhz([c.gpu_clocked for c in seen.conditions]))
+        or _min_max([c.gpu_mhz for c in seen.conditions]),
         at_rate=_at_rate(seen, readings, idle_ns, rate_fps) if seen.paced_ns else None,
         at_rate_reason="" if seen.paced_ns else _NO_RATE,
     )
@@ -166,12 +166,12 @@ def _seconds(windows_ns: Sequence[Span]) -> float:
     return sum(end - begin for begin, end in windows_ns) / 1e9
 
 
-def _span(values: Sequence[float | None]) -> tuple[float, float] | None:
+def _min_max(values: Sequence[float | None]) -> tuple[float, float] | None:
     known = [value for value in values if value is not None]
     return (min(known), max(known)) if known else None
 
 
-def _means(clocked: Sequence[Clocked | None]) -> list[float | None]:
+def _mean_clocks_mhz(clocked: Sequence[ClockTotal | None]) -> list[float | None]:
     """Return the mean clock of each window, MHz, from what was counted before and after it."""
     return [
         (after.mhz_s - before.mhz_s) / (after.seconds - before.seconds)
@@ -194,7 +194,7 @@ def _throttled(conditions: Sequence[Conditions]) -> bool | None:
     return any(counted + cooled) if counted or cooled else None
 
 
-def _starved(conditions: Sequence[Conditions], spans_ns: Sequence[Span]) -> float | None:
+def _starved_share(conditions: Sequence[Conditions], spans_ns: Sequence[Span]) -> float | None:
     """Return for which share of a window threads waited for a CPU; None if that is not known.
 
     Of the window, or of the time that they would have run where that is more: sixteen threads

@@ -62,7 +62,7 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
     if symmetric and _on_codes(histogram):
         largest = histogram.step * SYMMETRIC_STEPS / 2
         return -largest, largest
-    widest = _widest(histogram, symmetric)
+    widest = _full_range(histogram, symmetric)
     if not histogram.clippable:
         return widest
     low, high = choose(histogram, symmetric)
@@ -89,14 +89,14 @@ def _on_codes(histogram: TensorHistogram) -> bool:
     return -128.5 * step <= histogram.minimum and histogram.maximum <= 127.5 * step and step > 0
 
 
-def _widest(histogram: TensorHistogram, symmetric: bool) -> Range:
+def _full_range(histogram: TensorHistogram, symmetric: bool) -> Range:
     low, high = min(histogram.minimum, 0.0), max(histogram.maximum, 0.0)
     largest = max(-low, high)
     return (-largest, largest) if symmetric else (low, high)
 
 
 def _minmax(histogram: TensorHistogram, symmetric: bool) -> Range:
-    return _widest(histogram, symmetric)
+    return _full_range(histogram, symmetric)
 
 
 def _percentile(histogram: TensorHistogram, symmetric: bool) -> Range:
@@ -130,7 +130,7 @@ def _entropy(histogram: TensorHistogram, symmetric: bool) -> Range:
     filled = np.flatnonzero(bins)
     top = int(filled[-1]) + 1 if len(filled) else 0
     if top <= levels:
-        return _widest(histogram, symmetric)
+        return _full_range(histogram, symmetric)
     inside = np.cumsum(_magnitudes(histogram))  # what the bins hold, the zeros with them
     smallest = max(levels, int(np.searchsorted(inside, _KL_KEPT * inside[-1])) + 1)
     candidates = np.unique(np.geomspace(smallest, top, _KL_CANDIDATES).round().astype(int))
@@ -163,28 +163,28 @@ def _mse(histogram: TensorHistogram, symmetric: bool) -> Range:
 
     Source: the MSE range setting of Nagel et al. 2021, arXiv:2106.08295, section 3.1.
     """
-    low, high = _widest(histogram, symmetric)
+    low, high = _full_range(histogram, symmetric)
     kept = histogram.counts > 0
     shrink = np.geomspace(_MSE_SMALLEST, 1.0, _MSE_CANDIDATES)
     shrink[-1] = 1.0  # the whole range is always a candidate, so min-max is never beaten by it
     if symmetric or low == 0 or high == 0:
-        return _best(histogram, [(low * s, high * s) for s in shrink], symmetric, kept)
-    chosen = _best(histogram, [(low * s, high * s) for s in shrink], symmetric, kept)
+        return _least_error_range(histogram, [(low * s, high * s) for s in shrink], symmetric, kept)
+    chosen = _least_error_range(histogram, [(low * s, high * s) for s in shrink], symmetric, kept)
     for _ in range(_MSE_ROUNDS):  # then each end on its own
         highs = [(chosen[0], high * s) for s in shrink]
-        chosen = _best(histogram, [chosen, *highs], symmetric, kept)
+        chosen = _least_error_range(histogram, [chosen, *highs], symmetric, kept)
         lows = [(low * s, chosen[1]) for s in shrink]
-        chosen = _best(histogram, [chosen, *lows], symmetric, kept)
+        chosen = _least_error_range(histogram, [chosen, *lows], symmetric, kept)
     return chosen
 
 
-def _best(
+def _least_error_range(
     histogram: TensorHistogram, spans: list[Range], symmetric: bool, kept: NDArray[np.bool_]
 ) -> Range:
-    return spans[int(np.argmin(_errors(histogram, spans, symmetric, kept)))]
+    return spans[int(np.argmin(_squared_errors(histogram, spans, symmetric, kept)))]
 
 
-def _errors(
+def _squared_errors(
     histogram: TensorHistogram, spans: list[Range], symmetric: bool, kept: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Return the mean squared error of 8 bits over each range, shape (len(spans),).

@@ -213,12 +213,12 @@ _HOPELESS = 2.0
 """Predicted noise over that of a set that holds beyond which an evaluation is wasted (3 dB)."""
 
 
-def symmetric(scheme: str | None) -> bool:
+def is_symmetric(scheme: str | None) -> bool:
     """Return True if the integers of a scheme lie evenly around zero."""
     return scheme is not None and scheme.startswith("S8S8")
 
 
-def best_steps(weight_noise: Callable[[tuple[str, ...]], Noise]) -> tuple[str, ...]:
+def best_weight_steps(weight_noise: Callable[[tuple[str, ...]], Noise]) -> tuple[str, ...]:
     """Return those of WEIGHT_STEPS with the least noise at the worst output, of equals the fewest.
 
     Args:
@@ -235,7 +235,7 @@ def worst_sqnr_db(found: Fidelity | None) -> float:
     return math.inf if found.sqnr_db is None else found.sqnr_db
 
 
-def decibel(noise: Noise) -> float:
+def sqnr_db(noise: Noise) -> float:
     """Return the signal-to-quantization-noise ratio of the worst output, dB."""
     worst = max(noise, default=0.0)
     return -10 * math.log10(worst) if worst > 0 else math.inf

@@ -19,7 +19,7 @@ _SWEEPS = 8
 _BLOCK = 64  # weights whose effect on the others is added up before it is told
 
 
-def rounded(
+def round_weights(
     weights: NDArray[np.float64], scales: NDArray[np.float64], moment: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return integer codes whose weights give nearly the least error at the output.
@@ -48,7 +48,7 @@ def rounded(
         return codes
     damped = moment + np.eye(size) * (_DAMPING * np.trace(moment) / size)
     order = np.argsort(-np.diag(damped), kind="stable")  # what matters most moves first
-    moving = _Descent(exact[:, order], codes[:, order], damped[np.ix_(order, order)])
+    moving = _CoordinateDescent(exact[:, order], codes[:, order], damped[np.ix_(order, order)])
     for _ in range(_SWEEPS):
         if not moving.sweep():
             break
@@ -56,7 +56,7 @@ def rounded(
     return codes
 
 
-class _Descent:
+class _CoordinateDescent:
     """Codes on their way to less error.
 
     Args:

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from agent.config import Measure
 from agent.core.errors import PowerError, RunnerError
-from agent.core.measurement.latency import gets_warmer, level, schedule, warmed_up
+from agent.core.measurement.latency import gets_warmer, is_level, schedule, warmed_up
 from agent.core.measurement.power import Conditions
-from agent.core.measurement.power_trace import traced
+from agent.core.measurement.power_trace import power_trace
 from agent.core.measurement.ratios import p50_ratios_ci95
-from agent.core.measurement.recording import Readings, Recording, reduced
+from agent.core.measurement.recording import Readings, Recording, to_measurement
 from agent.core.records import Engine, Measurements, PowerTrace
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
 from agent.stages.measuring.live_note import LiveNote
@@ -113,7 +113,7 @@ def measure(
     readings = power if isinstance(power, str) else _readings(*power)
     harness_ns = overhead_ns(clock)
     measured = {
-        name: reduced(
+        name: to_measurement(
             bench.seen,
             bench.engine.digest,
             readings,
@@ -133,7 +133,9 @@ def measure(
         name: replace(one, eliminated=name not in last, p50_ratio_ci95=ratios.get(name, {}))
         for name, one in measured.items()
     }
-    trace = PowerTrace() if isinstance(readings, str) else traced(readings.samples, idle, recorded)
+    trace = (
+        PowerTrace() if isinstance(readings, str) else power_trace(readings.samples, idle, recorded)
+    )
     return Measurements(measured=measured, failed=failed, trace=trace)
 
 
@@ -221,7 +223,7 @@ def _warm_up(
         bench.seen.launches = bench.runner.launches()
         deadline_ns = clock.monotonic_ns() + int(settings.warmup_s * 1e9)
         slices = [heat(bench)]
-        while not level(slices) and clock.monotonic_ns() < deadline_ns:
+        while not is_level(slices) and clock.monotonic_ns() < deadline_ns:
             slices.append(heat(bench))
         bench.seen.settled = warmed_up(slices) or not settings.warmup_s
 

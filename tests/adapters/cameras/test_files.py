@@ -120,7 +120,7 @@ def test_a_video_file_plays_from_the_start_again_and_that_is_no_loss(tmp_path: P
         (b"\x00\x01garbage" * 500, "is not a video"),
     ],
 )
-def test_a_file_that_is_no_video_is_told_at_once(
+def test_a_file_that_is_no_video_is_reported_at_once(
     tmp_path: Path, content: bytes | None, words: str
 ) -> None:
     if content is not None:
@@ -145,7 +145,7 @@ def test_a_scheme_of_others_is_refused(uri: str) -> None:
     assert "rtsp://" in error.value.hint
 
 
-def test_a_device_that_is_not_there_or_not_a_device_is_told(tmp_path: Path) -> None:
+def test_a_device_that_is_not_there_or_not_a_device_is_reported(tmp_path: Path) -> None:
     (tmp_path / "video0").write_bytes(b"")
     for path, words in (
         (tmp_path / "video9", "no such device"),

@@ -75,7 +75,7 @@ def test_rows_that_gstreamer_pads_are_cut(
         ("videotestsrc num-buffers=0", "the stream ended"),
     ],
 )
-def test_what_the_bus_says_is_told_at_once(
+def test_what_the_bus_says_is_reported_at_once(
     source: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cameras.require_gstreamer(tmp_path, monkeypatch)

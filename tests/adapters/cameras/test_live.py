@@ -75,7 +75,7 @@ def test_an_unread_frame_grows_stale() -> None:
     assert error.value.code == "timeout"
 
 
-def test_what_can_not_be_opened_is_told_at_once_with_its_own_words() -> None:
+def test_what_can_not_be_opened_is_reported_at_once_with_its_own_words() -> None:
     script = Script()
     script.refusals = [CameraError("test: no such file", code="unreachable", hint="look")]
     with LiveCamera("test", script) as camera:
@@ -120,7 +120,7 @@ def test_a_timeout_tells_the_last_failure() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_thread_that_dies_of_a_defect_is_told() -> None:
+def test_a_thread_that_dies_of_a_defect_is_reported() -> None:
     script = Script()
     script.items.put(ZeroDivisionError("defect"))
     with LiveCamera("test", script) as camera, pytest.raises(CameraError) as error:

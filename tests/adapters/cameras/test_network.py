@@ -217,7 +217,7 @@ def refusal_text(uri: str) -> str:
     return str(error.value)
 
 
-def test_an_unknown_name_and_a_broken_uri_are_told() -> None:
+def test_an_unknown_name_and_a_broken_uri_are_reported() -> None:
     assert "not known" in seen_at("rtsp://nowhere.invalid/1", 2.0)[0]
     assert "not valid" in seen_at("rtsp://cam:99999/1", 2.0)[0]
     assert "not valid" in seen_at("http://[::1/1", 2.0)[0]

@@ -18,7 +18,7 @@ MYELIN = "Error Code 1: Myelin ([myelin_graph.h] MyelinCheckException: CHECK(p) 
 
 
 @pytest.mark.parametrize(
-    ("told", "limit_mb", "cure"),
+    ("reported", "limit_mb", "cure"),
     [
         ("Error Code 2: OutOfMemory (Requested size was 1073741824 bytes.)", 0, "free memory"),
         ("Error Code 2: OutOfMemory (Requested size was 1073741824 bytes.)", 64, "= 64 may be"),
@@ -29,5 +29,5 @@ MYELIN = "Error Code 1: Myelin ([myelin_graph.h] MyelinCheckException: CHECK(p) 
         ("no reason given", 0, "if it was short"),
     ],
 )
-def test_memory_is_advised_only_where_it_may_help(told, limit_mb, cure):
-    assert cure in _cure(told, limit_mb)
+def test_memory_is_advised_only_where_it_may_help(reported, limit_mb, cure):
+    assert cure in _cure(reported, limit_mb)

@@ -156,7 +156,7 @@ def test_whatever_the_driver_says_to_a_graph_it_is_launched_plainly(
     graphs.fails[function] = failure
     reason = why_plainly(gpu, plan)
     assert reason == (
-        f"no CUDA graph: {function} says CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
+        f"no CUDA graph: {function}: CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"
         if isinstance(failure, Status)
         else f"no CUDA graph: {function}: {failure}"
     )
@@ -189,7 +189,9 @@ def test_a_capture_whose_enqueue_raises_is_ended_and_leaves_nothing(gpu, graphs,
 
 def test_a_graph_that_computes_something_else_is_given_back(gpu, graphs, plan):
     graphs.distorts = True
-    assert why_plainly(gpu, plan) == "no CUDA graph: its outputs are not those of plain launches"
+    assert (
+        why_plainly(gpu, plan) == "no CUDA graph: its outputs differ from those of plain launches"
+    )
     assert graphs.alive == []
 
 
@@ -201,7 +203,7 @@ def test_a_graph_that_computes_nothing_does_not_pass_for_one_that_computes_the_s
     with loaded(gpu, plan) as runner:
         runner.bind(ONE)
         runner.run()
-        assert "outputs are not those" in runner.launches().reason
+        assert "outputs differ from those" in runner.launches().reason
 
 
 def test_a_graph_that_fails_later_is_an_error_and_is_given_back(gpu, graphs, plan):
@@ -209,7 +211,7 @@ def test_a_graph_that_fails_later_is_an_error_and_is_given_back(gpu, graphs, pla
         runner.bind(ONE)
         runner.run()
         graphs.fails["cuGraphLaunch"] = Status.CUDA_ERROR_INVALID_VALUE
-        with pytest.raises(RunnerError, match="cuGraphLaunch says CUDA_ERROR_INVALID_VALUE"):
+        with pytest.raises(RunnerError, match="cuGraphLaunch: CUDA_ERROR_INVALID_VALUE"):
             runner.run()
     assert graphs.alive == []
 
@@ -223,7 +225,7 @@ def test_a_broken_context_still_lets_everything_else_go(gpu, graphs, plan):
     assert gpu.memory == {}
 
 
-def test_an_engine_that_fails_while_it_is_tried_is_told_as_such(gpu, graphs, plan):
+def test_an_engine_that_fails_while_it_is_tried_is_reported_as_such(gpu, graphs, plan):
     """Not as one that merely can't be captured: plain launches would fail the same."""
     graphs.fails["cuStreamBeginCapture"] = RuntimeError("no capture")
     with loaded(gpu, plan) as runner:

@@ -76,17 +76,19 @@ def test_every_tensor_is_copied_once_however_often_the_runner_was_entered(gpu, p
 @pytest.mark.parametrize(
     "call", ["Device", "deserialize", "create_execution_context", "Stream", "mem_alloc"]
 )
-def test_whatever_the_driver_says_on_loading_is_told_and_the_context_given_back(gpu, plan, call):
+def test_whatever_the_driver_says_on_loading_is_reported_and_the_context_given_back(
+    gpu, plan, call
+):
     gpu.fails[call] = fakes.OutOfMemory(f"{call} failed: out of memory")
-    with pytest.raises(RunnerError, match=f"{call} failed: out of memory") as told:
+    with pytest.raises(RunnerError, match=f"{call} failed: out of memory") as raised:
         TensorrtRunner(plan).__enter__()
-    assert "free memory" in told.value.hint
+    assert "free memory" in raised.value.hint
     assert gpu.stack == []
     assert gpu.memory == {}
 
 
 @pytest.mark.parametrize("call", ["in", "execute", "record", "out", "synchronize"])
-def test_whatever_the_driver_says_on_running_is_told_and_it_can_go_on(gpu, plan, call):
+def test_whatever_the_driver_says_on_running_is_reported_and_it_can_go_on(gpu, plan, call):
     gpu.fails[call] = fakes.LogicError(f"{call} failed: an illegal memory access")
     with TensorrtRunner(plan) as runner:
         runner.bind(ONE)
@@ -97,7 +99,7 @@ def test_whatever_the_driver_says_on_running_is_told_and_it_can_go_on(gpu, plan,
     assert gpu.stack == []
 
 
-def test_what_does_not_load_or_execute_is_told_and_the_context_given_back(gpu, plan, tmp_path):
+def test_what_does_not_load_or_execute_is_reported_and_the_context_given_back(gpu, plan, tmp_path):
     gpu.loads = False
     with pytest.raises(RunnerError, match="doesn't load"):
         TensorrtRunner(plan).__enter__()
@@ -136,9 +138,9 @@ def test_leaving_a_context_that_broke_does_not_hide_what_broke_it(gpu, plan):
 
 def test_without_a_driver_there_is_no_runner(gpu, plan):
     gpu.fails["init"] = fakes.Error("cuInit failed: no CUDA-capable device is detected")
-    with pytest.raises(RunnerError, match="no CUDA-capable device") as told:
+    with pytest.raises(RunnerError, match="no CUDA-capable device") as raised:
         TensorrtRunner(plan).__enter__()
-    assert told.value.code == "no_runtime"
+    assert raised.value.code == "no_runtime"
 
 
 def test_what_the_gpu_has_less_is_the_engines(gpu, plan):

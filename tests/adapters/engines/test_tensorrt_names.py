@@ -21,11 +21,11 @@ PYCUDA = {  # 2024.1 to 2026.1, src/wrapper/wrap_cudadrv.cpp and pycuda/driver.p
 }  # fmt: skip
 ELSEWHERE = {  # of Python, NumPy, psutil, onnx and these modules themselves
     "IGNORECASE", "Process", "SerializeToString", "attach", "by", "callback", "close",
-    "compile", "conditions", "copyto", "device", "disable", "dla_core", "dumps", "enable",
+    "compile", "conditions", "copyto", "device", "disable", "dla_core", "dumps", "enable", "errors",
     "fullmatch", "getLogger", "hexdigest", "hint", "invert", "isenabled", "launch", "level",
     "load", "loads", "memory_info", "monotonic", "monotonic_ns", "on_dla", "outputs", "path",
     "pop_all", "reshape", "rss", "runnable", "save", "search", "sha256", "st_size", "strerror",
-    "timings", "told", "version", "view", "warning", "workspace_mb",
+    "timings", "version", "view", "warning", "workspace_mb",
 }  # fmt: skip
 
 

@@ -203,7 +203,7 @@ def test_energy_of_an_inference_through_the_whole_stage_is_the_truth(
 
 @both_releases
 @pytest.mark.slow
-def test_service_that_is_killed_and_comes_back_leaves_a_gap_that_is_told(board: Boards) -> None:
+def test_service_that_is_killed_and_comes_back_leaves_a_gap_that_is_reported(board: Boards) -> None:
     jetson = board()
     wave = ramp(4.0, 12.0, 8.0)
     with meter(jetson) as sampling, Player(wave, jetson.rails["VDD_IN"].set) as player:
@@ -319,7 +319,7 @@ def test_service_of_another_version_is_refused_with_both_versions(board: Boards)
 
 
 @pytest.mark.slow
-def test_service_that_is_not_there_is_told_at_once(tmp_path: Path) -> None:
+def test_service_that_is_not_there_is_reported_at_once(tmp_path: Path) -> None:
     pytest.importorskip("jtop")
     stale = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as gone:
@@ -341,7 +341,7 @@ def test_a_line_that_is_no_sample_ends_nothing() -> None:
     assert [one.power_w for one in sampling.samples()] == [5.0]
 
 
-def test_a_machine_that_can_start_no_process_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_that_can_start_no_process_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object, **__: object) -> None:
         raise OSError("no memory for a process")
 
@@ -352,7 +352,7 @@ def test_a_machine_that_can_start_no_process_is_told(monkeypatch: pytest.MonkeyP
     assert not [t for t in threading.enumerate() if t.name.startswith("power")]
 
 
-def test_library_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_library_that_is_not_installed_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jtop", None)
     with pytest.raises(PowerError, match="not installed") as caught:
         JtopPowerMeter().__enter__()

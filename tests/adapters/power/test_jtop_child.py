@@ -56,7 +56,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-def test_each_snapshot_is_told_once(lines: Any) -> None:
+def test_each_snapshot_is_reported_once(lines: Any) -> None:
     total = {"power": 5000, "name": "VDD_IN"}
     once, again = snapshot(1.0, total, VDD_SOC=1), snapshot(1.5, total, VDD_SOC=1)
     assert [line["uptime_s"] for line in lines(once, once, again, again)] == [1.0, 1.5]
@@ -87,7 +87,7 @@ def test_no_rail_is_no_zero_watts(lines: Any, power: dict[str, Any]) -> None:
         (KeyError("gpu"), "KeyError: 'gpu'"),
     ],
 )
-def test_whatever_ends_the_client_is_told(lines: Any, error: Exception, reason: str) -> None:
+def test_whatever_ends_the_client_is_reported(lines: Any, error: Exception, reason: str) -> None:
     (line,) = lines(error=error)
     assert reason in line["error"]
     assert "jtop" in line["hint"]

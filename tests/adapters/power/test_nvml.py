@@ -57,7 +57,7 @@ def test_gpu_that_does_not_tell_its_power_is_no_sensor_and_is_let_go(
     assert library.open == 0
 
 
-def test_milliwatts_are_told_as_watts_and_the_library_is_let_go(
+def test_milliwatts_are_reported_as_watts_and_the_library_is_let_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     library = Library()

@@ -40,7 +40,7 @@ def test_modes_are_read_with_what_they_switch_off() -> None:
     assert parse("") == parse("< PM_CONFIG DEFAULT=1 >") == ()
 
 
-def test_a_mode_that_needs_a_reboot_is_told_apart(board: Path) -> None:
+def test_a_mode_that_needs_a_reboot_is_reported_apart(board: Path) -> None:
     found = modes(board)
     assert found.current() == "15W"
     assert found.modes() == {"15W": "", "25W": "", "7W": "it takes effect after a reboot"}
@@ -55,47 +55,50 @@ def test_nvpmodel_is_asked_once(board: Path) -> None:
 def test_a_machine_without_nvpmodel_has_none(tmp_path: Path) -> None:
     found = NvpModes(str(tmp_path), root=str(tmp_path))
     assert found.modes() == {}
-    assert found.go_back() == ""
+    assert found.restore() == ""
 
 
 def test_the_mode_that_was_found_is_set_again(board: Path) -> None:
-    with modes(board).held("25W"):
+    with modes(board).set_temporarily("25W"):
         assert now(board) == "25W"
         assert (board / "state/power-mode").read_text() == "15W"
     assert now(board) == "15W"
     assert not (board / "state/power-mode").exists()
-    with pytest.raises(ValueError, match="of the stage"), modes(board).held("25W"):
+    with pytest.raises(ValueError, match="of the stage"), modes(board).set_temporarily("25W"):
         raise ValueError("of the stage")
     assert now(board) == "15W"
 
 
 def test_the_present_mode_is_held_without_setting_anything(board: Path) -> None:
-    with modes(board).held("15W"):
+    with modes(board).set_temporarily("15W"):
         pass
     assert "-m" not in (board / "calls").read_text()
 
 
-def test_a_mode_that_is_refused_in_silence_is_told(board: Path) -> None:
+def test_a_mode_that_is_refused_in_silence_is_reported(board: Path) -> None:
     (board / "refuse").touch()
     with (
-        pytest.raises(PowerError, match="25W was not taken: NVPM ERROR") as told,
-        modes(board).held("25W"),
+        pytest.raises(PowerError, match="25W was not taken: NVPM ERROR") as raised,
+        modes(board).set_temporarily("25W"),
     ):
         pass
-    assert told.value.code == "power_mode"
-    assert "nvpmodel -m 1" in told.value.hint
+    assert raised.value.code == "power_mode"
+    assert "nvpmodel -m 1" in raised.value.hint
 
 
-def test_a_mode_that_somebody_changes_meanwhile_is_told(board: Path) -> None:
-    with pytest.raises(PowerError, match="from 25W to 7W"), modes(board).held("25W"):
+def test_a_mode_that_somebody_changes_meanwhile_is_reported(board: Path) -> None:
+    with pytest.raises(PowerError, match="from 25W to 7W"), modes(board).set_temporarily("25W"):
         (board / "now").write_text("7W\n")
     assert now(board) == "15W"
 
 
 def test_a_mode_that_is_not_there_is_named_with_those_that_are(board: Path) -> None:
-    with pytest.raises(PowerError, match="no power mode 30W") as told, modes(board).held("30W"):
+    with (
+        pytest.raises(PowerError, match="no power mode 30W") as raised,
+        modes(board).set_temporarily("30W"),
+    ):
         pass
-    assert "15W, 25W, 7W" in told.value.hint
+    assert "15W, 25W, 7W" in raised.value.hint
 
 
 @pytest.mark.slow
@@ -103,7 +106,7 @@ def test_after_a_kill_the_mode_is_gone_back_to(board: Path) -> None:
     code = (
         "import sys, time, os; os.geteuid = lambda: 0\n"
         "from agent.adapters.power.nvpmodel import NvpModes\n"
-        "with NvpModes(sys.argv[1], root=sys.argv[2]).held('25W'): print(flush=True); time.sleep(60)"
+        "with NvpModes(sys.argv[1], root=sys.argv[2]).set_temporarily('25W'): print(flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", code, str(board / "state"), str(board)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -111,9 +114,9 @@ def test_after_a_kill_the_mode_is_gone_back_to(board: Path) -> None:
         process.stdout.readline()
         process.send_signal(signal.SIGKILL)
     assert now(board) == "25W"
-    assert modes(board).go_back() == "15W"
+    assert modes(board).restore() == "15W"
     assert now(board) == "15W"
-    assert modes(board).go_back() == ""
+    assert modes(board).restore() == ""
 
 
 @pytest.mark.slow
@@ -129,17 +132,20 @@ def test_a_user_who_is_not_root_sets_modes_through_the_jtop_service(
         found = NvpModes(str(board / "state"), jetson.socket, str(board))
         monkeypatch.setattr(os, "geteuid", lambda: 1000)
         monkeypatch.setattr("agent.adapters.power.nvpmodel._READ_BACK_S", 5)
-        with found.held("25W"):
+        with found.set_temporarily("25W"):
             assert now(board) == "25W"
         assert now(board) == "15W"
 
 
 @pytest.mark.slow
-def test_without_root_and_without_the_service_it_is_told_what_is_needed(
+def test_without_root_and_without_the_service_it_is_reported_what_is_needed(
     board: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = NvpModes(str(board / "state"), str(board / "none.sock"), str(board))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    with pytest.raises(PowerError, match=r"jtop\.service is not active") as told, found.held("25W"):
+    with (
+        pytest.raises(PowerError, match=r"jtop\.service is not active") as raised,
+        found.set_temporarily("25W"),
+    ):
         pass
-    assert "jtop service and its group" in told.value.hint
+    assert "jtop service and its group" in raised.value.hint

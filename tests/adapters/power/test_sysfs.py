@@ -76,7 +76,7 @@ def test_power_below_zero_is_what_the_sensor_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "much\n", "nan\n", "inf\n", "\xff"])
-def test_sensor_that_gives_no_number_is_told(tmp_path: Path, text: str) -> None:
+def test_sensor_that_gives_no_number_is_reported(tmp_path: Path, text: str) -> None:
     rail = boards.build(tmp_path, "orin-nano")["VDD_IN"]
     meter = Ina3221PowerMeter(str(tmp_path))
     (rail.folder / f"curr{rail.number}_input").write_bytes(text.encode("latin1"))
@@ -133,7 +133,7 @@ def as_nobody() -> Iterator[None]:
         os.seteuid(user)
 
 
-def test_counter_for_root_only_is_told_as_such() -> None:
+def test_counter_for_root_only_is_reported_as_such() -> None:
     with tempfile.TemporaryDirectory() as folder:  # pytest's own may be entered by us only
         counters = Counters(Path(folder), "package-0")
         Path(folder).chmod(0o755)

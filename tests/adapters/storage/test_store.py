@@ -93,7 +93,7 @@ with FileStore({str(tmp_path)!r}).stage("0" * 64) as work:
     (killed,) = (tmp_path / "artifacts").iterdir()
     killed = killed.rename(killed.with_name(f".work-{os.getpid()}-abc-x"))
     with store.stage(DIGEST) as mine:
-        store.sweep()
+        store.remove_abandoned()
         assert Path(mine).is_dir()
     assert not killed.exists()
 

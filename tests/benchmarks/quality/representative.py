@@ -24,7 +24,7 @@ import onnx
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.core.frames.selection import choose_frames, look
+from agent.core.frames.selection import choose_frames, frame_features
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect
 from agent.core.quantization.mixed_search import Placement
@@ -59,7 +59,7 @@ def measured(name: str, models: Path | None) -> dict[str, Any]:
         folder = Path(directory) / "work"
         path = model.locate(models, peers.CACHE)
         settings = {**model.settings, "model.name": model.name, "model.path": str(path)}
-        signatures = np.stack([look(image).signature for image in pool])
+        signatures = np.stack([frame_features(image).signature for image in pool])
         ways = {count: chosen(signatures, count) for count in FRAMES}
         used = sorted({i for taken in ways.values() for indices in taken.values() for i in indices})
         lay_out(folder, settings, [pool[i] for i in used], [everything[i] for i in sorted(held)])

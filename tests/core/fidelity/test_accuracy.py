@@ -95,14 +95,14 @@ def test_without_labels_there_is_no_accuracy():
         (np.zeros((1, 1)), 1, "shape 1x1"),
     ],
 )
-def test_outputs_without_such_a_class_are_told(outputs, label, said):
+def test_outputs_without_such_a_class_are_reported(outputs, label, said):
     comparison = Comparison("classification", labels=(label,))
     with pytest.raises(ConfigError, match=said) as caught:
         comparison.add({"y": outputs}, {"y": outputs})
     assert (caught.value.code, bool(caught.value.hint)) == ("labels", True)
 
 
-def test_a_batch_that_can_not_be_told_apart_has_no_labels():
+def test_a_batch_that_can_not_be_reported_apart_has_no_labels():
     comparison = Comparison("classification", labels=(1, 1))
     with pytest.raises(ConfigError, match="batch of 2"):
         comparison.add({"y": np.zeros(4)}, {"y": np.zeros(4)}, frames=2)

@@ -235,7 +235,7 @@ def test_a_users_metric_is_averaged():
 
 
 @pytest.mark.parametrize("value", [float("nan"), None, "1", 2.0, -0.1])
-def test_a_users_metric_that_makes_no_sense_is_told(value):
+def test_a_users_metric_that_makes_no_sense_is_reported(value):
     with pytest.raises(RunnerError, match="mine:metric returned") as caught:
         compare("mine:metric", ([1.0], [0.5]), metric=lambda *_: value)
     assert caught.value.code == "user_metric"

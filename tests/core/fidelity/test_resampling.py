@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.core.fidelity.comparison import Comparison
-from agent.core.fidelity.resampling import agreement95, interval95, share95
+from agent.core.fidelity.resampling import agreement_ci95, bootstrap_ci95, share_ci95
 
 
 def mean_of(values):
@@ -20,7 +20,7 @@ def coverage(draw, truth, trials, frames):
     held, rng = 0, np.random.default_rng(7)
     for _ in range(trials):
         values = draw(rng, frames)
-        low, high = agreement95(mean_of(values), float(values.mean()), frames)
+        low, high = agreement_ci95(mean_of(values), float(values.mean()), frames)
         held += low <= truth <= high
     return held / trials
 
@@ -40,35 +40,35 @@ def test_the_interval_holds_the_truth_nineteen_times_of_twenty(draw, truth):
 
 def test_the_interval_is_not_wider_than_it_must_be():
     values = np.random.default_rng(7).normal(0.5, 0.1, 64)
-    low, high = interval95(mean_of(values), 64)
+    low, high = bootstrap_ci95(mean_of(values), 64)
     usual = 2 * 1.96 * values.std() / 8
     assert 0.9 * usual < high - low < 1.25 * usual
 
 
 def test_full_agreement_of_few_frames_is_not_certain():
-    low, high = agreement95(mean_of(np.ones(32)), 1.0, 32)
+    low, high = agreement_ci95(mean_of(np.ones(32)), 1.0, 32)
     assert (low, high) == (pytest.approx(32 / (32 + 1.96**2), abs=1e-4), 1.0)
-    assert agreement95(mean_of(np.zeros(32)), 0.0, 32)[0] == 0.0
+    assert agreement_ci95(mean_of(np.zeros(32)), 0.0, 32)[0] == 0.0
 
 
 @given(share=st.floats(0, 1), frames=st.integers(8, 10_000))
 @example(share=0.9999999999999999, frames=129)
 def test_a_share_lies_in_its_interval(share, frames):
-    low, high = share95(share, frames)
+    low, high = share_ci95(share, frames)
     assert 0 <= low <= share <= high <= 1
-    wider = share95(share, frames // 2) if frames >= 16 else (0.0, 1.0)
+    wider = share_ci95(share, frames // 2) if frames >= 16 else (0.0, 1.0)
     assert wider[1] - wider[0] >= high - low
 
 
 @pytest.mark.parametrize("frames", [0, 1, 7])
 def test_few_frames_tell_nothing(frames):
-    assert interval95(mean_of(np.ones(frames)), frames) is None
-    assert share95(1.0, frames) is None
+    assert bootstrap_ci95(mean_of(np.ones(frames)), frames) is None
+    assert share_ci95(1.0, frames) is None
 
 
 def test_a_number_that_most_resamples_do_not_have_has_no_interval():
-    assert interval95(lambda counts: np.where(counts[:, 0] > 2, 1.0, np.nan), 50) is None
-    assert interval95(lambda counts: np.where(counts[:, 0] > 0, 1.0, np.inf), 50) is None
+    assert bootstrap_ci95(lambda counts: np.where(counts[:, 0] > 2, 1.0, np.nan), 50) is None
+    assert bootstrap_ci95(lambda counts: np.where(counts[:, 0] > 0, 1.0, np.inf), 50) is None
 
 
 def test_many_frames_are_drawn_in_bounded_memory():
@@ -78,7 +78,7 @@ def test_many_frames_are_drawn_in_bounded_memory():
         rows.append(counts.shape)
         return counts.sum(axis=1)
 
-    assert interval95(statistic, 2_000) == (2_000, 2_000)
+    assert bootstrap_ci95(statistic, 2_000) == (2_000, 2_000)
     assert sum(drawn for drawn, _ in rows) == 1000
     assert all(drawn * frames <= 1_000_000 for drawn, frames in rows)
 
@@ -114,7 +114,7 @@ def test_the_worst_output_may_be_another_one_on_other_frames():
     assert found.sqnr_db_ci95[1] <= found.sqnr_db + 1e-9  # whichever is worse is worse
 
 
-def test_frames_of_a_batch_are_told_apart():
+def test_frames_of_a_batch_are_reported_apart():
     scores = np.random.default_rng(7).random((32, 4))
     other = scores.copy()
     other[::4] = other[::4, ::-1]

@@ -15,9 +15,9 @@ from agent.core.frames.selection import (
     DUPLICATE,
     choose_frames,
     distances,
-    look,
-    rejection,
-    shares,
+    frame_features,
+    rejection_reason,
+    split_counts,
     split_holdout,
 )
 from tests.support import scenes
@@ -93,12 +93,12 @@ def test_the_split_shares_nothing_not_even_near_duplicates(found, frames, holdou
             assert apart(found[index], found[other]) >= DUPLICATE
     available = len(choose_frames(found, frames + holdout, seed))
     if available >= 2:
-        assert (len(chosen), len(held_out)) == shares(available, frames, holdout)
+        assert (len(chosen), len(held_out)) == split_counts(available, frames, holdout)
 
 
 @given(st.integers(2, 400), st.integers(1, 300), st.integers(1, 300))
 def test_shares_keep_the_ratio_and_leave_no_side_empty(available, frames, holdout):
-    calibrating, held = shares(available, frames, holdout)
+    calibrating, held = split_counts(available, frames, holdout)
     total = min(available, frames + holdout)
     assert calibrating + held == total
     assert min(calibrating, held) >= 1
@@ -147,14 +147,14 @@ def closest(found, names):
 
 
 def with_signature(signature):
-    seen = look(scenes.street(0))
+    seen = frame_features(scenes.street(0))
     return type(seen)(seen.quality, signature)
 
 
 def test_the_numbers_of_a_known_picture():
     half = np.zeros((240, 320, 3), np.uint8)
     half[:, 160:] = 250
-    quality = look(half).quality
+    quality = frame_features(half).quality
     assert (quality.luma, quality.dark, quality.bright) == (125, 0.5, 0.5)
     assert quality.contrast == pytest.approx(125**2)
     # A step of 250 has Laplacian +250 and -250 in two columns, gradient 125 in the same two.
@@ -169,7 +169,7 @@ def test_detail_tells_the_width_of_an_edge(sigma):
     profile = np.cumsum(np.exp(-(x**2) / (2 * sigma**2)))
     edge = 20 + 200 * profile / profile[-1]
     image = np.repeat(np.repeat(edge[None, :, None], 240, 0), 3, 2)
-    assert look(np.round(image).astype(np.uint8)).quality.detail == pytest.approx(
+    assert frame_features(np.round(image).astype(np.uint8)).quality.detail == pytest.approx(
         1 / (2 * sigma**2), rel=0.15
     )
 
@@ -177,26 +177,26 @@ def test_detail_tells_the_width_of_an_edge(sigma):
 @pytest.mark.parametrize("level", [0, 5, 16, 128, 235, 250, 255])
 def test_empty_pictures_are_rejected_at_any_level(level):
     image = np.full((90, 120, 3), level, np.uint8)
-    assert rejection(look(image).quality, None) == "exposure"
+    assert rejection_reason(frame_features(image).quality, None) == "exposure"
 
 
 def test_a_street_at_night_is_no_bad_exposure():
     night = (scenes.street(1).astype(np.float32) * 0.02).astype(np.uint8)
     night[60:, 20:60] = 200  # the light of one lamp
-    quality = look(night).quality
+    quality = frame_features(night).quality
     assert quality.dark > 0.8
-    assert rejection(quality, None) == ""
+    assert rejection_reason(quality, None) == ""
 
 
 def test_blur_is_relative_to_the_scene():
-    sharp = look(scenes.street(1)).quality
-    soft = look(scenes.blurred(scenes.street(1), 3)).quality
-    smooth = look(scenes.gradient()).quality
-    assert rejection(soft, sharp.detail) == "blur"
-    assert rejection(soft, soft.detail) == "", "a lens that never was better"
-    assert rejection(soft, None) == "", "nothing to compare with yet"
-    assert rejection(sharp, sharp.detail) == ""
-    assert rejection(smooth, sharp.detail) == ""
+    sharp = frame_features(scenes.street(1)).quality
+    soft = frame_features(scenes.blurred(scenes.street(1), 3)).quality
+    smooth = frame_features(scenes.gradient()).quality
+    assert rejection_reason(soft, sharp.detail) == "blur"
+    assert rejection_reason(soft, soft.detail) == "", "a lens that never was better"
+    assert rejection_reason(soft, None) == "", "nothing to compare with yet"
+    assert rejection_reason(sharp, sharp.detail) == ""
+    assert rejection_reason(smooth, sharp.detail) == ""
 
 
 @pytest.mark.parametrize("deviation", [1, 3, 5])
@@ -209,7 +209,7 @@ def test_noise_alone_makes_near_duplicates_and_movement_does_not(deviation):
 
     def seen(picture):
         noisy = picture + rng.normal(0, deviation, picture.shape)
-        return look(np.clip(noisy, 0, 255).astype(np.uint8)).signature
+        return frame_features(np.clip(noisy, 0, 255).astype(np.uint8)).signature
 
     assert apart(seen(scene), seen(scene)) < DUPLICATE
     assert apart(seen(scene), seen(moved)) > DUPLICATE
@@ -225,7 +225,7 @@ def test_noise_alone_makes_near_duplicates_and_movement_does_not(deviation):
 )
 @settings(max_examples=60)
 def test_any_picture_has_finite_numbers(image):
-    seen = look(image)
+    seen = frame_features(image)
     assert seen.signature.shape == (529,)
     assert seen.signature.dtype == np.float32
     assert np.isfinite(seen.signature).all()
@@ -237,7 +237,7 @@ def test_any_picture_has_finite_numbers(image):
 def test_the_same_view_looks_alike_at_any_camera_size(size):
     rows = np.arange(size[0]) * 120 // size[0]
     columns = np.arange(size[1]) * 160 // size[1]
-    small = look(scenes.street(3))
-    large = look(scenes.street(3)[rows][:, columns])
-    other = look(scenes.street(9))
+    small = frame_features(scenes.street(3))
+    large = frame_features(scenes.street(3)[rows][:, columns])
+    other = frame_features(scenes.street(9))
     assert apart(small.signature, large.signature) < apart(small.signature, other.signature) / 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agent.core.measurement.latency import (
     gets_warmer,
-    level,
+    is_level,
     percentile,
     schedule,
     sketch,
@@ -31,7 +31,7 @@ def arrays(rounds):
 
 def noisy_rounds(rng, levels_ms, runs=200, noise=0.02):
     return [
-        (level * 1e6 * rng.lognormal(0, noise, runs)).astype(np.int64) for level in levels_ms
+        (is_level * 1e6 * rng.lognormal(0, noise, runs)).astype(np.int64) for is_level in levels_ms
     ]  # fmt: skip
 
 
@@ -185,12 +185,12 @@ def slices(medians_ns, noise=0.0, runs=50):
     ],
 )
 def test_warm_up_ends_when_three_slices_agree(medians_ns, expected):
-    assert level(slices(medians_ns)) is expected
+    assert is_level(slices(medians_ns)) is expected
 
 
 def test_warm_up_does_not_wait_for_what_noise_hides():
-    assert not level(slices([10000, 10000, 10500], noise=0.02))
-    assert level(slices([10000, 10000, 10500], noise=0.2))
+    assert not is_level(slices([10000, 10000, 10500], noise=0.02))
+    assert is_level(slices([10000, 10000, 10500], noise=0.2))
 
 
 def test_a_warm_up_that_had_to_end_is_judged_by_what_a_drift_is():
@@ -244,7 +244,7 @@ def test_p99_of_few_runs_has_no_interval(runs, known):
         assert found.ci95_reason.startswith(f"p99 of {5 * runs} runs only")
 
 
-def test_runs_that_are_slow_together_are_told_as_fewer():
+def test_runs_that_are_slow_together_are_reported_as_fewer():
     calm = noisy_rounds(np.random.default_rng(9), [10] * 5, runs=100, noise=0.001)
     for one in calm:
         one[40:60] *= 2

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.measurement.power import PowerSample
-from agent.core.measurement.power_trace import thinned, traced
+from agent.core.measurement.power_trace import downsampled, power_trace
 from agent.core.measurement.recording import Recording
 
 SECOND = 10**9
@@ -22,18 +22,18 @@ def test_the_trace_begins_with_the_first_window_and_ends_with_the_last():
             paced_windows_ns=[(9 * SECOND, 12 * SECOND)],
         ),
     }
-    found = traced(samples, (2 * SECOND, 4 * SECOND), seen)
+    found = power_trace(samples, (2 * SECOND, 4 * SECOND), seen)
     assert [t for t, _ in found.points] == list(range(2, 13))
     assert [(w.candidate, w.kind, w.begin_s, w.end_s) for w in found.windows] == [
         ("", "idle", 2, 4), ("a", "flat out", 5, 7), ("b", "flat out", 8, 9), ("b", "at rate", 9, 12),
     ]  # fmt: skip
-    assert traced(samples, None, {}).windows == ()
+    assert power_trace(samples, None, {}).windows == ()
 
 
 @given(st.lists(st.floats(0, 100), max_size=5000))
 def test_a_thinned_trace_keeps_the_order_the_spikes_and_a_limit(watts):
     points = [(float(at), one) for at, one in enumerate(watts)]
-    found = thinned(points)
+    found = downsampled(points)
     assert len(found) <= 1600
     assert list(found) == sorted(found)
     assert set(found) <= set(points)

@@ -13,8 +13,8 @@ from agent.core.quantization.mixed_search import (
     NoiseModel,
     Plan,
     TensorNoise,
-    decibel,
     find_plan,
+    sqnr_db,
 )
 
 powers = st.floats(1e-6, 10)
@@ -117,5 +117,5 @@ def test_a_tensor_is_float_only_when_all_that_hold_it_are() -> None:
 
 
 def test_decibels() -> None:
-    assert decibel((0.01, 0.1)) == 10.0
-    assert decibel((0.0,)) == math.inf
+    assert sqnr_db((0.01, 0.1)) == 10.0
+    assert sqnr_db((0.0,)) == math.inf

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.core.quantization.weight_rounding import _DAMPING, rounded
+from agent.core.quantization.weight_rounding import _DAMPING, round_weights
 
 
 def error(codes, weights, scales, moment) -> NDArray[np.float64]:
@@ -32,7 +32,7 @@ def layer(seed: int, rows: int, size: int, mean: float):
 )
 def test_the_error_is_never_more_than_that_of_the_nearest_integers(seed, rows, size, mean):
     weights, scales, moment = layer(seed, rows, size, mean)
-    codes = rounded(weights, scales, moment)
+    codes = round_weights(weights, scales, moment)
     nearest = np.rint(weights / scales[:, None])
     assert np.array_equal(codes, np.rint(codes))
     assert np.abs(codes).max() <= 127
@@ -44,14 +44,14 @@ def test_the_error_is_never_more_than_that_of_the_nearest_integers(seed, rows, s
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 30))
 def test_independent_inputs_ask_for_the_nearest_integers(seed, size):
     weights, scales, _ = layer(seed, 3, size, 0)
-    codes = rounded(weights, scales, np.eye(size))
+    codes = round_weights(weights, scales, np.eye(size))
     assert np.array_equal(codes, np.rint(weights / scales[:, None]))
 
 
 def test_errors_of_inputs_that_move_together_cancel():
     weights, scales, _ = layer(0, 20, 9, 0)
     moment = np.ones((9, 9)) + 1e-3 * np.eye(9)
-    codes = rounded(weights, scales, moment)
+    codes = round_weights(weights, scales, moment)
     sums = (codes * scales[:, None] - weights).sum(axis=1) / scales
     assert (np.abs(sums) <= 0.51).all()
     nearest = np.rint(weights / scales[:, None]) * scales[:, None] - weights
@@ -60,7 +60,7 @@ def test_errors_of_inputs_that_move_together_cancel():
 
 def test_the_weight_that_defines_the_scale_stays():
     weights, scales, moment = layer(1, 8, 9, 20)
-    codes = rounded(weights, scales, moment)
+    codes = round_weights(weights, scales, moment)
     largest = np.abs(weights).argmax(axis=1)
     assert (np.abs(codes[np.arange(8), largest]) == 127).all()
 
@@ -68,5 +68,5 @@ def test_the_weight_that_defines_the_scale_stays():
 def test_a_moment_that_says_nothing_leaves_the_nearest_integers():
     weights, scales, moment = layer(2, 3, 5, 0)
     for useless in (moment * np.nan, moment * 0, moment * np.inf):
-        codes = rounded(weights, scales, useless)
+        codes = round_weights(weights, scales, useless)
         assert np.array_equal(codes, np.rint(weights / scales[:, None]))

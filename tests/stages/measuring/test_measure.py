@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from agent.config import Measure
-from agent.core.measurement.power import Clocked, Conditions
+from agent.core.measurement.power import ClockTotal, Conditions
 from agent.core.records import Launches, Measurements
 from agent.stages.measuring.measure import measure
 from tests.fakes.power import FakePowerMeter
@@ -561,7 +561,7 @@ def test_clocks_that_are_counted_are_told_as_the_means_of_windows():
         now_s = clock.now_ns / 1e9
         slow_s = max(now_s - 4.0, 0.0)  # from 4 s on it runs at half the clock
         mhz_s = 900.0 * min(now_s, 4.0) + 450.0 * slow_s
-        return Conditions(gpu_mhz=900.0, gpu_clocked=Clocked(now_s, mhz_s))
+        return Conditions(gpu_mhz=900.0, gpu_clocked=ClockTotal(now_s, mhz_s))
 
     found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, conditions=conditions)
     assert found.measured["a"].gpu_mhz == pytest.approx((450.0, 900.0), abs=0.1)
