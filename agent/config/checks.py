@@ -13,6 +13,8 @@ from cronsim import CronSim, CronSimError
 
 from agent.config.boards import board
 from agent.config.tables import PRECISIONS, Config, Decode
+from agent.core.choice.limits import AGREEMENT, LIMITS
+from agent.core.choice.objectives import OBJECTIVES
 from agent.core.errors import ConfigError
 from agent.core.frames.camera_uri import NAMED_EXAMPLES, camera_kind, scheme_of
 from agent.core.frames.pixels import PIXELS
@@ -33,8 +35,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "search.precisions": PRECISIONS,
     "search.calibrators": tuple(CALIBRATORS),
     "search.strategy": ("full", "fast"),
-    "objective.minimize": ("", "latency", "energy", "power"),
-    "objective.maximize": ("", "throughput"),
+    "objective.minimize": ("", *(one.key for one in OBJECTIVES.values() if not one.maximize)),
+    "objective.maximize": ("", *(one.key for one in OBJECTIVES.values() if one.maximize)),
     "measure.power": ("auto", *POWER_SENSORS, "none"),
     "runtime.kind": ("auto", "tensorrt", "onnxruntime"),
 }
@@ -51,13 +53,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "calibration.holdout": (1, 100_000),
     "calibration.window_s": (0.1, 86_400),
     "search.batch": (1, 1024),
-    "limits.latency_p99_ms": (0, 1e6),
-    "limits.power_w": (0, 1e4),
-    "limits.energy_j": (0, 1e6),
-    "limits.memory_mb": (0, 1e7),
-    "limits.fps": (0, 1e6),
-    "limits.sqnr_db": (0, 200),
-    "limits.agreement": (0, 1),
+    **{f"limits.{key}": (0, limit.highest) for key, limit in LIMITS.items()},
     "measure.warmup_s": (0, 3600),
     "measure.duration_s": (0.1, 86_400),
     "measure.rounds": (1, 1000),
@@ -219,12 +215,13 @@ def _check_model(config: Config) -> None:
         )
     _check_decode(model.task.kind, model.task.decode)
     _check_labels(config)
-    if config.limits.agreement and model.task.kind == "generic":
+    agreement = config.requirements.bound(AGREEMENT)
+    if agreement and model.task.kind == "generic":
         raise ConfigError(
             "limits.agreement needs a task metric, but model.task.kind is generic",
             hint="set model.task.kind, or use limits.sqnr_db",
         )
-    if config.limits.agreement and model.task.kind == "detection" and not model.task.decode.kind:
+    if agreement and model.task.kind == "detection" and not model.task.decode.kind:
         raise ConfigError(
             "limits.agreement needs boxes, but model.task.decode does not say how to get them",
             hint="set model.task.decode.kind, or use limits.sqnr_db",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.core.choice.limits import power_counts
+from agent.core.choice.limits import LIMITS
+from agent.core.choice.objectives import OBJECTIVES
+from agent.core.choice.requirements import Requirements
 from agent.core.quantization.calibrator_names import CALIBRATORS
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
@@ -115,31 +117,30 @@ class Search(_Table, frozen=True):
 
 
 class Objective(_Table, frozen=True):
-    """What the best candidate is best at: `minimize` one, or `maximize = "throughput"`."""
+    """What the best candidate is best at: minimize or maximize an entry of OBJECTIVES."""
 
     minimize: str = ""
     maximize: str = ""
 
     @property
     def metric(self) -> str:
-        """Return the one metric that decides, latency if none is named."""
-        return self.maximize or self.minimize or "latency"
+        """Return the key of the objective, the first one if none is named."""
+        return self.maximize or self.minimize or next(iter(OBJECTIVES))
 
 
-class Limits(_Table, frozen=True):
-    """What a candidate must keep; 0 is no limit."""
+class _Limits(_Table, frozen=True):
+    """What a candidate must keep, a key for each entry of LIMITS; 0 is no limit."""
 
-    latency_p99_ms: float = 0.0
-    power_w: float = 0.0
-    energy_j: float = 0.0
-    memory_mb: float = 0.0
-    fps: float = 0.0
-    sqnr_db: float = 0.0
-    agreement: float = 0.0
-
-    def by_name(self) -> dict[str, float]:
+    def by_key(self) -> dict[str, float]:
         """Return them as the core takes them."""
         return msgspec.structs.asdict(self)
+
+
+if TYPE_CHECKING:
+    Limits = _Limits
+else:
+    _FIELDS = [(key, float, 0.0) for key in LIMITS]
+    Limits = msgspec.defstruct("Limits", _FIELDS, bases=(_Limits,), frozen=True, kw_only=True)
 
 
 class Measure(_Table, frozen=True):
@@ -242,6 +243,6 @@ class Config(_Table, frozen=True):
     storage: Storage = Storage()
 
     @property
-    def power_decides(self) -> bool:
-        """Return whether the objective or a limit is one of power or energy."""
-        return power_counts(self.objective.metric, self.limits.by_name())
+    def requirements(self) -> Requirements:
+        """Return what the chosen candidate must be best at and what it must keep."""
+        return Requirements(self.objective.metric, self.limits.by_key())

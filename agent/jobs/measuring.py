@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config, Measure
+from agent.core.choice.limits import keeps_so_far
 from agent.core.errors import PowerError
-from agent.core.records import CalibrationSet, CleanModel, Measurements
+from agent.core.records import CalibrationSet, CleanModel, Measurements, Timing
 from agent.jobs import engines as running
 from agent.jobs import frames, sensors
 from agent.jobs.sensors import Sensor
@@ -110,23 +111,27 @@ def _with_mode(found: Measurements, before: str, after: str) -> Measurements:
 
 def _protocol(config: Config, meter: PowerMeter | None) -> Measure:
     """Return the protocol, its windows long enough for the sensor where power decides."""
-    if meter is None or not config.power_decides:
+    if meter is None or not config.requirements.power_decides:
         return config.measure
     return stretched(config.measure, meter.period_s)
 
 
 def _selection(config: Config, sitting: Sitting) -> Selection | None:
-    """Return who is measured on in a fast search; where power counts, everybody."""
-    objective, limits = config.objective.metric, config.limits
-    if not sitting.fast or config.power_decides:
+    """Return which candidates a fast search measures on; None for all, as where power decides."""
+    requirements = config.requirements
+    count = requirements.objective.frames
+    if not sitting.fast or not requirements.latency_decides or count is None:
         return None
-    from agent.core.measurement.elimination import keeping, survivors
+    from agent.core.measurement.elimination import survivors, within_limits
 
     batches = {name: one.batch for name, one in sitting.engines.items()}
-    frames = batches if objective == "throughput" else dict.fromkeys(batches, 1)
+    frames = {name: count(batch) for name, batch in batches.items()}
+
+    def keeps(timing: Timing) -> bool:
+        return keeps_so_far(timing, requirements.limits)
 
     def select(rounds_ns: RoundsNs) -> frozenset[str]:
-        kept = keeping(rounds_ns, batches, limits.latency_p99_ms, limits.fps)
+        kept = within_limits(rounds_ns, batches, keeps)
         return survivors(rounds_ns, frames, sitting.baselines, sitting.spares, kept)
 
     return select

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
+from agent.core.choice.limits import AGREEMENT, SQNR
 from agent.core.records import (
     CalibrationSet,
     CleanModel,
@@ -156,11 +157,15 @@ def quantize(
 
     if not searched:
         return plain(blank, histograms, work=work, open_trial=open_trial)
-    limits = config.limits
+    requirements = config.requirements
     return mixed(
         blank,
         histograms,
-        Target.of(limits.sqnr_db, limits.agreement, comparison(config).has_metric),
+        Target.of(
+            requirements.bound(SQNR),
+            requirements.bound(AGREEMENT),
+            comparison(config).has_metric,
+        ),
         work=work,
         open_trial=open_trial,
         comparison=lambda: comparison(config),

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from agent import config as configuration
 from agent.config import Config
 from agent.core.choice.choose import choose
+from agent.core.choice.limits import AGREEMENT, SQNR
 from agent.core.errors import BuildError, ConfigError, JobError, QuantdError
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.priors import Fleet
@@ -167,21 +168,20 @@ class Chain:
         calibration: CalibrationSet,
     ) -> list[Candidate]:
         """Make and measure only what can win; everybody, if that leaves a doubt."""
-        objective = self.config.objective.metric
-        limits = self.config.limits.by_name()
+        requirements = self.config.requirements
         judged: list[Candidate] = []
         pending = list(found)
         while pending:
-            now, pending = wave(pending, objective, limits)
+            now, pending = wave(pending, requirements)
             made = self.built(now, platform, model, calibration)
             judged += self._judging.evaluated(made, model, calibration, before=judged)
-            pending = worth_making(pending, judged, objective, limits)
+            pending = worth_making(pending, judged, requirements)
             judged += [c for c in pending if c.left_out]
             pending = [c for c in pending if not c.left_out]
-        by_id = {c.id: c for c in shortlist(judged, objective, limits)}
+        by_id = {c.id: c for c in shortlist(judged, requirements)}
         listed = [by_id[c.id] for c in found]
         measured = self._judging.measured(listed, model, calibration, fast=True)
-        if not doubtful(measured, choose(measured, objective, limits), objective, limits):
+        if not doubtful(measured, choose(measured, requirements), requirements):
             return measured
         _LOG.info("search_widened: what was left out might win after all, or nothing is feasible")
         lost = {c.id: c for c in judged if c.failure and not c.left_out}  # and would be again
@@ -246,8 +246,9 @@ class Chain:
 
     def _goal(self) -> object:
         """Return what int8-mixed looks for."""
-        limits = self.config.limits
-        return configuration.dump(self.config)["model"]["task"], limits.sqnr_db, limits.agreement
+        requirements = self.config.requirements
+        bounds = requirements.bound(SQNR), requirements.bound(AGREEMENT)
+        return configuration.dump(self.config)["model"]["task"], *bounds
 
     def build(
         self, quantized: QuantizedModel, batch: int, platform: Platform, dla_core: int = -1

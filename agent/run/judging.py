@@ -23,7 +23,7 @@ from agent.core.records import (
     digest_of,
 )
 from agent.core.search.candidates import executable, failed
-from agent.core.search.shortlist import spares
+from agent.core.search.shortlist import same_graph_alternatives
 from agent.ports.jobs import Sitting
 from agent.run.artifacts import Artifacts
 
@@ -51,7 +51,7 @@ class Judging:
         Raises:
             PowerError: of the one that is asked for by name.
         """
-        wanted, decides = self.config.measure.power, self.config.power_decides
+        wanted, decides = self.config.measure.power, self.config.requirements.power_decides
         if wanted == "none" or (wanted == "auto" and not decides):
             found = ""
         else:
@@ -145,7 +145,7 @@ class Judging:
     def _protocol(self, *, fast: bool) -> object:
         """Return how it is measured: in a run by hand the same engines may be measured anew."""
         dumped = configuration.dump(self.config)
-        decides = self.config.power_decides
+        decides = self.config.requirements.power_decides
         left_out = (dumped["objective"], dumped["limits"])  # who may be depends on them
         launches = dumped["runtime"]["cuda_graphs"]
         return dumped["measure"], launches, decides, left_out if fast else None
@@ -171,7 +171,7 @@ class Judging:
                 engines=engines,
                 power_mode=power_mode,
                 baselines=tuple(c.id for c in judged if c.recipe.precision == "fp32"),
-                spares=spares(judged),
+                spares=same_graph_alternatives(judged),
                 seed=_seed(digest),
                 fast=fast,
             ),

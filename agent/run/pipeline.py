@@ -93,7 +93,7 @@ def optimize(
     )
     outcome = chain.run()
     observe("choose", 0, 1, "")
-    choice = choose(outcome.candidates, config.objective.metric, config.limits.by_name())
+    choice = choose(outcome.candidates, config.requirements)
     observe("choose", 1, 1, choice.candidate or "infeasible")
     observe("activate", 0, 1, "")
     activation = _activate(config, request, ports, outcome, choice, cancelled)
@@ -111,7 +111,7 @@ def optimize(
         counted=outcome.counted,
         not_extended=outcome.not_extended,
         conditioning=outcome.conditioning,
-        limits=config.limits.by_name(),
+        limits=config.limits.by_key(),
         candidates=outcome.candidates,
         choice=choice,
         activation=activation,

@@ -94,7 +94,7 @@ def _measured(config: Config) -> tuple[Outcome, Choice]:
         chain = _chain(config, new=False, observe=bars.update)
         with interruptible(chain.cancelled):
             outcome = chain.run()
-    return outcome, choose(outcome.candidates, config.objective.metric, config.limits.by_name())
+    return outcome, choose(outcome.candidates, config.requirements)
 
 
 def _measure(options: argparse.Namespace) -> int:

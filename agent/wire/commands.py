@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
 
+from agent.core.choice.limits import LIMITS
 from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
 from agent.core.control.requests import (
     Activate,
@@ -28,20 +29,25 @@ _YEAR_9999_S = 253_402_300_799
 _NAME = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 _ID = Annotated[str, Meta(min_length=1, max_length=128)]
 _TEXT = Annotated[str, Meta(max_length=200)]
-_LIMIT = Annotated[float, Meta(ge=0, le=1e7)]
 _TIME = Annotated[float, Meta(ge=0, le=_YEAR_9999_S)] | str
 
 
-class LimitArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Limits for this run instead of the configured ones; 0 lifts a limit."""
-
-    latency_p99_ms: _LIMIT | None = None
-    power_w: _LIMIT | None = None
-    energy_j: _LIMIT | None = None
-    memory_mb: _LIMIT | None = None
-    fps: _LIMIT | None = None
-    sqnr_db: _LIMIT | None = None
-    agreement: Annotated[float, Meta(ge=0, le=1)] | None = None
+if TYPE_CHECKING:
+    LimitArgs = msgspec.Struct
+else:
+    LimitArgs = msgspec.defstruct(
+        "LimitArgs",
+        [
+            (key, Annotated[float, Meta(ge=0, le=limit.highest)] | None, None)
+            for key, limit in LIMITS.items()
+        ],
+        namespace={
+            "__doc__": "Limits for this run instead of the configured ones; 0 lifts a limit."
+        },
+        frozen=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+    )
 
 
 class ReoptimizeArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

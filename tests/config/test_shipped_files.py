@@ -11,6 +11,8 @@ import msgspec
 import pytest
 
 from agent import config
+from agent.core.choice.limits import LIMITS
+from agent.core.choice.objectives import OBJECTIVES
 from agent.core.errors import ConfigError
 from agent.core.frames.camera_uri import CAMERAS
 from agent.core.quantization.calibrator_names import CALIBRATORS
@@ -112,6 +114,21 @@ def test_every_camera_whose_frames_have_names_is_shown_beside_labels():
 def test_every_calibrator_is_explained():
     comment = SHIPPED.read_text().partition("[search]")[2].partition("#calibrators = ")[0]
     assert re.findall(r'^#   "(.+)": (.+)$', comment, re.MULTILINE) == list(CALIBRATORS.items())
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_the_objectives_are_stated(direction):
+    (comment,) = re.findall(rf"^# (.*)\n#{direction} = ", SHIPPED.read_text(), re.MULTILINE)
+    stated = re.findall(r'"(\w+)"', comment)
+    assert stated == [
+        key for key, one in OBJECTIVES.items() if one.maximize == (direction == "maximize")
+    ]
+
+
+@pytest.mark.parametrize("name", ["README.md", "configs/quantd.toml", "agent/decisions.md"])
+def test_a_limit_that_is_named_exists(name):
+    named = re.findall(r"limits\.(\w+)|\"limits\": {\"(\w+)\"", (CONFIGS.parent / name).read_text())
+    assert {one or other for one, other in named} <= LIMITS.keys()
 
 
 @pytest.mark.parametrize("card", sorted((CONFIGS / "models").glob("*.toml")), ids=lambda p: p.stem)

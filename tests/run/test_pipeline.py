@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from agent.core.choice.choose import choose
+from agent.core.choice.requirements import Requirements
 from agent.core.errors import RunnerError
 from agent.core.records import TensorSpec
 from agent.run.pipeline import Request, _activate, model_json
@@ -51,7 +52,7 @@ class Active:
 def activated(tmp_path, check):
     run, outcome = outcome_of(tmp_path)
     run.jobs.answers["check"] = check
-    choice = choose(outcome.candidates, "latency", {})
+    choice = choose(outcome.candidates, Requirements("latency", {}))
     identity = model_json(run.chain.config, outcome, outcome.candidates[0])["identity"]
     ports = SimpleNamespace(
         releases=Active(identity), jobs=run.jobs, store=run.chain.store, run_command=None
@@ -75,7 +76,7 @@ def test_a_choice_that_is_active_and_damaged_is_made_again(tmp_path):
 
 def test_where_nothing_is_feasible_nothing_is_attempted(tmp_path):
     run, outcome = outcome_of(tmp_path)
-    choice = choose(outcome.candidates, "latency", {"latency_p99_ms": 1e-6})
+    choice = choose(outcome.candidates, Requirements("latency", {"latency_p99_ms": 1e-6}))
     ports = SimpleNamespace(releases=Active("x"))
     request = Request(run_id="r1", trigger="t", started="")
     done = _activate(run.chain.config, request, ports, outcome, choice, threading.Event())

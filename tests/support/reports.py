@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agent.core.choice.choose import choose
+from agent.core.choice.requirements import Requirements
 from agent.core.records import (
     Activation,
     CalibrationSet,
@@ -33,7 +34,7 @@ def report_of(
         text: Stands wherever a name comes from outside: model, device, camera, environment.
     """
     limits = limits or {}
-    choice = choice or choose(candidates, "latency", limits)
+    choice = choice or choose(candidates, Requirements("latency", limits))
     active = choice.candidate is not None
     return compose(
         run_id="20261123T101500123-3f9a",

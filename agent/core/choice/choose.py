@@ -8,34 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from agent.core.choice.limits import (
-    Known,
-    Violation,
-    doubts,
-    power_counts,
-    power_reason,
-    told,
-    violations,
-)
-from agent.core.choice.objectives import (
-    NEEDS_POWER,
-    WORDS,
-    cost_interval,
-    cost_of,
-    costs_more,
-    known_cost,
-)
+from agent.core.choice.candidates import MeasuredCandidate
+from agent.core.choice.limits import Violation, doubts, format_distinct, violations
+from agent.core.choice.objectives import Objective
+from agent.core.choice.requirements import Requirements
 from agent.core.records import Candidate, Choice, Verdict
 
 
-def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str, float]) -> Choice:
+def choose(candidates: Sequence[Candidate], requirements: Requirements) -> Choice:
     """Choose the best candidate that keeps every limit.
 
     Args:
         candidates: All of them, measured or failed; their order does not matter.
-        objective: latency (p50 of one inference), energy, power (lowest wins) or throughput
-            (highest wins).
-        limits: By the names of the configuration; 0 or absent is no limit.
+        requirements: The objective and the limits.
 
     Returns:
         The choice, a verdict with reasons for every candidate, and the Pareto front over
@@ -46,14 +31,23 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
         last rounds only where no other was measured to the end, and a candidate that another
         feasible one beats in everything never does.
     """
+    objective = requirements.objective
     ordered = sorted(candidates, key=lambda c: c.id)
-    counts = power_counts(objective, limits)
-    known = {c.id: k for c in ordered if (k := _known(c, counts)) is not None}
-    broken = {c.id: _broken(c, known.get(c.id), objective, limits) for c in ordered}
-    front = _front(list(known.values()), objective)
-    feasible = [k for k in known.values() if not broken[k.id]]
+    measured = {
+        c.id: MeasuredCandidate(
+            candidate=c,
+            measurement=c.measurement,
+            evaluation=c.evaluation,
+            power_decides=requirements.power_decides,
+        )
+        for c in ordered
+        if c.measurement and c.evaluation and not c.failure
+    }
+    broken = {c.id: _broken(c, measured.get(c.id), requirements) for c in ordered}
+    front = _front(list(measured.values()), objective)
+    feasible = [k for k in measured.values() if not broken[k.id]]
     if not feasible:
-        return _flagged(_infeasible(broken, objective, front), known)
+        return _flagged(_infeasible(broken, objective, front), measured)
     sound = [k for k in feasible if not k.flags]
     finished = [k for k in feasible if not k.measurement.eliminated]
     ties = _ties(sound or finished or feasible, objective)
@@ -64,62 +58,53 @@ def choose(candidates: Sequence[Candidate], objective: str, limits: Mapping[str,
     }
     verdicts |= {k.id: _verdict(k, ties, objective, front) for k in feasible}
     for k in feasible:
-        notes = tuple(f"note: {doubt}" for doubt in doubts(k, limits))
+        notes = tuple(f"note: {doubt}" for doubt in doubts(k, requirements.limits))
         verdicts[k.id] = replace(verdicts[k.id], reasons=(*verdicts[k.id].reasons, *notes))
     chosen = Choice(
         candidate=best.id,
-        objective=objective,
-        why=_why(best, known, objective),
+        objective=objective.key,
+        why=_why(best, measured, objective),
         pareto=front,
         verdicts=verdicts,
         infeasible=False,
         nearest_miss=None,
     )
-    return _flagged(chosen, known)
+    return _flagged(chosen, measured)
 
 
-def _flagged(choice: Choice, known: Mapping[str, Known]) -> Choice:
-    """Put the flags of every number that was measured beside its verdict."""
+def _flagged(choice: Choice, measured: Mapping[str, MeasuredCandidate]) -> Choice:
+    """Return the choice with the flags of every candidate in its verdict."""
     verdicts = dict(choice.verdicts)
-    for name, one in known.items():
-        told_already = verdicts[name].verdict != "rejected"
+    for name, one in measured.items():
+        among_reasons = verdicts[name].verdict != "rejected"
         verdicts[name] = replace(
             verdicts[name],
-            reasons=(*verdicts[name].reasons, *(() if told_already else one.flags)),
+            reasons=(*verdicts[name].reasons, *(() if among_reasons else one.flags)),
             flags=one.flags,
         )
     return replace(choice, verdicts=verdicts)
 
 
-def _known(candidate: Candidate, power_counts: bool) -> Known | None:
-    if candidate.failure or candidate.measurement is None or candidate.evaluation is None:
-        return None
-    return Known(
-        candidate=candidate,
-        measurement=candidate.measurement,
-        evaluation=candidate.evaluation,
-        power_counts=power_counts,
-    )
-
-
 def _broken(
-    candidate: Candidate, known: Known | None, objective: str, limits: Mapping[str, float]
+    candidate: Candidate, one: MeasuredCandidate | None, requirements: Requirements
 ) -> tuple[Violation, ...]:
-    if known is None:
+    if one is None:
         missing = "measured" if candidate.measurement is None else "compared with FP32"
         return (Violation(reason=candidate.failure or f"it was not {missing}"),)
-    found = violations(known, limits)
-    if objective in NEEDS_POWER and cost_of(known, objective) is None:
-        reason = f"the objective is {objective}, which is not known here: {power_reason(known)}"
+    found = violations(one, requirements.limits)
+    objective = requirements.objective
+    if objective.value(one) is None:
+        why = one.power_reason if objective.needs_power else "it was not measured"
+        reason = f"the objective is {objective.key}, which is not known here: {why}"
         return (*found, Violation(reason=reason))
     return found
 
 
-def _ties(sound: Sequence[Known], objective: str) -> list[Known]:
-    """Return those that may be the best for all that is known, the preferred one first."""
+def _ties(sound: Sequence[MeasuredCandidate], objective: Objective) -> list[MeasuredCandidate]:
+    """Return the candidates that may be the best within the noise, the preferred one first."""
     open_ = [k for k in sound if not any(_dominates(other, k, objective) for other in sound)]
-    leader = min(open_, key=lambda k: (known_cost(k, objective), k.id))
-    ties = [k for k in open_ if not costs_more(k, leader, objective)]
+    leader = min(open_, key=lambda k: (objective.cost(k), k.id))
+    ties = [k for k in open_ if not objective.costs_more(k, leader)]
     floor_db = _alike_db(ties)
     return sorted(
         ties,
@@ -128,42 +113,42 @@ def _ties(sound: Sequence[Known], objective: str) -> list[Known]:
             _memory_mb(k),
             _size(k),
             -k.sqnr_db,
-            known_cost(k, objective),
+            objective.cost(k),
             k.id,
         ),
     )
 
 
-def _alike_db(ties: Sequence[Known]) -> float:
-    """Return the SQNR down to which candidates are not told apart from the most faithful one."""
+def _alike_db(ties: Sequence[MeasuredCandidate]) -> float:
+    """Return the SQNR from which candidates count as faithful as the most faithful one."""
     most = max(ties, key=lambda k: (k.sqnr_db, k.id))
     span = most.evaluation.fidelity.sqnr_db_ci95
     return min(span[0], most.sqnr_db) if span else most.sqnr_db
 
 
-def _memory_mb(known: Known) -> float:
-    """Return the memory to order by; where it is not known it is nobody's merit."""
-    found = known.evaluation.memory_mb
+def _memory_mb(one: MeasuredCandidate) -> float:
+    """Return the memory to order by; unknown memory sorts last."""
+    found = one.evaluation.memory_mb
     return float("inf") if found is None else found
 
 
-def _size(known: Known) -> int:
-    return known.candidate.engine.size_bytes if known.candidate.engine else 0
+def _size(one: MeasuredCandidate) -> int:
+    return one.candidate.engine.size_bytes if one.candidate.engine else 0
 
 
-def _axes(known: Known, objective: str) -> tuple[float | None, ...]:
-    """Return what candidates are weighed by, less is better; None where not known."""
+def _axes(one: MeasuredCandidate, objective: Objective) -> tuple[float | None, ...]:
+    """Return what the Pareto front weighs, less is better; None where not known."""
     return (
-        cost_of(known, objective),
-        known.measurement.latency_ms.p50,
-        known.energy_j,
-        -known.sqnr_db,
-        known.evaluation.memory_mb,
+        None if objective.value(one) is None else objective.cost(one),
+        one.measurement.latency_ms.p50,
+        one.energy_j,
+        -one.sqnr_db,
+        one.evaluation.memory_mb,
     )
 
 
-def _dominates(one: Known, other: Known, objective: str) -> bool:
-    """Return True if one is nowhere worse and somewhere better, by what is known of both."""
+def _dominates(one: MeasuredCandidate, other: MeasuredCandidate, objective: Objective) -> bool:
+    """Return whether one is nowhere worse and somewhere better, by what is known of both."""
     pairs = [
         (a, b)
         for a, b in zip(_axes(one, objective), _axes(other, objective), strict=True)
@@ -172,58 +157,67 @@ def _dominates(one: Known, other: Known, objective: str) -> bool:
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
-def _front(known: Sequence[Known], objective: str) -> tuple[str, ...]:
-    return tuple(k.id for k in known if not any(_dominates(d, k, objective) for d in known))
+def _front(found: Sequence[MeasuredCandidate], objective: Objective) -> tuple[str, ...]:
+    return tuple(k.id for k in found if not any(_dominates(d, k, objective) for d in found))
 
 
-def _verdict(known: Known, ties: Sequence[Known], objective: str, front: Sequence[str]) -> Verdict:
+def _verdict(
+    one: MeasuredCandidate,
+    ties: Sequence[MeasuredCandidate],
+    objective: Objective,
+    front: Sequence[str],
+) -> Verdict:
     best = ties[0]
-    if known is best:
-        flags = tuple(f"note: {flag}" for flag in known.flags)
-        return Verdict(verdict="chosen", reasons=(f"best {objective} within the limits", *flags))
-    words = WORDS[objective]
-    mine, its = abs(known_cost(known, objective)), abs(known_cost(best, objective))
-    against = f"{best.id} ({told(mine, its)} {words.unit} against {told(its, mine)} {words.unit})"
-    cheaper = known_cost(known, objective) <= known_cost(best, objective)
-    if known.flags and not best.flags and cheaper:
-        reason = f"{words.better} {against}, but its numbers are doubtful"
-    elif costs_more(known, best, objective):
-        apart = cost_interval(known, objective)[0] > cost_interval(best, objective)[1]
-        reason = f"{words.worse} {against}{'' if apart else ', round by round'}"
-    elif merit := _merit(ties, known):
-        reason = f"{words.equal} {against} inside the noise, and {merit}"
+    if one is best:
+        flags = tuple(f"note: {flag}" for flag in one.flags)
+        reason = f"best {objective.key} within the limits"
+        return Verdict(verdict="chosen", reasons=(reason, *flags))
+    mine, its = abs(objective.cost(one)), abs(objective.cost(best))
+    figures = (
+        f"{best.id} ({format_distinct(mine, its)} {objective.unit} against "
+        f"{format_distinct(its, mine)} {objective.unit})"
+    )
+    if one.flags and not best.flags and objective.cost(one) <= objective.cost(best):
+        reason = f"{objective.better} {figures}, but its numbers are doubtful"
+    elif objective.costs_more(one, best):
+        apart = objective.interval(one)[0] > objective.interval(best)[1]
+        reason = f"{objective.worse} {figures}{'' if apart else ', round by round'}"
+    elif merit := _merit(ties, one):
+        reason = f"{objective.equal} {figures} inside the noise, and {merit}"
     else:
-        reason = f"{words.worse} {against}, if only inside the noise"
-    front_note = ("on the Pareto front",) if known.id in front else ()
-    return Verdict(verdict="feasible", reasons=(reason, *known.flags, *front_note))
+        reason = f"{objective.worse} {figures}, if only inside the noise"
+    front_note = ("on the Pareto front",) if one.id in front else ()
+    return Verdict(verdict="feasible", reasons=(reason, *one.flags, *front_note))
 
 
-def _merit(ties: Sequence[Known], known: Known) -> str:
-    """Say why the best goes before one that may be as good, in the order of `_ties`."""
+def _merit(ties: Sequence[MeasuredCandidate], one: MeasuredCandidate) -> str:
+    """Return why the best is preferred to one that may be as good, in the order of `_ties`."""
     best = ties[0]
-    if known.sqnr_db < _alike_db(ties):
+    if one.sqnr_db < _alike_db(ties):
         return f"{best.id} is nearer to FP32"
-    if known not in ties and known.sqnr_db > best.sqnr_db:  # something else goes before it
+    if one not in ties and one.sqnr_db > best.sqnr_db:  # something else decides before fidelity
         return ""
-    if _memory_mb(best) < _memory_mb(known):
+    if _memory_mb(best) < _memory_mb(one):
         return f"{best.id} needs less memory"
-    if _size(best) < _size(known):
+    if _size(best) < _size(one):
         return f"{best.id} is the smaller file"
-    if best.sqnr_db > known.sqnr_db:
+    if best.sqnr_db > one.sqnr_db:
         return f"{best.id} is nearer to FP32, if only inside the noise"
-    return f"{best.id} comes first" if known in ties else ""
+    return f"{best.id} comes first" if one in ties else ""
 
 
-def _why(best: Known, known: Mapping[str, Known], objective: str) -> str:
-    cost = abs(known_cost(best, objective))
+def _why(
+    best: MeasuredCandidate, measured: Mapping[str, MeasuredCandidate], objective: Objective
+) -> str:
+    cost = abs(objective.cost(best))
     text = (
-        f"{best.id} has the best {objective} within the limits: "
-        f"{told(cost, 0.0)} {WORDS[objective].unit}"
+        f"{best.id} has the best {objective.key} within the limits: "
+        f"{format_distinct(cost, 0.0)} {objective.unit}"
     )
     baseline = next(
         (
             k
-            for k in known.values()
+            for k in measured.values()
             if k.candidate.recipe.precision == "fp32"
             and k.candidate.batch == best.candidate.batch
             and k.candidate.power_mode == best.candidate.power_mode
@@ -231,9 +225,9 @@ def _why(best: Known, known: Mapping[str, Known], objective: str) -> str:
         None,
     )
     if baseline is not None and baseline is not best:
-        theirs = cost_of(baseline, objective)
+        theirs = objective.value(baseline)
         if theirs is not None:
-            text += f" against {told(abs(theirs), cost)} {WORDS[objective].unit} of {baseline.id}"
+            text += f" against {format_distinct(theirs, cost)} {objective.unit} of {baseline.id}"
             text += ", whose numbers are doubtful" if baseline.flags and not best.flags else ""
         sqnr_db = best.evaluation.fidelity.sqnr_db
         text += ", with its very outputs" if sqnr_db is None else f", at {sqnr_db:.1f} dB SQNR"
@@ -241,7 +235,7 @@ def _why(best: Known, known: Mapping[str, Known], objective: str) -> str:
 
 
 def _infeasible(
-    broken: Mapping[str, Sequence[Violation]], objective: str, front: tuple[str, ...]
+    broken: Mapping[str, Sequence[Violation]], objective: Objective, front: tuple[str, ...]
 ) -> Choice:
     misses = [
         (sum(v.excess for v in found), name)
@@ -257,7 +251,7 @@ def _infeasible(
         why = "no candidate is usable: " + ("; ".join(reasons[:3]) or "there is none")
     return Choice(
         candidate=None,
-        objective=objective,
+        objective=objective.key,
         why=why,
         pareto=front,
         verdicts={

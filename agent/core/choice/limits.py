@@ -1,153 +1,168 @@
-"""The limits a candidate must keep: how each is read, how far it is missed, and how to say so.
+"""The limits a candidate must keep: one entry for each, and what is derived from them.
 
-Pure and numpy-free, because the daemon chooses.
+An entry of LIMITS is all that a limit needs, beside its comment in configs/quantd.toml: the table
+[limits] of the configuration, the arguments of a command, their ranges and schemas, the verdicts
+and their reasons come from here. Pure and numpy-free, because the daemon chooses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Generic, TypeVar
 
-from agent.core.records import AtRate, Candidate, Evaluation, Measurement, Power
+from agent.core.choice.candidates import EvaluatedCandidate, MeasuredCandidate, Span
+from agent.core.records import Timing
 
 _DIGITS = 4
-_OF_POWER = ("power_w", "energy_j")
-_ALIKE = 0.05  # two readings of one rail; their clocks and rates differ, its truth does not
-_COVERED = 0.95  # of the windows; the last sample of all is up to a period before their end
-_STARVED = 0.10  # of the time that its threads would have run
-_DROPPED = 0.01  # a frame or two of a disturbed moment is no flag
-ENOUGH_SAMPLES = 100
-"""Of power, where it decides: a sensor's reading is of a millisecond, so that few of them alias
-with the inferences (INA3221 data sheet SBOS576: 1.1 ms a conversion)."""
 
-
-def power_counts(objective: str, limits: Mapping[str, float]) -> bool:
-    """Return whether power or energy decides."""
-    return objective in {"energy", "power"} or any(limits.get(key) for key in _OF_POWER)
+CandidateT_contra = TypeVar("CandidateT_contra", bound=EvaluatedCandidate, contravariant=True)
+Bounds = Mapping[str, float]
+"""By the keys of LIMITS; 0 or absent is no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """What is known of a candidate before it is measured: its fidelity and memory."""
-
-    evaluation: Evaluation
-
-    @property
-    def sqnr_db(self) -> float:
-        """Of the worst output; infinite where nothing differed."""
-        value = self.evaluation.fidelity.sqnr_db
-        return float("inf") if value is None else value
-
-    @property
-    def agreement(self) -> float | None:
-        """The task's metric; outputs identical to the baseline's agree whatever the task."""
-        return 1.0 if self.evaluation.identical else self.evaluation.fidelity.agreement
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known(Judged):
-    """A candidate that was measured and evaluated, so that it can be compared at all.
+class Limit(Generic[CandidateT_contra]):
+    """One limit, and how it is read from a candidate.
 
     Attributes:
-        power_counts: Whether power or energy decides, so that a doubtful one is a flag.
+        key: Its name in the configuration; ends in its unit.
+        words: Its name in reasons.
+        unit: As reasons give it; "" for a share.
+        highest: Of its range, which begins at 0 (no limit).
+        value: What is compared with the bound; None where it is not known.
+        missing: Why it is not known.
+        interval: 95 % interval of the value; None where there is none.
+        minimum: True if the value must be at least the bound, False if at most.
+        needs_power: Whether it needs a power sensor.
+        timing: How it is read from the rounds measured so far; None where they don't show it.
+        doubts: What else is doubtful about a value that keeps a bound.
     """
 
-    candidate: Candidate
-    measurement: Measurement
-    power_counts: bool = False
+    key: str
+    words: str
+    unit: str
+    highest: float
+    value: Callable[[CandidateT_contra], float | None]
+    missing: Callable[[CandidateT_contra], str] = lambda _: "it was not measured"
+    interval: Callable[[CandidateT_contra], Span | None] = lambda _: None
+    minimum: bool = False
+    needs_power: bool = False
+    timing: Callable[[Timing], float] | None = None
+    doubts: Callable[[CandidateT_contra, float], Iterable[str]] = lambda *_: ()
 
-    @property
-    def id(self) -> str:
-        """The candidate's id."""
-        return self.candidate.id
+    def keeps(self, value: float, bound: float) -> bool:
+        """Return whether a value keeps a bound."""
+        return value >= bound if self.minimum else value <= bound
 
-    @property
-    def power(self) -> Power | None:
-        """At the application's frame rate, where that was asked, for so the device will run."""
-        return (self.measurement.at_rate or self.measurement).power_w
+    def amount(self, value: float, other: float | None = None) -> str:
+        """Return a value with its unit, in the digits that set it apart from another."""
+        text = f"{value:g}" if other is None else format_distinct(value, other)
+        return f"{text} {self.unit}".rstrip()
 
-    @property
-    def power_w(self) -> float | None:
-        """Mean of the power."""
-        return self.power.mean if self.power else None
 
-    @property
-    def energy_j(self) -> float | None:
-        """Per frame; at the application's frame rate, where that was asked."""
-        return (self.measurement.at_rate or self.measurement).energy_j
+class ForeseeableLimit(Limit[EvaluatedCandidate]):
+    """A limit on what is known before a candidate is measured."""
 
-    @property
-    def energy_ci95_j(self) -> tuple[float, float] | None:
-        """Of the energy."""
-        return (self.measurement.at_rate or self.measurement).energy_j_ci95
+    __slots__ = ()
 
-    @property
-    def flags(self) -> tuple[str, ...]:
-        """What makes the numbers doubtful."""
-        one = self.measurement
-        late = _late(one.at_rate) if one.at_rate else ()
-        doubtful = self._power_doubts() if self.power_counts else ()
-        return (*disturbed(one), *late, *doubtful)
 
-    def _power_doubts(self) -> tuple[str, ...]:
-        power = self.power
-        if power is None:
-            return ()
-        told = (
-            (
-                power.samples < ENOUGH_SAMPLES,
-                f"its power is of {power.samples} samples only, {power.source} giving one every "
-                f"{power.period_s:g} s",
-            ),
-            (_differ(power), f"{power.source} and {power.check_source} differ in {power.rail}"),
-            (power.gaps > 0, f"the power sensor was silent {power.gaps} times"),
-            (
-                power.coverage < _COVERED and not power.gaps,
-                f"the power sensor covers only {power.coverage:.0%} of the windows",
-            ),
+def _p99_doubts(one: MeasuredCandidate, bound: float) -> Iterable[str]:
+    latency, rate = one.measurement.latency_ms, one.measurement.at_rate
+    if latency.ci95_p99 is None:
+        yield (
+            f"p99 {format_distinct(latency.p99, bound)} ms keeps the limit of {bound:g} ms, but "
+            f"has no interval: {latency.ci95_reason}"
         )
-        return tuple(words for holds, words in told if holds)
+    if rate and rate.latency_ms.p99 > bound:
+        yield (
+            f"at {rate.rate_fps:g} FPS p99 is {format_distinct(rate.latency_ms.p99, bound)} ms, "
+            f"over the limit of {bound:g} ms, which is judged flat out"
+        )
 
 
-def disturbed(one: Measurement) -> tuple[str, ...]:
-    """Return what makes a measurement doubtful whatever it is judged by, in words."""
-    told = (
-        (not one.steady, "its latency did not get steady"),
-        (bool(one.throttled), "it throttled"),
-        (not one.settled, "it was not warmed up"),
-        (
-            (one.starved or 0.0) > _STARVED,
-            f"its threads waited for a CPU {one.starved or 0.0:.0%} of the time",
-        ),
-        (bool(one.mode_change), one.mode_change),
-        (
-            one.eliminated,
-            f"it was measured for {one.rounds} rounds only, when it could no longer win",
-        ),
-    )
-    return tuple(words for holds, words in told if holds)
-
-
-def _late(rate: AtRate) -> tuple[str, ...]:
-    if rate.dropped <= _DROPPED:
-        return ()
-    return (f"it drops {rate.dropped:.0%} of the frames at {rate.rate_fps:g} FPS",)
-
-
-def _differ(power: Power) -> bool:
-    if power.check_mean is None:
-        return False
-    return abs(power.mean - power.check_mean) > _ALIKE * max(power.mean, power.check_mean)
+SQNR = ForeseeableLimit(
+    key="sqnr_db",
+    words="SQNR of the worst output",
+    unit="dB",
+    highest=200,
+    value=lambda one: one.sqnr_db,
+    interval=lambda one: one.evaluation.fidelity.sqnr_db_ci95,
+    minimum=True,
+)
+AGREEMENT = ForeseeableLimit(
+    key="agreement",
+    words="agreement with FP32",
+    unit="",
+    highest=1,
+    value=lambda one: one.agreement,
+    missing=lambda one: (
+        one.evaluation.fidelity.agreement_reason or "the task offers no agreement metric"
+    ),
+    interval=lambda one: one.evaluation.fidelity.agreement_ci95,
+    minimum=True,
+)
+_ENTRIES: tuple[Limit[MeasuredCandidate], ...] = (
+    Limit(
+        key="latency_p99_ms",
+        words="p99",
+        unit="ms",
+        highest=1e6,
+        value=lambda one: one.measurement.latency_ms.p99,
+        interval=lambda one: one.measurement.latency_ms.ci95_p99,
+        timing=lambda timing: timing.p99_ms,
+        doubts=_p99_doubts,
+    ),
+    Limit(
+        key="power_w",
+        words="power",
+        unit="W",
+        highest=1e4,
+        value=lambda one: one.power_w,
+        missing=lambda one: one.power_reason,
+        interval=lambda one: one.power_ci95_w,
+        needs_power=True,
+    ),
+    Limit(
+        key="energy_j",
+        words="energy per frame",
+        unit="J",
+        highest=1e6,
+        value=lambda one: one.energy_j,
+        missing=lambda one: one.power_reason,
+        interval=lambda one: one.energy_ci95_j,
+        needs_power=True,
+    ),
+    ForeseeableLimit(
+        key="memory_mb",
+        words="memory",
+        unit="MB",
+        highest=1e7,
+        value=lambda one: one.evaluation.memory_mb,
+        missing=lambda one: one.evaluation.memory_reason or "it was not measured",
+    ),
+    Limit(
+        key="fps",
+        words="throughput",
+        unit="FPS",
+        highest=1e6,
+        value=lambda one: one.measurement.throughput_fps,
+        minimum=True,
+        timing=lambda timing: timing.throughput_fps,
+    ),
+    SQNR,
+    AGREEMENT,
+)
+LIMITS: Mapping[str, Limit[MeasuredCandidate]] = {limit.key: limit for limit in _ENTRIES}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """A limit that is not kept, or why that can't be said.
+    """A limit that is not kept, or why it can't be judged.
 
     Attributes:
-        excess: Distance from the limit relative to it; infinite if it can't be told.
+        excess: Distance from the limit relative to it; infinite where it is not known.
         key: The limit's name in the configuration; empty if no limit would help.
         loosened: What the limit would have to be; None if no limit would help.
     """
@@ -159,169 +174,97 @@ class Violation:
     loosened: float | None = None
 
 
-def power_reason(known: Known) -> str:
-    """Return why power and energy are not known."""
-    used = known.measurement.at_rate or known.measurement
-    return used.power_reason or "power was not measured"
+def violations(one: MeasuredCandidate, bounds: Bounds) -> tuple[Violation, ...]:
+    """Return every limit that a candidate does not keep."""
+    return _violations(one, LIMITS.values(), bounds)
 
 
-def _memory_reason(judged: Judged) -> str:
-    return judged.evaluation.memory_reason or "it was not measured"
+def foreseeable_violations(one: EvaluatedCandidate, bounds: Bounds) -> tuple[Violation, ...]:
+    """Return every limit that a candidate will not keep, whatever its measurement shows."""
+    known = (limit for limit in LIMITS.values() if isinstance(limit, ForeseeableLimit))
+    return _violations(one, known, bounds)
 
 
-def _agreement_reason(judged: Judged) -> str:
-    return judged.evaluation.fidelity.agreement_reason or "the task offers no agreement metric"
+def keeps_so_far(timing: Timing, bounds: Bounds) -> bool:
+    """Return whether the rounds measured so far keep every limit that they show."""
+    return all(
+        limit.keeps(limit.timing(timing), bound)
+        for key, limit in LIMITS.items()
+        if limit.timing and (bound := bounds.get(key, 0.0)) > 0.0
+    )
 
 
-OneT_contra = TypeVar("OneT_contra", bound=Judged, contravariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Limit(Generic[OneT_contra]):
-    key: str
-    words: str
-    unit: str
-    value: Callable[[OneT_contra], float | None]
-    missing: Callable[[OneT_contra], str]
-    at_least: bool = False
-    interval: Callable[[OneT_contra], tuple[float, float] | None] = lambda _: None
-
-
-_FORESEEN: tuple[_Limit[Judged], ...] = (
-    _Limit("memory_mb", "memory", " MB", lambda j: j.evaluation.memory_mb, _memory_reason),
-    _Limit(
-        "sqnr_db", "SQNR of the worst output", " dB", lambda j: j.sqnr_db, lambda _: "", True,
-        interval=lambda j: j.evaluation.fidelity.sqnr_db_ci95,
-    ),
-    _Limit(
-        "agreement", "agreement with FP32", "", lambda j: j.agreement, _agreement_reason, True,
-        interval=lambda j: j.evaluation.fidelity.agreement_ci95,
-    ),
-)  # fmt: skip
-_LIMITS: tuple[_Limit[Known], ...] = (
-    _Limit(
-        "latency_p99_ms", "p99", " ms", lambda k: k.measurement.latency_ms.p99, lambda _: "",
-        interval=lambda k: k.measurement.latency_ms.ci95_p99,
-    ),
-    _Limit(
-        "power_w", "power", " W", lambda k: k.power_w, power_reason,
-        interval=lambda k: k.power.ci95 if k.power else None,
-    ),
-    _Limit(
-        "energy_j", "energy per frame", " J", lambda k: k.energy_j, power_reason,
-        interval=lambda k: k.energy_ci95_j,
-    ),
-    _Limit(
-        "fps", "throughput", " FPS", lambda k: k.measurement.throughput_fps, lambda _: "", True
-    ),
-    *_FORESEEN,
-)  # fmt: skip
-
-
-def violations(known: Known, limits: Mapping[str, float]) -> tuple[Violation, ...]:
-    """Return every limit that a candidate does not keep.
-
-    Args:
-        known: The candidate.
-        limits: By the names of the configuration; 0 or absent is no limit.
-    """
-    return _missed(known, _LIMITS, limits)
-
-
-def foreseen(judged: Judged, limits: Mapping[str, float]) -> tuple[Violation, ...]:
-    """Return every limit that a candidate will not keep, whatever its measurement shows.
-
-    Args:
-        judged: The candidate, not measured yet.
-        limits: By the names of the configuration; 0 or absent is no limit.
-    """
-    return _missed(judged, _FORESEEN, limits)
-
-
-def _missed(
-    one: OneT_contra, of: Sequence[_Limit[OneT_contra]], limits: Mapping[str, float]
-) -> tuple[Violation, ...]:
-    bounds = ((limit, limits.get(limit.key, 0.0)) for limit in of)
-    return tuple(v for limit, bound in bounds if bound > 0.0 for v in _broken(one, limit, bound))
-
-
-def doubts(known: Known, limits: Mapping[str, float]) -> tuple[str, ...]:
+def doubts(one: MeasuredCandidate, bounds: Bounds) -> tuple[str, ...]:
     """Return every limit that is kept, but that another measurement like this might miss.
 
     Args:
-        known: The candidate.
-        limits: By the names of the configuration; 0 or absent is no limit.
+        one: A candidate that keeps all limits.
+        bounds: The limits.
     """
-    found = []
-    for limit in _LIMITS:
-        bound, value = limits.get(limit.key, 0.0), limit.value(known)
-        span = limit.interval(known)
-        if bound <= 0.0 or value is None or not span:
+    found: list[str] = []
+    further: list[str] = []
+    for key, limit in LIMITS.items():
+        bound, value = bounds.get(key, 0.0), limit.value(one)
+        if bound <= 0.0 or value is None:
             continue
-        if span[0] < bound <= value if limit.at_least else value <= bound < span[1]:
+        span = limit.interval(one)
+        if span and limit.keeps(value, bound) and not limit.keeps(span[not limit.minimum], bound):
             found.append(
-                f"{limit.words} {told(value, bound)}{limit.unit} keeps the limit of "
-                f"{bound:g}{limit.unit} by less than its noise ({_told_span(span, limit)})"
+                f"{limit.words} {limit.amount(value, bound)} keeps the limit of "
+                f"{limit.amount(bound)} by less than its noise ({_interval(span, limit.unit)})"
             )
-    return (*found, *_tail_doubts(known, limits.get("latency_p99_ms", 0.0)))
+        further += limit.doubts(one, bound)
+    return (*found, *further)
 
 
-def _tail_doubts(known: Known, bound: float) -> tuple[str, ...]:
-    """Say what p99 leaves open: of too few runs, or above its limit at the application's rate."""
-    if bound <= 0.0:
-        return ()
-    latency, rate = known.measurement.latency_ms, known.measurement.at_rate
-    told_here = []
-    if latency.ci95_p99 is None:
-        told_here.append(
-            f"p99 {told(latency.p99, bound)} ms keeps the limit of {bound:g} ms, but has no "
-            f"interval: {latency.ci95_reason}"
+def _violations(
+    one: CandidateT_contra, limits: Iterable[Limit[CandidateT_contra]], bounds: Bounds
+) -> tuple[Violation, ...]:
+    found = []
+    for limit in limits:
+        bound, value = bounds.get(limit.key, 0.0), limit.value(one)
+        if bound <= 0.0 or (value is not None and limit.keeps(value, bound)):
+            continue
+        if value is None:
+            reason = f"{limit.words} has a limit of {limit.amount(bound)}: {limit.missing(one)}"
+            found.append(Violation(reason=reason))
+            continue
+        side = "under" if limit.minimum else "over"
+        reason = (
+            f"{limit.words} {limit.amount(value, bound)} is {side} the limit of "
+            f"{limit.amount(bound)}"
         )
-    if rate and rate.latency_ms.p99 > bound:
-        told_here.append(
-            f"at {rate.rate_fps:g} FPS p99 is {told(rate.latency_ms.p99, bound)} ms, over the "
-            f"limit of {bound:g} ms, which is judged flat out"
+        span = limit.interval(one)
+        if span and limit.keeps(span[limit.minimum], bound):
+            reason += f" by less than its noise ({_interval(span, limit.unit)})"
+        found.append(
+            Violation(
+                reason=reason,
+                excess=abs(value - bound) / bound,
+                key=limit.key,
+                bound=bound,
+                loosened=_loosened(value, limit.minimum),
+            )
         )
-    return tuple(told_here)
+    return tuple(found)
 
 
-def _within(known: OneT_contra, limit: _Limit[OneT_contra], bound: float) -> str:
-    """Say so if another measurement like this might keep a limit that is missed."""
-    span = limit.interval(known)
-    if span and (span[1] >= bound if limit.at_least else span[0] <= bound):
-        return f" by less than its noise ({_told_span(span, limit)})"
-    return ""
-
-
-def _told_span(span: tuple[float, float], limit: _Limit[OneT_contra]) -> str:
+def _interval(span: Span, unit: str) -> str:
     low, high = (f"{end:.{_DIGITS}g}" for end in span)
-    return f"95 % interval {low} to {high}{limit.unit}"
+    return f"95 % interval {low} to {high} {unit}".rstrip()
 
 
-def _broken(known: OneT_contra, limit: _Limit[OneT_contra], bound: float) -> list[Violation]:
-    value = limit.value(known)
-    if value is None:
-        reason = f"{limit.words} has a limit of {bound:g}{limit.unit}: {limit.missing(known)}"
-        return [Violation(reason=reason)]
-    if value >= bound if limit.at_least else value <= bound:
-        return []
-    side = "under" if limit.at_least else "over"
-    return [
-        Violation(
-            reason=f"{limit.words} {told(value, bound)}{limit.unit} is {side} "
-            f"the limit of {bound:g}{limit.unit}{_within(known, limit, bound)}",
-            excess=abs(value - bound) / bound,
-            key=limit.key,
-            bound=bound,
-            loosened=_outward(value, limit.at_least),
-        )
-    ]
+def _loosened(value: float, minimum: bool) -> float:
+    """Return a limit of four digits that the value keeps; 0, no limit, below zero."""
+    rounding = ROUND_FLOOR if minimum else ROUND_CEILING
+    rounded = float(Context(prec=_DIGITS, rounding=rounding).create_decimal(repr(value)))
+    return max(rounded, 0.0)
 
 
-def told(value: float, other: float) -> str:
-    """Return a value in as many digits as it takes to differ from another, four at least.
+def format_distinct(value: float, other: float) -> str:
+    """Return a value in as many digits as it takes to differ from another, at least four.
 
-    Both told in these digits stand in their true order: 45.124 and 45.123, never 45.12 twice.
+    Both formatted this way keep their order: 45.124 and 45.123, never 45.12 twice.
     """
     fewest = max(_DIGITS, *(len(f"{abs(number):.0f}") for number in (value, other)))
     for digits in range(fewest, 18):  # 17 tell any two doubles apart
@@ -329,10 +272,3 @@ def told(value: float, other: float) -> str:
         if float(text) != float(f"{other:.{digits}g}"):
             return text
     return f"{value:.{fewest}g}"
-
-
-def _outward(value: float, at_least: bool) -> float:
-    """Return a limit of four digits that the value keeps; 0, no limit, below zero."""
-    rounding = ROUND_FLOOR if at_least else ROUND_CEILING
-    rounded = float(Context(prec=_DIGITS, rounding=rounding).create_decimal(repr(value)))
-    return max(rounded, 0.0)

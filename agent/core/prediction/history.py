@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import log
 
-from agent.core.choice.limits import disturbed
+from agent.core.choice.candidates import disturbances
 from agent.core.records import UNPREDICTED, Candidate, CleanModel, Measurement
 
 LATENCY, POWER, ENERGY = "latency", "power", "energy"
@@ -133,7 +133,7 @@ def remembered(
     return tuple(
         _remembered(one, one.measurement, model, one.power_mode or present, utc)
         for one in candidates
-        if one.measurement and not disturbed(replace(one.measurement, settled=True))
+        if one.measurement and not disturbances(replace(one.measurement, settled=True))
     )
 
 

@@ -42,6 +42,7 @@ from agent.core.records.measurement import (
     Power,
     PowerTrace,
     PowerWindow,
+    Timing,
 )
 from agent.core.records.model import CleanModel, Model, Platform, TensorSpec
 
@@ -79,6 +80,7 @@ __all__ = [
     "Rejected",
     "Statistics",
     "TensorSpec",
+    "Timing",
     "Verdict",
     "digest_of",
 ]

@@ -209,3 +209,11 @@ class Measurements:
     measured: Mapping[str, Measurement]
     failed: Mapping[str, str]
     trace: PowerTrace = field(default_factory=PowerTrace)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """What the rounds measured so far show of a candidate."""
+
+    p99_ms: float
+    throughput_fps: float

@@ -1,7 +1,7 @@
 """Which candidates are worth making and measuring when time counts: `search.strategy = "fast"`.
 
-Nothing here is a measurement: what is left out is told with its reason and never chosen, and a
-choice that then looks doubtful is made again from everybody. Pure.
+Nothing here is a measurement: what is left out is reported with its reason and never chosen, and
+a choice that then looks doubtful is made again from all candidates. Pure.
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from agent.core.choice.limits import Judged, Violation, foreseen, power_counts
-from agent.core.records import Candidate, Choice, Measurement, Power
+from agent.core.choice.candidates import EvaluatedCandidate
+from agent.core.choice.limits import Bounds, Violation, foreseeable_violations
+from agent.core.choice.requirements import Requirements
+from agent.core.records import Candidate, Choice
 
 LIMIT, SCALES, PREDICTION = "limit", "scales", "prediction"
 _ALIKE = 2  # one might be disturbed while it is measured, which is no reason to lose INT8
@@ -20,55 +22,46 @@ _Reasons = Mapping[str, tuple[str, str]]
 
 
 def wave(
-    pending: Sequence[Candidate], objective: str, limits: Mapping[str, float]
+    pending: Sequence[Candidate], requirements: Requirements
 ) -> tuple[list[Candidate], list[Candidate]]:
-    """Return who is made next, the fastest by prediction first, and who may wait for them.
+    """Split pending candidates into build-now, the fastest by prediction first, and deferred.
 
-    FP32 waits for nobody, and nobody waits where time does not say who wins. Who waits is
-    predicted to be slower than one of the others, intervals apart.
+    Deferred are those predicted to be slower than another, intervals apart. FP32 is never
+    deferred, and where latency does not decide nothing is.
 
     Args:
         pending: With their predictions.
-        objective: latency, energy, power or throughput.
-        limits: By the names of the configuration; 0 or absent is no limit.
+        requirements: The objective and the limits.
     """
     open_ = [c for c in pending if not c.failure]
-    slower = {} if power_counts(objective, limits) else _slower(open_, open_)
-    waiting = [c for c in pending if c.id in slower and c.recipe.precision != "fp32"]
-    now = [c for c in pending if c not in waiting]
-    return sorted(now, key=_expected), waiting
+    slower = _slower(open_, open_) if requirements.latency_decides else {}
+    deferred = [c for c in pending if c.id in slower and c.recipe.precision != "fp32"]
+    now = [c for c in pending if c not in deferred]
 
+    def order(candidate: Candidate) -> tuple[bool, float]:  # the baseline first, the unknown last
+        guess_ms = candidate.predicted.latency_p50_ms if candidate.predicted else None
+        return candidate.recipe.precision != "fp32", float("inf") if guess_ms is None else guess_ms
 
-def _expected(candidate: Candidate) -> tuple[bool, float]:
-    """Return what orders the builds: the baseline first, the unknown last."""
-    told = candidate.predicted.latency_p50_ms if candidate.predicted else None
-    return candidate.recipe.precision != "fp32", float("inf") if told is None else told
+    return sorted(now, key=order), deferred
 
 
 def worth_making(
-    pending: Sequence[Candidate],
-    judged: Sequence[Candidate],
-    objective: str,
-    limits: Mapping[str, float],
+    pending: Sequence[Candidate], evaluated: Sequence[Candidate], requirements: Requirements
 ) -> list[Candidate]:
-    """Return the pending candidates, left out those that one of the others rules out.
+    """Return the pending candidates, those that an evaluated one rules out with the reason.
 
     Args:
         pending: Not made yet.
-        judged: Evaluated; one that is not known to keep the limits on fidelity and memory rules
-            nobody out.
-        objective: latency, energy, power or throughput.
-        limits: By the names of the configuration; 0 or absent is no limit.
+        evaluated: Those that are known to keep the limits on fidelity and memory rule others out.
+        requirements: The objective and the limits.
     """
-    if power_counts(objective, limits):
+    if not requirements.latency_decides:
         return list(pending)
-    able = [c for c in judged if not c.failure and _keeps(c, limits)]
+    able = [c for c in evaluated if not c.failure and _keeps(c, requirements.limits)]
     return _left_out(pending, _slower([c for c in pending if not c.failure], able))
 
 
-def shortlist(
-    candidates: Sequence[Candidate], objective: str, limits: Mapping[str, float]
-) -> list[Candidate]:
+def shortlist(candidates: Sequence[Candidate], requirements: Requirements) -> list[Candidate]:
     """Return the candidates, those that need no measurement with the reason as failure.
 
     The FP32 baseline always stays. Left out are: what misses a limit on fidelity or memory,
@@ -77,38 +70,37 @@ def shortlist(
 
     Args:
         candidates: Evaluated, in any order.
-        objective: latency, energy, power or throughput.
-        limits: By the names of the configuration; 0 or absent is no limit.
+        requirements: The objective and the limits.
     """
     open_ = [c for c in candidates if _open(c)]
-    reasons: dict[str, tuple[str, str]] = {
-        c.id: (LIMIT, reason) for c in open_ if (reason := _beyond(c, limits))
+    reasons = {
+        c.id: (LIMIT, f"not measured: {missed[0].reason}")
+        for c in open_
+        if (missed := [one for one in _violations(c, requirements.limits) if one.key])
     }
     reasons |= _less_faithful([c for c in open_ if c.id not in reasons])
-    if not power_counts(objective, limits):  # else time does not say whether it can win
+    if requirements.latency_decides:
         left = [c for c in open_ if c.id not in reasons]
-        reasons |= _slower(left, [c for c in left if _keeps(c, limits)])
+        reasons |= _slower(left, [c for c in left if _keeps(c, requirements.limits)])
     return _left_out(candidates, reasons)
 
 
-def doubtful(
-    candidates: Sequence[Candidate], choice: Choice, objective: str, limits: Mapping[str, float]
-) -> bool:
-    """Return whether a fast search's choice must be made again from everybody.
+def doubtful(candidates: Sequence[Candidate], choice: Choice, requirements: Requirements) -> bool:
+    """Return whether a fast search's choice must be made again from all candidates.
 
-    So it is where nothing is feasible, since a candidate that was not measured is nobody's
-    nearest miss; where the chosen one was not measured to the end; and where it turned out
-    slower than what was left out for it was predicted to be at best. Where power decides and
-    nothing tells it, everybody would tell no more.
+    It must where nothing is feasible, since a candidate that was not measured can't be the
+    nearest miss; where the chosen one was not measured to the end; and where it turned out slower
+    than the prediction's lower bound of a candidate that was left out for it. It need not where
+    power decides and no candidate's power is known: measuring the others would not change that.
 
     Args:
         candidates: As measured or left out.
-        choice: That was made from them.
-        objective: latency, energy, power or throughput.
-        limits: By the names of the configuration; 0 or absent is no limit.
+        choice: The one made from them.
+        requirements: The objective and the limits.
     """
     measured = [c.measurement for c in candidates if c.measurement]
-    if measured and power_counts(objective, limits) and not any(map(_power, measured)):
+    blind = not any((one.at_rate or one).power_w for one in measured)
+    if measured and requirements.power_decides and blind:
         return False
     passed_over = [
         c for c in candidates if c.left_out or (c.measurement and c.measurement.eliminated)
@@ -118,21 +110,15 @@ def doubtful(
     best = next(c for c in candidates if c.id == choice.candidate)
     if best.measurement is None or best.measurement.eliminated:
         return True
-    found_ms = _by(objective, best.measurement.latency_ms.p50, best.batch)
+    frames = requirements.objective.frames
+    if frames is None:  # then nothing was left out for its latency
+        return False
+    found_ms = best.measurement.latency_ms.p50 / frames(best.batch)
     return any(
-        _by(objective, c.predicted.latency_p50_ms_ci90[0], c.batch) < found_ms
+        c.predicted.latency_p50_ms_ci90[0] / frames(c.batch) < found_ms
         for c in passed_over
         if c.left_out == PREDICTION and c.predicted and c.predicted.latency_p50_ms_ci90
     )
-
-
-def _power(measured: Measurement) -> Power | None:
-    """Return what the choice is made on: that at the application's frame rate, where it was asked."""
-    return (measured.at_rate or measured).power_w
-
-
-def _by(objective: str, latency_ms: float, batch: int) -> float:
-    return latency_ms / batch if objective == "throughput" else latency_ms
 
 
 def _left_out(candidates: Sequence[Candidate], reasons: _Reasons) -> list[Candidate]:
@@ -150,24 +136,22 @@ def _open(candidate: Candidate) -> bool:
     )
 
 
-def _beyond(candidate: Candidate, limits: Mapping[str, float]) -> str:
-    """Return which limit on what is known before measuring a candidate misses."""
-    missed = _foreseen(candidate, limits)
-    return next((f"not measured: {one.reason}" for one in missed if one.key), "")
+def _violations(candidate: Candidate, bounds: Bounds) -> tuple[Violation, ...]:
+    if candidate.evaluation is None:
+        return ()
+    return foreseeable_violations(EvaluatedCandidate(evaluation=candidate.evaluation), bounds)
 
 
-def _keeps(candidate: Candidate, limits: Mapping[str, float]) -> bool:
-    """Return whether a candidate is known to keep what `_beyond` looks at."""
-    return candidate.evaluation is not None and not _foreseen(candidate, limits)
+def _keeps(candidate: Candidate, bounds: Bounds) -> bool:
+    """Return whether a candidate is known to keep the limits on fidelity and memory."""
+    return candidate.evaluation is not None and not _violations(candidate, bounds)
 
 
-def _foreseen(candidate: Candidate, limits: Mapping[str, float]) -> tuple[Violation, ...]:
-    judged = candidate.evaluation
-    return foreseen(Judged(evaluation=judged), limits) if judged else ()
+def same_graph_alternatives(candidates: Sequence[Candidate]) -> dict[str, str]:
+    """Return by candidate the preferred one of the same graph with other scales.
 
-
-def spares(candidates: Sequence[Candidate]) -> dict[str, str]:
-    """Return who need be measured only while another, of other scales, is disturbed: that other."""
+    It need be measured only while the preferred one is disturbed.
+    """
     return {
         one.id: ranked[0].id
         for ranked in _same_graphs([c for c in candidates if _open(c)])
@@ -215,7 +199,10 @@ def _slower(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> _Re
     found = {}
     for one in candidates:
         for other in sorted(others, key=lambda c: c.id):
-            if (mine := _span(one)) and (its := _span(other)) and _apart(mine, its, one, other):
+            mine, its = _span(one), _span(other)
+            if not mine or not its or its[1] >= mine[0]:
+                continue
+            if its[1] / other.batch < mine[0] / one.batch:
                 found[one.id] = (
                     PREDICTION,
                     f"not {'measured' if one.engine else 'built'}: predicted {mine[0]:.3g} to "
@@ -227,9 +214,3 @@ def _slower(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> _Re
 
 def _span(candidate: Candidate) -> tuple[float, float] | None:
     return candidate.predicted.latency_p50_ms_ci90 if candidate.predicted else None
-
-
-def _apart(
-    mine: tuple[float, float], its: tuple[float, float], one: Candidate, other: Candidate
-) -> bool:
-    return its[1] < mine[0] and its[1] / other.batch < mine[0] / one.batch

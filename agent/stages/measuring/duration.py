@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from agent.config import Measure
-from agent.core.choice.limits import ENOUGH_SAMPLES
+from agent.core.choice.candidates import ENOUGH_SAMPLES
 
 _SLOWEST_SENSOR_S = 1.0
 """Between samples: jtop at its default interval. Nobody waits for one that is slower still, as

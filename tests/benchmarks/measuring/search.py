@@ -21,13 +21,21 @@ from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
 from agent.adapters.host.clock import SystemClock
 from agent.config import Measure
 from agent.core.choice.choose import choose
-from agent.core.measurement.elimination import keeping, survivors
+from agent.core.choice.limits import keeps_so_far
+from agent.core.choice.requirements import Requirements
+from agent.core.measurement.elimination import survivors, within_limits
 from agent.core.measurement.latency import steady, summarize
 from agent.core.measurement.power import Conditions
 from agent.core.measurement.ratios import p50_ratios_ci95
 from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.core.records import UNPREDICTED, Candidate, Digest, Measurement, Recipe
-from agent.core.search.shortlist import doubtful, shortlist, spares, wave, worth_making
+from agent.core.search.shortlist import (
+    doubtful,
+    same_graph_alternatives,
+    shortlist,
+    wave,
+    worth_making,
+)
 from agent.graphs.qdq import load_inferred
 from agent.stages.measuring.measure import measure
 from tests.benchmarks.measuring.prediction import THREADS, models, quantized
@@ -181,19 +189,21 @@ def _compared(
     """
     measured = _paired({c.id: _measured(rounds[c.id]) for c in found}, rounds)
     full = [replace(c, measurement=measured[c.id]) for c in found]
-    listed = shortlist(_made(found, limits), "latency", limits)
+    listed = shortlist(_made(found, limits), Requirements("latency", limits))
     taken, last = _halved(
-        {c.id: rounds[c.id] for c in listed if not c.failure}, spares(listed), limits
+        {c.id: rounds[c.id] for c in listed if not c.failure},
+        same_graph_alternatives(listed),
+        limits,
     )
     halved = _paired(
         {name: _measured(some, eliminated=name not in last) for name, some in taken.items()}, taken
     )
     fast = [replace(c, measurement=halved[c.id]) if c.id in halved else c for c in listed]
-    first = choose(fast, "latency", limits)
+    first = choose(fast, Requirements("latency", limits))
     spent = sum(len(some) for some in taken.values()) / (len(found) * _ROUNDS)
-    if doubtful(fast, first, "latency", limits):
+    if doubtful(fast, first, Requirements("latency", limits)):
         return True, 1 + spent, True
-    chosen, other = choose(full, "latency", limits).candidate, first.candidate
+    chosen, other = choose(full, Requirements("latency", limits)).candidate, first.candidate
     if chosen == other or chosen is None or other is None:
         return chosen == other, spent, False
     return measured[other].p50_ratio_ci95[chosen][0] <= 1.0, spent, False
@@ -204,9 +214,9 @@ def _made(found: list[Candidate], limits: dict[str, float]) -> list[Candidate]:
     made: list[Candidate] = []
     pending = found
     while pending:
-        now, pending = wave(pending, "latency", limits)
+        now, pending = wave(pending, Requirements("latency", limits))
         made += now
-        pending = worth_making(pending, made, "latency", limits)
+        pending = worth_making(pending, made, Requirements("latency", limits))
         made += [c for c in pending if c.left_out]
         pending = [c for c in pending if not c.left_out]
     return made
@@ -222,7 +232,7 @@ def _halved(
     for number in range(_ROUNDS):
         for name in running:
             taken[name].append(rounds[name][number])
-        kept = keeping(taken, single, limits["latency_p99_ms"], 0.0)
+        kept = within_limits(taken, single, lambda timing: keeps_so_far(timing, limits))
         last, running = running, survivors(taken, single, ["fp32"], twins, kept)
     return taken, last
 

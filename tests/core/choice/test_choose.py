@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from agent.core.choice.choose import choose
-from agent.core.choice.limits import told
+from agent.core.choice.limits import format_distinct
+from agent.core.choice.requirements import Requirements
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 
 OBJECTIVES = ("latency", "energy", "power", "throughput")
@@ -85,7 +86,7 @@ def keeps(one, limits):
 
 @given(found=some_candidates(), objective=st.sampled_from(OBJECTIVES), limits=limits_of_any_kind)
 def test_the_chosen_keeps_every_limit_and_every_candidate_has_a_verdict(found, objective, limits):
-    choice = choose(found, objective, limits)
+    choice = choose(found, Requirements(objective, limits))
     able = {
         c.id
         for c in found
@@ -110,7 +111,9 @@ def test_the_chosen_keeps_every_limit_and_every_candidate_has_a_verdict(found, o
 )
 def test_the_order_of_candidates_does_not_matter(found, objective, limits, data):
     shuffled = data.draw(st.permutations(found))
-    assert choose(shuffled, objective, limits) == choose(found, objective, limits)
+    assert choose(shuffled, Requirements(objective, limits)) == choose(
+        found, Requirements(objective, limits)
+    )
 
 
 @given(
@@ -121,23 +124,23 @@ def test_the_order_of_candidates_does_not_matter(found, objective, limits, data)
     key=st.sampled_from(AT_MOST + AT_LEAST),
 )
 def test_loosening_a_limit_never_makes_it_infeasible(found, objective, limits, factor, key):
-    assume(not choose(found, objective, limits).infeasible)
+    assume(not choose(found, Requirements(objective, limits)).infeasible)
     bound = limits.get(key, 0.0)
     looser = bound * factor if key in AT_MOST else bound / factor
     for value in (looser, 0.0):
-        assert not choose(found, objective, {**limits, key: value}).infeasible
+        assert not choose(found, Requirements(objective, {**limits, key: value})).infeasible
 
 
 @settings(suppress_health_check=[HealthCheck.filter_too_much])  # most draws are feasible
 @given(found=some_candidates(), objective=st.sampled_from(OBJECTIVES), limits=limits_of_any_kind)
 def test_what_a_nearest_miss_asks_for_really_helps(found, objective, limits):
-    choice = choose(found, objective, limits)
+    choice = choose(found, Requirements(objective, limits))
     assume(choice.nearest_miss is not None)
     asked = dict(re.findall(r"limits\.(\w+) at (\S+) instead", choice.why))
     removed = re.findall(r"limits\.(\w+) removed", choice.why)
     assert asked or removed
     loosened = {**limits, **{k: float(v) for k, v in asked.items()}, **dict.fromkeys(removed, 0.0)}
-    again = choose(found, objective, loosened)
+    again = choose(found, Requirements(objective, loosened))
     assert again.verdicts[choice.nearest_miss].verdict != "rejected"
 
 
@@ -170,7 +173,7 @@ def beats(one, other, objective):
 
 @given(found=some_candidates(), objective=st.sampled_from(OBJECTIVES), limits=limits_of_any_kind)
 def test_a_dominated_or_a_doubtful_candidate_never_wins_over_a_sound_one(found, objective, limits):
-    choice = choose(found, objective, limits)
+    choice = choose(found, Requirements(objective, limits))
     assume(not choice.infeasible)
     by_id = {c.id: c for c in found}
     best = by_id[choice.candidate]
@@ -190,7 +193,7 @@ def test_a_dominated_or_a_doubtful_candidate_never_wins_over_a_sound_one(found, 
 
 @given(found=some_candidates(), limits=limits_of_any_kind)
 def test_slower_is_said_only_of_what_is_slower_beyond_the_noise(found, limits):
-    choice = choose(found, "latency", limits)
+    choice = choose(found, Requirements("latency", limits))
     assume(not choice.infeasible)
     spans = {c.id: c.measurement.latency_ms.ci95_p50 for c in found if c.measurement}
     for name, verdict in choice.verdicts.items():
@@ -206,7 +209,7 @@ def test_one_that_another_beats_in_everything_is_still_as_fast_inside_the_noise(
     """It was told to be slower, by two digits that mean nothing."""
     best = candidate("int8-entropy", measurement(5.0), evaluation(30.0, memory_mb=90))
     other = candidate("int8-minmax", measurement(5.01), evaluation(25.0, memory_mb=100))
-    (reason,) = choose([best, other], "latency", {}).verdicts["int8-minmax"].reasons
+    (reason,) = choose([best, other], Requirements("latency", {})).verdicts["int8-minmax"].reasons
     assert reason == (
         "as fast as int8-entropy (5.01 ms against 5 ms) inside the noise, "
         "and int8-entropy is nearer to FP32"
@@ -214,7 +217,7 @@ def test_one_that_another_beats_in_everything_is_still_as_fast_inside_the_noise(
 
 
 def test_the_faster_wins_and_the_slower_is_told_by_how_much():
-    choice = choose([FP32, INT8], "latency", {"sqnr_db": 20})
+    choice = choose([FP32, INT8], Requirements("latency", {"sqnr_db": 20}))
     assert choice.candidate == "int8-entropy"
     assert choice.why == (
         "int8-entropy has the best latency within the limits: 45.1 ms against 71 ms of fp32, "
@@ -229,7 +232,7 @@ def test_the_faster_wins_and_the_slower_is_told_by_how_much():
 
 def test_one_that_differs_in_nothing_is_not_told_in_infinite_decibels():
     same = candidate("fp16", measurement(50.0), evaluation(None))
-    choice = choose([FP32, same], "latency", {})
+    choice = choose([FP32, same], Requirements("latency", {}))
     assert choice.why == (
         "fp16 has the best latency within the limits: 50 ms against 71 ms of fp32, "
         "with its very outputs"
@@ -238,7 +241,7 @@ def test_one_that_differs_in_nothing_is_not_told_in_infinite_decibels():
 
 def test_a_broken_limit_is_told_with_both_numbers():
     slow = candidate("fp16", measurement(35.0, p99=41.2), evaluation(60.0))
-    choice = choose([slow, INT8], "latency", {"latency_p99_ms": 30})
+    choice = choose([slow, INT8], Requirements("latency", {"latency_p99_ms": 30}))
     assert choice.verdicts["fp16"].reasons == ("p99 41.2 ms is over the limit of 30 ms",)
     assert choice.infeasible
     assert choice.nearest_miss == "fp16"
@@ -249,7 +252,7 @@ def test_a_broken_limit_is_told_with_both_numbers():
 
 
 def test_several_broken_limits_are_told_together():
-    choice = choose([INT8], "latency", {"sqnr_db": 40, "memory_mb": 99})
+    choice = choose([INT8], Requirements("latency", {"sqnr_db": 40, "memory_mb": 99}))
     assert choice.why.endswith(
         "limits.memory_mb at 100 instead of 99 (+1.0%) and "
         "limits.sqnr_db at 31 instead of 40 (-22.5%)"
@@ -258,7 +261,7 @@ def test_several_broken_limits_are_told_together():
 
 def test_a_hopeless_fidelity_limit_is_removed_not_negative():
     bad = candidate("int8", measurement(5), evaluation(-2.3))
-    choice = choose([bad], "latency", {"sqnr_db": 20})
+    choice = choose([bad], Requirements("latency", {"sqnr_db": 20}))
     assert choice.verdicts["int8"].reasons == (
         "SQNR of the worst output -2.3 dB is under the limit of 20 dB",
     )
@@ -268,7 +271,7 @@ def test_a_hopeless_fidelity_limit_is_removed_not_negative():
 def test_a_tie_inside_the_noise_goes_to_fidelity_then_memory_then_size():
     quick = candidate("int8-minmax", measurement(10.0, noise=0.05), evaluation(20.0))
     faithful = candidate("int8-mse", measurement(10.3, noise=0.05), evaluation(30.0))
-    choice = choose([quick, faithful], "latency", {})
+    choice = choose([quick, faithful], Requirements("latency", {}))
     assert choice.candidate == "int8-mse"
     assert choice.verdicts["int8-minmax"].reasons[0] == (
         "as fast as int8-mse (10 ms against 10.3 ms) inside the noise, "
@@ -280,10 +283,12 @@ def test_a_tie_inside_the_noise_goes_to_fidelity_then_memory_then_size():
         evaluation(30.0, memory_mb=50),
         size_bytes=9999,
     )
-    choice = choose([replace(faithful, id="int8-mse2"), faithful, lean], "latency", {})
+    choice = choose(
+        [replace(faithful, id="int8-mse2"), faithful, lean], Requirements("latency", {})
+    )
     assert choice.candidate == "int8-z"
     file = candidate("int8-z", measurement(10.0, noise=0.05), evaluation(20.0), size_bytes=1)
-    choice = choose([quick, file], "latency", {})
+    choice = choose([quick, file], Requirements("latency", {}))
     assert choice.candidate == "int8-z"
     assert choice.verdicts["int8-minmax"].reasons[0].endswith("int8-z is the smaller file")
 
@@ -291,7 +296,7 @@ def test_a_tie_inside_the_noise_goes_to_fidelity_then_memory_then_size():
 def test_a_difference_beyond_the_noise_is_not_a_tie():
     quick = candidate("int8-minmax", measurement(10.0, noise=0.01), evaluation(20.0))
     faithful = candidate("int8-mse", measurement(10.3, noise=0.01), evaluation(30.0))
-    assert choose([quick, faithful], "latency", {}).candidate == "int8-minmax"
+    assert choose([quick, faithful], Requirements("latency", {})).candidate == "int8-minmax"
 
 
 def paired(name, p50, sqnr_db, batch=1, **ratios):
@@ -302,7 +307,7 @@ def paired(name, p50, sqnr_db, batch=1, **ratios):
 def test_rounds_that_moved_all_alike_make_no_tie():
     fast = paired("int8", 10.0, 20.0, fp16=(0.95, 0.97))
     slow = paired("fp16", 10.4, 40.0, int8=(1.03, 1.05))
-    found = choose([fast, slow], "latency", {})
+    found = choose([fast, slow], Requirements("latency", {}))
     assert found.candidate == "int8"
     assert found.verdicts["fp16"].reasons[0] == (
         "slower than int8 (10.4 ms against 10 ms), round by round"
@@ -310,16 +315,18 @@ def test_rounds_that_moved_all_alike_make_no_tie():
     alike = replace(
         slow, measurement=replace(slow.measurement, p50_ratio_ci95={"int8": (0.99, 1.09)})
     )
-    assert choose([fast, alike], "latency", {}).candidate == "fp16"
-    assert choose([fast, paired("fp16", 10.4, 40.0)], "latency", {}).candidate == "fp16"
+    assert choose([fast, alike], Requirements("latency", {})).candidate == "fp16"
+    assert (
+        choose([fast, paired("fp16", 10.4, 40.0)], Requirements("latency", {})).candidate == "fp16"
+    )
 
 
 def test_the_ratio_of_batches_is_that_of_their_frames():
     single = paired("fp16", 10.0, 40.0, four=(0.32, 0.34))
     four = paired("four", 30.0, 20.0, 4, fp16=(2.9, 3.1))
     four = replace(four, measurement=replace(four.measurement, throughput_fps=4000 / 30.0))
-    assert choose([single, four], "throughput", {}).candidate == "four"
-    assert choose([single, four], "latency", {}).candidate == "fp16"
+    assert choose([single, four], Requirements("throughput", {})).candidate == "four"
+    assert choose([single, four], Requirements("latency", {})).candidate == "fp16"
 
 
 def test_a_wide_interval_does_not_let_a_dominated_candidate_win():
@@ -327,7 +334,7 @@ def test_a_wide_interval_does_not_let_a_dominated_candidate_win():
     leader = candidate("int8-a", measurement(10.0, noise=0.01), evaluation(30.0))
     better = candidate("int8-b", measurement(10.5, noise=0.005), evaluation(45.0))
     wide = candidate("int8-c", measurement(10.6, noise=0.1), evaluation(40.0))
-    choice = choose([leader, better, wide], "latency", {})
+    choice = choose([leader, better, wide], Requirements("latency", {}))
     assert choice.candidate == "int8-a"
     assert choice.verdicts["int8-c"].reasons == (
         "slower than int8-a (10.6 ms against 10 ms), if only inside the noise",
@@ -342,16 +349,18 @@ def test_throughput_is_uncertain_on_the_side_where_latency_may_be_longer():
 
     may_be_slower = skewed("int8-a", 100.0, 20.0, (10.0, 11.0))
     exact = skewed("int8-b", 95.0, 30.0, (10.0, 10.0))
-    assert choose([may_be_slower, exact], "throughput", {}).candidate == "int8-b"
+    assert choose([may_be_slower, exact], Requirements("throughput", {})).candidate == "int8-b"
     may_be_faster = skewed("int8-a", 100.0, 20.0, (9.0, 10.0))
-    assert choose([may_be_faster, exact], "throughput", {}).candidate == "int8-a"
+    assert choose([may_be_faster, exact], Requirements("throughput", {})).candidate == "int8-a"
 
 
 @pytest.mark.parametrize("limit", ["sqnr_db", "latency_p99_ms"])
 def test_a_flag_stands_beside_every_verdict(limit):
     drifting = candidate("int8", measurement(5.0, steady=False), evaluation(10.0))
     sound = candidate("fp32", measurement(9.0), evaluation(None))
-    found = choose([drifting, sound], "latency", {limit: {"sqnr_db": 20.0}.get(limit, 4.0)})
+    found = choose(
+        [drifting, sound], Requirements("latency", {limit: {"sqnr_db": 20.0}.get(limit, 4.0)})
+    )
     verdict = found.verdicts["int8"]
     assert verdict.verdict == "rejected"
     assert verdict.flags == ("its latency did not get steady",)
@@ -361,13 +370,13 @@ def test_a_flag_stands_beside_every_verdict(limit):
 
 def test_doubtful_numbers_win_only_alone():
     doubtful = candidate("int8", measurement(5.0, steady=False), evaluation(30.0))
-    choice = choose([doubtful, FP32], "latency", {})
+    choice = choose([doubtful, FP32], Requirements("latency", {}))
     assert choice.candidate == "fp32"
     assert choice.verdicts["int8"].reasons[:2] == (
         "faster than fp32 (5 ms against 71 ms), but its numbers are doubtful",
         "its latency did not get steady",
     )
-    alone = choose([doubtful], "latency", {})
+    alone = choose([doubtful], Requirements("latency", {}))
     assert alone.candidate == "int8"
     assert "note: its latency did not get steady" in alone.verdicts["int8"].reasons
     assert alone.why.endswith("note: its latency did not get steady")
@@ -375,7 +384,9 @@ def test_doubtful_numbers_win_only_alone():
 
 def test_where_fp32_is_faster_but_doubtful_the_choice_says_so():
     cold = candidate("fp32", replace(measurement(30.0), settled=False), evaluation(None))
-    found = choose([cold, candidate("int8", measurement(40.0), evaluation(30.0))], "latency", {})
+    found = choose(
+        [cold, candidate("int8", measurement(40.0), evaluation(30.0))], Requirements("latency", {})
+    )
     assert found.why == (
         "int8 has the best latency within the limits: 40 ms against 30 ms of fp32, whose numbers "
         "are doubtful, at 30.0 dB SQNR"
@@ -384,7 +395,7 @@ def test_where_fp32_is_faster_but_doubtful_the_choice_says_so():
 
 @pytest.mark.parametrize("objective", ["energy", "power"])
 def test_an_objective_without_a_sensor_is_infeasible_and_never_another(objective):
-    choice = choose([FP32, INT8], objective, {})
+    choice = choose([FP32, INT8], Requirements(objective, {}))
     assert choice.infeasible
     assert choice.nearest_miss is None
     assert choice.why == (
@@ -394,32 +405,32 @@ def test_an_objective_without_a_sensor_is_infeasible_and_never_another(objective
 
 
 def test_a_limit_on_something_not_measurable_rejects_with_the_reason():
-    choice = choose([INT8], "latency", {"power_w": 10})
+    choice = choose([INT8], Requirements("latency", {"power_w": 10}))
     assert choice.verdicts["int8-entropy"].reasons == (
         "power has a limit of 10 W: no power sensor",
     )
     assert choice.nearest_miss is None
-    choice = choose([INT8], "latency", {"agreement": 0.9})
+    choice = choose([INT8], Requirements("latency", {"agreement": 0.9}))
     assert choice.verdicts["int8-entropy"].reasons == (
         "agreement with FP32 has a limit of 0.9: no metric",
     )
 
 
 def test_the_baseline_agrees_with_itself_whatever_the_task():
-    choice = choose([FP32, INT8], "latency", {"agreement": 0.99, "sqnr_db": 200})
+    choice = choose([FP32, INT8], Requirements("latency", {"agreement": 0.99, "sqnr_db": 200}))
     assert choice.candidate == "fp32"
 
 
 def test_energy_and_power_can_be_the_objective():
     hungry = candidate("fp16", measurement(10.0, power_w=20.0), evaluation(60.0))
     frugal = candidate("int8", measurement(12.0, power_w=10.0), evaluation(30.0))
-    assert choose([hungry, frugal], "latency", {}).candidate == "fp16"
-    choice = choose([hungry, frugal], "energy", {})
+    assert choose([hungry, frugal], Requirements("latency", {})).candidate == "fp16"
+    choice = choose([hungry, frugal], Requirements("energy", {}))
     assert choice.candidate == "int8"
     assert choice.verdicts["fp16"].reasons[0] == (
         "needs more energy than int8 (0.2 J against 0.12 J)"
     )
-    assert choose([hungry, frugal], "power", {}).candidate == "int8"
+    assert choose([hungry, frugal], Requirements("power", {})).candidate == "int8"
 
 
 def test_a_batch_has_throughput_but_the_latency_of_the_whole_batch():
@@ -428,8 +439,10 @@ def test_a_batch_has_throughput_but_the_latency_of_the_whole_batch():
         batch=4,
     )
     one = candidate("int8", measurement(10.0), evaluation(30.0))
-    assert choose([batch, one], "latency", {}).candidate == "int8"
-    choice = choose([batch, one, FP32, replace(FP32, id="fp32-b4", batch=4)], "throughput", {})
+    assert choose([batch, one], Requirements("latency", {})).candidate == "int8"
+    choice = choose(
+        [batch, one, FP32, replace(FP32, id="fp32-b4", batch=4)], Requirements("throughput", {})
+    )
     assert choice.candidate == "int8-b4"
     assert "of fp32-b4" in choice.why
 
@@ -438,7 +451,7 @@ def test_what_was_not_measured_or_compared_is_rejected_with_the_reason():
     failed = candidate("fp16", failure="the builder refused Conv_3")
     lost = candidate("int8-a", measurement(1.0))
     later = candidate("int8-b", None, evaluation(30))
-    choice = choose([failed, lost, later, FP32], "latency", {})
+    choice = choose([failed, lost, later, FP32], Requirements("latency", {}))
     reasons = {name: verdict.reasons for name, verdict in choice.verdicts.items()}
     assert choice.candidate == "fp32"
     assert reasons["fp16"] == ("the builder refused Conv_3",)
@@ -447,16 +460,16 @@ def test_what_was_not_measured_or_compared_is_rejected_with_the_reason():
 
 
 def test_nothing_at_all_is_infeasible():
-    choice = choose([], "latency", {})
+    choice = choose([], Requirements("latency", {}))
     assert choice.infeasible
     assert choice.why == "no candidate is usable: there is none"
 
 
 def test_numbers_are_told_with_the_digits_they_need():
-    assert told(30.0000004, 30.0) == "30.0000004"
-    assert told(12345.6, 12000) == "12346"
-    assert told(1 / 3, 0) == "0.3333"
-    assert told(2.0, 2.0) == "2"
+    assert format_distinct(30.0000004, 30.0) == "30.0000004"
+    assert format_distinct(12345.6, 12000) == "12346"
+    assert format_distinct(1 / 3, 0) == "0.3333"
+    assert format_distinct(2.0, 2.0) == "2"
 
 
 def with_spans(found, *, sqnr_db=None, agreement=None):
@@ -468,16 +481,16 @@ def with_spans(found, *, sqnr_db=None, agreement=None):
 def test_a_fidelity_that_differs_only_inside_its_noise_decides_no_tie():
     faithful = candidate("int8-mse", measurement(10.0), evaluation(30.0, memory_mb=100))
     lean = candidate("int8-minmax", measurement(10.01), evaluation(29.0, memory_mb=50))
-    assert choose([faithful, lean], "latency", {}).candidate == "int8-mse"
+    assert choose([faithful, lean], Requirements("latency", {})).candidate == "int8-mse"
     unsure = with_spans(faithful, sqnr_db=(28.5, 31.0))
-    choice = choose([unsure, lean], "latency", {})
+    choice = choose([unsure, lean], Requirements("latency", {}))
     assert choice.candidate == "int8-minmax"
     assert choice.verdicts["int8-mse"].reasons[0] == (
         "as fast as int8-minmax (10 ms against 10.01 ms) inside the noise, "
         "and int8-minmax needs less memory"
     )
     sure = with_spans(faithful, sqnr_db=(29.5, 31.0))
-    choice = choose([sure, lean], "latency", {})
+    choice = choose([sure, lean], Requirements("latency", {}))
     assert choice.candidate == "int8-mse"
     assert choice.verdicts["int8-minmax"].reasons[0].endswith("int8-mse is nearer to FP32")
 
@@ -487,7 +500,7 @@ def test_inside_its_noise_fidelity_still_decides_before_the_name():
         candidate("int8-mse", measurement(10.01), evaluation(30.0)), sqnr_db=(28.0, 32.0)
     )
     far = candidate("int8-a", measurement(10.0), evaluation(29.0))
-    choice = choose([near, far], "latency", {})
+    choice = choose([near, far], Requirements("latency", {}))
     assert choice.candidate == "int8-mse"
     assert (
         choice.verdicts["int8-a"]
@@ -502,20 +515,20 @@ def test_a_limit_inside_an_interval_judges_the_value_and_tells_of_the_doubt():
         sqnr_db=(19.5, 21.25),
         agreement=(0.91, 0.97),
     )
-    kept = choose([one], "latency", {"sqnr_db": 20})
+    kept = choose([one], Requirements("latency", {"sqnr_db": 20}))
     assert kept.candidate == "int8"
     assert kept.verdicts["int8"].reasons[1:] == (
         "note: SQNR of the worst output 20.5 dB keeps the limit of 20 dB by less than its noise "
         "(95 % interval 19.5 to 21.25 dB)",
     )
-    missed = choose([one], "latency", {"agreement": 0.95})
+    missed = choose([one], Requirements("latency", {"agreement": 0.95}))
     assert missed.verdicts["int8"].reasons == (
         "agreement with FP32 0.94 is under the limit of 0.95 by less than its noise "
         "(95 % interval 0.91 to 0.97)",
     )
-    clear = choose([one], "latency", {"agreement": 0.9, "sqnr_db": 19})
+    clear = choose([one], Requirements("latency", {"agreement": 0.9, "sqnr_db": 19}))
     assert len(clear.verdicts["int8"].reasons) == 1
-    hopeless = choose([one], "latency", {"agreement": 0.99})
+    hopeless = choose([one], Requirements("latency", {"agreement": 0.99}))
     assert hopeless.verdicts["int8"].reasons == (
         "agreement with FP32 0.94 is under the limit of 0.99",
     )
@@ -529,14 +542,14 @@ def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
         candidate("int8-a", measurement(9.0, power_w=6.0), evaluation(30.0)),
         candidate("int8-b", few, evaluation(30.0)),
     )
-    assert choose([good, doubtful], "latency", {}).candidate == "int8-b"
-    found = choose([good, doubtful], "energy", {})
+    assert choose([good, doubtful], Requirements("latency", {})).candidate == "int8-b"
+    found = choose([good, doubtful], Requirements("energy", {}))
     assert found.candidate == "int8-a"
     told = " ".join(found.verdicts["int8-b"].reasons)
     assert "20 samples only" in told
     assert "silent 2 times" in told
     thin = replace(few, power_w=replace(few.power_w, samples=200, gaps=0, coverage=0.9))
-    found = choose([good, candidate("int8-b", thin, evaluation(30.0))], "energy", {})
+    found = choose([good, candidate("int8-b", thin, evaluation(30.0))], Requirements("energy", {}))
     assert "covers only 90% of the windows" in " ".join(found.verdicts["int8-b"].reasons)
 
 
@@ -551,12 +564,12 @@ def test_a_doubtful_power_is_a_flag_where_power_decides_and_nowhere_else():
 def test_what_was_measured_under_doubtful_conditions_wins_only_alone(changed, words):
     doubtful = candidate("int8-a", replace(measurement(5.0), **changed), evaluation(30.0))
     good = candidate("int8-b", measurement(9.0), evaluation(30.0))
-    found = choose([doubtful, good], "latency", {})
+    found = choose([doubtful, good], Requirements("latency", {}))
     assert found.candidate == "int8-b"
     assert words in " ".join(found.verdicts["int8-a"].reasons)
-    assert choose([doubtful], "latency", {}).candidate == "int8-a"
+    assert choose([doubtful], Requirements("latency", {})).candidate == "int8-a"
     barely = candidate("int8-a", replace(measurement(5.0), starved=0.08), evaluation(30.0))
-    assert choose([barely, good], "latency", {}).candidate == "int8-a"
+    assert choose([barely, good], Requirements("latency", {})).candidate == "int8-a"
 
 
 def at_thirty(name, *, flat_w, rate_w, dropped=0.0):
@@ -570,20 +583,20 @@ def at_thirty(name, *, flat_w, rate_w, dropped=0.0):
 def test_with_a_frame_rate_power_and_energy_are_judged_at_it(objective):
     racing = at_thirty("int8-a", flat_w=9.0, rate_w=3.0)
     steady = at_thirty("int8-b", flat_w=6.0, rate_w=4.0)
-    assert choose([racing, steady], objective, {}).candidate == "int8-a"
-    found = choose([steady], "latency", {"power_w": 3.5})
+    assert choose([racing, steady], Requirements(objective, {})).candidate == "int8-a"
+    found = choose([steady], Requirements("latency", {"power_w": 3.5}))
     assert found.infeasible
     assert "power 4 W is over" in found.verdicts["int8-b"].reasons[0]
-    assert choose([racing], "latency", {"energy_j": 0.11}).candidate == "int8-a"
+    assert choose([racing], Requirements("latency", {"energy_j": 0.11})).candidate == "int8-a"
 
 
 def test_a_candidate_that_does_not_keep_up_with_the_frame_rate_wins_only_alone():
     late = at_thirty("int8-a", flat_w=3.0, rate_w=2.0, dropped=0.2)
     good = at_thirty("int8-b", flat_w=6.0, rate_w=4.0)
-    found = choose([late, good], "power", {})
+    found = choose([late, good], Requirements("power", {}))
     assert found.candidate == "int8-b"
     assert "it drops 20% of the frames at 30 FPS" in " ".join(found.verdicts["int8-a"].reasons)
-    assert choose([late], "power", {}).candidate == "int8-a"
+    assert choose([late], Requirements("power", {})).candidate == "int8-a"
 
 
 def with_power_ci(name, watts, ci95, sqnr_db):
@@ -596,11 +609,13 @@ def with_power_ci(name, watts, ci95, sqnr_db):
 def test_powers_that_the_rounds_do_not_tell_apart_are_a_tie():
     noisy = with_power_ci("int8-a", 5.0, (4.5, 5.5), 20.0)
     faithful = with_power_ci("int8-b", 5.3, (4.8, 5.8), 40.0)
-    assert choose([noisy, faithful], "power", {}).candidate == "int8-b"
+    assert choose([noisy, faithful], Requirements("power", {})).candidate == "int8-b"
     sure = with_power_ci("int8-a", 5.0, (4.99, 5.01), 20.0)
     apart = with_power_ci("int8-b", 5.3, (5.29, 5.31), 40.0)
-    assert choose([sure, apart], "power", {}).candidate == "int8-a"
-    (note,) = choose([noisy], "latency", {"power_w": 5.2}).verdicts["int8-a"].reasons[1:]
+    assert choose([sure, apart], Requirements("power", {})).candidate == "int8-a"
+    (note,) = (
+        choose([noisy], Requirements("latency", {"power_w": 5.2})).verdicts["int8-a"].reasons[1:]
+    )
     assert "keeps the limit of 5.2 W by less than its noise" in note
 
 
@@ -609,9 +624,13 @@ def test_two_readings_of_one_rail_that_differ_are_a_flag_where_power_decides(che
     one = measurement(5.0, power_w=5.0)
     assert one.power_w is not None
     one = replace(one, power_w=replace(one.power_w, check_mean=check_w, check_source="hwmon"))
-    told = " ".join(choose([candidate("a", one, evaluation())], "power", {}).verdicts["a"].reasons)
+    told = " ".join(
+        choose([candidate("a", one, evaluation())], Requirements("power", {})).verdicts["a"].reasons
+    )
     assert ("ina3221 and hwmon differ in VDD_IN" in told) == doubted
-    assert "differ" not in choose([candidate("a", one, evaluation())], "latency", {}).why
+    assert (
+        "differ" not in choose([candidate("a", one, evaluation())], Requirements("latency", {})).why
+    )
 
 
 def test_one_that_was_measured_to_the_end_comes_before_one_that_was_not():
@@ -619,10 +638,10 @@ def test_one_that_was_measured_to_the_end_comes_before_one_that_was_not():
         "int8-a", replace(measurement(5.0), eliminated=True, rounds=2), evaluation(40.0)
     )
     shaken = candidate("int8-b", measurement(5.1, steady=False), evaluation(20.0))
-    found = choose([out, shaken], "latency", {})
+    found = choose([out, shaken], Requirements("latency", {}))
     assert found.candidate == "int8-b"
     assert "measured for 2 rounds only" in " ".join(found.verdicts["int8-a"].reasons)
-    assert choose([out], "latency", {}).candidate == "int8-a"
+    assert choose([out], Requirements("latency", {})).candidate == "int8-a"
 
 
 def test_two_single_rounds_that_are_near_one_another_are_a_tie():
@@ -632,8 +651,14 @@ def test_two_single_rounds_that_are_near_one_another_are_a_tie():
         return candidate(name, one, evaluation(sqnr_db))
 
     assert (
-        choose([single("a", 10.0, 20.0), single("b", 10.3, 50.0)], "latency", {}).candidate == "b"
+        choose(
+            [single("a", 10.0, 20.0), single("b", 10.3, 50.0)], Requirements("latency", {})
+        ).candidate
+        == "b"
     )
     assert (
-        choose([single("a", 10.0, 20.0), single("b", 12.0, 50.0)], "latency", {}).candidate == "a"
+        choose(
+            [single("a", 10.0, 20.0), single("b", 12.0, 50.0)], Requirements("latency", {})
+        ).candidate
+        == "a"
     )

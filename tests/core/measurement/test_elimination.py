@@ -6,11 +6,17 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.measurement.elimination import keeping, survivors
+from agent.core.choice.limits import keeps_so_far
+from agent.core.measurement.elimination import survivors, within_limits
 
 
 def went_on(found, frames, baselines, spares, kept=None):
     return survivors(found, frames, baselines, spares, set(found) if kept is None else kept)
+
+
+def keeping(found, batches, latency_p99_ms, fps):
+    bounds = {"latency_p99_ms": latency_p99_ms, "fps": fps}
+    return within_limits(found, batches, lambda timing: keeps_so_far(timing, bounds))
 
 
 def rounds(*medians_ms):

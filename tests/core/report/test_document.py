@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.choice.choose import choose
+from agent.core.choice.requirements import Requirements
 from agent.core.records import UNPREDICTED
 from agent.run.report import encode
 from agent.wire.schema import schemas
@@ -153,4 +154,4 @@ def test_a_number_that_is_none_is_never_written():
 def test_a_candidate_without_a_verdict_is_a_defect():
     one = candidate("fp32", measurement(5.0), evaluation(None))
     with pytest.raises(KeyError):
-        report_of([one], choice=choose([], "latency", {}))
+        report_of([one], choice=choose([], Requirements("latency", {})))

@@ -9,8 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.choice.choose import choose
+from agent.core.choice.requirements import Requirements
 from agent.core.records import UNPREDICTED
-from agent.core.search.shortlist import PREDICTION, doubtful, shortlist, spares, wave, worth_making
+from agent.core.search.shortlist import (
+    PREDICTION,
+    doubtful,
+    same_graph_alternatives,
+    shortlist,
+    wave,
+    worth_making,
+)
 from tests.support.candidates import candidate, evaluation, measurement
 
 
@@ -30,7 +38,7 @@ def one(name, sqnr_db=30.0, agreement=None, span=None, memory_mb=100.0, batch=1)
 
 
 def left_out(*found, objective="latency", **limits):
-    return {c.id: c.failure for c in shortlist(found, objective, limits) if c.failure}
+    return {c.id: c.failure for c in shortlist(found, Requirements(objective, limits)) if c.failure}
 
 
 def test_of_the_calibrators_the_two_most_faithful_are_measured():
@@ -102,10 +110,10 @@ some = st.lists(
 
 @given(found=some, limits=st.sampled_from([{}, {"sqnr_db": 20.0}, {"agreement": 0.5}]))
 def test_the_baseline_and_one_that_keeps_the_limits_stay_whatever_the_order(found, limits):
-    left = shortlist(found, "latency", limits)
+    left = shortlist(found, Requirements("latency", limits))
     assert [c.id for c in left] == [c.id for c in found]
     assert not [c for c in left if c.recipe.precision == "fp32" and c.failure]
-    assert {c.id: c.failure for c in shortlist(found[::-1], "latency", limits)} == {
+    assert {c.id: c.failure for c in shortlist(found[::-1], Requirements("latency", limits))} == {
         c.id: c.failure for c in left
     }
     kept = [c for c in left if not c.failure]
@@ -115,10 +123,10 @@ def test_the_baseline_and_one_that_keeps_the_limits_stay_whatever_the_order(foun
 
 def test_spares_are_the_less_faithful_of_one_graph():
     found = [one("fp32", None), one("int8-a", 20.0), one("int8-b", 31.0), one("int8-mixed", 40.0)]
-    assert spares(found) == {"int8-a": "int8-b"}
-    assert spares([*found, one("int8-b4", 10.0, batch=4)]) == {"int8-a": "int8-b"}
-    failing = shortlist([*found, one("int8-c", 50.0)], "latency", {"sqnr_db": 25.0})
-    assert spares(failing) == {"int8-b": "int8-c"}
+    assert same_graph_alternatives(found) == {"int8-a": "int8-b"}
+    assert same_graph_alternatives([*found, one("int8-b4", 10.0, batch=4)]) == {"int8-a": "int8-b"}
+    failing = shortlist([*found, one("int8-c", 50.0)], Requirements("latency", {"sqnr_db": 25.0}))
+    assert same_graph_alternatives(failing) == {"int8-b": "int8-c"}
 
 
 def unmade(name, span=None, batch=1):
@@ -135,30 +143,30 @@ def test_the_fastest_by_prediction_are_made_first_and_the_slower_wait():
         unmade("int8-mixed", (5, 6)), unmade("fp16", (2.5, 4)), unmade("int8", (2, 3)),
         unmade("fp32", (9, 10)), unmade("int4"),
     ]  # fmt: skip
-    now, waiting = wave(found, "latency", {})
+    now, waiting = wave(found, Requirements("latency", {}))
     assert (ids(now), ids(waiting)) == (["fp32", "int8", "fp16", "int4"], ["int8-mixed"])
-    now, waiting = wave(found, "energy", {})
+    now, waiting = wave(found, Requirements("energy", {}))
     assert len(now) == len(found)
     assert not waiting
 
 
 def test_what_is_slower_than_one_that_keeps_the_limits_is_not_even_built():
     fast, mixed = one("int8", 15.0, span=(2, 3)), unmade("int8-mixed", (5, 6))
-    (left,) = worth_making([mixed], [fast], "latency", {})
+    (left,) = worth_making([mixed], [fast], Requirements("latency", {}))
     assert left.failure == "not built: predicted 5 to 6 ms, against 2 to 3 of int8"
     assert left.left_out == PREDICTION
     for limits in ({"sqnr_db": 20.0}, {"memory_mb": 50.0}, {"power_w": 5.0}):
-        assert worth_making([mixed], [fast], "latency", limits) == [mixed]
+        assert worth_making([mixed], [fast], Requirements("latency", limits)) == [mixed]
     untold = replace(fast, evaluation=replace(fast.evaluation, memory_mb=None))
-    assert worth_making([mixed], [untold], "latency", {"memory_mb": 500.0}) == [mixed]
-    assert worth_making([mixed], [fast], "latency", {"agreement": 0.9}) == [mixed]
+    assert worth_making([mixed], [untold], Requirements("latency", {"memory_mb": 500.0})) == [mixed]
+    assert worth_making([mixed], [fast], Requirements("latency", {"agreement": 0.9})) == [mixed]
     failing = replace(fast, failure="it does not load")
-    assert worth_making([mixed], [failing], "latency", {}) == [mixed]
+    assert worth_making([mixed], [failing], Requirements("latency", {})) == [mixed]
 
 
 def test_int8_that_is_slower_than_fp32_is_not_calibrated():
     int8 = unmade("int8", (5, 6))
-    (left,) = worth_making([int8], [one("fp32", None, span=(1, 2))], "latency", {})
+    (left,) = worth_making([int8], [one("fp32", None, span=(1, 2))], Requirements("latency", {}))
     assert left.left_out
 
 
@@ -176,7 +184,7 @@ guesses = st.lists(
 def test_waves_end_and_lose_nobody(found, objective):
     pending, seen = found, []
     while pending:
-        now, pending = wave(pending, objective, {})
+        now, pending = wave(pending, Requirements(objective, {}))
         assert now
         seen += ids(now)
     assert sorted(seen) == sorted(ids(found))
@@ -195,9 +203,9 @@ def test_who_is_predicted_best_is_always_made_and_who_is_left_out_never_wins(fou
     limits = {"sqnr_db": 20.0}
     judged, pending = [], found
     while pending:
-        now, pending = wave(pending, "latency", limits)
+        now, pending = wave(pending, Requirements("latency", limits))
         judged += [replace(c, evaluation=judge[c.id]) for c in now]
-        told = worth_making(pending, judged, "latency", limits)
+        told = worth_making(pending, judged, Requirements("latency", limits))
         judged += [c for c in told if c.left_out]
         pending = [c for c in told if not c.left_out]
     assert sorted(ids(judged)) == sorted(ids(found))
@@ -205,16 +213,20 @@ def test_who_is_predicted_best_is_always_made_and_who_is_left_out_never_wins(fou
     def measured(c):
         return replace(c, evaluation=judge[c.id], measurement=measurement(true_ms[c.id], noise=0))
 
-    fast = [c if c.failure else measured(c) for c in shortlist(judged, "latency", limits)]
+    fast = [
+        c if c.failure else measured(c) for c in shortlist(judged, Requirements("latency", limits))
+    ]
     full = [measured(replace(c, failure="")) for c in judged]
-    chosen, best = (choose(some, "latency", limits) for some in (fast, full))
+    chosen, best = (choose(some, Requirements("latency", limits)) for some in (fast, full))
     assert not [c for c in fast if c.left_out and chosen.verdicts[c.id].verdict != "rejected"]
-    if not doubtful(fast, chosen, "latency", limits) and best.candidate:
+    if not doubtful(fast, chosen, Requirements("latency", limits)) and best.candidate:
         assert true_ms[chosen.candidate] == true_ms[best.candidate]
 
 
 def after(*found, objective="latency", **limits):
-    return doubtful(found, choose(found, objective, limits), objective, limits)
+    return doubtful(
+        found, choose(found, Requirements(objective, limits)), Requirements(objective, limits)
+    )
 
 
 def test_a_choice_is_made_again_where_what_was_left_out_might_win_after_all():

@@ -7,7 +7,7 @@ from itertools import repeat
 import pytest
 
 from agent.config import Measure
-from agent.core.choice.limits import ENOUGH_SAMPLES
+from agent.core.choice.candidates import ENOUGH_SAMPLES
 from agent.core.measurement.power import Conditions, PowerSample
 from agent.stages.measuring.duration import stretched
 from agent.stages.measuring.measure import measure
