@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from agent import config
+from agent.config import checks
 from agent.core.choice.limits import LIMITS
 from agent.core.choice.objectives import OBJECTIVES
 from agent.core.errors import ConfigError
@@ -37,21 +38,26 @@ def stated_defaults():
     return config.flatten(tomllib.loads(KEY.sub("", SHIPPED.read_text())))
 
 
-def stated_ranges():
-    """Return {dotted key: (low, high)} from the comment above each key."""
-    ranges, table, comment = {}, "", ""
+def comments():
+    """Return the comment above each dotted key."""
+    found, table, comment = {}, "", ""
     for line in SHIPPED.read_text().splitlines():
         if line.startswith("["):
-            table = line[1 : line.index("]")]
+            table, comment = line[1 : line.index("]")], ""
+            continue
         key = re.match(r"#([a-z_0-9]+) = ", line)
         if key:
-            found = RANGE.search(comment)
-            if found:
-                ranges[f"{table}.{key[1]}"] = (float(found[1]), float(found[2]))
+            found[f"{table}.{key[1]}"] = comment
             comment = ""
         else:
             comment += line
-    return ranges
+    return found
+
+
+def stated_ranges():
+    """Return {dotted key: (low, high)} from the comments."""
+    found = {key: RANGE.search(comment) for key, comment in comments().items()}
+    return {key: (float(span[1]), float(span[2])) for key, span in found.items() if span}
 
 
 def with_value(key, value):
@@ -74,6 +80,17 @@ def test_the_shipped_file_is_the_defaults():
 
 def test_every_key_is_told_with_its_default():
     assert stated_defaults() == config.flatten(plain(config.Config()))
+
+
+@pytest.mark.parametrize(
+    ("key", "allowed"), (checks._CHOICES | {"model.task.kind": checks._TASKS}).items()
+)
+def test_the_choices_in_a_comment_are_those_there_are(key, allowed):
+    stated = set(re.findall(r'"([^"]*)"', comments()[key]))
+    own = {"module:function"} if key == "model.task.kind" else set()
+    if key.startswith("model.task.decode."):  # a key of one kind only names it
+        own = set(checks._CHOICES["model.task.decode.kind"])
+    assert set(allowed) - {""} <= stated <= {*allowed, "", *own}
 
 
 def test_every_number_has_a_range():

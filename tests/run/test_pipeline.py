@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 from agent.core.choice.choose import choose
 from agent.core.choice.requirements import Requirements
 from agent.core.errors import RunnerError
+from agent.core.frames.preprocess import InputSpec
 from agent.core.records import TensorSpec
 from agent.run.pipeline import Request, _activate, model_json
 from tests.run.test_chain import Run
@@ -31,6 +32,7 @@ def test_the_size_of_the_input_is_the_models_own_whatever_the_layout(tmp_path, l
     (one,) = outcome.candidates
     found = model_json(run.chain.config, outcome, one)["preprocess"]
     assert (found["height"], found["width"], found["layout"]) == (48, 64, layout)
+    assert found.keys() == {field.name for field in fields(InputSpec)}
 
 
 class Active:
