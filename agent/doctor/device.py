@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
+from agent.adapters.host.board import l4t_release
+from agent.adapters.host.platform import installed_version
 from agent.config import Config
-from agent.doctor.findings import HERE, Check, Finding, Machine, ok, problem, version_of, warning
+from agent.doctor.findings import HERE, Check, Finding, Machine, ok, problem, warning
 from agent.wiring.boards import board_of
 
 _OLDEST_L4T = 36  # JetPack 6: the first with Python 3.10 and TensorRT 10
@@ -40,14 +42,14 @@ def jetpack(_config: Config, machine: Machine = HERE) -> Finding | None:
     if not machine.jetson:
         return None
     text = machine.text("etc/nv_tegra_release")
-    found = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
-    if not found:
+    l4t = l4t_release(text)
+    if l4t is None:
         return warning(
             f"/etc/nv_tegra_release contains {text[:60]!r}",
             "`cat /etc/nv_tegra_release`; `dpkg -l nvidia-l4t-core`",
         )
-    seen = f"Jetson Linux {found.group(1)}.{found.group(2)}"
-    if int(found.group(1)) < _OLDEST_L4T:
+    seen = f"Jetson Linux {l4t}"
+    if int(l4t.partition(".")[0]) < _OLDEST_L4T:
         cure = "install JetPack 6 or newer: quantd needs Python 3.10 and TensorRT 10"
         return problem(seen, cure)
     return ok(seen)
@@ -75,7 +77,7 @@ def tensorrt(config: Config, machine: Machine = HERE) -> Finding | None:
             f"`{pip} install --force-reinstall --no-cache-dir --no-binary :all: pycuda`: "
             "it was built for another CUDA",
         )
-    return ok(f"TensorRT {version_of('tensorrt') or 'of an unknown version'} and PyCUDA")
+    return ok(f"TensorRT {installed_version('tensorrt') or 'of an unknown version'} and PyCUDA")
 
 
 def _import_error(module: str) -> str:

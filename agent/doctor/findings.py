@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from agent.config import Config
@@ -89,11 +88,3 @@ def command_output(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
-
-
-def version_of(distribution: str) -> str | None:
-    """Return the version of an installed distribution, None if it isn't installed."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None

@@ -6,7 +6,9 @@ import re
 import sys
 from collections.abc import Mapping
 
+from agent.adapters.host.board import power_mode
 from agent.adapters.host.conditions import GPUS
+from agent.adapters.host.platform import installed_version
 from agent.config import Config
 from agent.doctor.findings import (
     HERE,
@@ -15,7 +17,6 @@ from agent.doctor.findings import (
     Machine,
     command_output,
     ok,
-    version_of,
     warning,
 )
 
@@ -24,7 +25,7 @@ def jtop(config: Config, machine: Machine = HERE) -> Finding | None:
     """Check that the jtop service runs, in the version of the client."""
     if not machine.jetson or config.measure.power not in {"auto", "jtop"}:
         return None
-    pip, client = f"{sys.prefix}/bin/pip", version_of("jetson-stats")
+    pip, client = f"{sys.prefix}/bin/pip", installed_version("jetson-stats")
     if client is None:
         return warning(
             "jetson-stats is not installed here",
@@ -55,10 +56,9 @@ def clocks(_config: Config, machine: Machine = HERE) -> Finding | None:
     """Check the power mode and whether the clocks are free: latencies depend on both."""
     if not machine.jetson:
         return None
-    mode = re.search(r"NV Power Mode: *(\S+)", command_output("nvpmodel", "-q"))
+    mode = power_mode()
     governor = machine.text("sys/devices/system/cpu/cpu0/cpufreq/scaling_governor") or "unknown"
-    name = mode.group(1) if mode else "unknown"
-    seen = f"power mode {name}, CPU governor {governor}{_gpu_clock(machine)}"
+    seen = f"power mode {mode or 'unknown'}, CPU governor {governor}{_gpu_clock(machine)}"
     if mode is None:
         return warning(
             seen, "`sudo nvpmodel -q` must name the mode: numbers without it can't be compared"

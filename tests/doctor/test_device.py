@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from agent import config as configuration
+from agent.adapters.host.platform import installed_version
 from agent.core.errors import ConfigError
 from agent.doctor import device, examine, measuring, system
 from agent.doctor.findings import Machine
@@ -212,13 +213,13 @@ def test_numbers_without_names_are_no_problem(with_gpu, user):
 
 
 def test_a_client_without_its_service_and_a_service_without_a_client(jetson, monkeypatch):
-    monkeypatch.setattr(measuring, "version_of", lambda _: "4.3.2")
+    monkeypatch.setattr(measuring, "installed_version", lambda _: "4.3.2")
     monkeypatch.setattr(measuring, "command_output", lambda *_: "")
     assert measuring.jtop(CONFIG, jetson()).level == "ok"
     (jetson().root / "run/jtop.sock").unlink()
     gone = Machine(jetson(**{"run/jtop.sock": None}).root)
     assert "systemctl enable --now jtop" in measuring.jtop(CONFIG, gone).cure
-    monkeypatch.setattr(measuring, "version_of", lambda _: None)
+    monkeypatch.setattr(measuring, "installed_version", lambda _: None)
     assert "pip install jetson-stats" in measuring.jtop(CONFIG, jetson()).cure
     assert measuring.jtop(of(measure={"power": "ina3221"}), jetson()) is None
 
@@ -233,7 +234,7 @@ def test_a_service_of_another_series_is_a_warning_with_the_version_to_install(
         assert command == ("/opt/jtop/bin/jtop", "--version")
         return f"jtop {service}"
 
-    monkeypatch.setattr(measuring, "version_of", lambda _: "4.3.2")
+    monkeypatch.setattr(measuring, "installed_version", lambda _: "4.3.2")
     monkeypatch.setattr(measuring, "command_output", command_output)
     unit = "[Service]\nEnvironment=JTOP_SERVICE=True\nExecStart=/opt/jtop/bin/jtop --force\n"
     machine = jetson(**{"etc/systemd/system/jtop.service": unit})
@@ -245,17 +246,17 @@ def test_a_service_of_another_series_is_a_warning_with_the_version_to_install(
 
 
 @pytest.mark.parametrize(
-    ("answer", "governor", "level"),
+    ("mode", "governor", "level"),
     [
-        ("NV Power Mode: 15W\n0", "schedutil", "ok"),
-        ("NV Power Mode: 15W\n0", "powersave", "warning"),
-        ("", "schedutil", "warning"),
+        ("15W", "schedutil", "ok"),
+        ("15W", "powersave", "warning"),
+        (None, "schedutil", "warning"),
     ],
 )
 def test_the_mode_and_the_clocks_that_latencies_depend_on(
-    jetson, monkeypatch, answer, governor, level
+    jetson, monkeypatch, mode, governor, level
 ):
-    monkeypatch.setattr(measuring, "command_output", lambda *_: answer)
+    monkeypatch.setattr(measuring, "power_mode", lambda: mode)
     tree = {"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": governor}
     found = measuring.clocks(CONFIG, jetson(**tree))
     assert found.level == level
@@ -268,7 +269,7 @@ def test_the_mode_and_the_clocks_that_latencies_depend_on(
 def test_the_gpu_of_each_board_is_found_and_what_is_no_number_is_unknown(
     tmp_path, monkeypatch, gpu
 ):
-    monkeypatch.setattr(measuring, "command_output", lambda *_: "NV Power Mode: MAXN\n0")
+    monkeypatch.setattr(measuring, "power_mode", lambda: "MAXN")
     folder = tmp_path / "sys/class/devfreq" / gpu
     folder.mkdir(parents=True)
     (tmp_path / "etc").mkdir()
@@ -382,7 +383,7 @@ def test_the_commands_of_a_jetson_are_really_asked(jetson, tmp_path, monkeypatch
         (bin_ / name).write_text(f"#!/bin/sh\necho '{answer}'\n")
         (bin_ / name).chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
-    monkeypatch.setattr(measuring, "version_of", lambda _: "4.3.2")
+    monkeypatch.setattr(measuring, "installed_version", lambda _: "4.3.2")
     unit = f"ExecStart={bin_}/jtop --force\n"
     machine = jetson(
         **{"etc/systemd/system/jtop.service": unit, "etc/systemd/system/quantd.service": ""}
@@ -398,7 +399,7 @@ def test_the_commands_of_a_jetson_are_really_asked(jetson, tmp_path, monkeypatch
 def test_the_version_of_the_real_jtop_is_read(jetson):
     """Its command is what the unit of the service starts."""
     program = shutil.which("jtop", path=str(Path(sys.executable).parent))
-    version = measuring.version_of("jetson-stats")
+    version = installed_version("jetson-stats")
     if program is None or version is None:
         missing_part("jetson-stats", "pip install jetson-stats")
     unit = f"ExecStart={program} --force\n"

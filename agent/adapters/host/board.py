@@ -25,19 +25,20 @@ def read_board(root: str = "/") -> dict[str, str | int | float | None]:
     return {
         "board": _text(base / "proc/device-tree/model")
         or _text(base / "sys/devices/virtual/dmi/id/product_name"),
-        "l4t": _l4t(_text(base / "etc/nv_tegra_release")),
-        "power_mode": _power_mode() if root == "/" else None,
+        "l4t": l4t_release(_text(base / "etc/nv_tegra_release")),
+        "power_mode": power_mode() if root == "/" else None,
         "driver": _text(base / "sys/module/nvidia/version"),
     }
 
 
-def _l4t(text: str | None) -> str | None:
-    """Return 36.4.3 for "# R36 (release), REVISION: 4.3, ..."."""
+def l4t_release(text: str | None) -> str | None:
+    """Return "36.4.3" for the text "# R36 (release), REVISION: 4.3, ..." of nv_tegra_release."""
     match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text or "")
     return f"{match.group(1)}.{match.group(2)}" if match else None
 
 
-def _power_mode() -> str | None:
+def power_mode() -> str | None:
+    """Return the present power mode as nvpmodel names it, None if it is missing or fails."""
     tool = shutil.which("nvpmodel")
     if tool is None:
         return None

@@ -130,9 +130,6 @@ def _numbers(root: str, patterns: tuple[str, ...]) -> Iterator[int]:
     """Yield the numbers in the files that can be read."""
     for pattern in patterns:
         for file in Path(root).glob(pattern):
-            try:
-                text = file.read_text(errors="replace").strip()
-            except OSError:
-                continue
+            text = _text(file).strip()
             if re.fullmatch(r"-?[0-9]{1,18}", text):
                 yield int(text)

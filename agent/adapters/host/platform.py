@@ -144,12 +144,13 @@ def _environment(
         "machine": machine.machine(),
         "kernel": machine.release(),
         "python": machine.python_version(),
-        "onnxruntime": _version("onnxruntime") or _version("onnxruntime-gpu"),
+        "onnxruntime": installed_version("onnxruntime") or installed_version("onnxruntime-gpu"),
         "quantd": agent.__version__,
     }
 
 
-def _version(distribution: str) -> str | None:
+def installed_version(distribution: str) -> str | None:
+    """Return the version of an installed distribution, None if it isn't installed."""
     try:
         return version(distribution)
     except PackageNotFoundError:
