@@ -40,7 +40,7 @@ def test_where_the_files_are_hidden_the_memory_is_asked_for_otherwise(tmp_path):
     assert 0 < free_bytes(tmp_path) <= psutil.virtual_memory().total
 
 
-def test_of_this_machine_as_much_is_free_as_the_kernel_says():
+def test_of_this_machine_as_much_is_free_as_the_kernel_reports():
     most = psutil.virtual_memory().available + psutil.swap_memory().free
     assert 0 < free_bytes() < most * 1.2
 

@@ -56,7 +56,7 @@ def test_a_verdict_needs_no_smaller_share_of_int8():
     assert verdicts([mixed, whole]) == {}
 
 
-def test_a_note_tells_what_the_evaluators_own_choice_decides():
+def test_a_note_states_what_the_evaluators_own_choice_decides():
     won, lost = {"sqnr_db": {"holds": True}}, {"sqnr_db": {"holds": False}}
     found = [
         {"better": won, "better_optimized": won},

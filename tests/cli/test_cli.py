@@ -87,7 +87,7 @@ def test_the_first_help_names_every_verb_and_the_exit_codes(quantd):
     assert "exit codes: 0 done, 1 failed, 2 usage" in out
 
 
-def test_the_version_is_told(quantd):
+def test_the_version_is_printed(quantd):
     assert quantd("--version")[:2] == (0, "quantd 0.1.0\n")
 
 
@@ -190,7 +190,7 @@ def test_a_run_without_a_model_is_exit_code_2(quantd, config, name):
     assert "hint:" in err
 
 
-def test_check_config_says_where_each_value_comes_from(quantd, config):
+def test_check_config_shows_where_each_value_comes_from(quantd, config):
     code, out, _ = quantd("check-config", "-c", config, "--camera", "csi://0")
     assert code == 0
     lines = out.splitlines()
@@ -200,13 +200,13 @@ def test_check_config_says_where_each_value_comes_from(quantd, config):
 
 
 @pytest.mark.parametrize("arguments", [["check-config"], ["status"], ["report"]], ids=str)
-def test_stdout_holds_one_json_document_and_nothing_else(quantd, config, arguments):
+def test_stdout_is_one_json_document_and_nothing_else(quantd, config, arguments):
     code, out, err = quantd(*arguments, "-c", config, "--json")
     assert (code, err) == (0, "")
     assert isinstance(json.loads(out), dict)
 
 
-def test_without_json_a_table_goes_to_stderr(quantd, config):
+def test_without_json_a_table_is_on_stderr(quantd, config):
     code, out, err = quantd("report", "-c", config)
     assert (code, out) == (0, "")
     assert "20261102T000000000-bbbb" in err
@@ -220,7 +220,7 @@ def test_a_report_is_found_by_its_run(quantd, config):
 
 
 @pytest.mark.parametrize("run", ["none", "*", "a**b", "/", "..", "../runs/x", "\x00"])
-def test_a_run_that_is_not_there_is_told_with_those_that_are(quantd, config, run):
+def test_an_unknown_run_is_an_error_that_names_the_known_ones(quantd, config, run):
     code, out, _ = quantd("report", run, "-c", config, "--json")
     error = json.loads(out)["error"]
     assert (code, error["code"]) == (1, "no_report")
@@ -228,7 +228,7 @@ def test_a_run_that_is_not_there_is_told_with_those_that_are(quantd, config, run
     assert "20261102T000000000-bbbb" in error["hint"]
 
 
-def test_no_report_at_all_says_how_to_make_one(quantd, tmp_path):
+def test_no_report_at_all_is_an_error_with_a_hint(quantd, tmp_path):
     path = written(tmp_path)
     code, out, _ = quantd("report", "-c", path, "--json")
     error = json.loads(out)["error"]
@@ -237,7 +237,7 @@ def test_no_report_at_all_says_how_to_make_one(quantd, tmp_path):
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff\xfe"])
-def test_a_damaged_report_is_told(quantd, config, body):
+def test_a_damaged_report_is_an_error(quantd, config, body):
     file = config.parent / "state" / "runs" / "20261102T000000000-bbbb" / "report.json"
     file.write_bytes(body)
     code, out, _ = quantd("report", "-c", config, "--json")
@@ -247,7 +247,7 @@ def test_a_damaged_report_is_told(quantd, config, body):
     assert error["hint"]
 
 
-def test_status_before_anything_ran_says_what_to_do(quantd, tmp_path):
+def test_status_before_anything_ran_is_an_error_with_a_hint(quantd, tmp_path):
     code, out, _ = quantd("status", "-c", written(tmp_path), "--json")
     assert code == 1
     assert "optimize" in json.loads(out)["error"]["hint"]

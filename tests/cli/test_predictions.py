@@ -31,7 +31,7 @@ def remember(config: str, **changed: object) -> None:
         journal.record(PastMeasurement(**{**facts, **changed}))
 
 
-def test_nothing_checked_yet_is_said(config, capsys):
+def test_without_a_checked_prediction_there_is_a_note(config, capsys):
     assert main(["report", "--predictions", "-c", config]) == 0
     assert "no prediction has been checked yet" in capsys.readouterr().err
 

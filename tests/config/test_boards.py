@@ -102,7 +102,7 @@ def test_the_device_tree_is_strings_that_end_with_zeros(tmp_path):
     assert device_tree(tmp_path) == SUPER
 
 
-def test_a_name_that_is_not_known_is_told_with_the_nearest():
+def test_an_unknown_name_is_an_error_with_the_nearest_one():
     with pytest.raises(ConfigError, match="orin-nan") as told:
         board("orin-nan")
     assert "did you mean orin-nano?" in told.value.hint
@@ -154,7 +154,7 @@ def test_the_wheel_has_the_board_files_beside_the_code_that_reads_them():
     assert Path(inside).parent == code.parent
 
 
-def test_installed_files_are_read_and_missing_ones_are_told(tmp_path, monkeypatch):
+def test_installed_files_are_read_and_missing_ones_are_an_error(tmp_path, monkeypatch):
     code = tmp_path / "site-packages/agent/config/boards.py"
     monkeypatch.setattr(board_files, "__file__", str(code))
     with pytest.raises(ConfigError, match="board_files") as told:
@@ -183,7 +183,7 @@ def test_a_power_mode_that_a_named_board_lacks_is_refused(tmp_path):
     assert "15W, 7W" in told.value.hint
 
 
-def test_a_rail_says_what_it_leaves_out():
+def test_a_rail_has_what_it_leaves_out():
     nano = of(device={"board": "orin-nano"})
     assert "carrier board" in excluded(nano, "VDD_IN")
     assert "VDD_IN" in excluded(nano, "sum:VDD_CPU_GPU_CV+VDD_SOC")

@@ -78,7 +78,7 @@ def test_the_shipped_file_is_the_defaults():
     assert empty == config.Config()
 
 
-def test_every_key_is_told_with_its_default():
+def test_every_key_is_listed_with_its_default():
     assert stated_defaults() == config.flatten(plain(config.Config()))
 
 

@@ -230,7 +230,7 @@ def test_a_killed_server_is_waited_for(case: Case) -> None:
 
 
 @params(*SERVED)
-def test_a_hung_server_never_holds_the_reader(case: Case) -> None:
+def test_a_hung_server_never_blocks_the_reader(case: Case) -> None:
     assert case.server is not None
     with case.camera() as camera:
         camera.read(10.0)
@@ -275,6 +275,6 @@ def test_every_camera_of_the_table_is_tried_here() -> None:
     } == tried
 
 
-def test_a_frame_carries_what_the_port_says() -> None:
+def test_a_frame_is_as_the_port_specifies() -> None:
     with SyntheticCamera("synthetic://", width=32, height=16, fps=1000.0) as camera:
         assert isinstance(camera.read(1.0), Frame)

@@ -119,7 +119,7 @@ def test_a_batch_that_can_not_be_taken_out_is_refused(tmp_path, make, graph, pre
     assert "search.batch" in caught.value.hint
 
 
-def test_layers_say_what_is_int8(tmp_path, detector):
+def test_layers_list_what_is_int8(tmp_path, detector):
     quantized = int8(detector, tmp_path / "int8.onnx", kept=("block",))
     built(tensorrt(), quantized, tmp_path / "out")
     reported = json.loads((tmp_path / "out" / "layers.json").read_bytes())
@@ -241,7 +241,7 @@ def test_a_capability_that_is_not_known_is_named_with_those_that_are(tmp_path, d
     assert "8.6, 8.9, 12.0" in caught.value.hint
 
 
-def test_nobody_listening_ends_the_build(tmp_path, detector):
+def test_a_closed_pipe_for_progress_ends_the_build(tmp_path, detector):
     def gone(*_):
         raise BrokenPipeError
 
@@ -286,7 +286,7 @@ class OnDevice:
         (None, None, "doesn't load here"),
     ],
 )
-def test_on_the_device_the_engine_tells_its_layers_and_timings_stay(
+def test_on_the_device_the_engine_lists_its_layers_and_timings_stay(
     tmp_path, detector, reported, engine, reason
 ):
     builder = tensorrt(timings=str(tmp_path / "timings"), conditions="540.4.0 36.4.3 15W")
@@ -365,7 +365,7 @@ def test_tensorrt_rtx_leaves_no_timings(tmp_path, detector):
     assert not (tmp_path / "timings").exists()
 
 
-def test_the_real_runtime_says_why_an_engine_does_not_load(tmp_path, detector):
+def test_the_real_runtime_gives_the_reason_why_an_engine_does_not_load(tmp_path, detector):
     require_tensorrt()
     trt = find_tensorrt(cross=True)
     plan = built(tensorrt(), detector, tmp_path / "out")

@@ -120,7 +120,7 @@ def test_a_killed_device_sends_the_rest_after_its_restart(
     assert len(console.numbers()) <= 320  # doubles are bounded by what was in flight
 
 
-def test_the_will_tells_of_a_death_and_carries_its_session(
+def test_the_will_reports_a_death_with_its_session(
     mosquitto: Broker, journal: SqliteJournal, console: Console
 ) -> None:
     first = Device(journal, mosquitto.port)
@@ -164,7 +164,7 @@ def test_each_connection_has_a_greater_session(device: Device, broker: Broker) -
     assert after.session > before.session
 
 
-def test_without_a_broker_it_goes_on_trying_and_says_why(journal: SqliteJournal) -> None:
+def test_without_a_broker_it_retries_and_reports_why(journal: SqliteJournal) -> None:
     device = Device(journal, free_port())
     device.link.start()
     device.put(1)
@@ -194,7 +194,7 @@ def test_bad_credentials_are_an_event_and_good_ones_help_without_a_restart(
         device.link.stop(TOPICS.state, b"{}")
 
 
-def test_a_password_file_that_is_missing_is_said(
+def test_a_password_file_that_is_missing_is_reported(
     broker: Broker, journal: SqliteJournal, tmp_path: Path
 ) -> None:
     device = Device(journal, broker.port, username="a", password_file=str(tmp_path / "none"))
@@ -305,7 +305,7 @@ def test_an_old_connection_s_command_is_not_acknowledged_on_the_new_one(
 
 
 @pytest.mark.usefixtures("mosquitto")
-def test_a_flood_of_commands_that_nobody_need_answer_does_not_fill_the_mailbox(
+def test_a_flood_of_commands_without_acknowledgement_does_not_fill_the_mailbox(
     device: Device, console: Console
 ) -> None:
     device.connect()
@@ -325,7 +325,7 @@ def test_a_retained_command_shows_as_such(device: Device, console: Console) -> N
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_network_thread_is_an_event_and_start_begins_anew(device: Device) -> None:
+def test_a_dead_network_thread_is_an_event_and_start_connects_again(device: Device) -> None:
     device.connect()
     client = device.link._client
     assert client is not None

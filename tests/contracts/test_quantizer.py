@@ -79,7 +79,7 @@ def detector(tmp_path):
     return quant_graphs.detector(tmp_path / "model.onnx")
 
 
-def test_every_frame_is_counted_once_and_progress_told(detector):
+def test_every_frame_is_counted_once_and_progress_reported(detector):
     reported = []
     inputs = frames()
     found = {
@@ -253,7 +253,7 @@ def test_fp32_is_the_same_file(tmp_path, detector):
     assert target.read_bytes() == Path(detector).read_bytes()
 
 
-def test_what_is_not_offered_says_so(tmp_path, detector):
+def test_what_is_not_offered_is_an_error(tmp_path, detector):
     target = str(tmp_path / "out.onnx")
     with pytest.raises(QuantizeError) as precision:
         OnnxQuantizer(1).convert(detector, "int4", [], target)

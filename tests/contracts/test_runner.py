@@ -243,7 +243,7 @@ def test_it_is_reported_how_kernels_are_launched_where_the_runtime_leaves_that_o
         assert found.by == ("CUDA graph" if make is by_standin_graph else "plain launches")
 
 
-def test_the_devices_memory_is_reported_or_said_not_to_be_known(make, tmp_path):
+def test_the_devices_memory_is_a_number_or_unknown(make, tmp_path):
     model = quant_graphs.detector(tmp_path / "m.onnx")
     with make(model) as runner:
         runner.bind(inferred(model))

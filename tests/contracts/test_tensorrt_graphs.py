@@ -97,7 +97,7 @@ def models(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("name", "recipe"), GRAPHS)
-def test_every_graph_builds_with_the_precision_it_says(tmp_path, models, name, recipe):
+def test_every_graph_builds_with_its_own_precision(tmp_path, models, name, recipe):
     target, layers, floating = quantized(recipe, models(name), tmp_path)
     settings = BuilderSettings(compute_capability=CAPABILITY, device="elsewhere")
     TensorrtBuilder(settings).build(target, 1, str(tmp_path), lambda *_: None)

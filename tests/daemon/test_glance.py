@@ -7,7 +7,7 @@ import threading
 from agent.daemon.glance import Glance
 
 
-def test_a_look_that_hangs_is_left_behind_and_told_when_it_has_ended() -> None:
+def test_a_look_that_hangs_is_not_waited_for_and_returned_when_it_has_ended() -> None:
     begun: list[int] = []
     free = threading.Event()
 

@@ -75,7 +75,7 @@ def turn(daemon: Daemon, event: object) -> None:
     daemon._turn()
 
 
-def test_what_a_full_disk_kept_back_is_said_when_there_is_room(daemon):
+def test_what_a_full_disk_kept_back_is_published_when_there_is_room(daemon):
     daemon.journal.code = "disk_full"
     turn(daemon, Due("r1"))
     turn(daemon, Ended("r1", Stage.FAILED, "disk_full", "no room"))
@@ -93,7 +93,7 @@ def test_what_a_full_disk_kept_back_is_said_when_there_is_room(daemon):
     assert len(daemon.outward.said) == count
 
 
-def test_a_full_disk_is_told_once_and_so_is_its_end(daemon, caplog):
+def test_a_full_disk_is_reported_once_and_so_is_its_end(daemon, caplog):
     """What fills the disk further is the log of it."""
     caplog.set_level("INFO")
     daemon.journal.code = "disk_full"
@@ -115,7 +115,7 @@ def test_what_a_damaged_journal_refuses_is_not_kept_for_ever(daemon):
     assert daemon.worker.begun == ["r1"]
 
 
-def test_more_events_than_can_be_handled_hold_up_neither_watchdog_nor_times(daemon):
+def test_more_events_than_can_be_handled_delay_neither_watchdog_nor_times(daemon):
     """One message more for each that is handled: whoever floods a topic is that fast."""
     handled = []
 
@@ -132,7 +132,7 @@ def test_more_events_than_can_be_handled_hold_up_neither_watchdog_nor_times(daem
     assert not daemon.mailbox.empty()
 
 
-def test_a_look_that_fails_is_told_in_the_log_only(caplog):
+def test_a_look_that_fails_is_reported_in_the_log_only(caplog):
     posted = []
 
     def fails(_):

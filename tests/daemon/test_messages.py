@@ -42,7 +42,7 @@ def said(journal: SqliteJournal) -> list[dict[str, Any]]:
     return [json.loads(row.message.body) for row in journal.pending(0, 99)]
 
 
-def test_everything_said_fits_the_published_schema(
+def test_every_message_fits_the_published_schema(
     journal: SqliteJournal, messages: Messages
 ) -> None:
     messages.state(

@@ -33,7 +33,7 @@ def broker(bench: Bench) -> Broker:
     )
 
 
-def test_a_broker_that_acknowledges_nothing_is_connected_to_anew(
+def test_a_broker_that_acknowledges_nothing_is_connected_to_again(
     bench: Bench, broker: Broker
 ) -> None:
     """It answers pings, so the link holds; what was sent on it must not be sent there again."""
@@ -67,7 +67,7 @@ def test_a_broker_that_acknowledges_nothing_is_connected_to_anew(
     assert begun == [True]
 
 
-def test_a_certificate_that_is_gone_for_a_moment_does_not_end_the_daemon(
+def test_a_certificate_that_is_missing_for_a_moment_does_not_end_the_daemon(
     bench: Bench, broker: Broker
 ) -> None:
     begun: list[float] = []

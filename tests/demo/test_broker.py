@@ -37,7 +37,7 @@ def test_the_demo_s_broker_keeps_a_retained_state(
     assert (got.payload, bool(got.retain)) == (b"online", True)
 
 
-def test_without_any_broker_the_error_says_what_to_install(
+def test_without_any_broker_the_error_names_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     without_mosquitto(monkeypatch)

@@ -52,7 +52,7 @@ def test_a_real_video_is_scaled_up() -> None:
     assert image.std() > 20
 
 
-def test_the_command_says_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> None:
+def test_the_command_prints_its_address_and_ends_on_sigterm(tmp_path: Path) -> None:
     video = cameras.write_video(tmp_path / "v.avi", frames=10, fps=50)
     command = [sys.executable, "-m", "agent.demo.camera_server", str(video), "0", "160x120"]
     with subprocess.Popen(
@@ -72,7 +72,7 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err.startswith("usage:")
 
 
-def test_what_can_not_be_served_is_told(tmp_path: Path) -> None:
+def test_what_can_not_be_served_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CameraError, match="is not a video"):
         CameraServer(str(tmp_path / "absent.avi"))
     video = cameras.write_video(tmp_path / "v.avi", frames=2, fps=50)

@@ -81,14 +81,14 @@ def test_a_truncated_model_is_named(tmp_path: Path) -> None:
     ["file:///nowhere.mp4", "images:///nowhere", "http://127.0.0.1:9/cam.mjpg", "csi://0",
      "v4l2:///dev/video97", "rtsp://user:secret@127.0.0.1:9/1"],
 )  # fmt: skip
-def test_no_camera_is_told_without_its_password(tmp_path: Path, uri: str) -> None:
+def test_a_missing_camera_is_an_error_without_its_password(tmp_path: Path, uri: str) -> None:
     code, error = refused(write_config(tmp_path), "--camera", uri)
     assert code == 1
     assert error["hint"]
     assert "secret" not in json.dumps(error)
 
 
-def test_too_few_good_frames_says_what_was_seen(tmp_path: Path) -> None:
+def test_too_few_good_frames_are_an_error_with_what_was_seen(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     for picture in (tmp_path / "pictures").iterdir():
         cv2.imwrite(str(picture), np.zeros((120, 160, 3), np.uint8))
@@ -117,7 +117,7 @@ def test_ctrl_c_cleans_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-def test_a_full_disk_is_told_and_the_old_release_stays(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_the_old_release_stays(tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
     mounted = subprocess.run(

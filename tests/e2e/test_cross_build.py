@@ -133,7 +133,7 @@ def test_what_was_not_measured_is_never_offered(tmp_path: Path) -> None:
         (("--compute-capability", "SM86"), "SM86", "major.minor"),
     ],
 )
-def test_what_can_not_be_built_for_is_said_before_the_camera_is_opened(
+def test_what_can_not_be_built_for_is_an_error_before_the_camera_is_opened(
     tmp_path: Path, options: tuple[str, ...], seen: str, advice: str
 ) -> None:
     config = write_config(tmp_path)

@@ -131,7 +131,9 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
     assert json.loads(again.stdout)["error"]["code"] == "activation"
 
 
-def test_a_fast_search_chooses_and_where_nothing_fits_measures_everybody(tmp_path: Path) -> None:
+def test_a_fast_search_chooses_and_where_nothing_fits_measures_all_candidates(
+    tmp_path: Path,
+) -> None:
     config = write_config(
         tmp_path,
         search={
@@ -211,7 +213,7 @@ def test_where_only_statistics_may_stay_no_image_and_no_identity_stays(
     assert not [page for page in pages if "data:image" in page.read_text()]
 
 
-def test_a_later_run_adds_its_frames_to_those_whose_images_are_gone(
+def test_a_later_run_adds_its_frames_to_those_whose_images_were_removed(
     frugal: tuple[Path, list[dict]],
 ) -> None:
     folder, reports = frugal

@@ -25,7 +25,7 @@ ENGINE = {
 }  # fmt: skip
 
 
-def test_the_engine_counts_where_it_tells_its_layers():
+def test_the_engine_counts_where_it_lists_its_layers():
     found = count(NETWORK, ENGINE)
     assert (found.int8, found.fp16, found.fp32) == (1, 1, 1)
     assert (found.conversions, found.others) == (1, 2)
@@ -33,7 +33,7 @@ def test_the_engine_counts_where_it_tells_its_layers():
 
 
 @pytest.mark.parametrize("engine", [None, {}, {"Layers": ["only", "names"]}, [], "text"])
-def test_without_the_engine_the_network_counts_and_that_is_said(engine):
+def test_without_the_engine_the_network_counts_and_that_is_reported(engine):
     found = count(NETWORK, engine)
     assert (found.int8, found.fp16, found.fp32) == (1, 1, 0)
     assert (found.conversions, found.others) == (1, 1)

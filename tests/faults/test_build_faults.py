@@ -95,7 +95,7 @@ def test_a_build_that_hangs_is_ended_at_its_time_limit(tmp_path, graph):
     ("number", "advice"),
     [(signal.SIGKILL, "lower runtime.workspace_mb"), (signal.SIGSEGV, "stderr")],
 )
-def test_a_killed_build_says_how_it_died(tmp_path, graph, number, advice):
+def test_a_killed_build_has_the_signal_as_its_reason(tmp_path, graph, number, advice):
     with pytest.raises(JobError, match=f"build: killed by {number.name}") as caught:
         built(build_job(tmp_path, graph), lambda child: child.send_signal(number))
     assert caught.value.code == "died"
@@ -151,7 +151,7 @@ def test_a_job_that_leaves_too_little_memory_is_ended_before_the_kernel_does_it(
     assert psutil.Process().children() == []
 
 
-def test_a_killed_build_tells_its_own_peak(tmp_path, graph):
+def test_a_killed_build_reports_its_own_peak(tmp_path, graph):
     resident_mb = []
 
     def stop_then_kill(child):
@@ -169,7 +169,7 @@ def test_a_killed_build_tells_its_own_peak(tmp_path, graph):
     assert resident_mb[0] - 1 <= seen_mb < 8000
 
 
-def test_a_run_goes_on_with_the_other_candidates(tmp_path):
+def test_a_run_continues_with_the_other_candidates(tmp_path):
     require_tensorrt()
     config = configuration.load(
         write_config(

@@ -52,7 +52,7 @@ def building(daemon: DaemonProcess, timeout_s: float = 60) -> psutil.Process:
     raise AssertionError("nothing was built")
 
 
-def test_a_killed_build_is_told_and_the_daemon_goes_on(config: tuple[Path, Console]) -> None:
+def test_a_killed_build_is_reported_and_the_daemon_continues(config: tuple[Path, Console]) -> None:
     file, console = config
     with DaemonProcess(file) as daemon:
         console.wait("state", lambda m: m["status"] == "online")
@@ -70,7 +70,7 @@ def test_a_killed_build_is_told_and_the_daemon_goes_on(config: tuple[Path, Conso
         assert daemon.stop() == 0
 
 
-def test_a_build_that_stands_still_holds_up_nobody_and_can_be_cancelled(
+def test_a_build_that_hangs_blocks_nothing_and_can_be_cancelled(
     config: tuple[Path, Console],
 ) -> None:
     file, console = config

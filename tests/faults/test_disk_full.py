@@ -85,7 +85,7 @@ def whole(state: Path) -> None:
         *(pytest.param(stage, marks=pytest.mark.faults) for stage in ("statistics", "quantize")),
     ],
 )
-def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(
+def test_a_full_disk_ends_the_run_and_the_next_one_continues(
     tmp_path: Path, disk: Disk, stage: str
 ) -> None:
     int8 = ("int8",) if stage in {"statistics", "quantize"} else ()

@@ -19,7 +19,9 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.faults)]
 )
-def test_who_kills_the_measuring_process_is_left_out_and_a_report_is_made(tmp_path, number):
+def test_a_candidate_that_kills_the_measuring_process_is_left_out_and_a_report_is_made(
+    tmp_path, number
+):
     config = configuration.load(write_config(tmp_path, search={"precisions": ["fp32", "int8"]}))
     killed = []
 

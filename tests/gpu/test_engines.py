@@ -89,7 +89,7 @@ def timed(runner: TensorrtRunner) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_an_engine_computes_what_its_graph_says(gpu, table, model, tmp_path, recipe):
+def test_an_engine_computes_what_its_graph_does(gpu, table, model, tmp_path, recipe):
     graph, layers, floating = quantized(recipe, str(model), tmp_path)
     begin = time.monotonic()
     settings = BuilderSettings(device=gpu.device)

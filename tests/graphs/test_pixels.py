@@ -113,7 +113,7 @@ def test_frames_need_not_show_every_level(tmp_path):
         assert codes.max() <= 127
 
 
-def test_levels_beyond_those_seen_can_be_told(tmp_path):
+def test_levels_beyond_those_seen_can_be_given(tmp_path):
     path, target = stem(tmp_path / "m.onnx"), str(tmp_path / "made.onnx")
     black, white = (np.full((1, 3, SIDE, SIDE), value, np.uint8) for value in (0, 255))
     conditioner = OnnxConditioner(1, feeds(pixels(seed=8, count=1))[0])
@@ -136,7 +136,7 @@ def test_int8_loses_nothing_whatever_calibrates(tmp_path, scheme, calibrator):
     assert after < 1e-12
 
 
-def test_the_written_graph_holds_the_codes(tmp_path):
+def test_the_written_graph_contains_the_codes(tmp_path):
     """Through float16 too, which lies between the picture and its integers under TensorRT."""
     path, frames = stem(tmp_path / "m.onnx"), feeds(pixels(), **INPUTS["by channel"])
     model = saved(moved(path, frames), tmp_path)

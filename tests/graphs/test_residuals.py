@@ -24,7 +24,7 @@ def addition(model, scheme, kept):
     return [makers[name] for name in node.input]
 
 
-def test_the_skip_input_goes_through_integers_and_the_branch_does_not(block):
+def test_the_skip_input_is_quantized_and_the_branch_is_not(block):
     assert residuals(block.graph) == {"residual": ("c0", "project")}
     assert addition(block, "S8S8", ()) == ["DequantizeLinear", "Conv"]
 
@@ -34,7 +34,7 @@ def test_a_layer_in_float_leaves_its_addition_in_float(block, kept):
     assert addition(block, "S8S8", kept) == ["Conv", "Conv"]
 
 
-def test_the_skip_tensor_is_held_by_the_fused_layer_too(block):
+def test_the_skip_tensor_belongs_to_the_fused_layer_too(block):
     tensors = quantized_tensors(block, "S8S8")
     assert layers_by_tensor(block.graph, "S8S8", tensors)["c0"] == {"expand", "project"}
 

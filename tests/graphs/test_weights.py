@@ -50,7 +50,7 @@ def conv(path, weight, **attributes):
         ((6, 2, 1, 3), {"group": 2}),
     ],
 )
-def test_moments_tell_what_a_convolution_makes_of_its_input(tmp_path, shape, attributes):
+def test_moments_predict_the_output_of_a_convolution(tmp_path, shape, attributes):
     """sum(w) over the mean of what it meets is the mean output, and alike its square."""
     weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     model = conv(tmp_path / "m.onnx", weight, **attributes)
@@ -147,7 +147,7 @@ def test_moments_of_other_layers_are_of_what_they_multiply(tmp_path, layer, size
     np.testing.assert_allclose(moment.mean()[0], met.mean(axis=1), rtol=1e-4, atol=1e-5)
 
 
-def test_few_positions_say_little_of_what_moves_together(tmp_path):
+def test_few_positions_shrink_moments_towards_their_diagonal(tmp_path):
     """On inputs that were not seen, what is chosen from eight positions is no worse than nearest."""
     rng = np.random.default_rng(0)
     mixing = rng.standard_normal((256, 256)) / 16

@@ -88,7 +88,7 @@ def test_engines_are_measured_with_power_and_one_is_active(
     assert (folder / "state" / "current" / "engine.plan").stat().st_size > 100_000
 
 
-def test_what_computes_in_int8_is_told_by_the_inspector(
+def test_what_computes_in_int8_is_reported_by_the_inspector(
     first: tuple[dict[str, Any], Path],
 ) -> None:
     for one in first[0]["candidates"]:
@@ -108,7 +108,7 @@ def test_the_gpus_own_time_is_within_the_wall_time(first: tuple[dict[str, Any], 
             assert 0 < one["measured"]["device_p50_ms"] <= one["measured"]["latency_ms"]["p50"]
 
 
-def test_a_cuda_graph_was_tried_and_the_release_says_how_to_launch(
+def test_a_cuda_graph_was_tried_and_the_release_states_how_to_launch(
     first: tuple[dict[str, Any], Path],
 ) -> None:
     report, folder = first

@@ -23,7 +23,7 @@ from tests.support.candidates import engine, measurement
         ("15W", "", ""),  # nvpmodel did not answer in time
     ],
 )
-def test_a_power_mode_that_something_else_has_set_is_told(before, after, words):
+def test_a_power_mode_that_something_else_has_set_is_reported(before, after, words):
     found = Measurements(measured={"a": measurement()}, failed={})
     assert measuring._with_mode(found, before, after).measured["a"].mode_change == words
 

@@ -38,7 +38,7 @@ def test_the_model_is_known_by_its_name_its_file_and_its_digest(tmp_path):
     assert (found.latency_ms, found.count, found.origin) == (4.0, 3, "told.csv")
 
 
-def test_the_profile_that_frames_come_from_tells_of_other_devices_too(tmp_path):
+def test_the_profile_of_the_frames_has_measurements_of_other_devices_too(tmp_path):
     rows = b"frame,model,precision,latency_ms\na.png,faces,int8,3\nb.png,faces,int8,5\n"
     (found,) = asked(tmp_path, rows, camera="profile://{}", fleet_csv=False)
     assert (found.precision, found.latency_ms) == ("int8", 4.0)

@@ -61,14 +61,14 @@ def test_the_sensor_is_that_of_what_executes(here, there, gpu, source):
         assert "no power sensor" in found.reason
 
 
-def test_sensors_that_were_passed_over_are_told_with_their_reasons(here):
+def test_sensors_that_were_passed_over_are_reported_with_their_reasons(here):
     here("rapl")
     assert opened().passed_over == "jtop: absent; ina3221: absent"
     here("jtop", "rapl")
     assert opened().passed_over == ""
 
 
-def test_a_sensor_asked_for_by_name_is_taken_or_told(here):
+def test_a_sensor_set_by_name_is_used_or_an_error(here):
     here("nvml")
     assert opened(measure={"power": "nvml"}).meter.source == "nvml"
     with pytest.raises(PowerError, match="absent"):
@@ -76,7 +76,7 @@ def test_a_sensor_asked_for_by_name_is_taken_or_told(here):
     assert "none" in opened(measure={"power": "none"}).reason
 
 
-def test_a_sensor_that_is_gone_when_it_is_measured_costs_the_power_alone(here):
+def test_a_sensor_that_is_missing_when_it_is_measured_costs_the_power_alone(here):
     """It was looked for before the builds; the latencies are not lost for it."""
     here("nvml")
     sitting = Sitting(
@@ -101,14 +101,14 @@ def engine(runtime: str, **providers: int) -> Engine:
         ([engine("tensorrt")], True),
     ],
 )
-def test_where_engines_execute_is_told_by_their_own_layers(engines, gpu):
+def test_where_engines_execute_is_decided_by_their_own_layers(engines, gpu):
     assert sensors.on_gpu(engines) is gpu
 
 
 @pytest.mark.parametrize(
     ("source", "left_out"), [("rapl", "rest of the machine"), ("nvml", "CPU"), ("fake", "")]
 )
-def test_every_figure_says_what_is_not_in_it(source, left_out):
+def test_every_figure_has_what_it_leaves_out(source, left_out):
     one = measurement(power_w=5.0)
     one = replace(one, power_w=replace(one.power_w, source=source))
     found = sensors.with_scope(Measurements(measured={"a": one}, failed={}), CONFIG, "jtop: absent")

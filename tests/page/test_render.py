@@ -236,7 +236,7 @@ def test_the_same_run_makes_the_same_page():
     assert drawn(usual()) == drawn(usual())
 
 
-def test_an_interval_that_is_not_known_says_why():
+def test_an_unknown_interval_has_a_reason():
     one = measurement(5.0)
     few = replace(one.latency_ms, ci95_p50=None, ci95_p99=None, ci95_reason="of a single round")
     page = Page(drawn([candidate("fp32", replace(one, latency_ms=few), evaluation())]))

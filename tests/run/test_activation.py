@@ -49,7 +49,7 @@ def test_a_healthy_release_becomes_current(releases: FileReleases) -> None:
 
 
 @pytest.mark.parametrize("trouble", ["reload", "health"])
-def test_bad_health_goes_back_and_says_why(releases: FileReleases, trouble: str) -> None:
+def test_bad_health_rolls_back_with_the_reason(releases: FileReleases, trouble: str) -> None:
     done = go(releases, ActivationTable(**{trouble: BAD}))
     assert done.state == "rolled_back"
     assert "ended with 4: nobody home" in done.detail

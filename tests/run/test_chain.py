@@ -178,7 +178,9 @@ def test_a_power_mode_that_is_not_taken_ends_its_own_candidates_only(tmp_path):
 
 
 @pytest.mark.parametrize("note", ["loading {}", "warming up {}", "{}, p50 1.00 ms, 5.00 W"])
-def test_who_kills_the_measuring_job_is_left_out_and_the_others_are_measured(tmp_path, note):
+def test_a_candidate_that_kills_the_measuring_job_is_left_out_and_the_others_are_measured(
+    tmp_path, note
+):
     run = Run(tmp_path)
     measure = run.jobs.answers["measure"]
     run.jobs.notes["measure"] = note.format("int8-mse")
@@ -205,7 +207,7 @@ def test_a_measuring_job_that_can_not_be_saved_still_ends_in_a_report(tmp_path, 
     assert all(c.failure for c in outcome.candidates)
 
 
-def test_a_sensor_that_is_gone_when_it_is_measured_still_ends_in_a_report(tmp_path):
+def test_a_sensor_that_is_missing_when_it_is_measured_still_ends_in_a_report(tmp_path):
     run = Run(tmp_path).failing("measure", PowerError("the rail is gone", code="gone"))
     outcome = run.chain.run()
     assert {c.failure for c in outcome.candidates} == {"not here", "the rail is gone"}
@@ -218,7 +220,7 @@ def test_a_measuring_job_that_was_canceled_ends_the_run(tmp_path):
     assert run.jobs.counts["measure"] == 1
 
 
-def test_a_run_that_was_killed_goes_on_where_it_stopped(tmp_path):
+def test_a_run_that_was_killed_resumes_where_it_stopped(tmp_path):
     first = Run(tmp_path).failing("build", JobError("died", code="died"))
     assert all(c.failure for c in first.chain.run().candidates)
     again = Run(tmp_path)
@@ -286,7 +288,7 @@ def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
         (lambda run: forgotten(run, run.chain.basis.statistics), "no longer stored"),
     ],
 )
-def test_earlier_statistics_that_do_not_fit_are_left_and_said_so(tmp_path, change, reason):
+def test_earlier_statistics_that_do_not_fit_are_left_out_with_a_reason(tmp_path, change, reason):
     earlier = Run(tmp_path).chain.run().counted
     run = Run(tmp_path, "r2", basis=Basis(conditioned=earlier.model, statistics=earlier.digest))
     change(run)
@@ -297,7 +299,7 @@ def test_earlier_statistics_that_do_not_fit_are_left_and_said_so(tmp_path, chang
     assert asked["extends"] is None
 
 
-def test_frames_that_are_gone_are_an_error_and_not_captured_in_silence(tmp_path):
+def test_missing_frames_are_an_error_and_not_captured_silently(tmp_path):
     run = Run(tmp_path, basis=Basis(calibration=Digest("0" * 64)))
     with pytest.raises(CalibrationError, match="no longer stored") as caught:
         run.chain.run()
@@ -362,7 +364,7 @@ def test_an_engine_for_another_device_is_kept_and_never_offered(tmp_path):
         ({"limits": {"power_w": 5.0}}, True),  # windows become as long as the sensor needs
     ],
 )
-def test_a_run_by_hand_is_measured_anew_where_the_protocol_changed(tmp_path, tables, again):
+def test_a_manual_run_is_measured_again_where_the_protocol_changed(tmp_path, tables, again):
     Run(tmp_path).chain.run()
     run = Run(tmp_path, **tables)
     run.chain.run()
@@ -443,7 +445,7 @@ def test_a_cancelled_run_ends_wherever_it_is(tmp_path, kind):
         run.chain.run()
 
 
-def test_progress_inside_a_candidate_is_told_beside_its_count(tmp_path):
+def test_progress_inside_a_candidate_is_reported_beside_its_count(tmp_path):
     run = Run(tmp_path)
     run.chain.run()
     notes = [note for stage, _, _, note in run.seen if stage == "quantize"]
@@ -509,7 +511,9 @@ def test_a_fast_search_does_not_even_calibrate_what_is_predicted_to_be_slower(tm
 @pytest.mark.parametrize(
     ("fp32_ms", "limit_ms"), [(2.9, 0.0), (1.0, 0.5)], ids=["slower than thought", "infeasible"]
 )
-def test_a_fast_search_that_leaves_a_doubt_is_made_again_by_everybody(tmp_path, fp32_ms, limit_ms):
+def test_a_fast_search_that_leaves_a_doubt_is_repeated_with_all_candidates(
+    tmp_path, fp32_ms, limit_ms
+):
     run = searching(tmp_path, {"fp32": fp32_ms, "int8": 3.0}, limits={"latency_p99_ms": limit_ms})
     found = run.chain.run().candidates
     assert [bool(c.measurement) for c in found] == [True, True]
@@ -563,7 +567,7 @@ def test_the_same_file_made_for_another_state_of_the_machine_is_another_release(
     assert facts[0]["lineage"]["conditioned"] == outcome.counted.model
 
 
-def test_a_release_says_how_its_engine_was_launched(tmp_path):
+def test_a_release_states_how_its_engine_was_launched(tmp_path):
     run = Run(tmp_path)
     outcome = run.chain.run()
     image = TensorSpec(name="x", shape=(1, 3, 4, 4), dtype="float32")
@@ -593,7 +597,7 @@ def test_other_devices_are_asked_about_only_where_a_file_is_named(tmp_path):
     assert run.jobs.counts["fleet"] == 1
 
 
-def test_a_file_of_other_devices_that_is_bad_is_told_before_anything_is_captured(tmp_path):
+def test_a_bad_file_of_other_devices_is_an_error_before_anything_is_captured(tmp_path):
     run = Run(tmp_path, search={"fleet": "/fleet.csv"})
     run.jobs.answers["fleet"] = lambda _: ConfigError("line 3: no number")
     with pytest.raises(ConfigError, match="line 3"):
@@ -601,7 +605,7 @@ def test_a_file_of_other_devices_that_is_bad_is_told_before_anything_is_captured
     assert run.jobs.counts["capture"] == 0
 
 
-def test_a_sensor_asked_for_that_is_not_there_is_told_before_anything_is_captured(tmp_path):
+def test_a_missing_sensor_set_by_name_is_an_error_before_anything_is_captured(tmp_path):
     run = Run(tmp_path, measure={"power": "jtop"})
     run.jobs.answers["sensor"] = lambda _: PowerError("the service is not active")
     with pytest.raises(PowerError, match="not active"):
@@ -618,7 +622,7 @@ def test_a_sensor_asked_for_that_is_not_there_is_told_before_anything_is_capture
         ("auto", "", "latency", False),
     ],
 )
-def test_that_power_decides_and_is_not_known_is_told_before_anything_is_captured(
+def test_unknown_power_that_decides_is_an_error_before_anything_is_captured(
     tmp_path, caplog, power, sensor, objective, told
 ):
     run = Run(tmp_path, measure={"power": power}, objective={"minimize": objective})

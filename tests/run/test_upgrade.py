@@ -76,7 +76,7 @@ def test_an_upgrade_is_rebuilt_from_the_frames_of_the_release(tmp_path):
     assert found.changes == ("runtime version 10.3, now 10.7", "L4T 36.4, now 36.5")
 
 
-def test_frames_that_are_gone_are_captured_anew_and_said_so(tmp_path):
+def test_missing_frames_are_captured_again_with_the_reason(tmp_path):
     device = Device(tmp_path, THEN)
     device.frames.clear()
     found = device.look()

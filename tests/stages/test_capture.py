@@ -143,7 +143,7 @@ def test_a_smooth_part_of_a_rich_scene_stays():
     assert any(number % 4 == 0 for number in numbers(found.frames))
 
 
-def test_a_fixed_camera_before_a_still_scene_is_served_and_told(caplog):
+def test_a_fixed_camera_before_a_still_scene_is_served_and_reported(caplog):
     run = Run(lambda n: scenes.street(n % 31, still=True), fps=60.0)
     with caplog.at_level(logging.WARNING):
         found = run.go()
@@ -187,7 +187,7 @@ def test_fewer_frames_than_wanted_keep_the_ratio(caplog):
         (lambda n: np.full((90, 120, 3), 255, np.uint8), "exposure", "blown out"),
     ],
 )
-def test_too_few_frames_say_what_was_seen_and_what_to_do(picture, reason, cure):
+def test_too_few_frames_are_an_error_with_what_was_seen_and_what_to_do(picture, reason, cure):
     run = Run(picture)
     with pytest.raises(CalibrationError) as caught:
         run.go()
@@ -205,14 +205,14 @@ def test_a_loss_that_the_camera_recovers_from_is_survived_and_counted():
     assert len(found.frames) == 16
 
 
-def test_a_camera_that_is_gone_ends_the_capture():
+def test_a_camera_that_disappears_ends_the_capture():
     run = Run(scenes.street, outages={50: 1e9})
     with pytest.raises(CameraError) as caught:
         run.go()
     assert caught.value.code == "timeout"
 
 
-def test_a_recording_that_ends_is_used_as_far_as_it_goes():
+def test_a_recording_that_ends_is_used_up_to_its_end():
     found = Run(scenes.street, ends_after=60).go()
     assert least_frames(20) <= len(found.frames) + len(found.holdout) <= 20
     with pytest.raises(CalibrationError, match="5 usable frames of 5"):

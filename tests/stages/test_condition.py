@@ -102,7 +102,7 @@ def test_weights_that_can_not_be_chosen_are_reported_and_cost_nothing_else(tmp_p
     assert found.tried[-1] == "weight-rounding: failed, no moments"
 
 
-def test_a_step_that_loses_is_undone_and_told(tmp_path, monkeypatch):
+def test_a_step_that_loses_is_undone_and_reported(tmp_path, monkeypatch):
     path = quant_graphs.inverted(tmp_path / "m.onnx", spread=2)
     worse = quant_graphs.inverted(tmp_path / "worse.onnx", spread=14)
 

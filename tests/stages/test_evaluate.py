@@ -72,7 +72,7 @@ def test_memory_is_the_engines_growth_without_the_baseline():
     assert (found.digest, found.engine) == ("d", "int8")
 
 
-def test_what_the_device_holds_is_memory_too():
+def test_memory_on_the_device_counts_too():
     appetite = Appetite()
     runner = appetite.runner("int8", 25, on_device_bytes=40 * MEGABYTE)
     found = judge(runner, appetite.runner("fp32", 400), appetite)
@@ -107,7 +107,7 @@ def test_an_engine_with_the_baselines_outputs_is_identical():
     assert found.fidelity.frames == 4
 
 
-def test_every_held_out_frame_goes_through_both():
+def test_every_held_out_frame_runs_through_both():
     appetite = Appetite()
     reported = []
     runner = appetite.runner("int8", 1, flipped)

@@ -61,7 +61,7 @@ def test_without_a_usable_socket_it_is_silent(name, monkeypatch):
     notifier.stopping()
 
 
-def test_a_service_manager_that_hangs_or_is_gone_does_not_stop_the_daemon(tmp_path, monkeypatch):
+def test_a_service_manager_that_hangs_or_has_ended_does_not_stop_the_daemon(tmp_path, monkeypatch):
     path = tmp_path / "notify"
     monkeypatch.setenv("NOTIFY_SOCKET", str(path))
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
@@ -137,7 +137,9 @@ def test_uninstalling_leaves_configuration_only_and_may_be_repeated(tmp_path, pr
         (["--frobnicate"], 2, "unknown option"),
     ],
 )
-def test_what_cannot_be_installed_is_told_and_nothing_is_written(tmp_path, options, status, told):
+def test_what_cannot_be_installed_is_an_error_and_nothing_is_written(
+    tmp_path, options, status, told
+):
     done = install(tmp_path / "root", *options)
     assert done.returncode == status
     assert told in done.stderr

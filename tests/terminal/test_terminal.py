@@ -102,7 +102,7 @@ def test_a_log_file_is_as_wide_as_the_table(capsys):
 
 
 @pytest.mark.parametrize("width", [35, 60, 80, 100, 200])
-def test_a_narrow_terminal_loses_whole_columns_and_says_which(screen, width):
+def test_a_narrow_terminal_loses_whole_columns_and_names_them(screen, width):
     stream = screen(width)
     guessed = replace(
         CANDIDATES[1], predicted=replace(UNPREDICTED, latency_p50_ms=6.0, basis="a roofline")

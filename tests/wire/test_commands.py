@@ -143,7 +143,7 @@ SIGNED = {"type": "ping", "jti": "c1", "aud": "cam-1", "exp": 10}
 
 
 @pytest.mark.parametrize("missing", ["jti", "aud", "exp"])
-def test_a_signed_command_says_what_it_is_for(missing: str) -> None:
+def test_a_signed_command_names_its_device_and_type(missing: str) -> None:
     assert isinstance(decode(SIGNED, signed=True), Command)
     rest = {key: value for key, value in SIGNED.items() if key != missing}
     assert code(rest, signed=True) == "bad_signature"

@@ -114,7 +114,7 @@ def test_the_contract_names_every_topic_and_only_files_that_exist() -> None:
     assert named == set(schemas()) - {"report"}  # which is inside report_message
 
 
-def test_what_no_json_can_say_becomes_null_or_text() -> None:
+def test_what_json_can_not_express_becomes_null_or_text() -> None:
     body = json.loads(wire.encode(wire.Telemetry(**STAMP, m={"a": float("nan")})))
     assert body["m"] == {"a": None}
     event = wire.Event(**STAMP, kind="k", severity="info", facts={"p": Path("/x")})

@@ -40,7 +40,7 @@ def test_a_damaged_report_costs_the_report_and_not_the_daemon(
     assert made.journal.counts().waiting == 0
 
 
-def test_a_journal_that_can_not_be_written_does_not_hold_up_the_end(
+def test_a_journal_that_can_not_be_written_does_not_delay_the_end(
     config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
     made = daemon(config)
@@ -49,7 +49,7 @@ def test_a_journal_that_can_not_be_written_does_not_hold_up_the_end(
     assert "no_farewell code=store" in caplog.text
 
 
-def test_a_tool_of_the_board_that_hangs_does_not_hold_up_the_daemon(
+def test_a_tool_of_the_board_that_hangs_does_not_block_the_daemon(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked at each connection; three of its limits are longer than the watchdog's."""
@@ -89,7 +89,7 @@ def test_each_kind_of_work_is_done_by_its_own_hand(
         assert perform(config, task) == result
 
 
-def test_work_that_nobody_knows_is_an_error_and_no_rollback(
+def test_unknown_work_is_an_error_and_no_rollback(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: pytest.fail("rolled back"))
@@ -116,7 +116,7 @@ FOUND = UnfitRelease(
         ({"trouble": "cut short"}, "release_outdated", "error", [("optimize", "upgrade")]),
     ],
 )  # fmt: skip
-def test_a_release_that_is_not_right_is_told_and_mended_as_planned(
+def test_a_release_that_is_not_right_is_reported_and_rebuilt_as_planned(
     change: dict[str, object], kind: str, severity: str, works: list[tuple[str, str]]
 ) -> None:
     found = _outdated(replace(FOUND, **change), iter("abc").__next__)

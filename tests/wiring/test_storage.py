@@ -19,7 +19,7 @@ def config(tmp_path: Path) -> Config:
     return configuration.from_dump({"storage": {"dir": str(tmp_path)}})
 
 
-def test_an_id_tells_when_it_was_made(config: Config) -> None:
+def test_an_id_contains_its_time(config: Config) -> None:
     first, second = storage.RunIds(config, lambda: NOW), storage.RunIds(config, lambda: NOW)
     assert first.next().startswith("20261125T101500123-")
     assert first.next().startswith("20261125T101500124-")

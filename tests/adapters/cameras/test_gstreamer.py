@@ -75,7 +75,7 @@ def test_rows_that_gstreamer_pads_are_cut(
         ("videotestsrc num-buffers=0", "the stream ended"),
     ],
 )
-def test_what_the_bus_says_is_reported_at_once(
+def test_what_the_bus_states_is_reported_at_once(
     source: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cameras.require_gstreamer(tmp_path, monkeypatch)
@@ -86,7 +86,9 @@ def test_what_the_bus_says_is_reported_at_once(
 
 @pytest.mark.slow
 @gi_warning
-def test_a_stream_that_ends_is_opened_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_ends_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cameras.require_gstreamer(tmp_path, monkeypatch)
     source = "videotestsrc num-buffers=5 is-live=true ! video/x-raw,format=BGR,width=64,height=48"
     with GstreamerCamera(

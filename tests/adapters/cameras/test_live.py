@@ -104,7 +104,7 @@ def test_a_loss_counts_once_however_many_attempts_it_takes() -> None:
         assert camera.lost == 2
 
 
-def test_a_timeout_tells_the_last_failure() -> None:
+def test_a_timeout_reports_the_last_failure() -> None:
     script = Script()
     with LiveCamera("test", script) as camera:
         script.items.put(IMAGE)

@@ -45,7 +45,7 @@ def test_frames_are_fresh_by_the_clock_they_show() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "rtsp"])
-def test_nobody_there(scheme: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_no_server_listens(scheme: str, capfd: pytest.CaptureFixture[str]) -> None:
     error = refusal(camera_at(cameras.free_port(), scheme=scheme))
     assert "connection refused" in error.message
     assert error.code == "unreachable"

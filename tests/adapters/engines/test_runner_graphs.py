@@ -132,7 +132,7 @@ def test_without_the_library_it_is_launched_plainly(gpu, plan):
     )
 
 
-def test_who_wants_none_has_none(gpu, graphs, plan):
+def test_no_graph_is_captured_where_it_is_switched_off(gpu, graphs, plan):
     assert why_plainly(gpu, plan, graphs=False) == "no CUDA graph was asked for"
     assert not [call for call in gpu.calls if call.startswith("cu")]
 
@@ -150,9 +150,7 @@ def test_who_wants_none_has_none(gpu, graphs, plan):
     ],
     ids=["status", "no function", "unknown status"],
 )
-def test_whatever_the_driver_says_to_a_graph_it_is_launched_plainly(
-    gpu, graphs, plan, function, failure
-):
+def test_whatever_error_a_graph_gives_it_is_launched_plainly(gpu, graphs, plan, function, failure):
     graphs.fails[function] = failure
     reason = why_plainly(gpu, plan)
     assert reason == (
@@ -216,7 +214,7 @@ def test_a_graph_that_fails_later_is_an_error_and_is_given_back(gpu, graphs, pla
     assert graphs.alive == []
 
 
-def test_a_broken_context_still_lets_everything_else_go(gpu, graphs, plan):
+def test_a_broken_context_still_frees_everything_else(gpu, graphs, plan):
     with loaded(gpu, plan) as runner:
         runner.bind(ONE)
         runner.run()

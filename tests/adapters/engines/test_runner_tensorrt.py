@@ -76,7 +76,7 @@ def test_every_tensor_is_copied_once_however_often_the_runner_was_entered(gpu, p
 @pytest.mark.parametrize(
     "call", ["Device", "deserialize", "create_execution_context", "Stream", "mem_alloc"]
 )
-def test_whatever_the_driver_says_on_loading_is_reported_and_the_context_given_back(
+def test_whatever_the_driver_states_on_loading_is_reported_and_the_context_given_back(
     gpu, plan, call
 ):
     gpu.fails[call] = fakes.OutOfMemory(f"{call} failed: out of memory")
@@ -88,7 +88,7 @@ def test_whatever_the_driver_says_on_loading_is_reported_and_the_context_given_b
 
 
 @pytest.mark.parametrize("call", ["in", "execute", "record", "out", "synchronize"])
-def test_whatever_the_driver_says_on_running_is_reported_and_it_can_go_on(gpu, plan, call):
+def test_whatever_the_driver_states_on_running_is_reported_and_it_can_go_on(gpu, plan, call):
     gpu.fails[call] = fakes.LogicError(f"{call} failed: an illegal memory access")
     with TensorrtRunner(plan) as runner:
         runner.bind(ONE)

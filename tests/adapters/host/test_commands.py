@@ -14,7 +14,7 @@ def shell(script: str, timeout_s: float = 10.0):
     return run_command(("sh", "-c", script), timeout_s, {"GREETING": "hello"})
 
 
-def test_how_it_ended_and_what_it_said_last_is_told():
+def test_how_it_ended_and_its_last_output_are_returned():
     done = shell('echo "$GREETING"; echo nobody home >&2; exit 4')
     assert (done.status, done.output) == (4, "hello\nnobody home\n")
     assert shell("kill -9 $$").status == -9

@@ -19,7 +19,7 @@ def written(root: Path, files: dict[str, str]) -> Conditions:
     return read_conditions(str(root))
 
 
-def test_a_machine_that_tells_nothing_is_unknown(tmp_path: Path) -> None:
+def test_a_machine_without_any_such_file_is_unknown(tmp_path: Path) -> None:
     assert read_conditions(str(tmp_path)) == Conditions()
 
 
@@ -36,7 +36,7 @@ def test_every_counter_of_throttling_is_added_and_what_is_no_number_left_out(
     assert written(tmp_path, files) == Conditions(throttle_events=12)
 
 
-def test_the_hottest_zone_and_the_fastest_core_are_told(tmp_path: Path) -> None:
+def test_the_hottest_zone_and_the_fastest_core_are_returned(tmp_path: Path) -> None:
     files = {
         "sys/class/thermal/thermal_zone0/temp": "41500",
         "sys/class/thermal/thermal_zone1/temp": "52250",
@@ -102,7 +102,7 @@ def test_clocks_are_added_over_the_time_that_was_spent_at_each(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["Not Supported.", "", "918000000:", "x: 1 2 3"])
-def test_a_table_of_clocks_that_tells_no_time_is_none(tmp_path: Path, text: str) -> None:
+def test_a_table_of_clocks_without_time_is_none(tmp_path: Path, text: str) -> None:
     assert written(tmp_path, {f"{GPU}/17000000.gpu/trans_stat": text}) == Conditions()
 
 

@@ -70,7 +70,7 @@ def traced() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("traced")
-def test_a_line_without_an_end_is_not_held_in_the_daemon():
+def test_a_line_without_an_end_is_not_kept_in_the_daemon():
     with pytest.raises(JobError, match="it said what is no message: b'xxx") as caught:
         followed("for _ in range(300): os.write(1, bytes(1 << 20).replace(bytes(1), b'x'))")
     assert caught.value.code == "died"
@@ -79,7 +79,7 @@ def test_a_line_without_an_end_is_not_held_in_the_daemon():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("traced")
-def test_a_child_that_tells_more_than_is_taken_has_to_wait(tmp_path):
+def test_a_child_that_writes_more_than_is_read_has_to_wait(tmp_path):
     """What was told and not yet taken is the child's to keep, not the daemon's."""
     script = f"""
 line = b'{{"progress": [1, 2, "' + b'x' * 1000 + b'"]}}\\n'
@@ -106,7 +106,7 @@ def run_job(kind: str = "nothing") -> object:
     )
 
 
-def test_what_a_killed_child_left_in_temporary_files_goes_with_it(tmp_path, monkeypatch):
+def test_the_temporary_files_of_a_killed_child_are_removed(tmp_path, monkeypatch):
     """A trial of 100 MB, killed in native code, has nobody else to remove its graphs."""
     interpreter = tmp_path / "python"
     interpreter.write_text(
@@ -138,7 +138,7 @@ subprocess.Popen(["sleep", "15"], start_new_session=True)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["os._exit(0)", "os.kill(os.getpid(), signal.SIGKILL)"])
-def test_what_a_child_left_behind_with_its_output_open_holds_up_nobody(how):
+def test_a_process_left_behind_with_the_output_open_delays_nothing(how):
     """The end of the output is not the end of the child."""
     script = f"""{_LEFT_BEHIND}os.write(1, b'{{"result": 1}}\\n'); {how}"""
     begin_s = time.monotonic()
@@ -147,7 +147,7 @@ def test_what_a_child_left_behind_with_its_output_open_holds_up_nobody(how):
 
 
 @pytest.mark.slow
-def test_a_child_ended_for_its_time_with_its_output_open_elsewhere_holds_up_nobody():
+def test_a_child_ended_at_its_timeout_with_its_output_open_elsewhere_delays_nothing():
     begin_s = time.monotonic()
     with pytest.raises(JobError) as caught:
         followed(f"{_LEFT_BEHIND}import time; time.sleep(15)", timeout_s=1)

@@ -29,7 +29,7 @@ def test_a_provider_that_this_onnxruntime_lacks_is_named_with_those_it_has():
 
 
 @pytest.mark.parametrize("kind", ["auto", "tensorrt"])
-def test_tensorrt_with_a_gpu_is_taken_and_what_its_engines_hold_for_is_told(jetson, kind):
+def test_tensorrt_with_a_gpu_is_used_and_the_platform_of_its_engines_is_returned(jetson, kind):
     jetson()
     found = find_platform(kind, BOARD)
     assert (found.runtime, found.runtime_version, found.device) == ("tensorrt", "10.3.0", "Orin")

@@ -46,7 +46,7 @@ class Library(ModuleType):
 
 
 @pytest.mark.parametrize("fails", ["init", "device", "power"])
-def test_gpu_that_does_not_tell_its_power_is_no_sensor_and_is_let_go(
+def test_gpu_without_a_power_reading_is_no_sensor_and_is_released(
     monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     library = Library(fails)
@@ -69,7 +69,7 @@ def test_milliwatts_are_reported_as_watts_and_the_library_is_let_go(
     assert library.open == 0
 
 
-def test_gpu_that_fails_at_entering_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_that_fails_at_entering_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
     library = Library()
     monkeypatch.setitem(sys.modules, "pynvml", library)
     meter = NvmlPowerMeter()

@@ -69,7 +69,7 @@ def test_the_mode_that_was_found_is_set_again(board: Path) -> None:
     assert now(board) == "15W"
 
 
-def test_the_present_mode_is_held_without_setting_anything(board: Path) -> None:
+def test_the_present_mode_is_kept_without_setting_anything(board: Path) -> None:
     with modes(board).set_temporarily("15W"):
         pass
     assert "-m" not in (board / "calls").read_text()
@@ -86,7 +86,7 @@ def test_a_mode_that_is_refused_in_silence_is_reported(board: Path) -> None:
     assert "nvpmodel -m 1" in raised.value.hint
 
 
-def test_a_mode_that_somebody_changes_meanwhile_is_reported(board: Path) -> None:
+def test_a_mode_that_another_program_changes_meanwhile_is_an_error(board: Path) -> None:
     with pytest.raises(PowerError, match="from 25W to 7W"), modes(board).set_temporarily("25W"):
         (board / "now").write_text("7W\n")
     assert now(board) == "15W"
@@ -102,7 +102,7 @@ def test_a_mode_that_is_not_there_is_named_with_those_that_are(board: Path) -> N
 
 
 @pytest.mark.slow
-def test_after_a_kill_the_mode_is_gone_back_to(board: Path) -> None:
+def test_after_a_kill_the_mode_is_restored(board: Path) -> None:
     code = (
         "import sys, time, os; os.geteuid = lambda: 0\n"
         "from agent.adapters.power.nvpmodel import NvpModes\n"
@@ -121,7 +121,7 @@ def test_after_a_kill_the_mode_is_gone_back_to(board: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("release", ["", "4.3.2"], ids=["newest", "4.3.2"])
-def test_a_user_who_is_not_root_sets_modes_through_the_jtop_service(
+def test_without_root_modes_are_set_through_the_jtop_service(
     board: Path, monkeypatch: pytest.MonkeyPatch, release: str
 ) -> None:
     require_namespace()

@@ -12,7 +12,7 @@ from agent.adapters.power.sampling import SampledMeter
     [(True, (100 + 520) // 2), (False, (500 + 520) // 2)],
     ids=["a mean is of the middle of its time", "a value is of its moment"],
 )
-def test_a_sample_is_stamped_by_what_its_sensor_tells(averages: bool, moment_ns: int) -> None:
+def test_a_sample_is_stamped_by_the_time_of_its_sensor(averages: bool, moment_ns: int) -> None:
     clock_ns = [100]
 
     def read() -> float:

@@ -68,7 +68,7 @@ def test_rails_of_the_same_name_are_both_kept(tmp_path: Path) -> None:
     assert now_w(meter) == pytest.approx(3.2 + 0.8 + 3.5 + 0.5)
 
 
-def test_power_below_zero_is_what_the_sensor_says(tmp_path: Path) -> None:
+def test_power_below_zero_is_returned_as_read(tmp_path: Path) -> None:
     """A Thor at rest reads a little below 0 W on VDD_GPU."""
     rail = boards.build(tmp_path, "thor")["VDD_GPU"]
     (rail.folder / f"curr{rail.number}_input").write_text("-33\n")

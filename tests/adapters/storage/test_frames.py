@@ -29,7 +29,7 @@ def test_a_frame_is_there_whole_or_not_at_all(tmp_path, monkeypatch, number, cod
     assert list((tmp_path / "frames").iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made_is_told(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "frames").write_text("a file is in the way")
     with pytest.raises(StoreError, match="frames"):
         OpencvFrames().write(str(tmp_path / "frames"), "00000001.png", scenes.street(1))

@@ -103,7 +103,7 @@ def test_a_transaction_is_whole_or_nothing(journal: SqliteJournal) -> None:
     assert journal.next("seq_event") == 1
 
 
-def test_the_least_valuable_goes_first_and_is_counted(journal: SqliteJournal) -> None:
+def test_the_least_valuable_is_evicted_first_and_counted(journal: SqliteJournal) -> None:
     order = [Klass.REPORT, Klass.WARNING, Klass.TELEMETRY, Klass.INFO, Klass.RESULT]
     for number in range(15):
         journal.append(message(number, order[number % 5]))
@@ -277,7 +277,7 @@ def test_counters_survive(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all" * 300, b"\x00" * 50])
-def test_a_damaged_file_is_set_aside_and_counting_goes_on(
+def test_a_damaged_file_is_set_aside_and_counting_continues(
     tmp_path: Path, damage: bytes, now: Now
 ) -> None:
     path = tmp_path / "state.db"
@@ -314,7 +314,7 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir() if "damaged" in file.name] == []
 
 
-def test_a_folder_that_is_missing_is_said(tmp_path: Path) -> None:
+def test_a_folder_that_is_missing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="unable to open"):
         SqliteJournal(str(tmp_path / "no" / "state.db"))
 

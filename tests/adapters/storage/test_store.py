@@ -79,7 +79,7 @@ def test_a_damaged_artifact_is_set_aside_and_made_again(tmp_path: Path, damage: 
     assert store.get(DIGEST, Record) == Record("b", ())
 
 
-def test_sweep_removes_only_what_nobody_works_in(tmp_path: Path) -> None:
+def test_sweep_removes_only_folders_without_a_process(tmp_path: Path) -> None:
     """A process id tells nothing: after a start of the machine it is somebody else's."""
     store = FileStore(str(tmp_path))
     script = f"""
@@ -112,7 +112,7 @@ def test_prune_removes_the_longest_unused_but_not_what_is_needed(tmp_path: Path)
     assert left == [digests[0], digests[3]]
 
 
-def test_an_unwritable_place_says_what_to_do() -> None:
+def test_an_unwritable_place_is_an_error_with_a_hint() -> None:
     with pytest.raises(StoreError, match="can't be created") as caught:
         FileStore("/proc/quantd")
     assert "storage.dir" in caught.value.hint

@@ -192,7 +192,7 @@ def test_a_dominated_or_a_doubtful_candidate_never_wins_over_a_sound_one(found, 
 
 
 @given(found=some_candidates(), limits=limits_of_any_kind)
-def test_slower_is_said_only_of_what_is_slower_beyond_the_noise(found, limits):
+def test_only_what_is_slower_beyond_the_noise_is_called_slower(found, limits):
     choice = choose(found, Requirements("latency", limits))
     assume(not choice.infeasible)
     spans = {c.id: c.measurement.latency_ms.ci95_p50 for c in found if c.measurement}
@@ -216,7 +216,7 @@ def test_one_that_another_beats_in_everything_is_still_as_fast_inside_the_noise(
     )
 
 
-def test_the_faster_wins_and_the_slower_is_told_by_how_much():
+def test_the_faster_wins_and_the_slower_has_the_difference_as_its_reason():
     choice = choose([FP32, INT8], Requirements("latency", {"sqnr_db": 20}))
     assert choice.candidate == "int8-entropy"
     assert choice.why == (
@@ -230,7 +230,7 @@ def test_the_faster_wins_and_the_slower_is_told_by_how_much():
     )
 
 
-def test_one_that_differs_in_nothing_is_not_told_in_infinite_decibels():
+def test_one_that_differs_in_nothing_has_no_infinite_decibels():
     same = candidate("fp16", measurement(50.0), evaluation(None))
     choice = choose([FP32, same], Requirements("latency", {}))
     assert choice.why == (
@@ -239,7 +239,7 @@ def test_one_that_differs_in_nothing_is_not_told_in_infinite_decibels():
     )
 
 
-def test_a_broken_limit_is_told_with_both_numbers():
+def test_a_broken_limit_is_a_reason_with_both_numbers():
     slow = candidate("fp16", measurement(35.0, p99=41.2), evaluation(60.0))
     choice = choose([slow, INT8], Requirements("latency", {"latency_p99_ms": 30}))
     assert choice.verdicts["fp16"].reasons == ("p99 41.2 ms is over the limit of 30 ms",)
@@ -251,7 +251,7 @@ def test_a_broken_limit_is_told_with_both_numbers():
     )
 
 
-def test_several_broken_limits_are_told_together():
+def test_several_broken_limits_are_all_reasons():
     choice = choose([INT8], Requirements("latency", {"sqnr_db": 40, "memory_mb": 99}))
     assert choice.why.endswith(
         "limits.memory_mb at 100 instead of 99 (+1.0%) and "
@@ -268,7 +268,7 @@ def test_a_hopeless_fidelity_limit_is_removed_not_negative():
     assert choice.why.endswith("int8 would with limits.sqnr_db removed (0)")
 
 
-def test_a_tie_inside_the_noise_goes_to_fidelity_then_memory_then_size():
+def test_a_tie_inside_the_noise_is_decided_by_fidelity_then_memory_then_size():
     quick = candidate("int8-minmax", measurement(10.0, noise=0.05), evaluation(20.0))
     faithful = candidate("int8-mse", measurement(10.3, noise=0.05), evaluation(30.0))
     choice = choose([quick, faithful], Requirements("latency", {}))
@@ -382,7 +382,7 @@ def test_doubtful_numbers_win_only_alone():
     assert alone.why.endswith("note: its latency did not get steady")
 
 
-def test_where_fp32_is_faster_but_doubtful_the_choice_says_so():
+def test_where_fp32_is_faster_but_doubtful_the_choice_states_that():
     cold = candidate("fp32", replace(measurement(30.0), settled=False), evaluation(None))
     found = choose(
         [cold, candidate("int8", measurement(40.0), evaluation(30.0))], Requirements("latency", {})
@@ -465,7 +465,7 @@ def test_nothing_at_all_is_infeasible():
     assert choice.why == "no candidate is usable: there is none"
 
 
-def test_numbers_are_told_with_the_digits_they_need():
+def test_numbers_have_the_digits_they_need():
     assert format_distinct(30.0000004, 30.0) == "30.0000004"
     assert format_distinct(12345.6, 12000) == "12346"
     assert format_distinct(1 / 3, 0) == "0.3333"
@@ -509,7 +509,7 @@ def test_inside_its_noise_fidelity_still_decides_before_the_name():
     )
 
 
-def test_a_limit_inside_an_interval_judges_the_value_and_tells_of_the_doubt():
+def test_a_limit_inside_an_interval_judges_the_value_and_notes_the_doubt():
     one = with_spans(
         candidate("int8", measurement(5.0), evaluation(20.5, agreement=0.94)),
         sqnr_db=(19.5, 21.25),
@@ -606,7 +606,7 @@ def with_power_ci(name, watts, ci95, sqnr_db):
     return candidate(name, one, evaluation(sqnr_db))
 
 
-def test_powers_that_the_rounds_do_not_tell_apart_are_a_tie():
+def test_powers_that_the_rounds_do_not_separate_are_a_tie():
     noisy = with_power_ci("int8-a", 5.0, (4.5, 5.5), 20.0)
     faithful = with_power_ci("int8-b", 5.3, (4.8, 5.8), 40.0)
     assert choose([noisy, faithful], Requirements("power", {})).candidate == "int8-b"

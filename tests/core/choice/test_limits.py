@@ -28,7 +28,7 @@ def known(**measured) -> MeasuredCandidate:
 @example(one=10.004, other=10.001)
 @example(one=45.124, other=45.116)
 @example(one=99999.6, other=0.0)
-def test_two_numbers_are_told_apart_and_in_their_order(one, other):
+def test_two_numbers_are_formatted_distinctly_and_in_their_order(one, other):
     assume(one != other)
     assert (float(format_distinct(one, other)) > float(format_distinct(other, one))) == (
         one > other
@@ -37,7 +37,7 @@ def test_two_numbers_are_told_apart_and_in_their_order(one, other):
 
 
 @given(one=numbers)
-def test_equal_numbers_are_told_shortly(one):
+def test_equal_numbers_are_formatted_shortly(one):
     text = format_distinct(one, one)
     assert text == format_distinct(one, one)
     assert len(re.sub(r"e.*|\.|^0\.0*", "", text)) <= max(4, len(f"{one:.0f}"))
@@ -47,7 +47,7 @@ def test_equal_numbers_are_told_shortly(one):
     ("value", "other", "text"),
     [(2.0, 2.0, "2"), (1 / 3, 1 / 3, "0.3333"), (12345.6, 12000, "12346")],
 )
-def test_a_number_is_told_in_no_more_digits_than_it_takes(value, other, text):
+def test_a_number_has_no_more_digits_than_needed(value, other, text):
     assert format_distinct(value, other) == text
 
 
@@ -69,7 +69,7 @@ def test_zero_and_absent_are_no_limit(bounds):
 
 
 @pytest.mark.parametrize("key", ["power_w", "energy_j"])
-def test_a_limit_that_can_not_be_judged_says_why_and_no_number_would_help(key):
+def test_a_limit_that_can_not_be_judged_has_a_reason_and_no_number_would_help(key):
     (found,) = violations(known(), {key: 5.0})
     assert "no power sensor" in found.reason
     assert (found.loosened, found.excess) == (None, float("inf"))
@@ -80,7 +80,7 @@ def test_the_agreements_own_reason_is_given():
     assert found.reason == "agreement with FP32 has a limit of 0.9: no metric"
 
 
-def test_a_limit_on_memory_that_is_not_told_is_not_kept():
+def test_a_limit_on_unknown_memory_is_not_met():
     """What a runtime holds on its GPU may be more than any limit."""
     one = replace(known(), evaluation=evaluation(memory_mb=None))
     assert violations(one, {}) == ()

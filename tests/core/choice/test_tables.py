@@ -58,7 +58,7 @@ def config_with(**tables):
 
 
 @limits
-def test_a_limit_reads_a_candidate_and_tells_of_a_value_beyond_it(limit):
+def test_a_limit_reads_a_candidate_and_reports_of_a_value_beyond_it(limit):
     value = limit.value(measured())
     assert 0 < value <= limit.highest
     assert limit.words.strip() == limit.words != ""
@@ -149,7 +149,7 @@ def test_an_objective_reads_a_candidate_and_has_words_for_every_outcome(objectiv
 
 
 @objectives
-def test_each_outcome_is_told_in_the_objectives_words_and_unit(objective):
+def test_each_outcome_is_reported_in_the_objectives_words_and_unit(objective):
     def reason(*found):
         choice = choose([one.candidate for one in found], Requirements(objective.key, {}))
         best = choice.verdicts[choice.candidate].reasons[0]

@@ -96,6 +96,6 @@ def test_ulids_grow_whatever_the_clock_does(moments: list[int]) -> None:
     assert all(len(text) == 26 for text in made)
 
 
-def test_a_ulid_holds_its_time() -> None:
+def test_a_ulid_contains_its_time() -> None:
     # The example of the specification: 01ARZ3NDEKTSV4RRFFQ69G5FAV, 1469922850259 ms.
     assert Ulids(lambda n: bytes(n)).next(1469922850259) == "01ARZ3NDEK" + "0" * 16

@@ -87,7 +87,7 @@ def test_a_request_without_a_branch_is_no_rollback() -> None:
         step(State(), ask(1, "frobnicate"))  # type: ignore[arg-type]
 
 
-def test_a_run_goes_from_accepted_to_its_end() -> None:
+def test_a_run_from_accepted_to_its_end() -> None:
     state, effects = step(State(), ask(1))
     assert stages(effects, "c1") == [Stage.ACCEPTED, Stage.IN_PROGRESS]
     assert any(isinstance(e, Begin) and e.work.kind == "optimize" for e in effects)
@@ -113,7 +113,7 @@ def test_a_scheduled_run_begins_where_nothing_runs_and_is_left_out_where_somethi
     assert step(State(stopping=True), Due("r3")) == (State(stopping=True), ())
 
 
-def test_progress_is_told_at_most_every_five_seconds_but_every_stage_is() -> None:
+def test_progress_is_reported_at_most_every_five_seconds_but_every_stage_is() -> None:
     state, _ = step(State(), ask(1))
     told = Counter()
     for second in range(60):
@@ -150,14 +150,14 @@ def test_cancel_ends_what_runs_or_takes_out_what_waits() -> None:
     assert stages(effects, "c1") == [Stage.CANCELED]
 
 
-def test_cancel_of_nothing_says_so() -> None:
+def test_cancel_of_nothing_is_rejected_with_a_reason() -> None:
     _, effects = step(State(), ask(1, CancelWork()))
     (answer,) = [e for e in effects if isinstance(e, Answer)]
     assert answer.stage is Stage.REJECTED
     assert "nothing is running" in answer.detail
 
 
-def test_a_stop_lets_the_run_be_taken_up_again() -> None:
+def test_a_stop_keeps_the_run_to_be_resumed() -> None:
     state, _ = step(State(), ask(1))
     state, effects = step(state, Stop())
     assert any(isinstance(e, Cancel) for e in effects)
@@ -171,7 +171,7 @@ def test_an_idle_daemon_stops_at_once() -> None:
     assert effects == (Exit(),)
 
 
-def test_a_connection_tells_who_is_there() -> None:
+def test_a_connection_publishes_state_and_meta() -> None:
     state, effects = step(State(), Online())
     assert PublishState(with_meta=True) in effects
     assert state.status == "idle, online"
@@ -247,7 +247,7 @@ def outdated(*works: Work) -> Outdated:
     return Outdated(kind="release_outdated", severity="warning", facts={"a": 1}, works=works)
 
 
-def test_an_outdated_release_is_told_and_mended_behind_what_runs() -> None:
+def test_an_outdated_release_is_reported_and_rebuilt_after_what_runs() -> None:
     back = Work(task=RollBack(), run_id="b", trigger="upgrade")
     again = Work(task=Optimize(), run_id="o", trigger="upgrade")
     state, effects = step(State(), outdated(back, again))

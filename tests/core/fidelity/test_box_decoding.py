@@ -68,7 +68,7 @@ def test_objectness_is_a_factor():
     assert found == ([CORNERS[0].tolist()], [0.45], [1])
 
 
-def test_logits_go_through_a_sigmoid():
+def test_logits_get_a_sigmoid():
     logits = np.log(SCORES / (1 - SCORES))
     _, scores, _ = read(
         {"b": CORNERS[None], "s": logits[None]}, kind="boxes", boxes="b", scores="s", logits=True
@@ -142,7 +142,7 @@ def test_heat_maps_of_centers(order, size, last):
         ),
     ],
 )
-def test_a_decoding_that_does_not_fit_says_so(outputs, keys, said):
+def test_a_decoding_that_does_not_fit_has_a_reason(outputs, keys, said):
     with pytest.raises(ConfigError, match=said) as caught:
         read(outputs, **keys)
     assert caught.value.code == "decode"

@@ -73,7 +73,7 @@ def test_a_difference_too_small_to_be_squared_is_not_called_identical():
     assert (found.sqnr_db, found.sqnr_reason) == (None, "differs too little to be squared")
 
 
-def test_where_there_is_no_interval_the_reason_is_told():
+def test_where_there_is_no_interval_the_reason_is_reported():
     same = compare("classification", *[([[1.0, 2.0]], [[1.0, 2.0]])] * 40)
     assert (same.agreement, same.agreement_ci95) == (1.0, None)
     assert same.ci95_reason == "identical to the baseline"
@@ -114,7 +114,7 @@ def test_any_finite_outputs_give_numbers_in_range(expected, seen):
         (["a"], ["a"], "outputs"),
     ],
 )
-def test_outputs_that_can_not_be_compared_say_why(expected, seen, code):
+def test_outputs_that_can_not_be_compared_have_a_reason(expected, seen, code):
     with pytest.raises(RunnerError, match="output y") as caught:
         compare("classification", (expected, seen))
     assert caught.value.code == code
@@ -220,7 +220,7 @@ def test_integer_maps_are_class_ids():
     assert found.agreement == pytest.approx((1 + 0.5 + 0.5) / 3)
 
 
-def test_detection_offers_no_agreement_and_says_why():
+def test_detection_offers_no_agreement_and_gives_the_reason():
     found = compare("detection", ([1.0], [1.5]))
     assert (found.task, found.agreement) == ({}, None)
     assert "boxes" in found.agreement_reason

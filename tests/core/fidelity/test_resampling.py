@@ -61,7 +61,7 @@ def test_a_share_lies_in_its_interval(share, frames):
 
 
 @pytest.mark.parametrize("frames", [0, 1, 7])
-def test_few_frames_tell_nothing(frames):
+def test_few_frames_decide_nothing(frames):
     assert bootstrap_ci95(mean_of(np.ones(frames)), frames) is None
     assert share_ci95(1.0, frames) is None
 

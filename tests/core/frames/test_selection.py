@@ -163,7 +163,7 @@ def test_the_numbers_of_a_known_picture():
 
 
 @pytest.mark.parametrize("sigma", [1.5, 2.0, 3.0])
-def test_detail_tells_the_width_of_an_edge(sigma):
+def test_detail_reports_the_width_of_an_edge(sigma):
     """As Quality says: 1 / (2 s^2), however many edges there are."""
     x = np.arange(320) - 159.5
     profile = np.cumsum(np.exp(-(x**2) / (2 * sigma**2)))

@@ -23,7 +23,7 @@ def rounds(*medians_ms):
     return [np.full(10, ms * 1e6, np.int64) for ms in medians_ms]
 
 
-def test_who_can_still_win_goes_on_and_the_baseline_for_three_rounds():
+def test_candidates_that_can_still_win_continue_and_the_baseline_for_three_rounds():
     found = {
         "fp32": rounds(20, 21),
         "a": rounds(10, 11),
@@ -69,7 +69,7 @@ def spiked(median_ms, spike_ms, share=0.05):
     return [one, one, one]
 
 
-def test_one_that_misses_a_limit_drops_nobody_who_keeps_it():
+def test_one_that_misses_a_limit_eliminates_none_that_meets_it():
     found = {"int8": spiked(8, 30), "fp16": rounds(10, 10, 10), "slow": rounds(15, 15, 15)}
     frames = dict.fromkeys(found, 1)
     assert went_on(found, frames, [], {}) == {"int8"}
@@ -104,7 +104,7 @@ def test_a_spare_goes_on_while_the_one_it_stands_by_for_misses_a_limit():
     st.floats(0, 200),
     st.floats(0, 200),
 )
-def test_the_best_of_those_that_keep_a_limit_always_goes_on(found, limit_ms, looser_by):
+def test_the_best_of_those_that_keep_a_limit_always_continues(found, limit_ms, looser_by):
     runs = {name: spiked(ms, ms * by) for name, (ms, by) in found.items()}
     frames = dict.fromkeys(runs, 1)
     kept = keeping(runs, frames, limit_ms, 0.0)

@@ -219,12 +219,12 @@ def test_a_warm_up_of_fewer_than_three_slices_is_judged_in_three_parts():
     ],
     ids=["none", "rising", "risen", "few", "steps", "slowly rising", "as good as flat", "falling"],
 )
-def test_the_later_half_of_warm_up_tells_whether_it_still_gets_warmer(temps_c, apart_s, rises):
+def test_the_later_half_of_warm_up_reports_whether_it_still_gets_warmer(temps_c, apart_s, rises):
     readings = [(index * apart_s, temp_c) for index, temp_c in enumerate(temps_c)]
     assert gets_warmer(readings) is rises
 
 
-def test_a_single_round_tells_no_interval_and_why():
+def test_a_single_round_reports_no_interval_and_why():
     rng = np.random.default_rng(6)
     found = summarize(noisy_rounds(rng, [10], runs=5000))
     assert (found.ci95_p50, found.ci95_p99) == (None, None)

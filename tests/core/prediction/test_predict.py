@@ -73,7 +73,7 @@ def test_this_devices_own_measurements_of_the_model_come_first():
     [{"precision": "fp32"}, {"runtime": "tensorrt"}, {"batch": 4}],
     ids=lambda changed: next(iter(changed)),
 )
-def test_what_was_measured_otherwise_says_nothing(other):
+def test_what_was_measured_otherwise_states_nothing(other):
     assert predicted(replace(PAST, **other)).latency_p50_ms is None
 
 
@@ -165,7 +165,7 @@ def test_what_mixed_misses_widens_no_other_interval():
     assert both.latency_p50_ms_ci90 == pytest.approx((0.4 / 1.02, 0.4 * 1.02))
 
 
-def test_mixed_is_judged_by_the_span_that_was_said_of_it():
+def test_mixed_is_judged_by_its_predicted_span():
     mixed, new = Recipe(precision="int8-mixed"), replace(MODEL, sha256="new")
     anywhere = pairs(
         *[0.5, 1.0, 2.0] * 7, precision="int8-mixed", span_low_ms=5.0, span_high_ms=20.0
@@ -178,7 +178,7 @@ def test_mixed_is_judged_by_the_span_that_was_said_of_it():
     assert found.latency_p50_ms_ci90 == pytest.approx((0.4 / 1.1, 1.6 * 1.1))
 
 
-def test_what_was_scaled_from_other_models_is_told_to_be_vague():
+def test_what_was_scaled_from_other_models_is_reported_to_be_vague():
     low, high = predicted(OTHER).latency_p50_ms_ci90
     assert (low, high) == pytest.approx((1.0, 16.0))
 
@@ -194,7 +194,7 @@ def test_other_devices_are_believed_after_the_graph_itself_and_before_other_mode
     assert predicted(fleet=[ELSEWHERE], batch=4).latency_p50_ms is None
 
 
-def test_the_peak_of_the_board_is_the_last_resort_and_told_to_be_vague():
+def test_the_peak_of_the_board_is_the_last_resort_and_reported_to_be_vague():
     peak = Peak(int8_sparse_ops_per_s=40e12, memory_bytes_per_s=0.804e9)
     found = predicted(peak=peak)
     assert found.source == "roofline"

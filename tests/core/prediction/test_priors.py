@@ -17,7 +17,7 @@ def told(*lines: str, header: str = HEADER) -> tuple[FleetFigure, ...]:
     return figures(rows, {"faces", "faces.onnx", "ab12"}, HERE, "fleet.csv")
 
 
-def test_the_median_of_each_precision_batch_and_mode_is_told():
+def test_the_median_of_each_precision_batch_and_mode_is_reported():
     found = told(
         "faces,int8,1,4,6,,,", "faces.onnx,INT8,,6,,,,", "AB12,int8,1,9,8,tensorrt,Orin-Nano,",
         "faces,int8,4,20,,,,", "faces,int8,1,7,,,,15W",
@@ -41,7 +41,7 @@ def test_the_median_of_each_precision_batch_and_mode_is_told():
         "faces,int8,1,4,,,agx-orin,",
     ],
 )
-def test_rows_of_others_and_rows_that_do_not_say_what_they_are_count_for_nothing(row):
+def test_rows_of_others_and_rows_without_an_identity_count_for_nothing(row):
     assert told(row) == ()
 
 

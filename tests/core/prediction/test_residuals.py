@@ -49,7 +49,7 @@ def test_the_candidates_of_a_run_are_one_observation():
 
 
 @pytest.mark.parametrize("other", [{"source": "history"}, {"runtime": "tensorrt"}], ids=str)
-def test_the_errors_of_one_source_say_nothing_of_another(other):
+def test_the_errors_of_one_source_do_not_count_for_another(other):
     assert width(pairs(*[1.01] * 20, **other)) == 0.25
 
 
@@ -87,7 +87,7 @@ def test_a_span_is_missed_only_outside_it_and_never_by_more_than_its_middle(rati
     assert residuals([span], "trial", "onnxruntime") == []
 
 
-def test_accuracy_is_told_of_what_was_checked_by_source_and_precision():
+def test_accuracy_is_reported_of_what_was_checked_by_source_and_precision():
     assert accuracy([PAST]) == ()
     near = pairs(1.1, 0.9, 1.2, 1.0, 0.5, low_ms=8.5, high_ms=11.5)
     far = pairs(2.0, source="fleet", precision="fp32")

@@ -142,7 +142,7 @@ def test_a_heavy_tail_is_clipped(calibrator, symmetric):
     assert -12 < low < -2
 
 
-def test_percentile_keeps_the_share_it_says():
+def test_percentile_keeps_its_share():
     array = np.random.default_rng(0).standard_normal(400_000).astype(np.float32)
     low, high = range_of(counted(array), "percentile", False)
     assert np.mean((array < low) | (array > high)) == pytest.approx(1e-4, rel=0.35)

@@ -65,7 +65,7 @@ def test_the_weight_that_defines_the_scale_stays():
     assert (np.abs(codes[np.arange(8), largest]) == 127).all()
 
 
-def test_a_moment_that_says_nothing_leaves_the_nearest_integers():
+def test_an_empty_moment_leaves_the_nearest_integers():
     weights, scales, moment = layer(2, 3, 5, 0)
     for useless in (moment * np.nan, moment * 0, moment * np.inf):
         codes = round_weights(weights, scales, useless)

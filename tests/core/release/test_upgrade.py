@@ -48,7 +48,7 @@ def test_only_what_an_engine_hangs_on_is_a_condition():
 
 
 @given(changes)
-def test_every_change_is_seen_and_told(changed):
+def test_every_change_is_seen_and_reported(changed):
     now = {**HERE, **changed}
     seen = {name for name in FACTS if now[name] != HERE[name]}
     told = differences(HERE, now)

@@ -120,7 +120,7 @@ def test_the_numbers_are_those_of_the_records():
     assert (facts["batch"], facts["verdict"]) == (4, "chosen")
 
 
-def test_how_an_engine_was_launched_is_told_with_the_reason():
+def test_how_an_engine_was_launched_is_reported_with_the_reason():
     measured = replace(
         measurement(5.0),
         launched="CUDA graph",

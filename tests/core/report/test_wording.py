@@ -20,7 +20,7 @@ def test_what_was_not_measured_has_none():
     assert circumstances(asdict(facts), {}) == ""
 
 
-def test_only_what_is_known_is_told():
+def test_only_what_is_known_is_reported():
     assert told(measurement()) == "1000 inferences in 5 rounds"
     assert told(measurement(), power_mode="15W").endswith("power mode 15W")
     assert told(measurement(), "MAXN", power_mode="15W").endswith("power mode MAXN")
@@ -32,7 +32,7 @@ def test_only_what_is_known_is_told():
     )
 
 
-def test_a_power_is_told_with_its_rail_sensor_period_and_gaps():
+def test_a_power_is_reported_with_its_rail_sensor_period_and_gaps():
     one = measurement(power_w=5.0)
     one = replace(one, power_w=replace(one.power_w, gaps=2, coverage=0.875))
     assert told(one).endswith(

@@ -34,7 +34,7 @@ def test_ids_are_unique_and_the_baseline_is_always_there(precisions, calibrators
         assert any(c.recipe.precision == "fp32" and c.batch == batch for c in found)
 
 
-def test_what_the_platform_gains_nothing_from_is_told_not_hidden() -> None:
+def test_what_the_platform_gains_nothing_from_is_reported_not_hidden() -> None:
     found = candidates(recipes(["fp16"], [], "U8S8"), [1], (), PLATFORM)
     (fp16,) = [c for c in found if c.id == "fp16"]
     assert fp16.failure == "no kernels"
@@ -66,7 +66,7 @@ def test_an_accelerator_is_tried_in_what_it_computes():
 
 
 @pytest.mark.parametrize("version", ["10.8.0", "10.13.3.9", "11.0.0", "11.4.0.106"])
-def test_releases_without_accelerators_are_told_apart(version):
+def test_releases_without_accelerators_are_distinguished(version):
     for reason in on_accelerator(version).values():
         assert version in reason
         assert "11.4.1" in reason
@@ -87,7 +87,7 @@ def in_modes(*wanted, **facts):
     return {c.id: c.failure for c in found}
 
 
-def test_modes_that_can_be_set_are_candidates_and_others_say_why_not():
+def test_modes_that_can_be_set_are_candidates_and_others_have_a_reason():
     facts = {"power_modes": "15W, 25W", "power_modes_after_reboot": "7W"}
     found = in_modes("15W", "25W", "7W", "MAXN", **facts)
     assert found["fp32@15W"] == found["fp32@25W"] == ""

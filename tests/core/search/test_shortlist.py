@@ -181,7 +181,7 @@ guesses = st.lists(
 
 
 @given(guesses, st.sampled_from(["latency", "throughput", "energy"]))
-def test_waves_end_and_lose_nobody(found, objective):
+def test_waves_end_and_lose_no_candidate(found, objective):
     pending, seen = found, []
     while pending:
         now, pending = wave(pending, Requirements(objective, {}))
@@ -191,7 +191,7 @@ def test_waves_end_and_lose_nobody(found, objective):
 
 
 @given(guesses, st.data())
-def test_who_is_predicted_best_is_always_made_and_who_is_left_out_never_wins(found, data):
+def test_the_candidate_predicted_best_is_always_built_and_one_left_out_never_wins(found, data):
     """Whatever each turns out to take inside its interval, and however faithful it is."""
     true_ms = {
         c.id: data.draw(
@@ -244,7 +244,9 @@ def test_a_choice_is_made_again_where_what_was_left_out_might_win_after_all():
 
 
 @pytest.mark.parametrize(("objective", "limits"), [("energy", {}), ("latency", {"power_w": 5.0})])
-def test_where_power_decides_and_is_not_known_measuring_everybody_tells_no_more(objective, limits):
+def test_where_power_decides_and_is_unknown_measuring_all_candidates_adds_nothing(
+    objective, limits
+):
     spare = replace(one("int8-b"), failure="of other scales", left_out="scales")
     blind = replace(one("int8-a"), measurement=measurement(3.0, power_w=None))
     sees = replace(one("int8-a"), measurement=measurement(3.0, power_w=9.0))

@@ -55,6 +55,6 @@ def test_windows_are_as_long_as_the_sensor_needs(duration_s, period_s, expected_
 
 
 @pytest.mark.parametrize("period_s", [5.0, 60.0])
-def test_nobody_waits_for_a_sensor_slower_than_a_second(period_s):
+def test_a_sensor_slower_than_a_second_is_not_waited_for(period_s):
     """Another client of jtop may have asked for a sample every five seconds, or fewer."""
     assert stretched(Measure(), period_s) == stretched(Measure(), 1.0)

@@ -47,7 +47,7 @@ def bench(
     )
 
 
-def test_only_the_runs_are_timed_and_all_of_them_are_told():
+def test_only_the_runs_are_timed_and_all_of_them_are_reported():
     clock = FakeClock()
     found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock).measured["a"]
     assert found.latency_ms.p50 == found.latency_ms.p99 == 10.0
@@ -57,7 +57,7 @@ def test_only_the_runs_are_timed_and_all_of_them_are_told():
     assert found.engine == "a"
 
 
-def test_the_devices_own_time_is_told_where_it_has_a_clock():
+def test_the_devices_own_time_is_reported_where_it_has_a_clock():
     clock = FakeClock()
     found = bench({"a": FakeRunner(clock, repeat(10.0), on_device_ms=7.5)}, clock).measured["a"]
     assert (found.device_p50_ms, found.latency_ms.p50) == (7.5, 10.0)
@@ -65,7 +65,7 @@ def test_the_devices_own_time_is_told_where_it_has_a_clock():
     assert found.device_p50_ms is None
 
 
-def test_how_kernels_were_launched_is_told_where_the_runtime_leaves_that_open():
+def test_how_kernels_were_launched_is_reported_where_the_runtime_leaves_that_open():
     clock = FakeClock()
     launches = Launches(by="CUDA graph", reason="1 ms against 2 ms by plain launches")
     runners = {"a": FakeRunner(clock, launched=launches), "b": FakeRunner(clock)}
@@ -77,7 +77,7 @@ def test_how_kernels_were_launched_is_told_where_the_runtime_leaves_that_open():
     )
 
 
-def test_who_is_not_selected_keeps_the_rounds_it_had_and_takes_no_more_time():
+def test_a_candidate_not_selected_keeps_its_rounds_and_takes_no_more_time():
     clock = FakeClock()
     runners = {"slow": FakeRunner(clock, repeat(50.0)), "fast": FakeRunner(clock, repeat(10.0))}
     seen = []
@@ -92,7 +92,7 @@ def test_who_is_not_selected_keeps_the_rounds_it_had_and_takes_no_more_time():
     assert seen[-1] == {"slow": 2, "fast": 5}
 
 
-def test_who_was_left_out_may_come_back_and_is_behind_only_if_out_at_the_end():
+def test_a_candidate_left_out_may_come_back_and_is_behind_only_if_out_at_the_end():
     clock = FakeClock()
     runners = {name: FakeRunner(clock, repeat(10.0)) for name in "ab"}
     seen = []
@@ -195,7 +195,7 @@ def test_a_slow_candidate_still_runs_a_few_times():
     assert (found.samples, found.latency_ms.p50) == (25, 3000.0)
 
 
-def test_more_runs_than_the_first_array_holds():
+def test_more_runs_than_fit_into_the_first_array():
     clock = FakeClock()
     found = bench({"a": FakeRunner(clock, repeat(0.25))}, clock).measured["a"]
     assert found.samples == 20_000
@@ -213,7 +213,7 @@ def test_the_time_spent_is_bounded():
 
 
 @pytest.mark.parametrize("fails_at", [1, 3, 200])
-def test_a_failing_candidate_is_told_and_spoils_no_other(fails_at):
+def test_a_failing_candidate_is_reported_and_spoils_no_other(fails_at):
     clock = FakeClock()
     runners = {
         "bad": FakeRunner(clock, repeat(10.0), fails_at=fails_at),
@@ -288,7 +288,7 @@ def test_a_sensor_that_saw_too_little_gives_no_number(seen_s, reason):
     assert re.match(reason, found.power_reason)
 
 
-def test_a_sensor_that_dies_for_good_is_told_by_its_gaps():
+def test_a_sensor_that_dies_for_good_leaves_gaps():
     clock = FakeClock()
     meter = FakePowerMeter(clock, gone_ns=5_300_000_000)  # in the third of five windows
     found = (
@@ -354,7 +354,7 @@ def test_those_measured_in_turn_are_compared_round_by_round():
     assert found["a"].p50_ratio_ci95.keys() == {"b"}
 
 
-def test_the_trace_has_the_windows_of_everybody_and_of_rest():
+def test_the_trace_has_the_windows_of_all_candidates_and_of_idling():
     clock = FakeClock()
     names = "ab"
     runners = {name: FakeRunner(clock, repeat(10.0)) for name in names}
@@ -427,7 +427,7 @@ def test_a_batch_waits_for_all_its_frames():
     assert found.at_rate.energy_j == pytest.approx(5 / 20)
 
 
-def test_a_second_way_to_read_the_rail_is_told_beside_the_first():
+def test_a_second_way_to_read_the_rail_is_reported_beside_the_first():
     clock = FakeClock()
     meters = [
         FakePowerMeter(clock, lambda _: 5.0),
@@ -441,7 +441,7 @@ def test_a_second_way_to_read_the_rail_is_told_beside_the_first():
     assert (found.mean, found.check_mean) == (pytest.approx(5.0), None)
 
 
-def test_how_the_rounds_differ_tells_how_well_power_is_known():
+def test_the_interval_of_power_comes_from_how_the_rounds_differ():
     clock = FakeClock()
     levels = iter([4.0, 5.0, 6.0, 5.0, 5.0])
     starts: list[tuple[int, float]] = []
@@ -498,7 +498,7 @@ def test_a_device_that_cools_by_slowing_down_is_throttling(cooling, throttled):
         (range(5), 20.0, 0.06, 0.3),  # in the pauses nobody waits
     ],
 )
-def test_threads_that_wait_for_a_cpu_are_told_where_they_often_do(
+def test_threads_that_wait_for_a_cpu_are_reported_where_they_often_do(
     busy_rounds, rate_fps, least, most
 ):
     clock = FakeClock()
@@ -536,7 +536,7 @@ def test_many_threads_that_each_wait_a_little_are_not_starved(threads, waits, ex
     assert found.measured["a"].starved == pytest.approx(expected, rel=0.05)
 
 
-def test_the_temperature_told_is_the_highest_of_its_windows():
+def test_the_temperature_is_the_highest_of_its_windows():
     clock = FakeClock()
     degrees = iter(WARMING + [40.0, None, 55.0, 50.0, 45.0] * 2)
     found = bench(
@@ -545,7 +545,7 @@ def test_the_temperature_told_is_the_highest_of_its_windows():
     assert found.temp_c == 55.0
 
 
-def test_clocks_are_told_from_lowest_to_highest():
+def test_clocks_are_reported_from_lowest_to_highest():
     clock = FakeClock()
     clocks = iter([306.0, 918.0, 612.0, None] * 20)
     found = bench(
@@ -554,7 +554,7 @@ def test_clocks_are_told_from_lowest_to_highest():
     assert (found.gpu_mhz, found.cpu_mhz) == ((306.0, 918.0), None)
 
 
-def test_clocks_that_are_counted_are_told_as_the_means_of_windows():
+def test_clocks_that_are_counted_are_reported_as_the_means_of_windows():
     clock = FakeClock()
 
     def conditions():
@@ -585,7 +585,7 @@ def test_warm_up_lasts_while_the_temperature_rises():
 
 
 @pytest.mark.parametrize(("until_s", "settled"), [(0.8, True), (99.0, False)])
-def test_the_temperature_is_the_machines_and_judged_alike_for_everybody(until_s, settled):
+def test_the_temperature_is_the_machines_and_judged_alike_for_all_candidates(until_s, settled):
     """Whoever comes first begins in the cold; that must not decide who is doubtful."""
     clock = FakeClock()
     runners = {name: FakeRunner(clock, repeat(10.0)) for name in ("fp32", "int8", "int8-mixed")}
@@ -604,7 +604,7 @@ def test_a_slow_model_is_warmed_up_where_it_is_level(ms, warmup_s):
     assert found.settled
 
 
-def test_without_a_warm_up_nobody_is_called_cold():
+def test_without_a_warm_up_no_candidate_is_called_cold():
     clock = FakeClock()
     getting_faster = (max(100.0 / (1 + index), 2.0) for index in count())
     found = bench(
@@ -626,7 +626,7 @@ def test_without_a_warm_up_nobody_is_called_cold():
     ],
     ids=["flat", "getting warmer", "getting slower", "slow and getting slower"],
 )
-def test_a_warm_up_that_ended_too_early_is_told(ms, temp_c, settled):
+def test_a_warm_up_that_ended_too_early_is_reported(ms, temp_c, settled):
     clock = FakeClock()
     found = bench(
         {"a": FakeRunner(clock, ms)},
@@ -636,7 +636,7 @@ def test_a_warm_up_that_ended_too_early_is_told(ms, temp_c, settled):
     assert found.settled is settled
 
 
-def test_progress_counts_up_and_is_told_about_every_second():
+def test_progress_counts_up_and_is_reported_about_every_second():
     clock = FakeClock()
     told: list[tuple[float, int, int, str]] = []
     bench(
