@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from agent.core.measurement.power_trace import AT_RATE
 from agent.core.records import Measured, PowerTrace
-from agent.core.report.candidates import CandidateFacts
+from agent.core.report.candidates import CandidateReport
 from agent.core.report.document import Report
 from agent.core.report.wording import escape_unprintable
 
@@ -58,7 +58,7 @@ def plots(
 
 
 def _latency(
-    measured: Sequence[CandidateFacts],
+    measured: Sequence[CandidateReport],
     sketches_ms: Mapping[str, Sequence[float]],
     limits: Mapping[str, float],
 ) -> Markup | None:
@@ -82,7 +82,7 @@ def _latency(
     return _svg(figure)
 
 
-def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None:
+def _pareto(measured: Sequence[CandidateReport], report: Report) -> Markup | None:
     shown = [one for one in measured if one.fidelity]
     if not shown:
         return None
@@ -107,8 +107,8 @@ def _pareto(measured: Sequence[CandidateFacts], report: Report) -> Markup | None
     return _svg(figure)
 
 
-def _power(measured: Sequence[CandidateFacts], traces: Sequence[PowerTrace]) -> Markup | None:
-    """Draw one line through every sitting, each candidate's windows in a colour of its own."""
+def _power(measured: Sequence[CandidateReport], traces: Sequence[PowerTrace]) -> Markup | None:
+    """Draw the trace of power, each candidate's windows in a colour of its own."""
     shown = {one.id: one.measured for one in measured if one.measured and _rail(one)}
     drawn = [trace for trace in traces if trace.points]
     if not shown or not drawn:
@@ -138,7 +138,7 @@ def _power(measured: Sequence[CandidateFacts], traces: Sequence[PowerTrace]) -> 
     return _svg(figure)
 
 
-def _rail(one: CandidateFacts) -> str:
+def _rail(one: CandidateReport) -> str:
     return one.measured.power_w.rail if one.measured and one.measured.power_w else ""
 
 
@@ -149,7 +149,7 @@ def _mean_w(measured: Measured | None, kind: str) -> float | None:
     return used.power_w.mean if used and used.power_w else None
 
 
-def _fidelity(measured: Sequence[CandidateFacts], limits: Mapping[str, float]) -> Markup | None:
+def _fidelity(measured: Sequence[CandidateReport], limits: Mapping[str, float]) -> Markup | None:
     shown = [one for one in measured if one.fidelity and one.fidelity.sqnr_db is not None]
     if not shown:
         return None
@@ -175,7 +175,7 @@ def _fidelity(measured: Sequence[CandidateFacts], limits: Mapping[str, float]) -
     return _svg(figure)
 
 
-def _predicted(measured: Sequence[CandidateFacts]) -> Markup | None:
+def _predicted(measured: Sequence[CandidateReport]) -> Markup | None:
     shown = [one for one in measured if one.predicted.latency_p50_ms is not None]
     if not shown:
         return None

@@ -30,7 +30,7 @@ def render(
         report: The run.
         pictures: JPEGs of sample calibration frames.
         sketches_ms: Order statistics of the latencies by candidate id.
-        traces: Of power, one for each sitting, where it was measured.
+        traces: Of power, one for each time that candidates were measured together.
     """
     template = jinja2.Environment(
         autoescape=True,
@@ -39,10 +39,11 @@ def render(
         lstrip_blocks=True,
         finalize=_shown,
     ).from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
+    why = report.choice.why
     rows = [asdict(one) for one in report.candidates]
     return template.render(
         report=report,
-        headline=_headline(report),
+        headline=f"Nothing fits: {why}" if report.choice.infeasible else f"{why}.",
         tables=[_table(rows, FIGURES), _table(rows, AT_RATE_FIGURES)],
         plots=plots(report, sketches_ms, traces),
         unknowns=unknowns(rows),
@@ -61,12 +62,6 @@ def _table(
         for one in rows
     }
     return [figure.page for figure in shown], cells
-
-
-def _headline(report: Report) -> str:
-    if report.choice.infeasible:
-        return f"Nothing fits: {report.choice.why}"
-    return f"{report.choice.why}."
 
 
 def _shown(value: object) -> object:

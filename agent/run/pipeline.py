@@ -108,7 +108,7 @@ def optimize(
         model=outcome.model,
         calibration=outcome.calibration,
         reused=outcome.reused,
-        counted=outcome.counted,
+        statistics=outcome.counted,
         not_extended=outcome.not_extended,
         conditioning=outcome.conditioning,
         limits=config.limits.by_key(),

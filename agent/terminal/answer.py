@@ -14,7 +14,7 @@ from agent.terminal.console import console, safe
 
 
 def figures(report: Mapping[str, Any]) -> None:
-    """Print what was measured: the table, and what stands behind each candidate's numbers.
+    """Print what was measured: the table, and the conditions of each candidate's figures.
 
     Args:
         report: As report.json; of it the model's name, device, environment and candidates.
@@ -27,16 +27,16 @@ def figures(report: Mapping[str, Any]) -> None:
         screen.print(at_rate_table(at_rate))
     for one in report["candidates"]:
         screen.print(f"  [bold]{safe(one['id'])}[/bold]: {safe('; '.join(one['reasons']))}")
-        told = circumstances(one, report["environment"])
-        if told:
-            screen.print(f"    measured: {safe(told)}", style="dim")
+        words = circumstances(one, report["environment"])
+        if words:
+            screen.print(f"    measured: {safe(words)}", style="dim")
     for null in unknowns(report["candidates"]):
         text = f"{null.what}: {null.reason} ({', '.join(null.candidates)})"
         screen.print(f"  no value of {safe(text)}", style="dim")
 
 
 def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
-    """Print the answer of a run: its figures, the choice and why, where everything lies."""
+    """Print the result of a run: its figures, the choice and why, and where the files are."""
     figures(report)
     screen = console()
     choice = report["choice"]
@@ -61,13 +61,13 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
 
 
 def next_steps(config: Path) -> None:
-    """Print how to go on with one's own model and camera."""
+    """Print the commands for one's own model and camera."""
     quantd = "quantd" if shutil.which("quantd") else _nearer(Path(sys.argv[0]))
     where = _nearer(config)
     screen = console()
     screen.print("\nnext, with your own model and camera", style="bold")
     for line in (
-        f"{quantd} check-config -c {where}   # what a configuration holds",
+        f"{quantd} check-config -c {where}   # what a configuration contains",
         f"{quantd} optimize -c {where} --model yours.onnx --camera v4l2:///dev/video0",
         f"{quantd} doctor -c {where}   # what this machine has and lacks",
     ):
@@ -81,19 +81,19 @@ def _nearer(path: Path) -> str:
 
 
 def _taken_over(calibration: Mapping[str, Any]) -> str:
-    """Say what the run did not capture itself; reports of earlier versions say nothing of it."""
-    told = ""
+    """Return what the run took from earlier ones, in words; earlier versions did not report it."""
+    words = ""
     if calibration.get("reused"):
         when = calibration["captured"]
-        told += "; of an earlier run" + (f", captured {when}" if when else "")
+        words += "; of an earlier run" + (f", captured {when}" if when else "")
     if calibration.get("scale_captures", 0) > 1:
-        told += (
+        words += (
             f"; INT8 scales from {calibration['scale_frames']} frames of "
             f"{calibration['scale_captures']} captures"
         )
     if calibration.get("not_extended"):
-        told += f"; earlier statistics not added to: {calibration['not_extended']}"
-    return told
+        words += f"; earlier statistics not added to: {calibration['not_extended']}"
+    return words
 
 
 def _activation(activation: Mapping[str, Any]) -> str:

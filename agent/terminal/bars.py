@@ -38,7 +38,7 @@ class ProgressBars:
             console=self._console,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._told: dict[str, float] = {}
+        self._printed_s: dict[str, float] = {}
 
     def __enter__(self) -> ProgressBars:
         if self._live:
@@ -53,7 +53,7 @@ class ProgressBars:
         """Show how far a stage is; total 0 means unknown."""
         note = escape_unprintable(note)
         if not self._live:
-            self._tell(stage, done, total, note)
+            self._print_line(stage, done, total, note)
             return
         if stage not in self._tasks:
             for earlier in self._tasks.values():
@@ -61,12 +61,12 @@ class ProgressBars:
             self._tasks[stage] = self._bars.add_task(stage, total=None, note="")
         self._bars.update(self._tasks[stage], completed=done, total=total or None, note=note[:60])
 
-    def _tell(self, stage: str, done: int, total: int, note: str) -> None:
+    def _print_line(self, stage: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        last = self._told.get(stage)
+        last = self._printed_s.get(stage)
         finished = bool(total) and done >= total
         if last is not None and now - last < _LINE_EVERY_S and not finished:
             return
-        self._told[stage] = now
+        self._printed_s[stage] = now
         share = f"{100 * done / total:3.0f} %" if total else "     "
         self._console.print(f"{stage:<11} {share} {note}".rstrip(), markup=False, soft_wrap=True)

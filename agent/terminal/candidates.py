@@ -35,7 +35,7 @@ def fitting_table(console: Console, report: Mapping[str, Any]) -> Table:
 
 
 def candidates_table(report: Mapping[str, Any], *, without: Collection[str] = ()) -> Table:
-    """Return the table of candidates with their verdicts, less the columns left out."""
+    """Return the table of candidates with their verdicts, without some of the columns."""
     title = f"{safe(report['model']['name'])} on {safe(report['device'])}"
     notes = [f"too narrow for: {', '.join(without)}"] if without else []
     if any(one.get("flags") for one in report["candidates"]):

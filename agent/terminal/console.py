@@ -1,4 +1,4 @@
-"""Where texts for a person go; nothing from outside is obeyed there."""
+"""The console on standard error; text from outside is escaped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def console() -> Console:
 
 
 def safe(text: str) -> str:
-    """Keep a text from outside from being obeyed, by the terminal or as markup."""
+    """Escape a text from outside for the terminal and for markup."""
     from rich.markup import escape
 
     return escape(escape_unprintable(text))

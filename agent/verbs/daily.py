@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
 from agent import config as configuration
@@ -22,7 +23,7 @@ from agent.verbs.options import (
     load,
     print_json,
 )
-from agent.wiring import released, reported, runs
+from agent.wiring import released, runs
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -53,12 +54,11 @@ def _optimize(options: argparse.Namespace) -> int:
         )
     if options.output:
         finished.export(Path(options.output))
-    report = reported.read_report(finished.directory)
     if options.json:
-        print_json(report)
+        print_json(finished.report)
     else:
         summary(
-            report,
+            asdict(finished.report),
             directory=Path(options.output or finished.directory),
             release=Path(config.storage.dir, "current"),
         )

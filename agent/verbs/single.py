@@ -98,7 +98,7 @@ def _measured(config: Config) -> tuple[Outcome, Choice]:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    from agent.core.report.candidates import candidate_facts
+    from agent.core.report.candidates import candidate_report
     from agent.terminal import figures
 
     config = load(options)
@@ -111,7 +111,7 @@ def _measure(options: argparse.Namespace) -> int:
             "model": {"name": outcome.model.name},
             "device": config.device.id,
             "environment": outcome.platform.environment,
-            "candidates": [asdict(candidate_facts(one, choice)) for one in outcome.candidates],
+            "candidates": [asdict(candidate_report(one, choice)) for one in outcome.candidates],
         }
     )
     return 0

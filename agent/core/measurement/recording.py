@@ -1,4 +1,4 @@
-"""What was seen of one candidate while it was measured, and the numbers that it makes. Pure."""
+"""The raw times and readings of one candidate, and their reduction to a measurement. Pure."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readings:
-    """What a power sensor told during a run, and which one it was.
+    """The readings of a power sensor during a run, and which sensor it was.
 
     Attributes:
         samples: In order of time.
-        check: What another sensor told of the same rail.
+        check: Those of another sensor of the same rail.
     """
 
     samples: Sequence[PowerSample]
@@ -39,7 +39,7 @@ class Readings:
 
 @dataclass(slots=True)
 class Recording:
-    """What was seen of one candidate.
+    """The raw times and readings of one candidate.
 
     Attributes:
         batch: Frames of an inference.
@@ -92,7 +92,7 @@ def to_measurement(
     harness_ns: float | None = None,
     rate_fps: float = 0.0,
 ) -> Measurement:
-    """Return the measurement that a recording makes.
+    """Reduce a recording to a measurement.
 
     Args:
         seen: At least one round.
@@ -181,7 +181,7 @@ def _mean_clocks_mhz(clocked: Sequence[ClockTotal | None]) -> list[float | None]
 
 
 def _throttled(conditions: Sequence[Conditions]) -> bool | None:
-    """Return whether the machine slowed itself inside a window; None if nothing tells that.
+    """Return whether the machine slowed itself inside a window; None if neither is known.
 
     Events are counted all the time, cooling is seen as windows begin and end.
     """

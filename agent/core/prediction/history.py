@@ -1,4 +1,4 @@
-"""What of a run is remembered, to predict the next ones by. Pure and numpy-free."""
+"""The measurement history that predictions are made from. Pure and numpy-free."""
 
 from __future__ import annotations
 

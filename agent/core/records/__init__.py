@@ -6,7 +6,7 @@
             └─> Measurement ─┘
 
 A digest identifies the inputs that made a record (parents, settings, format), so a stage
-whose inputs have been seen before finds its record instead of doing the work again.
+that finds the record of its inputs does not work again.
 """
 
 from __future__ import annotations

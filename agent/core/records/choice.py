@@ -1,4 +1,4 @@
-"""Everything known of the candidates, which one was chosen and what became of it."""
+"""Candidates with what is known of them, the choice and the activation."""
 
 from __future__ import annotations
 
@@ -62,13 +62,13 @@ UNPREDICTED = Prediction(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One way to run the model: recipe x runtime x power mode x batch, and what is known of it.
+    """One way to run the model: recipe x runtime x power mode x batch, with its records.
 
     Attributes:
         dla_core: The deep-learning accelerator to build for; -1 for the GPU alone.
         failure: Why a stage could not make or run it; empty if all went well.
-        left_out: Why a fast search looked no further at it: limit, scales or prediction;
-            `failure` says it in words. Empty if it did.
+        left_out: Why a fast search did not measure it: limit, scales or prediction; `failure`
+            has it in words. Empty if it did.
     """
 
     id: str

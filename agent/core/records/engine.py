@@ -1,4 +1,4 @@
-"""What a runtime executes, and how faithful it is."""
+"""Engines, their fidelity and their memory."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from agent.core.records.digests import Digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layers:
-    """What a runtime made of a graph, counted.
+    """Counted nodes of the graph that a runtime executes.
 
     Attributes:
         int8: Convolutions and matrix products that compute on integers; fp16 and fp32 alike.
         conversions: Nodes that only change precision or layout.
         others: Everything else: activations, pooling, reshapes that were not fused.
         providers: Nodes by ONNX Runtime's execution provider; empty for TensorRT.
-        told_by: Who says so.
+        told_by: The source of these counts.
     """
 
     int8: int
@@ -90,7 +90,7 @@ class Fidelity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What an engine costs in memory and in fidelity, found through the engine itself.
+    """The memory and the fidelity of an engine, measured by running it.
 
     Attributes:
         identical: True if all outputs were bit for bit the baseline's.

@@ -10,7 +10,7 @@ from agent.core.records.digests import Digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """How many frames were turned away, by the first reason that applied."""
+    """How many frames were rejected, by the first reason that applied."""
 
     blur: int = 0
     exposure: int = 0
@@ -23,13 +23,13 @@ class CalibrationSet:
 
     Attributes:
         source: Camera URI without credentials.
-        synthetic: True if no real camera or recording was behind it.
+        synthetic: True if it is of no real camera or recording.
         frames: File names for calibration, in order of selection.
         holdout: File names never used for calibration, only to judge fidelity.
         seen: Frames looked at in the window.
         lost: Times the stream was lost and came back during the window.
         origins: What the camera calls the frames, by file name, where it has names for them.
-        captured: When the window began, RFC 3339 in UTC; "" if an earlier version didn't say.
+        captured: When the window began, RFC 3339 in UTC; "" if an earlier version stored it.
     """
 
     digest: Digest

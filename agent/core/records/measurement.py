@@ -1,4 +1,4 @@
-"""What was measured of an engine."""
+"""Measurements of engines: latency, power, energy and their conditions."""
 
 from __future__ import annotations
 

@@ -10,14 +10,14 @@ from agent.core.records.digests import Digest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """The machine and the runtime that will execute: what decides which recipes make sense.
+    """The machine and the runtime that will execute: they decide which recipes make sense.
 
     Attributes:
         runtime: tensorrt or onnxruntime.
         scheme: The quantization scheme of that runtime: "S8S8-FP16", "S8S8" or "U8S8".
         fp16_reason: Why FP16 gains nothing here; empty where it is a candidate.
         device: CPU or GPU name.
-        environment: Facts for the report: board, l4t, versions, power mode, memory.
+        environment: For the report: board, l4t, versions, power mode, memory.
     """
 
     runtime: str

@@ -1,5 +1,5 @@
 """The report of a run, schema 1: the chain's records put into one document. Pure.
 
 What was not measured is None with a reason beside it, never 0. `configs/schema/report.json`
-is generated from these classes. Light: who only needs words loads no record.
+is generated from these classes. The words and the table of figures import no record.
 """

@@ -9,7 +9,6 @@ from agent.core.records import (
     UNPREDICTED,
     Candidate,
     Choice,
-    Engine,
     Fidelity,
     Layers,
     Measured,
@@ -21,7 +20,7 @@ PartT = TypeVar("PartT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineFacts:
+class EngineReport:
     """The engine's file: sha256, size, seconds to build; and what the runtime made of the graph."""
 
     digest: str
@@ -31,7 +30,7 @@ class EngineFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateFacts:
+class CandidateReport:
     """One candidate, with its verdict and the reasons.
 
     Attributes:
@@ -46,7 +45,7 @@ class CandidateFacts:
     batch: int
     int8_macs_fraction: float | None
     quantization: Quantization | None
-    engine: EngineFacts | None
+    engine: EngineReport | None
     predicted: Predicted
     measured: Measured | None
     fidelity: Fidelity | None
@@ -64,10 +63,10 @@ def reported(kind: type[PartT], record: PartT, **changes: object) -> PartT:
     return kind(**found | changes)
 
 
-def candidate_facts(one: Candidate, choice: Choice) -> CandidateFacts:
+def candidate_report(one: Candidate, choice: Choice) -> CandidateReport:
     """Return a candidate as the report gives it, with its verdict of the choice."""
     verdict = choice.verdicts[one.id]
-    return CandidateFacts(
+    return CandidateReport(
         id=one.id,
         precision=one.recipe.precision,
         calibrator=one.recipe.calibrator,
@@ -76,19 +75,20 @@ def candidate_facts(one: Candidate, choice: Choice) -> CandidateFacts:
         batch=one.batch,
         int8_macs_fraction=one.quantized.int8_macs_fraction if one.quantized else None,
         quantization=reported(Quantization, one.quantized) if one.quantized else None,
-        engine=_engine(one.engine) if one.engine else None,
+        engine=EngineReport(
+            digest=one.engine.file_digest,
+            bytes=one.engine.size_bytes,
+            build_s=one.engine.build_s,
+            layers=one.engine.layers,
+        )
+        if one.engine
+        else None,
         predicted=_predicted(one),
         measured=_measured(one),
         fidelity=one.evaluation.fidelity if one.evaluation else None,
         verdict=verdict.verdict,
         reasons=verdict.reasons,
         flags=verdict.flags,
-    )
-
-
-def _engine(one: Engine) -> EngineFacts:
-    return EngineFacts(
-        digest=one.file_digest, bytes=one.size_bytes, build_s=one.build_s, layers=one.layers
     )
 
 

@@ -16,17 +16,17 @@ from agent.core.records import (
     Rejected,
     Statistics,
 )
-from agent.core.report.candidates import CandidateFacts, candidate_facts, reported
+from agent.core.report.candidates import CandidateReport, candidate_report, reported
 
 SCHEMA = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationFacts:
-    """Where the frames came from and how many were kept and turned away.
+class CalibrationReport:
+    """Where the frames came from, and how many were kept and rejected.
 
     Attributes:
-        captured: When, RFC 3339 in UTC; "" if an earlier version stored them and didn't say.
+        captured: When, RFC 3339 in UTC; "" if an earlier version stored them.
         reused: True if they are those of an earlier run.
         statistics: Digest of what the INT8 scales were found with; None without INT8.
         conditioned: Digest of the graph that the statistics belong to.
@@ -68,10 +68,10 @@ class Report:
     started: str
     finished: str
     environment: Mapping[str, str | int | float | None]
-    calibration: CalibrationFacts
+    calibration: CalibrationReport
     conditioning: tuple[str, ...]
     limits: Mapping[str, float]
-    candidates: tuple[CandidateFacts, ...]
+    candidates: tuple[CandidateReport, ...]
     choice: Decision
     activation: Activation
     timings_s: Mapping[str, float]
@@ -88,7 +88,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     model: CleanModel,
     calibration: CalibrationSet,
     reused: bool = False,
-    counted: Statistics | None = None,
+    statistics: Statistics | None = None,
     not_extended: str = "",
     conditioning: Sequence[str],
     limits: Mapping[str, float],
@@ -107,7 +107,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
         started=started,
         finished=finished,
         environment=environment,
-        calibration=CalibrationFacts(
+        calibration=CalibrationReport(
             source=calibration.source,
             synthetic=calibration.synthetic,
             frames=len(calibration.frames),
@@ -118,15 +118,15 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
             rejected=calibration.rejected,
             captured=calibration.captured,
             reused=reused,
-            statistics=counted.digest if counted else None,
-            conditioned=counted.model if counted else None,
-            scale_frames=counted.frames if counted else 0,
-            scale_captures=counted.captures if counted else 0,
+            statistics=statistics.digest if statistics else None,
+            conditioned=statistics.model if statistics else None,
+            scale_frames=statistics.frames if statistics else 0,
+            scale_captures=statistics.captures if statistics else 0,
             not_extended=not_extended,
         ),
         conditioning=tuple(conditioning),
         limits={name: value for name, value in limits.items() if value},
-        candidates=tuple(candidate_facts(one, choice) for one in candidates),
+        candidates=tuple(candidate_report(one, choice) for one in candidates),
         choice=reported(Decision, choice),
         activation=activation,
         timings_s=timings_s,

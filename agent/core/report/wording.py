@@ -1,4 +1,4 @@
-"""A report in words, for page and terminal: conditions, what is missing and why, safe text."""
+"""A report in words, for page and terminal: conditions, unknown figures, escaped text."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ def circumstances(candidate: Mapping[str, Any], environment: Mapping[str, Any]) 
     measured = candidate["measured"]
     if not measured:
         return ""
-    told = [f"{measured['samples']} inferences in {measured['rounds']} rounds"]
+    words = [f"{measured['samples']} inferences in {measured['rounds']} rounds"]
     mode = candidate["power_mode"] or environment.get("power_mode")
     if mode:
-        told.append(f"power mode {mode}")
+        words.append(f"power mode {mode}")
     if measured.get("temp_c") is not None:
-        told.append(f"up to {measured['temp_c']:.0f} °C")
-    told += [
+        words.append(f"up to {measured['temp_c']:.0f} °C")
+    words += [
         f"{what} {_clocks(measured[key])}"
         for what, key in (("CPU", "cpu_mhz"), ("GPU", "gpu_mhz"))
         if measured.get(key)
     ]
     if measured.get("launched"):
-        told.append(f"{measured['launched']} ({measured['launched_reason']})")
+        words.append(f"{measured['launched']} ({measured['launched_reason']})")
     if measured["power_w"]:
-        told.append(_power(measured["power_w"]))
+        words.append(_power(measured["power_w"]))
     paced = (measured.get("at_rate") or {}).get("power_w")
     if paced:
-        told.append(f"at the frame rate {_power(paced)}")
-    return ", ".join(told)
+        words.append(f"at the frame rate {_power(paced)}")
+    return ", ".join(words)
 
 
 def _clocks(mhz: Sequence[float]) -> str:
@@ -56,7 +56,7 @@ def _power(power: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unknown:
-    """What some candidates have no value of, and why."""
+    """A figure that is unknown of some candidates, and why."""
 
     what: str
     reason: str
@@ -85,7 +85,7 @@ def unknowns(candidates: Sequence[Mapping[str, Any]]) -> tuple[Unknown, ...]:
 
 
 def escape_unprintable(text: str) -> str:
-    r"""Return a text with everything that is not seen written as an escape: `\x1b`, `\udce9`.
+    r"""Return a text with unprintable characters written as escapes: `\x1b`, `\udce9`.
 
     A terminal obeys control characters, a page breaks on lone surrogates (file names that are
     not UTF-8), and either shows bidirectional overrides as if the text were another. Spaces,

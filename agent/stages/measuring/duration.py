@@ -8,8 +8,8 @@ from agent.config import Measure
 from agent.core.choice.candidates import ENOUGH_SAMPLES
 
 _SLOWEST_SENSOR_S = 1.0
-"""Between samples: jtop at its default interval. Nobody waits for one that is slower still, as
-jtop is where another client owns its interval: its few samples are a flag."""
+"""Between samples: jtop at its default interval. The windows do not grow for a slower sensor, as
+jtop is where another client owns its interval: too few samples are a flag."""
 _SPARE = 1.2  # samples planned for each that is needed: jtop's are all late, some by much
 _LEAST_S = 30.0
 

@@ -1,4 +1,4 @@
-"""What is said of the candidate on the bench while it is measured: p50, power, temperature."""
+"""The note of progress while a candidate is measured: p50, power, temperature."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class LiveNote:
     """The note beside a bar of progress.
 
     Attributes:
-        progress: Who shows it.
-        meter: To tell watts by; None if power is not measured.
+        progress: Shows it.
+        meter: For the power; None if it is not measured.
         steps: Of the whole bar.
         done: Of them.
         name: Of the candidate on the bench.
@@ -36,23 +36,23 @@ class LiveNote:
     temp_c: float | None = None
 
     def of(self, name: str, seen: Recording | None = None) -> None:
-        """Begin with a candidate: tell what its own last window showed, if it had one."""
+        """Begin with a candidate; show the figures of its last window, if it had one."""
         self.name, self.temp_c = name, None
         if seen is None or not seen.rounds_ns:
             self.progress(self.done, self.steps, name)
             return
         self.temp_c = seen.conditions[-1].temp_c
-        self.tell(seen.rounds_ns[-1], seen.windows_ns[-1])
+        self.show(seen.rounds_ns[-1], seen.windows_ns[-1])
 
-    def tell(self, times_ns: NDArray[np.int64], window_ns: Span) -> None:
-        """Tell the median of some runs, the mean power of a window and the temperature."""
-        told = [self.name, f"p50 {np.median(times_ns) / 1e6:.2f} ms"]
+    def show(self, times_ns: NDArray[np.int64], window_ns: Span) -> None:
+        """Show the median of some runs, the mean power of a window and the temperature."""
+        note = [self.name, f"p50 {np.median(times_ns) / 1e6:.2f} ms"]
         watts = self._watts(window_ns)
         if watts is not None:
-            told.append(f"{watts:.2f} W")
+            note.append(f"{watts:.2f} W")
         if self.temp_c is not None:
-            told.append(f"{self.temp_c:.0f} °C")
-        self.progress(self.done, self.steps, ", ".join(told))
+            note.append(f"{self.temp_c:.0f} °C")
+        self.progress(self.done, self.steps, ", ".join(note))
 
     def _watts(self, window_ns: Span) -> float | None:
         if self.meter is None:

@@ -1,6 +1,6 @@
 """All candidates measured together: idle window, warm-up, interleaved rounds, power alongside.
 
-Each visit to a candidate is a window flat out and, where the application's frame rate is told,
+Each visit to a candidate is a window flat out and, where the application's frame rate is set,
 one at that rate.
 """
 
@@ -35,12 +35,12 @@ _REFILL_RUNS = 2  # untimed after another candidate had the caches
 _WARMUP_SLICES = 10
 
 Selection = Callable[[Mapping[str, Sequence[NDArray[np.int64]]]], frozenset[str]]
-"""Given the rounds of each candidate so far, ns, returns who is measured on."""
+"""Given the rounds of each candidate so far, ns, returns the candidates of the next round."""
 
 
 @dataclass(slots=True)
 class _Bench:
-    """One candidate on the bench; `run_ns` is what a run took in its last window, 0 before."""
+    """One loaded candidate; `run_ns` is the median run of its last window, 0 before."""
 
     engine: Engine
     runner: EngineRunner
@@ -62,7 +62,7 @@ def measure(
     progress: Progress,
     selection: Selection | None = None,
 ) -> Measurements:
-    """Measure every engine; one that fails is told and spoils no other.
+    """Measure every engine; one that fails is reported and affects no other.
 
     Args:
         engines: By candidate id.
@@ -74,10 +74,10 @@ def measure(
         clock: Monotonic; only `run()` lies between two readings of it.
         conditions: Returns temperature and throttling now; asked around every window.
         seed: For the order of candidates.
-        progress: Told before every window, and about each second in it.
-        selection: Returns who goes into the next round, given what has been measured so far;
-            all do if it is not given. Who is left out keeps the rounds that it had, and may
-            come back.
+        progress: Called before every window, and about once a second in it.
+        selection: Returns the candidates of the next round from the rounds so far; without it
+            all are measured in every round. One that is left out keeps its rounds, and may be
+            measured again.
 
     Returns:
         Every engine as measured or as failed. It takes about idle_s + engines * (warmup_s +
@@ -182,7 +182,7 @@ def _guarded(
 def _idle(
     settings: Measure, meter: PowerMeter | None, clock: Clock, progress: Progress
 ) -> tuple[int, int] | None:
-    """Let the machine rest with everything loaded, where power is measured at all."""
+    """Wait with everything loaded, for the power at rest; return the window, ns."""
     if meter is None or settings.idle_s <= 0:
         return None
     progress(0, 0, f"idle for {settings.idle_s:g} s")
@@ -199,17 +199,17 @@ def _warm_up(
     conditions: Callable[[], Conditions],
     bar: LiveNote,
 ) -> None:
-    """Run everybody until its latency is level, then all in turn until it gets no warmer.
+    """Run each candidate until its latency is level, then all in turn until it gets no warmer.
 
-    The temperature is the machine's: whoever comes first begins in the cold, so it is judged
-    once, for everybody. All that lasts for warmup_s a candidate at most.
+    The temperature is the machine's, and the first candidate begins in the cold, so it is judged
+    once, for all. That takes at most warmup_s a candidate.
     """
     readings: list[tuple[float, float]] = []
     end_ns = clock.monotonic_ns() + int(len(benches) * settings.warmup_s * 1e9)
 
     def heat(bench: _Bench) -> NDArray[np.int64]:
         length_ns = int(settings.warmup_s / _WARMUP_SLICES * 1e9)
-        window = Window(clock, length_ns, bar.tell, bench.run_ns)
+        window = Window(clock, length_ns, bar.show, bench.run_ns)
         times_ns, (_, now_ns) = flat_out(bench.runner, window, [])
         bench.run_ns = float(np.median(times_ns))
         bar.temp_c = conditions().temp_c
@@ -256,7 +256,7 @@ def _visit(
     bar.temp_c = before.temp_c
     for _ in range(_REFILL_RUNS):
         bench.runner.run()
-    window = Window(clock, window_ns, bar.tell, bench.run_ns)
+    window = Window(clock, window_ns, bar.show, bench.run_ns)
     times_ns, span_ns = flat_out(bench.runner, window, seen.device_ms)
     seen.rounds_ns.append(times_ns)
     seen.windows_ns.append(span_ns)

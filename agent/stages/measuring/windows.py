@@ -1,7 +1,7 @@
 """The loops that take the times: one flat out, one at the application's frame rate.
 
-Only `run()` lies between the two readings of the clock that time a run. Whatever else is done
-in a window is done between runs, and little of it.
+Only `run()` lies between the two readings of the clock that time a run. Anything else
+is done between runs, and kept short.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from agent.ports import Clock, EngineRunner
 
 _LEAST_RUNS = 5  # per window, however slow the candidate
 _MOST_RUNS = 1_000_000
-_LOOKED_AT = 1000  # of the newest runs, for what is told meanwhile
+_SHOWN_RUNS = 1000  # the newest ones, in the note of progress
 _EVERY_NS = 1_000_000_000
 _CALLS = 2000
 
-Tell = Callable[[NDArray[np.int64], Span], None]
+Show = Callable[[NDArray[np.int64], Span], None]
 """Called about once a second, between runs: (the newest runs' times, ns; begin and now, ns)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What a loop needs beside the engine.
+    """The length of a measuring window, and what it reports to.
 
     Attributes:
         length_ns: How long it lasts.
-        tell: Told about each second.
+        show: Called about once a second.
         run_ns: What a run takes as far as is known, so that the array of times has room.
     """
 
     clock: Clock
     length_ns: int
-    tell: Tell
+    show: Show
     run_ns: float = 0.0
 
     @property
@@ -56,7 +56,7 @@ def flat_out(
     small. Where the device has a clock of its own, its times are added to `device_ms`, also
     between runs.
     """
-    tells = runner.device_ms() is not None  # it has run before: warm-up, and to fill the caches
+    has_clock = runner.device_ms() is not None  # it has run before: warm-up, and to fill the caches
     times_ns = np.zeros(window.room, np.int64)
     run, now_ns, length_ns = runner.run, window.clock.monotonic_ns, window.length_ns
     count = 0
@@ -68,13 +68,13 @@ def flat_out(
         end = now_ns()
         times_ns[count] = end - begin
         count += 1
-        if tells:
+        if has_clock:
             device_ms.append(runner.device_ms() or 0.0)
         if count == times_ns.size:
             times_ns = np.concatenate([times_ns, np.zeros_like(times_ns)])
         if end >= due:
             due = end + _EVERY_NS
-            window.tell(times_ns[max(count - _LOOKED_AT, 0) : count], (start, end))
+            window.show(times_ns[max(count - _SHOWN_RUNS, 0) : count], (start, end))
     return times_ns[:count].copy(), (start, end)
 
 
@@ -105,7 +105,7 @@ def paced(
         frame = newest
         if end >= due:
             due = end + _EVERY_NS
-            window.tell(np.array(times_ns[-_LOOKED_AT:], np.int64), (start, end))
+            window.show(np.array(times_ns[-_SHOWN_RUNS:], np.int64), (start, end))
     clock.sleep(max(start + frames * period_ns - clock.monotonic_ns(), 0) / 1e9)
     return np.array(times_ns, np.int64), (start, clock.monotonic_ns()), dropped
 

@@ -9,7 +9,7 @@ from typing import get_args, get_type_hints
 
 import pytest
 
-from agent.core.report.candidates import CandidateFacts
+from agent.core.report.candidates import CandidateReport
 from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure, at
 
 TABLE = (*FIGURES, *AT_RATE_FIGURES)
@@ -37,7 +37,7 @@ def places(kind: type, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-EVERYTHING = set(places(CandidateFacts))
+EVERYTHING = set(places(CandidateReport))
 
 
 def test_whatever_is_measured_is_shown_or_left_out_on_purpose():
