@@ -29,8 +29,8 @@ from agent.core.control.events import Outdated, Work
 from agent.core.control.requests import Activate, Optimize, RollBack
 from agent.core.errors import ConfigError, StoreError
 from agent.core.records import Activation
+from agent.daemon.cached_lookup import CachedLookup
 from agent.daemon.calendar import Calendar
-from agent.daemon.glance import Glance
 from agent.daemon.inbox import Inbox
 from agent.daemon.inspector import Inspect, Inspector
 from agent.daemon.loop import Daemon, Mailbox, Outward
@@ -46,7 +46,7 @@ from agent.wiring import released, reported, runs, storage
 from agent.wiring.boards import environment
 
 _LOG = logging.getLogger(__name__)
-_GLANCE_S = 3.0  # the watchdog waits for 30
+_LOOKUP_S = 3.0  # the watchdog waits for 30
 _CROWD = 64  # events; a command has 256 KB at most
 
 
@@ -117,7 +117,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             model=config.model.name,
             active=lambda: _active(config),
             telemetry=_figures(config),
-            environment=Glance(lambda: environment(config), _GLANCE_S),
+            environment=CachedLookup(lambda: environment(config), _LOOKUP_S),
             report=lambda run_id: _report(config, run_id),
         ),
         clock=clock,

@@ -57,7 +57,7 @@ def test_a_tool_of_the_board_that_hangs_does_not_block_the_daemon(
     tool.write_text("#!/bin/sh\nexec sleep 60\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr("agent.wiring.daemon._GLANCE_S", 0.1)
+    monkeypatch.setattr("agent.wiring.daemon._LOOKUP_S", 0.1)
     made = daemon(config)
     begin_s = time.monotonic()
     made.outward.say(PublishState(with_meta=True), made.state)

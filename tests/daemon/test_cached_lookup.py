@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from agent.daemon.glance import Glance
+from agent.daemon.cached_lookup import CachedLookup
 
 
 def test_a_look_that_hangs_is_not_waited_for_and_returned_when_it_has_ended() -> None:
@@ -17,12 +17,12 @@ def test_a_look_that_hangs_is_not_waited_for_and_returned_when_it_has_ended() ->
             free.wait(60)
         return {"looks": len(begun)}
 
-    glance = Glance(look, 5.0)
-    assert glance() == {"looks": 1}
-    glance._patience_s = 0.01
-    assert glance() == {"looks": 1}
-    assert glance() == {"looks": 1}
+    lookup = CachedLookup(look, 5.0)
+    assert lookup() == {"looks": 1}
+    lookup._timeout_s = 0.01
+    assert lookup() == {"looks": 1}
+    assert lookup() == {"looks": 1}
     free.set()
-    glance._patience_s = 5.0
-    assert glance() == {"looks": 2}
+    lookup._timeout_s = 5.0
+    assert lookup() == {"looks": 2}
     assert len(begun) == 2
