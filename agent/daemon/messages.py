@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from agent import __version__, wire
-from agent.core.control.journal import Answered, Klass, Outgoing
+from agent.core.control.journal import Answered, MessageClass, Outgoing
 from agent.core.control.ulid import Ulids
 from agent.ports import Clock, Journal
 
@@ -64,7 +64,7 @@ class Messages:
                 active=active,
                 job=job,
             )
-            self._put(self._topics.state, message, Klass.STATE, "state", replaces=True)
+            self._put(self._topics.state, message, MessageClass.STATE, "state", replaces=True)
 
     def will(self, session: int) -> bytes:
         """Return the last will of a connection; its seq is 0, for nothing is numbered by it."""
@@ -98,26 +98,26 @@ class Messages:
                 models=models,
                 commands=tuple(wire.COMMANDS),
             )
-            self._put(self._topics.meta, message, Klass.STATE, "meta", replaces=True)
+            self._put(self._topics.meta, message, MessageClass.STATE, "meta", replaces=True)
 
     def telemetry(self, figures: Mapping[str, float | int | bool | None]) -> None:
         """Say one set of figures; worthless after an hour."""
         with self._journal.atomic():
             message = wire.Telemetry(**self._stamp("telemetry"), m=figures)
-            self._put(self._topics.telemetry, message, Klass.TELEMETRY, "telemetry")
+            self._put(self._topics.telemetry, message, MessageClass.TELEMETRY, "telemetry")
 
     def event(self, kind: str, severity: Severity, facts: Mapping[str, object]) -> None:
         """Say that something happened."""
-        klass = Klass.INFO if severity == "info" else Klass.WARNING
+        message_class = MessageClass.INFO if severity == "info" else MessageClass.WARNING
         with self._journal.atomic():
             message = wire.Event(**self._stamp("event"), kind=kind, severity=severity, facts=facts)
-            self._put(self._topics.event, message, klass, "event")
+            self._put(self._topics.event, message, message_class, "event")
 
     def report(self, model: str, report: Mapping[str, Any]) -> None:
         """Say what a run found."""
         with self._journal.atomic():
             message = wire.Report(**self._stamp("report"), model=model, report=report)
-            self._put(self._topics.report(model), message, Klass.REPORT, "report")
+            self._put(self._topics.report(model), message, MessageClass.REPORT, "report")
 
     def result(
         self, command_id: str, answer: Answered, progress: wire.Progress | None = None
@@ -161,13 +161,13 @@ class Messages:
             reason=reason,
             result_ref=answer.result or None,
         )
-        self._put(self._topics.result(command_id), message, Klass.RESULT, "result")
+        self._put(self._topics.result(command_id), message, MessageClass.RESULT, "result")
 
     def _put(
         self,
         topic: str,
         message: wire.Message,
-        klass: Klass,
+        message_class: MessageClass,
         stream: str,
         *,
         replaces: bool = False,
@@ -176,11 +176,11 @@ class Messages:
             Outgoing(
                 topic=topic,
                 body=wire.encode(message),
-                klass=klass,
+                message_class=message_class,
                 stream=stream,
                 number=message.seq,
                 retain=stream in {"state", "meta", "report"},
-                expiry_s=TELEMETRY_EXPIRY_S if klass is Klass.TELEMETRY else 0,
+                expiry_s=TELEMETRY_EXPIRY_S if message_class is MessageClass.TELEMETRY else 0,
                 replaces=replaces,
             )
         )

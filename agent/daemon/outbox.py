@@ -155,7 +155,7 @@ class Outbox:
                 "outbox_evicted",
                 {
                     "stream": lost.stream,
-                    "class": lost.klass,
+                    "class": lost.message_class,
                     "n": lost.count,
                     "seq_from": lost.first,
                     "seq_to": lost.last,

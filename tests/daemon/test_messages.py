@@ -10,7 +10,7 @@ import pytest
 from agent import wire
 from agent.adapters.storage.journal import SqliteJournal
 from agent.core.control.command import Command, CommandId, Stage
-from agent.core.control.journal import Answered, Klass
+from agent.core.control.journal import Answered, MessageClass
 from agent.core.control.requests import Ping
 from agent.core.errors import StoreError
 from agent.daemon.messages import TELEMETRY_EXPIRY_S, Messages
@@ -66,7 +66,7 @@ def test_every_message_fits_the_published_schema(
         "res/c1",
     ]
     assert [row.message.retain for row in rows] == [True, True, False, False, True, False]
-    assert {row.message.klass for row in rows} == set(Klass) - {Klass.INFO}
+    assert {row.message.message_class for row in rows} == set(MessageClass) - {MessageClass.INFO}
     assert rows[2].message.expiry_s == TELEMETRY_EXPIRY_S
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from agent.adapters.storage.journal import SqliteJournal
-from agent.core.control.journal import Klass, OutboxLimits, Outgoing
+from agent.core.control.journal import MessageClass, OutboxLimits, Outgoing
 from agent.core.control.link import Connected, Disconnected
 from agent.daemon.outbox import IN_FLIGHT, Outbox
 from tests.fakes.link import FakeLink
@@ -51,11 +51,15 @@ class Bench:
             lambda kind, facts: self.announced.append((kind, dict(facts))),
         )
 
-    def put(self, number: int, klass: Klass = Klass.REPORT, size: int = 10) -> None:
+    def put(
+        self, number: int, message_class: MessageClass = MessageClass.REPORT, size: int = 10
+    ) -> None:
         body = f"{number}".encode().ljust(size)
-        stream = "event" if klass is Klass.INFO else klass.value
+        stream = "event" if message_class is MessageClass.INFO else message_class.value
         self.journal.append(
-            Outgoing(topic="t", body=body, klass=klass, stream=stream, number=number)
+            Outgoing(
+                topic="t", body=body, message_class=message_class, stream=stream, number=number
+            )
         )
 
     def connect(self, max_packet: int | None = None) -> None:
@@ -148,7 +152,7 @@ def test_a_denied_message_is_parked() -> None:
 
 def test_a_denied_event_is_not_announced_by_an_event() -> None:
     bench = Bench()
-    bench.put(1, Klass.INFO)
+    bench.put(1, MessageClass.INFO)
     bench.connect()
     bench.take(1, code=0x87)
     assert bench.announced == []
@@ -240,20 +244,26 @@ class Delivery(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.bench = Bench(OutboxLimits(total_bytes=600, keep_s=1e9))
-        self.made: dict[int, Klass] = {}
+        self.made: dict[int, MessageClass] = {}
         self.put_off = False  # what the broker refused for a while comes later than its turn
 
-    @rule(klass=st.sampled_from([Klass.TELEMETRY, Klass.REPORT]), size=st.integers(5, 60))
-    def put(self, klass: Klass, size: int) -> None:
+    @rule(
+        message_class=st.sampled_from([MessageClass.TELEMETRY, MessageClass.REPORT]),
+        size=st.integers(5, 60),
+    )
+    def put(self, message_class: MessageClass, size: int) -> None:
         number = len(self.made)
-        self.made[number] = klass
-        self.bench.put(number, klass, size)
+        self.made[number] = message_class
+        self.bench.put(number, message_class, size)
         self.bench.outbox.pump()
 
-    @rule(klass=st.sampled_from([Klass.TELEMETRY, Klass.REPORT]), count=st.integers(2, 40))
-    def put_many(self, klass: Klass, count: int) -> None:
+    @rule(
+        message_class=st.sampled_from([MessageClass.TELEMETRY, MessageClass.REPORT]),
+        count=st.integers(2, 40),
+    )
+    def put_many(self, message_class: MessageClass, count: int) -> None:
         for _ in range(count):
-            self.put(klass, 5)
+            self.put(message_class, 5)
 
     @precondition(lambda self: not self.bench.link.online)
     @rule(max_packet=st.sampled_from([None, 80]))
@@ -311,7 +321,7 @@ class Delivery(RuleBasedStateMachine):
                 assert facts["class"] == "telemetry"
                 evicted |= set(range(facts["seq_from"], facts["seq_to"] + 1))
         gone = set(self.made) - set(self.bench.delivered()) - waiting - parked
-        assert gone <= {number for number in evicted if self.made[number] is Klass.TELEMETRY}
+        assert gone <= {number for number in evicted if self.made[number] is MessageClass.TELEMETRY}
 
     @invariant()
     def first_deliveries_are_in_order(self) -> None:

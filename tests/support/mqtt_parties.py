@@ -17,7 +17,7 @@ from agent.adapters.host.clock import SystemClock
 from agent.adapters.mqtt.link import MqttLink, Patience
 from agent.adapters.storage.journal import SqliteJournal
 from agent.config import Mqtt
-from agent.core.control.journal import Klass, Outgoing
+from agent.core.control.journal import MessageClass, Outgoing
 from agent.core.control.link import Acked, Connected, Disconnected, LinkEvent
 from agent.daemon.outbox import Outbox
 from agent.wire import Topics
@@ -95,7 +95,7 @@ class Device:
             Outgoing(
                 topic=topic,
                 body=f"{number}".encode().ljust(size),
-                klass=Klass.REPORT,
+                message_class=MessageClass.REPORT,
                 stream="report",
                 number=number,
             )

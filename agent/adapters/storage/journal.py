@@ -20,11 +20,7 @@ from agent.core.control.journal import (
     Answered,
     Arrival,
     Entry,
-    Evicted,
-    OutboxCounts,
     OutboxLimits,
-    Outgoing,
-    Row,
     Run,
 )
 from agent.core.errors import StoreError
@@ -37,8 +33,6 @@ _MEASUREMENTS_KEPT = 2000
 _MEASUREMENT = tuple(field.name for field in fields(PastMeasurement))
 _LIMITS = OutboxLimits()
 _SCHEMA = """
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO counters VALUES ('', 0);
 CREATE TABLE inbox (
     id TEXT PRIMARY KEY, sha256 TEXT NOT NULL, type TEXT NOT NULL, args TEXT NOT NULL,
     stage TEXT NOT NULL, version INTEGER NOT NULL, code TEXT NOT NULL DEFAULT '',
@@ -72,7 +66,7 @@ ALTER TABLE measurements ADD COLUMN high_j REAL;
 """
 
 
-class SqliteJournal:
+class SqliteJournal(OutboxTable):
     """The journal. Any thread may call it; one call or one `atomic` block at a time.
 
     Args:
@@ -93,9 +87,7 @@ class SqliteJournal:
         limits: OutboxLimits = _LIMITS,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._now = now
-        self._db = Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS))
-        self._outbox = OutboxTable(self._db, limits, now)
+        super().__init__(Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS)), limits, now)
         self.recreated_from = self._db.recreated_from
         if self.recreated_from:  # count from above every number that the lost file can have used
             self._db.write("UPDATE counters SET value = ? WHERE name = ''", (int(now()),))
@@ -113,60 +105,6 @@ class SqliteJournal:
     def atomic(self) -> AbstractContextManager[None]:
         """Make everything inside one transaction; blocks may be nested."""
         return self._db.atomic()
-
-    def next(self, name: str) -> int:
-        """Count up and return a persisted counter, from 1."""
-        with self.atomic():
-            self._db.write(
-                "INSERT OR IGNORE INTO counters SELECT ?, value FROM counters WHERE name = ''",
-                (name,),
-            )
-            return self._add(name, 1)
-
-    def _add(self, name: str, count: int) -> int:
-        self._db.write(
-            "INSERT INTO counters VALUES (?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
-            (name, count),
-        )
-        return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
-
-    # Outbox -----------------------------------------------------------------------------------
-
-    def append(self, message: Outgoing) -> int:
-        """Put a message into the outbox and return its key."""
-        return self._outbox.append(message)
-
-    def pending(self, after: int, count: int) -> Sequence[Row]:
-        """Return the next messages to send, in order, with keys above `after`."""
-        return self._outbox.pending(after, count)
-
-    def delivered(self, keys: Sequence[int]) -> None:
-        """Forget delivered messages; events, results and reports stay for `resend` a while."""
-        self._outbox.delivered(keys)
-
-    def park(self, key: int, reason: str) -> None:
-        """Set aside a message that the broker will never take."""
-        self._outbox.park(key, reason)
-
-    def resend(self, streams: Sequence[str], first: int) -> int:
-        """Queue what was sent or parked again, behind what waits already; return how many."""
-        return self._outbox.resend(streams, first)
-
-    def evict(self) -> Sequence[Evicted]:
-        """Give up what has expired or is too much, least valuable first, and count it."""
-        with self.atomic():
-            gone = self._outbox.evict()
-            if gone:
-                self._add("evicted", sum(lost.count for lost in gone))
-            return gone
-
-    def counts(self) -> OutboxCounts:
-        """Return what waits and what was lost."""
-        with self.atomic():
-            return self._outbox.counts(
-                evicted=self._db.number("SELECT value FROM counters WHERE name = 'evicted'")
-            )
 
     # Inbox ------------------------------------------------------------------------------------
 
@@ -270,20 +208,12 @@ class SqliteJournal:
             (stage, outcome, self._utc(), run_id),
         )
 
-    def runs(self, count: int) -> Sequence[Run]:
-        """Return the newest runs, newest first."""
-        return self._runs("ORDER BY rowid DESC LIMIT ?", (count,))
-
     def unfinished_runs(self) -> Sequence[Run]:
         """Return the runs without an outcome, oldest first."""
-        return self._runs("WHERE outcome = '' ORDER BY rowid", ())
-
-    def _runs(self, clause: str, values: tuple[object, ...]) -> tuple[Run, ...]:
         names = [field.name for field in fields(Run)]
         found = self._db.read(
-            "SELECT id, cause, command_id, spec, stage, attempts, outcome, started,"  # noqa: S608
-            f" updated FROM runs {clause}",
-            values,
+            "SELECT id, cause, command_id, spec, stage, attempts, outcome, started, updated"
+            " FROM runs WHERE outcome = '' ORDER BY rowid"
         )
         return tuple(Run(**dict(zip(names, row, strict=True))) for row in found)
 

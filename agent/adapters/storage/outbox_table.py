@@ -1,4 +1,4 @@
-"""The table of messages that wait to be sent, and of those sent a while ago."""
+"""The part of the journal with the messages that wait to be sent, or were sent a while ago."""
 
 from __future__ import annotations
 
@@ -6,10 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from agent.adapters.storage.database import Database
-from agent.core.control.journal import Evicted, Klass, OutboxCounts, OutboxLimits, Outgoing, Row
+from agent.core.control.journal import (
+    Evicted,
+    MessageClass,
+    OutboxCounts,
+    OutboxLimits,
+    Outgoing,
+    Row,
+)
 
 _KEPT = ("event", "result", "report")  # streams that `resend` can bring back
 OUTBOX_SCHEMA = """
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counters VALUES ('', 0);
 CREATE TABLE outbox (
     key INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL, body BLOB NOT NULL,
     klass TEXT NOT NULL, stream TEXT NOT NULL, number INTEGER NOT NULL, qos INTEGER NOT NULL,
@@ -19,7 +28,7 @@ CREATE TABLE outbox (
 
 
 class OutboxTable:
-    """The outbox of a journal.
+    """The journal's counters and outbox. See `ports.Journal`.
 
     Args:
         db: The open database.
@@ -31,6 +40,15 @@ class OutboxTable:
         self._db = db
         self._limits = limits
         self._now = now
+
+    def next(self, name: str) -> int:
+        """Count up and return a persisted counter, from 1."""
+        with self._db.atomic():
+            self._db.write(
+                "INSERT OR IGNORE INTO counters SELECT ?, value FROM counters WHERE name = ''",
+                (name,),
+            )
+            return self._add(name, 1)
 
     def append(self, message: Outgoing) -> int:
         """Put a message into the outbox and return its key."""
@@ -46,7 +64,7 @@ class OutboxTable:
                 (
                     message.topic,
                     message.body,
-                    message.klass.value,
+                    message.message_class.value,
                     message.stream,
                     message.number,
                     message.qos,
@@ -70,7 +88,7 @@ class OutboxTable:
                 Outgoing(
                     topic=row[1],
                     body=row[2],
-                    klass=Klass(row[3]),
+                    message_class=MessageClass(row[3]),
                     stream=row[4],
                     number=row[5],
                     qos=row[6],
@@ -132,26 +150,29 @@ class OutboxTable:
             excess = self._db.number("SELECT SUM(length(body)) FROM outbox WHERE sent_s IS NULL")
             excess -= limits.total_bytes
             spare = limits.most_bytes - limits.total_bytes
-            for klass in Klass:
+            for message_class in MessageClass:
                 if excess <= 0:
                     break
                 found = self._db.read(
                     "SELECT key, stream, klass, number, length(body), made_s FROM outbox"
                     " WHERE sent_s IS NULL AND klass = ? ORDER BY key",
-                    (klass.value,),
+                    (message_class.value,),
                 )
-                kept = {Klass.RESULT, Klass.REPORT}
+                kept = {MessageClass.RESULT, MessageClass.REPORT}
                 for row in found:
                     if excess <= 0:
                         break
-                    if klass in kept and excess <= spare and now - row[5] < limits.keep_s:
+                    if message_class in kept and excess <= spare and now - row[5] < limits.keep_s:
                         break
                     excess -= row[4]
                     self._delete([row[:4]])
                     doomed.append(row[:4])
-        return _summary(doomed)
+            lost = _summary(doomed)
+            if lost:
+                self._add("evicted", sum(one.count for one in lost))
+        return lost
 
-    def counts(self, *, evicted: int) -> OutboxCounts:
+    def counts(self) -> OutboxCounts:
         """Return what waits and what was lost."""
         with self._db.atomic():
             waiting, size, oldest = self._db.read(
@@ -163,8 +184,16 @@ class OutboxTable:
                 waiting_bytes=size or 0,
                 oldest_s=max(0.0, self._now() - oldest) if oldest is not None else 0.0,
                 parked=self._db.number("SELECT COUNT(*) FROM outbox WHERE parked != ''"),
-                evicted=evicted,
+                evicted=self._db.number("SELECT value FROM counters WHERE name = 'evicted'"),
             )
+
+    def _add(self, name: str, count: int) -> int:
+        self._db.write(
+            "INSERT INTO counters VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            (name, count),
+        )
+        return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
 
     def _delete(self, rows: Sequence[tuple[Any, ...]]) -> None:
         for row in rows:
@@ -181,11 +210,11 @@ class OutboxTable:
 
 
 def _summary(rows: Sequence[tuple[Any, ...]]) -> tuple[Evicted, ...]:
-    """Return one line per stream and class of the rows (key, stream, klass, number)."""
+    """Return one line per stream and class of the rows (key, stream, class, number)."""
     found: dict[tuple[str, str], list[int]] = {}
-    for _, stream, klass, number in rows:
-        found.setdefault((stream, klass), []).append(number)
+    for _, stream, message_class, number in rows:
+        found.setdefault((stream, message_class), []).append(number)
     return tuple(
-        Evicted(stream, klass, len(numbers), min(numbers), max(numbers))
-        for (stream, klass), numbers in found.items()
+        Evicted(stream, message_class, len(numbers), min(numbers), max(numbers))
+        for (stream, message_class), numbers in found.items()
     )

@@ -8,7 +8,7 @@ from enum import Enum
 from agent.core.control.command import Stage
 
 
-class Klass(Enum):
+class MessageClass(Enum):
     """Classes of messages, in the order in which they are given up when space runs out."""
 
     TELEMETRY = "telemetry"
@@ -32,7 +32,7 @@ class Outgoing:
 
     topic: str
     body: bytes
-    klass: Klass
+    message_class: MessageClass
     stream: str
     number: int
     qos: int = 1
@@ -55,7 +55,7 @@ class Evicted:
     """Messages of one stream that were given up: how many, and which numbers they lie between."""
 
     stream: str
-    klass: str
+    message_class: str
     count: int
     first: int
     last: int
