@@ -1,4 +1,4 @@
-"""Files that are on the disk complete or not at all, and errors that say how full it is."""
+"""Atomic writes, work folders, and disk errors that name the free space."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 def write_atomically(path: str | Path, body: bytes) -> None:
-    """Write a file: temp in the same folder, fsync, rename, fsync of the folder.
+    """Write a file by temporary file, fsync, rename and fsync of the folder.
 
     Raises:
         StoreError: "disk_full" or "store"; the earlier file, if any, is untouched.
@@ -42,21 +42,21 @@ def write_atomically(path: str | Path, body: bytes) -> None:
 
 @contextlib.contextmanager
 def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Yield a new folder and remove it, unless it was renamed meanwhile.
+    """Yield a new folder and remove it afterwards, unless it was renamed.
 
-    It is locked as long as it is worked in, so that `remove_abandoned` can tell it from one that a killed
-    process left. Process ids can't: they begin anew with each start of the machine, and in a
-    container the daemon has always the same.
+    It is locked while in use, so that `remove_abandoned` can detect folders of killed processes.
+    Process ids are not enough: they repeat after a boot, and in a container the daemon always has
+    the same one.
 
     Raises:
-        StoreError: if there is no room for it.
+        StoreError: if the folder can't be created.
     """
     with disk_errors(parent):
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:
-            with contextlib.suppress(OSError):  # no locks on this file system: nothing is swept
+            with contextlib.suppress(OSError):  # no locks on this file system: nothing is removed
                 fcntl.flock(handle, fcntl.LOCK_EX)
             yield folder
         finally:
@@ -66,7 +66,7 @@ def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
-    """Remove the work folders that nobody works in any more."""
+    """Remove the work folders that no process uses."""
     for folder in parent.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             handle = os.open(folder, os.O_RDONLY)
@@ -109,7 +109,7 @@ def full_disk(where: Path) -> Iterator[None]:
 
 
 def size_bytes(folder: Path) -> int:
-    """Return what the files below a folder take."""
+    """Return the total size of the files below a folder, bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 

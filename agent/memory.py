@@ -1,7 +1,7 @@
-"""The memory of a child process while it works, and what it leaves to everybody else.
+"""Memory limits of jobs.
 
-On a Jetson the GPU's allocations come out of the same memory and are in no process's resident
-size, so the limit is on what is left free; the peak that is told is the child's own.
+On a Jetson the GPU's allocations come from the same memory and are not part of any process's
+resident size, so the limit is on the free memory; the reported peak is the child's own.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ _CURE = "free memory, or add swap"
 
 
 def default_reserve() -> int:
-    """Return how much memory jobs leave free, bytes."""
+    """Return the memory that jobs must leave free, bytes."""
     return max(_LEAST_BYTES, int(_SHARE * psutil.virtual_memory().total))
 
 
 def free_bytes(root: Path = _HERE) -> int:
-    """Return the memory that can be had without harm, swap included.
+    """Return the available memory and free swap, bytes.
 
-    Swap on zram is left out: it lies in the memory that it is to make room in, and JetPack's
-    default promises half of all there is.
+    Swap on zram is not counted: it is in the same memory, and JetPack's default size is half of all
+    memory.
     """
     swaps = [line.split() for line in _text(root / "proc" / "swaps").splitlines()[1:]]
     swap_kib = sum(
@@ -46,15 +46,15 @@ def free_bytes(root: Path = _HERE) -> int:
 
 
 def scratch_mb(reserve_bytes: int, root: Path = _HERE) -> int:
-    """Return how much scratch memory a builder may take on a GPU that shares the memory, MiB.
+    """Return the scratch memory for a builder on a GPU that shares the memory, MiB.
 
-    Half of what is free beyond the reserve; the graph, its weights and the engine need room too.
+    It is half of the free memory beyond the reserve, since graph, weights and engine need memory too.
     """
     return max(_LEAST_SCRATCH_MB, (available_bytes(root) - reserve_bytes) >> 21)
 
 
 def available_bytes(root: Path = _HERE) -> int:
-    """Return the memory that can be had without swapping, what files are cached in included."""
+    """Return the memory available without swapping, file caches included, bytes."""
     found = re.search(r"^MemAvailable: +(\d+) kB", _text(root / "proc" / "meminfo"), re.MULTILINE)
     return int(found.group(1)) << 10 if found else int(psutil.virtual_memory().available)
 
@@ -67,20 +67,20 @@ def _text(path: Path) -> str:
 
 
 def memory_hint(kind: str) -> str:
-    """Return what to do where a kind of job needs too much."""
+    """Return the hint for a kind of job that needs too much memory."""
     return _CURES.get(kind, _CURE)
 
 
 class JobMemory:
-    """Watches one child.
+    """Watches the memory of one child process.
 
     Args:
-        pid: The child.
+        pid: Of the child.
         kind: Of its job, for the error.
         reserve_bytes: Memory and swap that must stay free.
 
     Attributes:
-        peak_mb: The most that was resident so far, as the kernel counts it.
+        peak_mb: Largest resident size so far, MB, as counted by the kernel.
     """
 
     def __init__(self, pid: int, kind: str, reserve_bytes: int) -> None:
@@ -91,7 +91,7 @@ class JobMemory:
         self.peak_mb = 0.0
 
     def watch(self) -> None:
-        """Look, at most four times a second.
+        """Check the memory, at most four times a second.
 
         Raises:
             JobError: "no_memory" if less than the reserve is left.

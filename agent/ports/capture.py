@@ -1,4 +1,4 @@
-"""Where frames come from and lie."""
+"""Cameras and stored frames."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Camera(Protocol):
-    """A live source of frames. Survives loss of the stream within `read`'s patience."""
+    """A live source of frames. It reconnects after a loss of the stream, within `read`'s timeout."""
 
     source: str
     """URI without credentials, as reports show it."""
     synthetic: bool
     lost: int
-    """Times the stream was lost and came back so far."""
+    """How often the stream was lost and came back."""
 
     def __enter__(self) -> Camera: ...
     def __exit__(self, *_: object) -> None: ...
@@ -28,8 +28,8 @@ class Camera(Protocol):
         """Return the newest frame, never a stale or repeated one.
 
         Raises:
-            CameraError: "timeout" if no frame came in timeout_s, reconnecting included;
-                "ended" if a finite source that does not loop is exhausted.
+            CameraError: "timeout" without a frame in timeout_s, reconnecting included; "ended" at
+                the end of a finite source that does not loop; "closed" outside `with`.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The machine under the engines: its power, its modes, its clock."""
+"""Power meters, power modes and the clock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class PowerMeter(Protocol):
     """Samples a rail in the background while entered."""
 
     source: str
-    """jtop, ina3221, nvml, rapl."""
+    """Technology, as reports show it: jtop, ina3221, nvml or rapl."""
     rail: str
     period_s: float
 
@@ -21,7 +21,7 @@ class PowerMeter(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def samples(self) -> Sequence[PowerSample]:
-        """Return all samples since entering, ordered by time, none of them twice."""
+        """Return all samples since entering, ordered by time, without duplicates."""
         ...
 
 
@@ -29,28 +29,36 @@ class PowerModes(Protocol):
     """The power modes of a board."""
 
     def modes(self) -> Mapping[str, str]:
-        """Return every mode by name, with why it can't be set now; empty if it can."""
+        """Return all modes by name, with the reason why it can't be set now; empty if it can."""
         ...
 
     def current(self) -> str:
-        """Return the present mode's name."""
+        """Return the name of the current mode.
+
+        Raises:
+            PowerError: "power_mode" if it can't be read.
+        """
         ...
 
     def set_temporarily(self, name: str) -> AbstractContextManager[None]:
-        """Be in a mode until left, then in the one that was found; read back both times.
+        """Set a power mode; restore the previous one on exit; verify both.
 
         Raises:
-            PowerError: "power_mode" if it can't be set, or is another one in the end.
+            PowerError: "power_mode" if it can't be set, or was changed meanwhile.
         """
         ...
 
     def restore(self) -> str:
-        """Set the mode that a killed process could not go back to; return it, "" if none."""
+        """Restore the mode that a killed process had changed; return it, "" if there is none.
+
+        Raises:
+            PowerError: "power_mode" if it can't be set.
+        """
         ...
 
 
 class Clock(Protocol):
-    """Time, as a port so that tests decide it."""
+    """Clocks and sleep, as a port so that tests control time."""
 
     def monotonic_ns(self) -> int:
         """Return the monotonic clock, ns."""
@@ -61,5 +69,5 @@ class Clock(Protocol):
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Sleep for some seconds."""
         ...

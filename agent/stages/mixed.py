@@ -204,19 +204,19 @@ def _measured(
         progress(len(weights), len(layers) + len(places), name)
         noise = trial.weight_noise([name], steps)
         weights.append(LayerNoise(name=name, operator=operator, macs=macs, noise=noise))
-    for holders, names in places.items():
+    for sharing, names in places.items():
         progress(len(weights) + len(activations), len(layers) + len(places), names[0])
         noise = trial.activation_noise({name: ranges[name] for name in names})
-        activations.append(TensorNoise(name=names[0], noise=noise, holders=holders))
+        activations.append(TensorNoise(name=names[0], noise=noise, layers=sharing))
     return NoiseModel(weights, activations, target.allowed(len(weights[0].noise) if weights else 1))
 
 
 def _places(tensors: Mapping[str, frozenset[str]]) -> dict[frozenset[str], list[str]]:
     """Return the activations by the layers that hold them: these are quantized together."""
     found: dict[frozenset[str], list[str]] = {}
-    for name, holders in tensors.items():
-        if holders:
-            found.setdefault(holders, []).append(name)
+    for name, layers in tensors.items():
+        if layers:
+            found.setdefault(layers, []).append(name)
     return found
 
 

@@ -31,7 +31,7 @@ def test_a_power_mode_that_something_else_has_set_is_reported(before, after, wor
 def test_a_machine_without_power_modes_has_none():
     class Without:
         def current(self) -> str:
-            raise PowerError("nvpmodel tells no power mode", code="power_mode")
+            raise PowerError("nvpmodel reports no power mode", code="power_mode")
 
     assert measuring._present(Without()) == ""
 

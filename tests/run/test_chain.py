@@ -163,17 +163,17 @@ def test_each_power_mode_is_measured_by_itself_with_the_same_engines(tmp_path):
     assert found["fp32@MAXN"].failure
 
 
-def test_a_power_mode_that_is_not_taken_ends_its_own_candidates_only(tmp_path):
+def test_a_power_mode_that_is_not_set_ends_its_own_candidates_only(tmp_path):
     run = Run(tmp_path, search={"precisions": ["fp32"], "power_modes": ["15W", "25W"]})
     environment = {"power_modes": "15W, 25W", "power_mode": "15W"}
     run.jobs.answers["platform"] = lambda _: replace(PLATFORM, environment=environment)
     measure = run.jobs.answers["measure"]
-    error = PowerError("25W was not taken", code="power_mode")
+    error = PowerError("25W was not set", code="power_mode")
     run.jobs.answers["measure"] = lambda s: (
         error if s["sitting"].power_mode == "25W" else measure(s)
     )
     found = {c.id: c for c in run.chain.run().candidates}
-    assert "not taken" in found["fp32@25W"].failure
+    assert "not set" in found["fp32@25W"].failure
     assert found["fp32@15W"].measurement
 
 

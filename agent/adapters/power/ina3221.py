@@ -1,4 +1,4 @@
-"""Power from the board's own INA3221 or INA238 sensors, through hwmon: no service, no group."""
+"""Power from the board's INA3221 or INA238 sensors through hwmon, without a service or group."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from agent.core.errors import PowerError
 
 _CHIPS = {"ina3221", "ina238"}
 TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")
-"""Rails that carry all of a module's power, on boards that nobody told us of."""
+"""Rails with all of a module's power, on boards without a board file."""
 _PERIOD_S = 0.1
 
 Reader = Callable[[], float]
@@ -20,14 +20,14 @@ Reader = Callable[[], float]
 class Ina3221PowerMeter(SampledMeter):
     """Implements `ports.PowerMeter` on /sys/class/hwmon.
 
-    Where the board has no rail for the total (AGX Orin), the rails found are summed and the
-    rail's name says which: "sum:VDD_CPU_CV+VDD_GPU_SOC".
+    If the board has no rail for the total (AGX Orin), all rails are summed and the rail's name lists
+    them: "sum:VDD_CPU_CV+VDD_GPU_SOC".
 
     Args:
-        root: Where the file system begins.
+        root: Root of the file system.
         rail: A rail by name; empty for the total.
         period_s: Time between reads.
-        totals: Rails that are the total; the first that is here is taken.
+        totals: Names of rails for the total; the first one on this board is used.
 
     Raises:
         PowerError: "no_sensor" if there is no such sensor or rail.
@@ -59,7 +59,7 @@ def find_rails(root: str = "/") -> dict[str, Reader]:
     """Return a reader in W for each connected rail of the board's power sensors.
 
     Source: Linux Documentation/hwmon/ina3221.rst and ina238.rst for the files and their units;
-    "NC" is what NVIDIA's device trees call a channel that is not connected.
+    "NC" is the label of a channel that is not connected in NVIDIA's device trees.
     """
     rails: dict[str, Reader] = {}
     for device in sorted(Path(root, "sys/class/hwmon").glob("hwmon*")):

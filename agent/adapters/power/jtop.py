@@ -1,4 +1,4 @@
-"""Power through the jtop service, its client in a child process that can be killed."""
+"""Power from the jtop service, with its client in a child process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _BACKOFF_S = (0.5, 30.0)
 class JtopPowerMeter:
     """Implements `ports.PowerMeter`.
 
-    A child without a fresh sample for a few periods is killed and started anew, with
-    back-off; the time between is a gap. Samples of another rail than the first one's are
-    dropped: when the board's total vanishes, jtop silently reports a sum in its place.
+    A child without a fresh sample for a few periods is killed and restarted with back-off; the time
+    between is a gap. Samples of another rail than the first are dropped, since jtop silently
+    replaces a total that it can't read by a sum.
 
     Args:
-        period_s: Time between samples asked of the service.
-        socket: Where the service listens; in a container, wherever it was mounted.
+        period_s: Requested time between samples.
+        socket: Of the service; in a container, its mounted path.
     """
 
     source = "jtop"
@@ -51,7 +51,7 @@ class JtopPowerMeter:
         """Wait for the first sample.
 
         Raises:
-            PowerError: "no_sensor" with what jtop said.
+            PowerError: "no_sensor" with jtop's message.
         """
         if find_spec("jtop") is None:
             raise PowerError(
@@ -73,7 +73,7 @@ class JtopPowerMeter:
         self._thread.join(_JOIN_S)
 
     def samples(self) -> Sequence[PowerSample]:
-        """Return all samples since entering, by the service's own time."""
+        """See `ports.PowerMeter`; the times are the service's own."""
         return tuple(self._samples)
 
     def _supervise(self) -> None:
@@ -82,30 +82,32 @@ class JtopPowerMeter:
             before = len(self._samples)
             try:
                 self._run_child()
-            except OSError as e:  # no memory for a child, say; there may be some later
+            except OSError as e:  # e.g. no memory for a child now
                 self._trouble = f"{type(e).__name__}: {e}"
             if len(self._samples) > before:
                 pause_s = _BACKOFF_S[0]
             elif not self._samples:
-                self._first.set()  # it never worked: say so at once
+                self._first.set()  # it never worked: fail without waiting
             self._stopped.wait(pause_s)
             pause_s = min(2 * pause_s, _BACKOFF_S[1])
 
     def _run_child(self) -> None:
-        with subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "agent.adapters.power.jtop_child",
-                str(self.period_s),
-                self._socket,
-            ],
-            stdin=subprocess.PIPE,  # closed by our end, however that comes: the child ends too
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        ) as child:
+        with (
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "agent.adapters.power.jtop_child",
+                    str(self.period_s),
+                    self._socket,
+                ],
+                stdin=subprocess.PIPE,  # the child ends when it is closed, even if this process is killed
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            ) as child
+        ):
             self._child = child
-            if self._stopped.is_set():  # whoever set it has killed the child before this one
+            if self._stopped.is_set():  # __exit__ killed only the previous child
                 self._kill()
             self._fresh_s = time.monotonic() + _FIRST_SAMPLE_S
             watchdog = threading.Thread(target=self._watch, args=(child,), daemon=True)
@@ -117,7 +119,7 @@ class JtopPowerMeter:
 
     def _read(self, stream: IO[bytes]) -> None:
         for line in stream:
-            with contextlib.suppress(ValueError, TypeError, KeyError):  # cut off by its end
+            with contextlib.suppress(ValueError, TypeError, KeyError):  # truncated when it ended
                 self._take(json.loads(line))
 
     def _take(self, line: dict[str, Any]) -> None:
@@ -147,9 +149,9 @@ class JtopPowerMeter:
 
 
 def _monotonic_minus_uptime_ns() -> int:
-    """Return what to add to /proc/uptime for our clock.
+    """Return the difference of the monotonic clock and /proc/uptime, ns.
 
-    Source: proc(5) and clock_gettime(2): uptime is CLOCK_BOOTTIME, which also counts the time
-    that the system was suspended.
+    Source: proc(5) and clock_gettime(2): uptime is CLOCK_BOOTTIME, which includes the time that the
+    system was suspended.
     """
     return time.monotonic_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)

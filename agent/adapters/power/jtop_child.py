@@ -1,7 +1,7 @@
-"""The one process that imports jtop: prints a JSON line per sample of the jtop service.
+"""Prints a JSON line per sample of the jtop service, in a process of its own.
 
-jetson-stats is AGPL-3.0 and changes multiprocessing's start method on import, so it is kept
-to this script: `python -m agent.adapters.power.jtop_child PERIOD_S SOCKET`.
+jetson-stats is AGPL-3.0 and changes multiprocessing's start method on import, so only such scripts
+import it: `python -m agent.adapters.power.jtop_child PERIOD_S SOCKET`.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from multiprocessing import ProcessError
 from multiprocessing.managers import RemoteError
 from typing import Any
 
-# Its reader thread hands on whatever went wrong in it.
+# Its reader thread passes on all exceptions.
 _FAILURES = (
     OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ProcessError, RemoteError,
 )  # fmt: skip
-# jetson-stats 4.3.2 lists, and adds, what a USB-C supply could give; 7.2 doesn't any more.
+# jetson-stats 4.3.2 lists, and adds, the power that a USB-C supply could deliver; 7.2 does not.
 _NEGOTIATED = "ucsi-source-psy-"
 
 
@@ -28,7 +28,7 @@ def main(period_s: float, socket: str) -> int:
     """Print samples until the service is lost; return the exit status."""
     out = sys.stdout
 
-    def say(**line: object) -> None:
+    def write(**line: object) -> None:
         out.write(json.dumps(line) + "\n")
         out.flush()
 
@@ -36,40 +36,40 @@ def main(period_s: float, socket: str) -> int:
         jtop: Any = import_module("jtop")
         service: Any = import_module("jtop.service")
     except ImportError:
-        say(error="jetson-stats is not installed", hint="pip install jetson-stats")
+        write(error="jetson-stats is not installed", hint="pip install jetson-stats")
         return 1
     service.JTOP_PIPE = socket
     try:
         client = jtop.jtop(period_s)
         client.start()
-        if client.interval > period_s * 1.01:  # another client owns the interval: take its own
+        if client.interval > period_s * 1.01:  # another client set the interval: use that
             period_s = client.interval
             client.close()
             client = jtop.jtop(period_s)
             client.start()
-        say(period_s=float(client.interval))
+        write(period_s=float(client.interval))
         last = None
         while client.ok():
-            stats = client._stats  # one snapshot; 'uptime' is when the service took it
+            stats = client._stats  # one snapshot; 'uptime' is its time in the service
             if stats["uptime"] == last:
                 continue
             last = stats["uptime"]
             rail, power_mw = _total(stats["power"])
             if not rail:
-                say(error="jtop reads no power sensor on this board")
+                write(error="jtop reads no power sensor on this board")
                 return 1
-            say(uptime_s=last, mw=power_mw, rail=rail)
+            write(uptime_s=last, mw=power_mw, rail=rail)
     except (jtop.JtopException, *_FAILURES) as e:
-        words = " ".join(str(e).split())
-        reason = words if isinstance(e, jtop.JtopException) else f"{type(e).__name__}: {words}"
-        say(error=reason, hint="systemctl status jtop; the user's group is jtop")
+        text = " ".join(str(e).split())
+        reason = text if isinstance(e, jtop.JtopException) else f"{type(e).__name__}: {text}"
+        write(error=reason, hint="systemctl status jtop; the user's group is jtop")
     return 1
 
 
 def _total(power: Mapping[str, Any]) -> tuple[str, int]:
-    """Return the rail that carries everything, or "sum:" and the rails added, and its mW.
+    """Return the name of the total's rail, or "sum:" and the rails, and its power in mW.
 
-    The name is empty if no rail was read: jtop's own sum of nothing is 0 mW.
+    The name is empty without any rail, for which jtop reports 0 mW.
     """
     total = power.get("tot", {})
     if total.get("name"):
@@ -84,7 +84,7 @@ def _total(power: Mapping[str, Any]) -> tuple[str, int]:
 
 def _end_with_parent() -> None:
     sys.stdin.read()
-    os._exit(1)  # the main thread may wait for a hung service for ever
+    os._exit(1)  # the main thread may wait forever for a hung service
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Sets a power mode through the jtop service: `python -m agent.adapters.power.jtop_mode NAME SOCKET`.
 
-In a process of its own for the reasons of `jtop_child`. Commands travel on a queue where another
-client may swallow them, and a mode that nvpmodel refuses raises nothing: who calls reads back.
+In a process of its own for the reasons of `jtop_child`. Another client may take a command from the
+service's queue, and a mode that nvpmodel refuses raises nothing, so the caller must verify the mode.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PATIENCE_S = 8.0
 
 
 def main(name: str, socket: str) -> int:
-    """Ask for the mode and wait until the service tells it; return the exit status."""
+    """Request the mode and wait until the service reports it; return the exit status."""
     try:
         jtop: Any = import_module("jtop")
         service: Any = import_module("jtop.service")

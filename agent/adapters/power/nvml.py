@@ -16,13 +16,13 @@ class NvmlPowerMeter(SampledMeter):
     """Implements `ports.PowerMeter` on the first GPU that NVML sees.
 
     Source: NVML API reference, nvmlDeviceGetPowerUsage: mW, +/- 5 %; since Ampere (but for
-    GA100) the mean of the last second, so that short windows see what was before them.
+    GA100) the mean of the last second, so that short windows include power from before them.
 
     Args:
         period_s: Time between reads.
 
     Raises:
-        PowerError: "no_sensor" if there is no NVML, no GPU, or it doesn't tell its power.
+        PowerError: "no_sensor" without NVML, a GPU, or its power reading.
     """
 
     def __init__(self, period_s: float = _PERIOD_S) -> None:

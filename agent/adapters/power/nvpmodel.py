@@ -1,4 +1,4 @@
-"""A Jetson's power modes, by NVIDIA's nvpmodel; set as root, or through the jtop service."""
+"""A Jetson's power modes by NVIDIA's nvpmodel, set as root or through the jtop service."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from agent.disk import write_atomically
 _CONF = "etc/nvpmodel.conf"
 _PATIENCE_S = 30.0
 _READ_BACK_S = 10.0
-_MARKER = "power-mode"  # in the storage folder: the mode to go back to
+_MARKER = "power-mode"  # file in the storage folder with the mode to restore
 _MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
 _MASK = re.compile(r"TPC_POWER_GATING\s+TPC_PG_MASK\s+(\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """One mode of nvpmodel.conf; `gpu_mask` says which parts of the GPU it switches off."""
+    """One mode of nvpmodel.conf; `gpu_mask` are the parts of the GPU that it switches off."""
 
     number: int
     name: str
@@ -46,9 +46,9 @@ class NvpModes:
     """Implements `ports.PowerModes`.
 
     Args:
-        folder: Where the mode to go back to is written down before another is set.
-        socket: The jtop service, for a user who is not root.
-        root: Where the file system begins.
+        folder: For the file with the mode to restore, written before another one is set.
+        socket: Of the jtop service, for users other than root.
+        root: Root of the file system.
     """
 
     def __init__(self, folder: str, socket: str = "/run/jtop.sock", root: str = "/") -> None:
@@ -60,13 +60,12 @@ class NvpModes:
             self._modes = ()
 
     def modes(self) -> Mapping[str, str]:
-        """Return every mode by name, with why it can't be set now; empty if it can.
+        """See `ports.PowerModes`.
 
-        A mode that switches other parts of the GPU off takes effect with a reboot only, which
-        nvpmodel would ask for.
+        A mode that switches off other parts of the GPU needs a reboot, which nvpmodel asks for.
         """
-        asked = self._asked() if self._modes else ""
-        here = next((m for m in self._modes if m.name == asked), None)
+        current = self._query() if self._modes else ""
+        here = next((m for m in self._modes if m.name == current), None)
         if here is None:
             return {}
         return {
@@ -75,25 +74,17 @@ class NvpModes:
         }
 
     def current(self) -> str:
-        """Return the present mode's name.
-
-        Raises:
-            PowerError: "power_mode" if nvpmodel doesn't tell.
-        """
-        found = self._asked()
+        """See `ports.PowerModes`."""
+        found = self._query()
         if not found:
             raise PowerError(
-                "nvpmodel tells no power mode", code="power_mode", hint="`nvpmodel -q`"
+                "nvpmodel reports no power mode", code="power_mode", hint="`nvpmodel -q`"
             )
         return found
 
     @contextlib.contextmanager
     def set_temporarily(self, name: str) -> Iterator[None]:
-        """Be in a mode until left, then in the one that was found.
-
-        Raises:
-            PowerError: "power_mode" if the mode can't be set, or is another one in the end.
-        """
+        """See `ports.PowerModes`."""
         found = self.current()
         if found != name:
             self._marker.parent.mkdir(parents=True, exist_ok=True)
@@ -114,11 +105,7 @@ class NvpModes:
                 self._marker.unlink(missing_ok=True)
 
     def restore(self) -> str:
-        """Set the mode that a killed process could not go back to; return it, "" if there is none.
-
-        Raises:
-            PowerError: "power_mode" if it can't be set.
-        """
+        """See `ports.PowerModes`."""
         try:
             wanted = self._marker.read_text().strip()
         except OSError:
@@ -128,7 +115,7 @@ class NvpModes:
         self._marker.unlink(missing_ok=True)
         return wanted
 
-    def _asked(self) -> str:
+    def _query(self) -> str:
         found = re.search(r"NV Power Mode: *(\S+)", _run(["nvpmodel", "-q"])[1])
         return found.group(1) if found else ""
 
@@ -144,21 +131,21 @@ class NvpModes:
             command = ["nvpmodel", "-m", str(mode.number)]
         else:
             command = [sys.executable, "-m", "agent.adapters.power.jtop_mode", name, self._socket]
-        _, told = _run(command)
+        _, output = _run(command)
         deadline = time.monotonic() + _READ_BACK_S
-        while self._asked() != name:  # nvpmodel and jtop fail without saying so
+        while self._query() != name:  # nvpmodel and jtop fail without an error
             if time.monotonic() > deadline:
                 raise PowerError(
-                    f"power mode {name} was not taken: {told[-200:] or 'no reason given'}",
+                    f"power mode {name} was not set: {output[-200:] or 'no reason given'}",
                     code="power_mode",
-                    hint=f"`sudo nvpmodel -m {mode.number}` says why; a user who is not root "
-                    "needs the jtop service and its group",
+                    hint=f"`sudo nvpmodel -m {mode.number}` shows why; users other than root need "
+                    "the jtop service and its group",
                 )
             time.sleep(0.2)
 
 
 def _run(command: list[str]) -> tuple[int, str]:
-    """Return (status, what it printed); stdin is closed, so a question is answered by its end."""
+    """Return (exit status, output); stdin is closed, so that a prompt does not wait."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

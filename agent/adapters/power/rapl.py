@@ -1,4 +1,4 @@
-"""Package power of a workstation's CPU, from RAPL's energy counters."""
+"""Package power of a workstation's CPU from RAPL's energy counters."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _PERIOD_S = 0.1
 class RaplPowerMeter(SampledMeter):
     """Implements `ports.PowerMeter` on /sys/class/powercap: the sum of all CPU packages.
 
-    A counter gives energy, so each sample is the mean power since the one before.
+    The counters are of energy, so each sample is the mean power since the previous one.
 
-    Source: Linux Documentation/power/powercap/powercap.rst; counters in uJ, which begin anew
+    Source: Linux Documentation/power/powercap/powercap.rst; counters in uJ, which wrap around
     beyond max_energy_range_uj.
 
     Args:
-        root: Where the file system begins.
+        root: Root of the file system.
         period_s: Time between reads.
 
     Raises:
@@ -31,7 +31,7 @@ class RaplPowerMeter(SampledMeter):
         zones = {
             zone: name
             for zone in sorted(Path(root, "sys/class/powercap").glob("intel-rapl:[0-9]"))
-            if (name := _name(zone)).startswith("package")  # "psys" holds the packages
+            if (name := _name(zone)).startswith("package")  # "psys" includes the packages
         }
         if not zones:
             raise PowerError(
@@ -42,7 +42,7 @@ class RaplPowerMeter(SampledMeter):
         self._begin()
 
     def __enter__(self) -> RaplPowerMeter:
-        """Count from now on; the first sample needs an interval."""
+        """Start counting; the first sample needs one period."""
         self._begin()
         time.sleep(self.period_s)
         super().__enter__()

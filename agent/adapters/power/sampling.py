@@ -1,4 +1,4 @@
-"""A thread that reads a sensor at a steady pace, for meters without a service of their own."""
+"""A thread that reads a sensor periodically, for meters without a service of their own."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _JOIN_S = 2.0
 class SampledMeter:
     """A PowerMeter over a function that reads watts.
 
-    A read that fails leaves a gap, which the integration sees by its missing samples.
+    A failed read leaves a gap in the samples, which the integration detects.
 
     Args:
         source: Technology, as reports show it.
-        rail: What is measured.
+        rail: Name of the measured rail.
         period_s: Time between reads.
-        read: Returns W now; raises PowerError where the sensor is gone.
-        averages: True if it returns the mean since it was called before, which is of the middle
-            between the two.
-        now_ns: The monotonic clock that samples are stamped by, ns.
+        read: Returns the power now, W; raises PowerError if the sensor is gone.
+        averages: True if it returns the mean since its last call; the sample's time is then the
+            middle between the calls.
+        now_ns: Monotonic clock for the times of samples, ns.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SampledMeter:
         self._thread = threading.Thread(target=self._run, name=f"power-{source}", daemon=True)
 
     def __enter__(self) -> SampledMeter:
-        """Read once, so that a sensor that doesn't work is told at once; then sample."""
+        """Read once, so that a broken sensor fails here; then start sampling."""
         self._take()
         self._thread.start()
         return self
@@ -60,7 +60,7 @@ class SampledMeter:
         self._thread.join(_JOIN_S)
 
     def samples(self) -> Sequence[PowerSample]:
-        """Return all samples since entering, ordered by time."""
+        """See `ports.PowerMeter`."""
         return tuple(self._samples)
 
     def _run(self) -> None:

@@ -1,4 +1,4 @@
-"""How often a classifier is right, where the true classes of frames are given."""
+"""Accuracy of a classifier, if the true classes of frames are given."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def parse_labels(lines: Iterable[str]) -> dict[str, int]:
 
 
 def labels_of(names: Sequence[str], labels: Mapping[str, int]) -> tuple[int | None, ...]:
-    """Return the class of each held-out frame, None where it is not known.
+    """Return the class of each held-out frame; None if it is not known.
 
     Args:
-        names: What the camera calls the frames; "" where it has no names.
+        names: The camera's names of the frames; "" for frames without a name.
         labels: Classes by name.
 
     Raises:
-        ConfigError: "labels" if not one of the frames has a label.
+        ConfigError: "labels" if none of the frames has a label.
     """
     found = tuple(labels.get(name) for name in names)
     if any(label is not None for label in found):
@@ -71,10 +71,10 @@ def labels_of(names: Sequence[str], labels: Mapping[str, int]) -> tuple[int | No
 
 
 class Accuracy:
-    """Counts how often the baseline and the engine name the true class.
+    """Counts how often the baseline and the engine predict the true class.
 
     Args:
-        labels: The class of each frame in the order in which they come; None if not known.
+        labels: The class of each frame in the order of `add`; None if not known.
     """
 
     def __init__(self, labels: Sequence[int | None]) -> None:
@@ -87,8 +87,8 @@ class Accuracy:
         """Count one frame.
 
         Raises:
-            ConfigError: "labels" if the first output is not one row of class scores or one
-                class id, or has no such class.
+            ConfigError: "labels" if the first output is not one row of class scores or one class
+                id, or lacks the true class.
         """
         label = self._labels[self._frame] if self._frame < len(self._labels) else None
         self._frame += 1
@@ -99,7 +99,7 @@ class Accuracy:
         self._right["baseline_accuracy"] += _class(first_output(expected), label) == label
 
     def require_single(self, frames: int) -> None:
-        """Check that an inference whose outputs can't be told apart has one frame.
+        """Check that an inference whose outputs can't be split by frame has one frame.
 
         Raises:
             ConfigError: "labels" if it has several, and labels are given.
@@ -113,7 +113,7 @@ class Accuracy:
             )
 
     def metrics(self) -> dict[str, float]:
-        """Return accuracy (the engine's) and baseline_accuracy; nothing without a label."""
+        """Return accuracy (the engine's) and baseline_accuracy; empty without labels."""
         if not self.frames:
             return {}
         return {name: right / self.frames for name, right in self._right.items()}
@@ -139,7 +139,7 @@ def _class(scores: NDArray[Any], label: int) -> int:
         return int(row[0, 0])
     if label >= row.shape[1]:
         raise ConfigError(
-            f"model.task.labels holds class {label}, but the model has {row.shape[1]} classes",
+            f"model.task.labels contains class {label}, but the model has {row.shape[1]} classes",
             code="labels",
             hint="classes count from 0, in the order of the model's output",
         )

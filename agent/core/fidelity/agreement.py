@@ -1,8 +1,7 @@
-"""How often an engine decides what the baseline decides, in the terms of the task.
+"""Agreement of an engine with the baseline, by a metric of the task.
 
-Each class takes one frame's outputs after the other and keeps only counts, a few per frame, so
-that frames can be drawn again for an interval. The first output of the model is the one judged;
-models with several put their main one first.
+Each class keeps a few counts per frame, so that frames can be resampled for an interval. Only the
+first output of the model counts; models with several have their main one first.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from agent.core.fidelity.resampling import Counts, each_frame_once
 UserMetric = Callable[[Outputs, Outputs], float]
 """Called as metric(baseline outputs, engine outputs) per frame; 1 is full agreement."""
 _TOP = 5
-_CUTS = (0.5, 0.0)  # of probabilities, of logits
-_MOST_CLASSES = 4096  # in one map; more are no class ids
+_CUTS = (0.5, 0.0)  # thresholds of probabilities, of logits
+_MOST_CLASSES = 4096  # in one map; more are not class ids
 
 
 class Agreement(Protocol):
     """Accumulates over frames."""
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
-        """Count what the baseline and the engine made of the same frame."""
+        """Add the outputs of the baseline and the engine for one frame."""
         ...
 
     def value(self, counts: Counts) -> NDArray[np.float64]:
@@ -39,19 +38,19 @@ class Agreement(Protocol):
         ...
 
     def metrics(self) -> dict[str, float]:
-        """Return metrics by name, 0..1, of all frames once; the first is that of `value`."""
+        """Return metrics by name, 0..1, over all frames; the first is that of `value`."""
         ...
 
 
 def make_agreement(
     task: str, user_metric: UserMetric | None, decoding: Decoding | None
 ) -> tuple[Agreement | None, str]:
-    """Return what judges a task, or None, and why there is no metric if there is none.
+    """Return the agreement metric of a task or None, and the reason if there is no value.
 
     Args:
         task: generic, classification, segmentation, detection or module:function.
         user_metric: The function that `module:function` named.
-        decoding: How a detector's outputs become boxes, if that is known.
+        decoding: Of a detector's outputs into boxes; None if not configured.
     """
     if user_metric is not None:
         return UserAgreement(task, user_metric), ""
@@ -70,13 +69,12 @@ def make_agreement(
 
 
 class ClassificationAgreement:
-    """Share of rows with the baseline's class first, and how much of its top 5 is kept.
+    """Share of rows with the baseline's top class, and share of its top 5 that is kept.
 
-    Scores have shape (n, classes), with axes of length 1 anywhere behind n; further axes before
-    the last are positions of a sequence. One score per row is a yes or no: probabilities (the
-    baseline's never leave 0..1) are cut at 0.5, other values are logits and cut at 0. One
-    integer per row is a class id. The top 5 of five classes or fewer says nothing and is left
-    out.
+    Scores have shape (n, classes), with axes of length 1 anywhere after n; further axes before the
+    last are positions of a sequence. One score per row is binary: probabilities (the baseline's are
+    all in 0..1) have the threshold 0.5, logits 0. One integer per row is a class id. The top 5 of
+    five classes or fewer is always equal and left out.
     """
 
     def __init__(self) -> None:
@@ -112,12 +110,12 @@ class ClassificationAgreement:
             self._same[cut].append(int(same.sum()))
 
     def value(self, counts: Counts) -> NDArray[np.float64]:
-        """Return the share of rows with the same class first."""
+        """Return the share of rows with the same top class."""
         cut = _CUTS[0] if self._probabilities else _CUTS[1]
         return resampled_ratio(counts, self._same[cut], self._rows)
 
     def metrics(self) -> dict[str, float]:
-        """Return top1 and, where it says something, top5."""
+        """Return top1 and, with more than five classes, top5."""
         all_once = each_frame_once(len(self._rows))
         found = {"top1": float(self.value(all_once)[0])}
         if self._top:
@@ -128,12 +126,11 @@ class ClassificationAgreement:
 class SegmentationAgreement:
     """Mean intersection over union of the baseline's classes and the engine's.
 
-    Pixels are counted over all frames and the ratio is taken once, so a class that shows on few
-    frames is not drowned by frames without it. Several channels are scores: the largest wins,
-    and the mean is over the classes that either shows. One channel of integers holds class ids.
-    One channel of floats is a map of the foreground, whose union alone counts: probabilities
-    (the baseline's never leave 0..1) are cut at 0.5, other values are logits and cut at 0. Where
-    neither ever shows any foreground they agree fully.
+    Pixels are counted over all frames before the ratio is taken, so frames without a class don't
+    dilute it. Several channels are scores: the largest counts, and the mean is over the classes that
+    occur in either. One channel of integers contains class ids. One channel of floats is a
+    foreground map, of which only the foreground counts: probabilities (the baseline's are all in
+    0..1) have the threshold 0.5, logits 0. Without any foreground in either, agreement is full.
 
     Source: Everingham et al., "The PASCAL Visual Object Classes Challenge" (IJCV 88, 2010).
     """
@@ -147,7 +144,7 @@ class SegmentationAgreement:
         """Count one frame; see `Agreement`.
 
         Raises:
-            RunnerError: "outputs" if a map of class ids holds thousands of different ones.
+            RunnerError: "outputs" if a map of class ids contains thousands of different ones.
         """
         reference, found = first_output(expected), first_output(seen)
         axis = _class_axis(reference.shape)
@@ -172,7 +169,7 @@ class SegmentationAgreement:
 
 
 class _Cells:
-    """Pixels of each class on each frame, only where there are any."""
+    """Pixels of each class on each frame, without zeros."""
 
     def __init__(self) -> None:
         self._frame = array("q")
@@ -195,7 +192,7 @@ class _Cells:
                 self._either.append(one.get(label, 0) + other.get(label, 0) - shared)
 
     def miou(self, times: NDArray[np.float64]) -> float:
-        """Return the mean over the classes that show on frames drawn so often each."""
+        """Return the mean over the classes on the frames, each counted `times` times."""
         if not self._frame:
             return 1.0
         _, label = np.unique(np.asarray(self._label), return_inverse=True)
@@ -210,7 +207,7 @@ class UserAgreement:
     """The mean of a user's own metric.
 
     Args:
-        name: How it is reported, as the configuration names it.
+        name: Its name in the configuration and in reports.
         metric: The function.
     """
 
@@ -247,7 +244,7 @@ class UserAgreement:
 
 
 def first_output(outputs: Outputs) -> NDArray[Any]:
-    """Return the output that is judged: the first."""
+    """Return the first output, the only one that counts."""
     return next(iter(outputs.values()))
 
 
@@ -260,12 +257,12 @@ def score_rows(scores: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_floats(values: array[int] | array[float]) -> NDArray[np.float64]:
-    """Return what was kept per frame as numbers to weigh."""
+    """Return counts per frame as float64."""
     return np.asarray(values, np.float64)
 
 
 def resampled_ratio(counts: Counts, part: array[int], whole: array[int]) -> NDArray[np.float64]:
-    """Return the share of a whole that was counted per frame, for each resample."""
+    """Return part / whole, both summed over frames, for each resample."""
     found: NDArray[np.float64] = counts @ as_floats(part) / (counts @ as_floats(whole))
     return found
 
@@ -277,8 +274,8 @@ def _within_one(values: NDArray[Any]) -> bool:
 def _class_axis(shape: tuple[int, ...]) -> int | None:
     """Return the axis of the class scores in (N, C, H, W) or (N, H, W, C); None for one channel.
 
-    Where two of the three axes are equal they are taken for a square picture, else the smaller
-    of the two possible axes is taken for the classes.
+    If two of the three axes are equal, they are those of a square picture; else the smaller of the
+    two possible axes is that of the classes.
     """
     if len(shape) != 4 or min(shape[1], shape[3]) == 1:
         return None
@@ -292,7 +289,7 @@ def _histogram(labels: NDArray[Any]) -> dict[int, int]:
     values, counts = np.unique(labels, return_counts=True)
     if values.size > _MOST_CLASSES:
         raise RunnerError(
-            f"a map holds {values.size} different class ids",
+            f"a map contains {values.size} different class ids",
             code="outputs",
             hint='model.task.kind = "segmentation" needs scores or class ids as the first output',
         )

@@ -1,4 +1,4 @@
-"""Average precision: how well one detector's boxes stand for another's."""
+"""Average precision of one detector's boxes with another's as ground truth."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from agent.core.fidelity.detection import Detections, overlaps
 from agent.core.fidelity.resampling import Counts, each_frame_once
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""Overlaps from which a box is the other's, 0.5 to 0.95: those of COCO."""
+"""Overlaps from which two boxes match, 0.5 to 0.95: those of COCO."""
 
 
 def matches(found: Detections, truth: Detections) -> NDArray[np.bool_]:
-    """Return which detections hit a true box, shape (found, thresholds).
+    """Return which detections match a true box, shape (found, thresholds).
 
-    Each detection, best first, takes the true box of its class that it overlaps most and that no
-    better one has taken; a second box on the same object is a miss.
+    Each detection, best first, matches the true box of its class with the largest overlap that is
+    not matched yet; a second box on the same object is a miss.
 
     Args:
         found: Best first.
-        truth: The boxes taken for the truth.
+        truth: The true boxes.
 
     Source: Everingham et al., "The PASCAL Visual Object Classes Challenge" (IJCV 88, 2010),
         section 4.2; the thresholds: Lin et al., "Microsoft COCO: Common Objects in Context"
@@ -45,7 +45,7 @@ def matches(found: Detections, truth: Detections) -> NDArray[np.bool_]:
 
 
 class PrecisionCurve:
-    """Detections of all frames in the order of their scores, to weigh in many ways.
+    """Detections of all frames in the order of their scores, for repeated weighting.
 
     Args:
         scores: Shape (n,).
@@ -54,18 +54,18 @@ class PrecisionCurve:
     def __init__(self, scores: NDArray[np.float64]) -> None:
         self.order = np.argsort(-scores, kind="stable")
         ranked = scores[self.order]
-        # A threshold can't part equal scores, which INT8 makes many of: they count together.
+        # A threshold can't separate equal scores, which are frequent in INT8: they count together.
         self._ends = np.flatnonzero(
             np.append(ranked[1:] != ranked[:-1], [True] * bool(ranked.size))
         )
 
     def area(self, hit: NDArray[np.bool_], weight: NDArray[np.float64], truths: float) -> float:
-        """Return the area under precision over recall; NaN where there is no true box.
+        """Return the area under precision over recall; NaN without true boxes.
 
         Args:
-            hit: Which detections are right, in the order of the curve.
+            hit: Which detections match, in the order of the curve.
             weight: How often each counts, in that order.
-            truths: True boxes, counted likewise.
+            truths: Number of true boxes, weighted likewise.
 
         Source: Everingham as above: precision is made monotonic, the area is exact (as since
             VOC 2010), not sampled at 11 or 101 recalls.
@@ -73,19 +73,18 @@ class PrecisionCurve:
         if truths <= 0:
             return float("nan")
         right = np.cumsum(weight * hit)[self._ends]
-        told = np.cumsum(weight)[self._ends]
-        precision = np.divide(right, told, out=np.zeros_like(right), where=told > 0)
+        counted = np.cumsum(weight)[self._ends]
+        precision = np.divide(right, counted, out=np.zeros_like(right), where=counted > 0)
         best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
         return float((np.diff(right, prepend=0.0) * best_from_here).sum() / truths)
 
 
 class DetectionAgreement:
-    """Average precision of the engine's boxes with the baseline's taken for the truth.
+    """Average precision of the engine's boxes with the baseline's as ground truth.
 
-    Both go through the same decoding and threshold: a box that an application would no longer
-    see is lost. Boxes match only within a class; the curve is one over all classes, so a class
-    that shows once does not weigh as much as one that shows on every frame, and a class that
-    the baseline never sees counts against the engine.
+    Both use the same decoding and threshold, so a box whose score falls below it is lost. Boxes
+    match only within a class. There is one curve for all classes, so a rare class weighs less than
+    a frequent one, and a class that the baseline never detects counts against the engine.
 
     Source: one curve for all classes: Dave et al., "Evaluating Large-Vocabulary Object
         Detectors: The Devil is in the Details" (2021).
@@ -113,7 +112,7 @@ class DetectionAgreement:
         return self._areas(counts, 0)
 
     def metrics(self) -> dict[str, float]:
-        """Return ap50 and ap50_95, the mean over all thresholds; nothing without true boxes."""
+        """Return ap50 and ap50_95, the mean over all thresholds; empty without true boxes."""
         if not any(self._truths):
             return {}
         all_once = each_frame_once(len(self._truths))

@@ -1,7 +1,7 @@
-"""From a detector's raw outputs to boxes, in the three ways that detectors are exported.
+"""Decoding of a detector's raw outputs into boxes, for three kinds of exported detectors.
 
-Only the shape of the boxes matters here, since what follows is intersection over union: their
-unit (pixels, cells, shares of the picture) does not, nor does a shift of all of them.
+Boxes are only used for intersection over union, so their unit (pixels, cells, shares of the
+picture) and a common shift don't matter.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from agent.core.errors import ConfigError
 from agent.core.fidelity.detection import Detections, suppress
 
-_MOST_RAW = 1000  # of one frame, before suppression: an engine gone wild must not cost minutes
-_MOST = 100  # of one frame: maxDets of the COCO evaluation
-_FAR = 1e9  # no picture reaches further; keeps areas finite
+_MOST_RAW = 1000  # per frame before suppression, which would take minutes for a broken engine
+_MOST = 100  # per frame: maxDets of the COCO evaluation
+_FAR = 1e9  # limit of coordinates, beyond any picture; keeps areas finite
 _LARGEST_LOG = 20.0  # e^20 cells
 _TOLERANCE = 1e-3  # by which a score may leave 0..1 in rounding
 
@@ -27,7 +27,7 @@ Outputs = Mapping[str, NDArray[Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoding:
-    """How outputs become boxes; names are those of the model's outputs.
+    """Decoding of outputs into boxes; names are those of the model's outputs.
 
     Attributes:
         kind: "boxes" (boxes and scores lie in outputs of their own), "centers" (heat maps of
@@ -42,11 +42,11 @@ class Decoding:
         size: Unit of `sizes`: "cells", "log" (their logarithm) or "pixels".
         order: Channels of sizes and offsets: "xy" (width first) or "yx" (height first).
         stride: Pixels per cell, needed for sizes in pixels.
-        logits: True if scores are still to go through a sigmoid.
-        background: True if the first class means that there is nothing.
-        objectness: True if a score of being anything comes before the classes'.
-        threshold: Lower scores are no detections.
-        overlap: Boxes of a class that overlap by more are one; 1 if the graph sees to that.
+        logits: True if a sigmoid must be applied to scores.
+        background: True if the first class is the background.
+        objectness: True if an objectness score precedes those of the classes.
+        threshold: Boxes with lower scores are dropped.
+        overlap: Boxes of a class that overlap by more are one object; 1 if the graph suppresses.
     """
 
     kind: str
@@ -72,12 +72,12 @@ def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detecti
     Args:
         outputs: Finite numbers, batch 1.
         how: The decoding.
-        trusted: True for the baseline: numbers that make no sense then mean that `how` is
-            wrong, while an engine's may be the engine's own fault.
+        trusted: True for the baseline, whose invalid numbers mean that `how` is wrong; those of an
+            engine may be its own fault.
 
     Raises:
-        ConfigError: "decode" if outputs are absent, have other shapes than `how` says, or a
-            trusted one holds scores outside 0..1 or boxes turned inside out.
+        ConfigError: "decode" if outputs are missing or have other shapes than `how` needs, or if
+            trusted ones have scores outside 0..1 or mostly boxes of negative size.
     """
     read = {"boxes": _boxes, "centers": _centers, "yolo": _yolo}[how.kind]
     found = read(_Reader(outputs, how, trusted), how)
@@ -111,7 +111,7 @@ class _Reader:
         return (values[0] if values.ndim > 2 and len(values) == 1 else values).astype(np.float64)
 
     def shaped(self, key: str, dimensions: int) -> NDArray[np.float64]:
-        """Return it with a number of dimensions, after the batch axis."""
+        """Return the output, checked to have this number of dimensions after the batch axis."""
         values = self.get(key)
         if values.ndim != dimensions:
             raise self.misshaped(key, values)
@@ -141,7 +141,7 @@ class _Reader:
 
 
 def _boxes(reader: _Reader, how: Decoding) -> Detections:
-    """Read outputs (n, 4) and (n,), (n, classes) or (n, 1, ...), either side transposed too."""
+    """Read outputs (n, 4) and (n,), (n, classes) or (n, 1, ...), each possibly transposed."""
     boxes = _columns(reader.get("boxes"), 4)
     if boxes is None:
         raise reader.misshaped("boxes", reader.get("boxes"))
@@ -164,7 +164,7 @@ def _boxes(reader: _Reader, how: Decoding) -> Detections:
 
 
 def _yolo(reader: _Reader, how: Decoding) -> Detections:
-    """Read one output (n, 4 + classes) or its transpose; the longer axis counts the boxes."""
+    """Read one output (n, 4 + classes) or its transpose; the longer axis is that of the boxes."""
     head = reader.shaped("boxes", 2)
     head = head.T if head.shape[0] < head.shape[1] else head
     first = 5 if how.objectness else 4
@@ -222,7 +222,7 @@ def _above_threshold_boxes(
 
 
 def _above_threshold(scores: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
-    """Return where scores reach the threshold; of very many the highest ones."""
+    """Return the indices of scores that reach the threshold, at most those of the 1000 highest."""
     which = np.flatnonzero(scores >= threshold)
     if which.size > _MOST_RAW:
         which = which[np.argsort(-scores[which], kind="stable")[:_MOST_RAW]]
@@ -235,7 +235,7 @@ def _corners(centered: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _columns(values: NDArray[np.float64], wanted: int) -> NDArray[np.float64] | None:
-    """Return shape (n, wanted) of values whose last axis, or else the one before, is that long."""
+    """Return values as (n, wanted), transposed if needed; None if no axis has that length."""
     if values.shape[-1] == wanted:
         found: NDArray[np.float64] = values.reshape(-1, wanted)
         return found

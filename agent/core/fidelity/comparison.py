@@ -1,4 +1,4 @@
-"""How near an engine's outputs are to the baseline's: streamed, frame by frame."""
+"""Comparison of an engine's outputs with the baseline's, frame by frame."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SILENT_DB = -300.0  # stands for minus infinity: the baseline is all zero and t
 
 
 class _Sums:
-    """Over the elements of one output: signal and noise of each frame, the angle of all."""
+    """Sums over the elements of one output: signal and noise per frame, products over all."""
 
     def __init__(self) -> None:
         self._signal = array("d")
@@ -42,8 +42,8 @@ class _Sums:
         signal, noise = counts @ as_floats(self._signal), counts @ as_floats(self._noise)
         found = np.full(len(counts), np.inf)
         found[noise > 0] = _SILENT_DB
-        heard = (noise > 0) & (signal > 0)
-        found[heard] = 10.0 * np.log10(signal[heard] / noise[heard])
+        both = (noise > 0) & (signal > 0)
+        found[both] = 10.0 * np.log10(signal[both] / noise[both])
         return found
 
     def cosine(self) -> float:
@@ -55,14 +55,14 @@ class _Sums:
 
 
 class Comparison:
-    """Accumulates over frames, of which a few numbers each are kept.
+    """Accumulates over frames, keeping a few numbers of each.
 
     Args:
         task: generic, classification, segmentation, detection or module:function.
         user_metric: The function that `module:function` named.
-        decoding: How a detector's outputs become boxes, if that is known.
-        labels: The true class of each frame in the order in which they are added, None where it
-            is not known; none at all if nothing is.
+        decoding: Of a detector's outputs into boxes; None if not configured.
+        labels: The true class of each frame in the order of `add`, None where it is not known;
+            empty without labels.
 
     Attributes:
         identical: True while every output is bit for bit the baseline's.
@@ -84,7 +84,7 @@ class Comparison:
 
     @property
     def has_metric(self) -> bool:
-        """Return True if the task says when an engine agrees, so that a limit can ask for it."""
+        """Return True if the task has an agreement metric, which a limit can be set on."""
         return self._agreement is not None
 
     def add(self, baseline: Outputs, engine: Outputs, frames: int = 1) -> None:
@@ -92,15 +92,15 @@ class Comparison:
 
         Args:
             baseline: The FP32 outputs by name, numbers of any shape and dtype.
-            engine: The judged engine's, of the same names and shapes.
-            frames: Frames in the inference: its batch. They are told apart if they are the
-                first axis of every output, else they count as one.
+            engine: The engine's outputs, of the same names and shapes.
+            frames: The batch. Frames count one by one if they are the first axis of every output,
+                else together as one.
 
         Raises:
-            RunnerError: "not_finite" if outputs hold NaN or infinity; "baseline_not_finite" if
-                the baseline's do; "outputs" if names or shapes differ, or nothing is in them.
-            ConfigError: "decode" if the outputs are not what the decoding says; "labels" if they
-                have no classes to compare with the true ones.
+            RunnerError: "not_finite" if outputs contain NaN or infinity; "baseline_not_finite" if
+                the baseline's do; "outputs" if names or shapes differ, or outputs are empty.
+            ConfigError: "decode" if the outputs don't match the decoding; "labels" if they have no
+                classes to compare with the true ones.
         """
         if not baseline:
             raise RunnerError("the model has no output to compare", code="outputs")
@@ -129,7 +129,7 @@ class Comparison:
         self._parts += 1
 
     def result(self) -> Fidelity:
-        """Return what the frames so far say.
+        """Return the fidelity over the frames so far.
 
         Raises:
             RunnerError: "no_frames" before the first frame.
@@ -168,7 +168,7 @@ class Comparison:
         return agreement_ci95(self._agreement.value, value, self._parts)
 
     def _worst_db(self, counts: Counts) -> NDArray[np.float64]:
-        """Return the SQNR of the output that is worst in each resample."""
+        """Return the SQNR of the worst output in each resample, dB."""
         found: NDArray[np.float64] = np.min(
             [sums.sqnr_db(counts) for sums in self._sums.values()], axis=0
         )
@@ -195,9 +195,9 @@ def _check(name: str, expected: NDArray[Any], seen: NDArray[Any]) -> None:
         )
     if not np.isfinite(expected).all():
         raise RunnerError(
-            f"output {name} of the FP32 baseline holds NaN or infinity",
+            f"output {name} of the FP32 baseline contains NaN or infinity",
             code="baseline_not_finite",
             hint="the model or its preprocessing is wrong: check model.input",
         )
     if not np.isfinite(seen).all():
-        raise RunnerError(f"output {name} holds NaN or infinity", code="not_finite")
+        raise RunnerError(f"output {name} contains NaN or infinity", code="not_finite")

@@ -1,4 +1,4 @@
-"""Boxes with scores and classes: how much two overlap, and which of several are one object."""
+"""Boxes with scores and classes, their overlap, and non-maximum suppression."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """What a detector found on one frame.
+    """Detections on one frame.
 
     Attributes:
         boxes: Shape (n, 4), float64: left, top, right, bottom in any unit.
@@ -26,7 +26,7 @@ class Detections:
         return len(self.scores)
 
     def pick(self, which: NDArray[np.intp]) -> Detections:
-        """Return those at the indices, in their order."""
+        """Return the detections at these indices, in their order."""
         return Detections(self.boxes[which], self.scores[which], self.labels[which])
 
 
@@ -34,8 +34,8 @@ def overlaps(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray
     """Return intersection over union of boxes (n, 4) and others (m, 4), shape (n, m).
 
     Source: the Jaccard index as in Everingham et al., "The PASCAL Visual Object Classes
-        Challenge" (IJCV 88, 2010), section 4.2. A picture's pixels are not counted, so boxes in
-        shares of the picture, or with x and y swapped, give the same.
+        Challenge" (IJCV 88, 2010), section 4.2. The extent of pixels is not added, so the result
+        does not depend on the unit or on the order of x and y.
     """
     corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
     opposite = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
@@ -53,16 +53,15 @@ def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def suppress(found: Detections, overlap: float, most: int) -> Detections:
-    """Return the best detections, of which no two of a class overlap by more than `overlap`.
+    """Return the best detections, no two of a class overlapping by more than `overlap`.
 
-    Greedy non-maximum suppression: the best one stays and those like it go, then the next best
-    one of what is left. Exact, and the order of what comes in does not matter: equal scores are
-    taken in the order of their classes and boxes.
+    Greedy non-maximum suppression. The order of the input does not matter: equal scores are sorted
+    by class and box.
 
     Args:
-        found: Any.
+        found: In any order.
         overlap: Intersection over union, 0..1; 1 suppresses nothing.
-        most: At most this many stay.
+        most: Largest number to keep.
 
     Source: Felzenszwalb et al., "Object Detection with Discriminatively Trained Part-Based
         Models" (PAMI 32, 2010), section 7.2.

@@ -1,4 +1,4 @@
-"""How far a number from a few frames may be from what many such frames would give."""
+"""95 % intervals of figures over frames."""
 
 from __future__ import annotations
 
@@ -12,29 +12,28 @@ from numpy.typing import NDArray
 Counts = NDArray[np.float64]
 """How often each frame was drawn, shape (resamples, frames)."""
 Statistic = Callable[[Counts], NDArray[np.float64]]
-"""Returns the number for each resample, shape (resamples,); NaN where it has none."""
+"""Returns the figure for each resample, shape (resamples,); NaN if it is undefined."""
 
 _RESAMPLES = 1000
 _AT_ONCE = 1_000_000  # counts in memory, 8 MB
 _SEED = 20240229  # the same frames give the same interval
-_LEAST = 8  # fewer frames than this do not show how much frames differ
+_LEAST = 8  # frames; fewer don't show how much frames differ
 _Z95 = NormalDist().inv_cdf(0.975)
 
 
 def bootstrap_ci95(statistic: Statistic, frames: int) -> tuple[float, float] | None:
-    """Return the 95 % bootstrap interval of a number over frames.
+    """Return the 95 % bootstrap interval of a figure over frames.
 
-    How often a frame is drawn is all that matters, and that is multinomial. The percentiles are
-    taken further out where frames are few, else such intervals are too narrow. What the interval
-    tells of is frames like these: of the scene in the captured window, not of another day.
+    Frames are drawn by multinomial counts. With few frames wider percentiles are used, since the
+    usual ones give too narrow intervals. The interval is valid for frames like these: of the
+    captured window, not of another day.
 
     Args:
-        statistic: The number, given how often each frame counts.
-        frames: How many there are.
+        statistic: The figure, given how often each frame counts.
+        frames: Number of frames.
 
     Returns:
-        None with fewer than 8 frames, where most resamples have no number, or where an end is
-        infinite.
+        None with fewer than 8 frames, if most resamples have no figure, or if an end is infinite.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; the
         expanded percentile interval: Hesterberg, "What Teachers Should Know About the Bootstrap"
@@ -52,11 +51,11 @@ def bootstrap_ci95(statistic: Statistic, frames: int) -> tuple[float, float] | N
 
 
 def share_ci95(share: float, frames: int) -> tuple[float, float] | None:
-    """Return the 95 % interval of the share of frames that agree, each a yes or no.
+    """Return the 95 % interval of the share of frames that agree (Wilson).
 
     Args:
-        share: Seen, 0..1.
-        frames: How many there are; None is returned for fewer than 8.
+        share: Observed, 0..1.
+        frames: Number of frames; None is returned for fewer than 8.
 
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference"
         (JASA 22, 1927).
@@ -73,14 +72,13 @@ def share_ci95(share: float, frames: int) -> tuple[float, float] | None:
 def agreement_ci95(statistic: Statistic, value: float, frames: int) -> tuple[float, float] | None:
     """Return the 95 % interval of an agreement 0..1.
 
-    No resample of frames that all agree holds one that does not, so there the bootstrap is blind:
-    32 of 32 frames in full agreement are compatible with one in ten that is not. Full agreement
-    and none at all are therefore read as a share of frames.
+    The bootstrap fails for 0 and 1, since all resamples are equal: 32 of 32 frames in full agreement
+    are compatible with one in ten that is not. These are treated as a share of frames.
 
     Args:
         statistic: As for `bootstrap_ci95`.
-        value: Of the frames as they are.
-        frames: How many there are.
+        value: Over all frames.
+        frames: Number of frames.
     """
     if value in (0.0, 1.0):
         return share_ci95(value, frames)
@@ -89,7 +87,7 @@ def agreement_ci95(statistic: Statistic, value: float, frames: int) -> tuple[flo
 
 
 def each_frame_once(frames: int) -> Counts:
-    """Return the counts of one resample with every frame once: the frames as they are."""
+    """Return the counts of one resample with every frame once."""
     return np.ones((1, frames))
 
 
@@ -103,7 +101,7 @@ def _frame_counts(frames: int) -> Iterator[Counts]:
 
 
 def _tail_probability(frames: int) -> float:
-    """Return the percentile level of the lower end: 0.025 for very many frames, less for few.
+    """Return the probability below the interval: 0.025 for very many frames, less for few.
 
     Source: Hesterberg as above; Student's t from the normal quantile by the Cornish-Fisher
         expansion, Abramowitz and Stegun 26.7.5.

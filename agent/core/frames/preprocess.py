@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InputSpec:
-    """How a frame becomes a tensor: ((pixel * scale) - mean) / std per channel of `color`.
+    """Preprocessing of a frame into a tensor: ((pixel * scale) - mean) / std per channel.
 
     Attributes:
-        width: px; 0 means "as the model's own input says", resolved by intake.
+        width: px; 0 for that of the model's input, set by intake.
         height: px; 0 as for width.
         layout: NCHW or NHWC.
         color: RGB, BGR or GRAY (ITU-R BT.601 luma).

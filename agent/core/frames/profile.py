@@ -1,4 +1,4 @@
-"""Profiling CSVs: which frames were run, when, and what they cost."""
+"""Profiling CSVs: frames that were run, when, and their latency and power."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KNOWN = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileRow:
-    """One measured inference. What the CSV does not say is None, or empty for names.
+    """One measured inference. Missing values are None, missing names empty.
 
     Attributes:
         line: Line of the CSV, from 1, for messages.
@@ -28,7 +28,7 @@ class ProfileRow:
         timestamp_s: Seconds; since 1970 in UTC if the CSV states a date.
         latency_ms: Measured wall time of the inference, > 0.
         power_w: Measured power, >= 0.
-        runtime: What executed it, board: on what, power_mode: in which; "" if not stated.
+        runtime: What executed it; "" if missing, as are board and power_mode.
     """
 
     line: int
@@ -46,17 +46,17 @@ class ProfileRow:
 
 
 def parse_profile(lines: Iterable[str], *, frames: bool = True) -> tuple[ProfileRow, ...]:
-    """Return the rows of a profiling CSV; columns in any order, unknown ones passed over.
+    """Return the rows of a profiling CSV; columns in any order, unknown ones are ignored.
 
     Args:
-        lines: The CSV with its header line: `frame`, or `video` and `frame_index`, must be
-            there; timestamp, latency_ms, power_w, model, precision, batch, runtime, board and
-            power_mode may be.
-        frames: False for measurements alone, which need no frames.
+        lines: The CSV with its header line: `frame`, or `video` and `frame_index`, are required;
+            timestamp, latency_ms, power_w, model, precision, batch, runtime, board and power_mode
+            are optional.
+        frames: False for measurements without frames.
 
     Raises:
-        CameraError: "bad_profile", naming the line and the column, for anything that is not
-            what it should be; nothing is guessed or dropped.
+        CameraError: "bad_profile" with line and column for every invalid value; nothing is guessed
+            or dropped.
     """
     reader = csv.reader(lines, strict=True)
     rows: list[ProfileRow] = []

@@ -1,4 +1,4 @@
-"""Candidate frames of any number, of which those stay that are least like one another."""
+"""A bounded pool of candidate frames that keeps the most different ones."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from agent.core.frames.selection import (
 class Reservoir:
     """Keeps up to `capacity` looks at frames; when full, the most redundant one leaves.
 
-    Each knows how far off its nearest other was when it came, so of the two most alike at
-    least the later one tells. Adding costs a few passes over the signatures, and memory
-    depends on the capacity only.
+    Each candidate stores the distance to its nearest neighbour when it was added, so the later of
+    the two most similar ones has their distance. Adding takes a few passes over the signatures;
+    memory depends on the capacity only.
 
     Args:
-        capacity: At most this many candidates, >= 1.
+        capacity: Largest number of candidates, >= 1.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -44,16 +44,16 @@ class Reservoir:
 
     @property
     def usual_detail(self) -> float | None:
-        """Return the upper quartile of the candidates' detail, None while there are none.
+        """Return the upper quartile of the candidates' detail; None without candidates.
 
-        Not the median: a camera that moves may blur more than half of its frames.
+        Not the median, since a moving camera may blur more than half of its frames.
         """
         if not self._qualities:
             return None
         return float(np.percentile([quality.detail for quality in self._qualities], 75))
 
     def is_duplicate(self, signature: NDArray[np.float32]) -> bool:
-        """Return whether a candidate shows the same picture but for noise."""
+        """Return True if a candidate differs from this signature only by noise."""
         if not self._names:
             return False
         return bool(distances(signature, self.signatures).min() < DUPLICATE)
@@ -69,7 +69,7 @@ class Reservoir:
         return self._remove(self._most_redundant()) if index >= self._capacity else None
 
     def drop_blurred(self) -> tuple[str, ...]:
-        """Remove what is blurred now that the usual detail of the scene is known."""
+        """Remove blurred candidates, by the usual detail of all; return their names."""
         usual = self.usual_detail
         blurred = [
             name
@@ -98,7 +98,7 @@ class Reservoir:
         return apart
 
     def _most_redundant(self) -> int:
-        """Return, of the two candidates most alike, the one more like a third."""
+        """Return, of the two most similar candidates, the one more similar to a third."""
         one = int(self._apart[: len(self._names)].argmin())
         from_one = self._others(one)
         other = int(from_one.argmin())

@@ -1,4 +1,4 @@
-"""Which frames are worth calibrating with: fit to look at, and unlike one another."""
+"""Selection of calibration frames: of good quality, and different from one another."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-_ANALYSIS_PX = 320  # the longer side is brought near this size, so numbers compare across cameras
+_ANALYSIS_PX = 320  # frames are shrunk so that the longer side is near it, for comparable numbers
 _LUMA = np.array([0.114, 0.587, 0.299], np.float32)  # of B, G, R: ITU-R BT.601
-_DARK, _BRIGHT = 10.0, 245.0  # 8-bit levels at which a pixel tells nothing any more
-_CLIPPED_SHARE = 0.9  # a street at night keeps well over a tenth of its pixels above black
+_DARK, _BRIGHT = 10.0, 245.0  # 8-bit levels of under- and overexposed pixels
+_CLIPPED_SHARE = 0.9  # a street at night has well over a tenth of its pixels above black
 _FLAT = 2.0  # levels of standard deviation: a lens cap, a "no signal" card
-_BLURRED_SHARPNESS = 200.0  # above this there is detail, whatever the scene usually shows
-_BLURRED_DETAIL = 0.2  # of what is usual for the scene: edges more than twice as wide
+_BLURRED_SHARPNESS = 200.0  # a frame above it is sharp, whatever is usual for the scene
+_BLURRED_DETAIL = 0.2  # of the scene's usual detail: edges more than twice as wide
 
 _GRID = (18, 24)  # rows, columns of mean luma
 _COLOR_GRID = (6, 8)
-_COLOR_WEIGHT = 3.0  # a colour cell is 9 luma cells large: 3 makes equal changes weigh the same
-_EXPOSURE_WEIGHT = 4.0  # all of the exposure counts as one number, not as 432
+_COLOR_WEIGHT = 3.0  # square root of the 9 luma cells in a colour cell, for equal weights
+_EXPOSURE_WEIGHT = 4.0  # exposure counts as one number, not as 432
 DUPLICATE = 8.0
-"""Signatures nearer than this show the same picture but for noise.
+"""Largest distance of the signatures of two frames that differ only by noise.
 
-Sensor noise of 5 levels at 640x480 makes a distance near 6; a flicker of one level adds 4; a
-person 20x40 px large who moves by 5 px makes more than 12. So the threshold drops frames that
-add nothing to a histogram, and keeps a fixed camera's frames as soon as anything moves.
+Sensor noise of 5 levels at 640x480 gives a distance near 6; a flicker of one level adds 4; a
+person of 20x40 px moving by 5 px gives more than 12. So the threshold drops frames that add nothing
+to a histogram, and keeps a fixed camera's frames as soon as anything moves.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quality:
-    """How fit a frame is.
+    """Image quality of a frame.
 
     Attributes:
         luma: Mean, 0..255.
@@ -39,9 +39,9 @@ class Quality:
         bright: Share of pixels at or above level 245, 0..1.
         contrast: Variance of the luma.
         sharpness: Variance of the Laplacian of the luma.
-        detail: Energy of the Laplacian per energy of the gradient. Flat areas add to neither,
-            so it tells how narrow the edges are and not how many there are: an edge blurred
-            by a Gaussian of s px has 1 / (2 s^2), a clean smooth wall as much as a crowd.
+        detail: Energy of the Laplacian per energy of the gradient. Flat areas add to neither, so it
+            measures how narrow the edges are, not how many: an edge blurred by a Gaussian of s px
+            has 1 / (2 s^2).
     """
 
     luma: float
@@ -54,7 +54,7 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class FrameFeatures:
-    """One frame as selection sees it: its quality and its signature, float32, shape (529,)."""
+    """Quality of a frame, and its signature, float32, shape (529,)."""
 
     quality: Quality
     signature: NDArray[np.float32]
@@ -84,15 +84,14 @@ def frame_features(image: NDArray[np.uint8]) -> FrameFeatures:
 
 
 def rejection_reason(quality: Quality, usual_detail: float | None) -> str:
-    """Return why a frame is unfit: "exposure", "blur", or "" if it is not.
+    """Return why to reject a frame: "exposure", "blur", or "" to keep it.
 
-    A frame is blurred only if it is not sharp and its edges are far wider than is usual for
-    its scene: a threshold alone would turn away every frame of a smooth scene, or of a lens
-    that never was better.
+    A frame is blurred if it is not sharp and its edges are far wider than is usual for its scene: a
+    fixed threshold would reject every frame of a smooth scene, or of a soft lens.
 
     Args:
         quality: Of the frame.
-        usual_detail: What the better frames of the scene have; None while unknown.
+        usual_detail: Of the better frames of the scene; None if unknown.
     """
     if max(quality.dark, quality.bright) > _CLIPPED_SHARE or quality.contrast < _FLAT**2:
         return "exposure"
@@ -108,17 +107,16 @@ def distances(signature: NDArray[np.float32], others: NDArray[np.float32]) -> ND
 
 
 def choose_frames(signatures: NDArray[np.float32], n: int, seed: int) -> tuple[int, ...]:
-    """Return up to n indices of frames that cover all of them and repeat none.
+    """Return up to n indices of frames that cover the scene without near-duplicates.
 
-    Greedy k-center: each next frame is the one farthest from all chosen, so the largest
-    distance of any frame to a chosen one is at most twice the optimum. Ends early when all
-    that is left are near-duplicates of chosen frames. Frames that are far from all others
-    come first, so any beginning of the result covers the scene too.
+    Greedy k-center: each next frame is the one farthest from all chosen ones, so the largest
+    distance of any frame to a chosen one is at most twice the optimum. Stops when only
+    near-duplicates are left. Any beginning of the result covers the scene too.
 
     Args:
         signatures: Shape (frames, d), float32.
-        n: At most this many.
-        seed: Decides the first frame; the same seed gives the same result.
+        n: Largest number of frames.
+        seed: Chooses the first frame; the same seed gives the same result.
 
     Source: T. F. Gonzalez, "Clustering to minimize the maximum intercluster distance",
         Theoretical Computer Science 38, 1985.
@@ -141,15 +139,14 @@ def split_holdout(
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return indices of (calibration, held-out) frames, no two of them near-duplicates.
 
-    Both sides get their share of the extreme and of the ordinary frames: along the order of
-    selection, each stretch gives one frame to the smaller side, the one least like those it
-    has already. If there are fewer distinct frames than asked, the ratio is kept and each
-    side gets at least one as long as there are two.
+    Both sets get their share of extreme and of ordinary frames: of each stretch of the order of
+    selection, the smaller set gets the frame farthest from those it already has. With fewer distinct
+    frames than wanted the ratio is kept, and both sets have at least one if there are two.
 
     Args:
         signatures: Shape (candidates, d), float32.
         frames: Wanted for calibration, >= 1.
-        holdout: Wanted for judging, >= 1.
+        holdout: Wanted to be held out, >= 1.
         seed: As for `choose_frames`.
     """
     order = choose_frames(signatures, frames + holdout, seed)
@@ -161,7 +158,7 @@ def split_holdout(
     picked: list[int] = []
     apart = np.full(len(signatures), np.inf, np.float32)
     for low, high in pairwise(bounds):
-        stretch = np.array(order[low:high])[::-1]  # of equals the most ordinary
+        stretch = np.array(order[low:high])[::-1]  # among equals the most ordinary one
         picked.append(int(stretch[apart[stretch].argmax()]))
         apart = np.minimum(apart, distances(signatures[picked[-1]], signatures))
     rest = tuple(index for index in order if index not in picked)
@@ -169,14 +166,14 @@ def split_holdout(
 
 
 def split_counts(available: int, frames: int, holdout: int) -> tuple[int, int]:
-    """Return how many of the available frames (>= 2) calibrate and how many are held out."""
+    """Return the numbers of calibration and of held-out frames among the available ones (>= 2)."""
     total = min(available, frames + holdout)
     held = min(max(1, round(total * holdout / (frames + holdout))), total - 1)
     return total - held, held
 
 
 def _shrunk(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return the image as float32, shrunk by the mean of k x k pixels to near the analysis size."""
+    """Return the image as float32, shrunk to near the analysis size by means of k x k pixels."""
     height, width = image.shape[:2]
     k = min(max(1, max(height, width) // _ANALYSIS_PX), height, width)
     if k == 1:

@@ -11,10 +11,11 @@ _GAP = 2.5  # sample periods without a sample are a gap and not integrated
 
 @dataclass(frozen=True, slots=True)
 class PowerSample:
-    """Watts at the sensor's own sample time on the monotonic clock.
+    """Power at one time.
 
     Attributes:
-        period_s: Of the sensor at that time, where it may change; None for the meter's.
+        t_ns: The sensor's sample time on the monotonic clock.
+        period_s: Of the sensor at that time, if it may change; None for the meter's.
     """
 
     t_ns: int
@@ -24,7 +25,7 @@ class PowerSample:
 
 @dataclass(frozen=True, slots=True)
 class ClockTotal:
-    """How long clocks have run, s, and the sum of MHz times s, since the machine was started."""
+    """Time that clocks have run since boot, s, and the sum of frequency times time, MHz s."""
 
     seconds: float
     mhz_s: float
@@ -32,20 +33,18 @@ class ClockTotal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """How a machine is at one moment.
+    """State of a machine at one moment; None where it is unknown.
 
     Attributes:
-        temp_c: Of its hottest zone; None if unknown.
-        throttle_events: Counted since it was started; None where nothing counts them.
-        cooling: Devices that slow CPU or GPU down to cool them, at this moment; None where the
-            machine has none that tells.
-        cpu_mhz: Clock of its fastest core; None if unknown.
-        gpu_mhz: Clock of its GPU; None if unknown.
-        cpu_clocked: What the clocks of all clusters have run; None where nothing counts it.
-        gpu_clocked: The same of the GPU.
-        waited_ns: What the threads of this process have waited for a CPU since they began; None
-            if the kernel does not tell.
-        ran_ns: What they have run on one; likewise.
+        temp_c: Of the hottest zone.
+        throttle_events: Counted since boot.
+        cooling: Number of active cooling devices that slow down CPU or GPU.
+        cpu_mhz: Clock of the fastest core.
+        gpu_mhz: Clock of the GPU.
+        cpu_clocked: Totals of the clocks of all clusters.
+        gpu_clocked: Of the GPU.
+        waited_ns: Time that the threads of this process have waited for a CPU.
+        ran_ns: Time that they have run on one.
     """
 
     temp_c: float | None = None
@@ -64,11 +63,10 @@ class WindowPower:
     """Power over one or more windows.
 
     Attributes:
-        mean_w: Trapezoid over the covered time divided by it; None without two samples.
-        coverage: Share of the windows' time between samples that are near enough, 0..1.
+        mean_w: Trapezoidal mean over the covered time; None without two samples.
+        coverage: Share of the windows' time between samples at most 2.5 periods apart, 0..1.
         samples: Samples inside the windows.
-        gaps: Stretches inside the windows without a sample for 2.5 periods; a sensor that is
-            silent at the end of one window and in all of the next makes one in each.
+        gaps: Stretches of the windows without a sample for 2.5 periods, counted per window.
     """
 
     mean_w: float | None
@@ -80,7 +78,7 @@ class WindowPower:
 def mean_power(
     samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]], period_s: float
 ) -> WindowPower:
-    """Integrate power over the windows by trapezoids on the sensor's own time.
+    """Integrate power over the windows by trapezoids, at the sensor's sample times.
 
     Args:
         samples: Ordered by time.
@@ -122,7 +120,7 @@ def _longest_ns(sample: PowerSample, period_s: float) -> float:
 def _gaps_at_ends(
     samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]], period_s: float
 ) -> int:
-    """Count the windows' stretches before the first sample of all and after the last one."""
+    """Count gaps before the first sample and after the last one."""
     if not samples:
         return sum(end - begin > _GAP * period_s * 1e9 for begin, end in windows_ns)
     first, last = samples[0], samples[-1]

@@ -1,4 +1,4 @@
-"""What the power sensor told from the first window of a sitting to its last, for a plot. Pure."""
+"""Power samples from the first to the last window of a measurement, for a plot. Pure."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from agent.core.measurement.power import PowerSample
 from agent.core.measurement.recording import Recording, Span
 from agent.core.records import PowerTrace, PowerWindow
 
-_PLACES = 800  # along the plot; each shows its lowest and its highest reading
+_BUCKETS = 800  # along the plot; each shows its lowest and its highest reading
 IDLE, FLAT_OUT, AT_RATE = "idle", "flat out", "at rate"
 
 
 def power_trace(
     samples: Sequence[PowerSample], idle_ns: Span | None, seen: Mapping[str, Recording]
 ) -> PowerTrace:
-    """Return the readings of a sitting, few enough to be drawn, with the windows in them.
+    """Return the downsampled power of a measurement with its windows.
 
     Args:
         samples: In order of time.
         idle_ns: When the machine was at rest, if it was.
-        seen: What was recorded, by candidate.
+        seen: Recordings by candidate.
     """
     windows = [_window("", IDLE, idle_ns)] if idle_ns else []
     for name, one in seen.items():
@@ -40,8 +40,8 @@ def _window(candidate: str, kind: str, span: Span) -> PowerWindow:
 
 
 def downsampled(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Return at most 1600 of the points, in order: of each stretch its lowest and its highest."""
-    step = -(-len(points) // _PLACES) or 1
+    """Return at most 1600 points in order: the lowest and highest of each bucket."""
+    step = -(-len(points) // _BUCKETS) or 1
     if step <= 2:
         return tuple(points)
     kept = []

@@ -1,4 +1,4 @@
-"""From a histogram to the range that an 8-bit tensor stands for: the calibrators."""
+"""The calibrators: from a histogram to the range of an 8-bit tensor."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ ASYMMETRIC_STEPS = 255
 """Steps of uint8, 0..255."""
 _KL_LEVELS = 128
 _KL_CANDIDATES = 128
-_KL_KEPT = 0.99  # of all values: more than the rest are no outliers, as the zeros of a moved ReLU
+_KL_KEPT = (
+    0.99  # least share of values kept: more than 1 % are no outliers (a shifted ReLU's zeros)
+)
 _MSE_CANDIDATES = 64
 _MSE_SMALLEST = 1 / 64  # of the largest magnitude; a step is then about one bin
 _MSE_ROUNDS = 2
-_CENTERED_GAIN = 1.2  # of the steps' size, from which on moving a tensor is worth an operator
+_CENTERED_GAIN = 1.2  # least gain in step size that is worth an added operator
 _LEAST_PROBABILITY = 1e-10  # instead of 0 in a logarithm
 
 
@@ -38,13 +40,12 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
         symmetric: True for low = -high.
 
     Returns:
-        low <= 0 <= high and low < high, so that zero is exact and the scale positive; never
-        beyond the values seen (or zero, or for a symmetric range their mirror image), but where
-        all values seen are codes times a step: there that is the symmetric scale.
+        low <= 0 <= high and low < high, so that zero is exact and the scale positive. The range is
+        within that of the values and zero, mirrored if symmetric; but if all values are codes times
+        a step, the step is the symmetric scale.
 
     Raises:
-        CalibrationError: "no_range" naming the tensor if no range can be made of it;
-            "unknown_calibrator".
+        CalibrationError: "no_range" if the tensor has no usable range; "unknown_calibrator".
     """
     reason = defect(histogram)
     if reason:
@@ -57,7 +58,7 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
     if choose is None:
         raise CalibrationError(
             f"no calibrator is called {calibrator}", code="unknown_calibrator",
-            hint=f"take one of {', '.join(CALIBRATOR_RANGES)}",
+            hint=f"use one of {', '.join(CALIBRATOR_RANGES)}",
         )  # fmt: skip
     if symmetric and _on_codes(histogram):
         largest = histogram.step * SYMMETRIC_STEPS / 2
@@ -71,10 +72,9 @@ def range_of(histogram: TensorHistogram, calibrator: str, symmetric: bool) -> Ra
 
 
 def center_of(histogram: TensorHistogram) -> float:
-    """Return what to take off a tensor so that symmetric integers serve it best; 0 for nothing.
+    """Return the value to subtract from a tensor before symmetric quantization; 0 for none.
 
-    That is the middle of the range that asymmetric integers would have, where they would have
-    distinctly finer steps. A tensor without a range has no middle.
+    It is the middle of the asymmetric range, if asymmetric codes would have distinctly finer steps.
     """
     if defect(histogram):
         return 0.0
@@ -84,7 +84,7 @@ def center_of(histogram: TensorHistogram) -> float:
 
 
 def _on_codes(histogram: TensorHistogram) -> bool:
-    """Return True if there is a step, and no value lies beyond -128 or 127 of them."""
+    """Return True if there is a step and all values are between -128 and 127 steps."""
     step = histogram.step
     return -128.5 * step <= histogram.minimum and histogram.maximum <= 127.5 * step and step > 0
 
@@ -100,7 +100,7 @@ def _minmax(histogram: TensorHistogram, symmetric: bool) -> Range:
 
 
 def _percentile(histogram: TensorHistogram, symmetric: bool) -> Range:
-    """Return the range that keeps PERCENTILE of the values; asymmetric cuts half at each end."""
+    """Return the range of PERCENTILE of the values; an asymmetric one clips half at each end."""
     outside = 1 - PERCENTILE / 100
     if symmetric:
         kept = np.cumsum(_magnitudes(histogram))
@@ -122,7 +122,7 @@ def _entropy(histogram: TensorHistogram, symmetric: bool) -> Range:
     128-level copy. The bin at zero counts as its neighbour, since zeros are exact in any case
     (as in NVIDIA's pytorch-quantization, calib/histogram.py).
     """
-    # A tensor without negative values has all 256 integers for its one side.
+    # A tensor of one sign uses all 256 codes for it.
     one_sided = not symmetric and (histogram.minimum >= 0 or histogram.maximum <= 0)
     levels = 2 * _KL_LEVELS if one_sided else _KL_LEVELS
     bins = _magnitudes(histogram).astype(np.float64)
@@ -131,7 +131,7 @@ def _entropy(histogram: TensorHistogram, symmetric: bool) -> Range:
     top = int(filled[-1]) + 1 if len(filled) else 0
     if top <= levels:
         return _full_range(histogram, symmetric)
-    inside = np.cumsum(_magnitudes(histogram))  # what the bins hold, the zeros with them
+    inside = np.cumsum(_magnitudes(histogram))  # zeros included
     smallest = max(levels, int(np.searchsorted(inside, _KL_KEPT * inside[-1])) + 1)
     candidates = np.unique(np.geomspace(smallest, top, _KL_CANDIDATES).round().astype(int))
     divergences = [_divergence(bins[:top], int(size), levels) for size in candidates]
@@ -159,14 +159,14 @@ def _divergence(bins: NDArray[np.float64], size: int, levels: int) -> float:
 
 
 def _mse(histogram: TensorHistogram, symmetric: bool) -> Range:
-    """Return the range with the smallest expected squared error of 8 bits (grid search).
+    """Return the range with the smallest mean squared error of 8 bits (grid search).
 
     Source: the MSE range setting of Nagel et al. 2021, arXiv:2106.08295, section 3.1.
     """
     low, high = _full_range(histogram, symmetric)
     kept = histogram.counts > 0
     shrink = np.geomspace(_MSE_SMALLEST, 1.0, _MSE_CANDIDATES)
-    shrink[-1] = 1.0  # the whole range is always a candidate, so min-max is never beaten by it
+    shrink[-1] = 1.0  # the full range is a candidate, so the result is never worse than minmax
     if symmetric or low == 0 or high == 0:
         return _least_error_range(histogram, [(low * s, high * s) for s in shrink], symmetric, kept)
     chosen = _least_error_range(histogram, [(low * s, high * s) for s in shrink], symmetric, kept)
@@ -205,7 +205,7 @@ def _squared_errors(
 
 
 def _magnitudes(histogram: TensorHistogram) -> NDArray[np.int64]:
-    """Return the counts of |value|, shape (BINS,), from zero up."""
+    """Return the counts of |value|, shape (BINS,), ascending from zero."""
     return histogram.counts[BINS:] + histogram.counts[:BINS][::-1]
 
 

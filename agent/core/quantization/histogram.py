@@ -1,8 +1,7 @@
-"""Histograms of tensors: taken frame by frame, merged exactly, stored, cut to a range.
+"""Histograms of tensors, counted frame by frame and merged exactly.
 
-Bins lie over [-2^exponent, 2^exponent). As every range is a power of two, a histogram is
-brought to a wider range by adding neighbouring bins, so that merging parts gives what counting
-the whole at the wider range would have given, bin for bin.
+Bins divide [-2^exponent, 2^exponent). As every range is a power of two, a histogram is widened by
+adding neighbouring bins, so merged parts equal a count of the whole at the wider range, bin for bin.
 """
 
 from __future__ import annotations
@@ -18,26 +17,26 @@ from numpy.typing import NDArray
 from agent.core.errors import CalibrationError
 
 BINS = 4096
-"""Bins a side. The largest value fills at least half of a side: 2048 bins, as Migacz 2017 uses."""
+"""Bins per sign. The largest value is in the upper half: 2048 bins are used, as in Migacz 2017."""
 LOWEST_EXPONENT = -64
-"""Values below 2^-64 (5e-20) are noise of zero: no scale is made from them."""
+"""Values below 2^-64 (5e-20) count as zero and get no scale."""
 HIGHEST_EXPONENT = 120
 """float32 ends at 2^128; beyond 2^120 a sum over one convolution may already overflow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TensorHistogram:
-    """What is known of one tensor's values.
+    """Histogram and extremes of one tensor.
 
     Attributes:
         name: The tensor's name in the clean model.
-        minimum: Smallest value seen; NaN or infinite if such a value was seen.
-        maximum: Largest value seen, alike.
-        exponent: The bins lie over [-2^exponent, 2^exponent).
-        counts: Shape (2 * BINS,), int64, ascending; empty bins if no finite value was counted.
-        count: Values counted, the sum of counts; fewer than were seen where values are sampled.
-        clippable: False where the largest values are the answer and must all be kept.
-        step: Of the levels that its values lie on, zero among them; 0 where none are known.
+        minimum: Smallest value; NaN or infinite if such a value occurred.
+        maximum: Largest value, likewise.
+        exponent: The bins divide [-2^exponent, 2^exponent).
+        counts: Shape (2 * BINS,), int64, ascending; zeros if no finite value was counted.
+        count: The sum of counts; fewer than all values where they are sampled.
+        clippable: False if the largest values are the model's result and must be kept.
+        step: Distance of the levels that its values lie on, zero included; 0 if there are none.
     """
 
     name: str
@@ -61,14 +60,14 @@ class TensorHistogram:
 
 
 def exponent_of(minimum: float, maximum: float) -> int:
-    """Return the smallest exponent whose range [-2^e, 2^e) holds both finite values."""
+    """Return the smallest exponent e for which [-2^e, 2^e) contains both finite values."""
     largest = max(abs(minimum), abs(maximum))
-    _, exponent = math.frexp(largest) if largest else (0.0, LOWEST_EXPONENT)  # else zero says 2^0
+    _, exponent = math.frexp(largest) if largest else (0.0, LOWEST_EXPONENT)  # frexp(0) gives 2^0
     return min(max(exponent, LOWEST_EXPONENT), HIGHEST_EXPONENT)
 
 
 def defect(histogram: TensorHistogram) -> str:
-    """Return why no range can be made of a tensor, empty if one can."""
+    """Return why a tensor has no usable range; empty if it has one."""
     low, high = histogram.minimum, histogram.maximum
     if math.isnan(low) or math.isnan(high):
         return "it has NaN values"
@@ -85,7 +84,7 @@ def defect(histogram: TensorHistogram) -> str:
 
 
 def merge(first: TensorHistogram, second: TensorHistogram) -> TensorHistogram:
-    """Return the histogram of both parts together, at the wider of the two ranges."""
+    """Return the sum of both histograms, at the wider of their ranges."""
     exponent = max(first.exponent, second.exponent)
     return TensorHistogram(
         name=first.name,
@@ -115,10 +114,10 @@ def to_arrays(histograms: Iterable[TensorHistogram]) -> dict[str, NDArray[Any]]:
 
 
 def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ...]:
-    """Return the histograms that `to_arrays` wrote.
+    """Return the histograms in arrays of `to_arrays`.
 
     Raises:
-        CalibrationError: "damaged" if the arrays are not what `to_arrays` makes.
+        CalibrationError: "damaged" if the arrays are invalid.
     """
     kinds = {
         "name": "U", "minimum": "f", "maximum": "f", "exponent": "i", "clippable": "b",
@@ -133,13 +132,13 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ..
     rows = len(arrays["name"])
     steps = arrays.get("step", np.zeros(rows))  # older files have none
     if steps.shape != (rows,) or steps.dtype.kind != "f" or not (steps >= 0).all():
-        raise CalibrationError("statistics have steps that can't be", code="damaged")
+        raise CalibrationError("statistics have invalid steps", code="damaged")
     shaped = counts.shape == (rows, 2 * BINS)
     if not shaped or any(arrays[key].shape != (rows,) for key in kinds if key != "counts"):
         raise CalibrationError(f"statistics have counts of shape {counts.shape}", code="damaged")
     exponents = arrays["exponent"]
     if rows and (counts.min() < 0 or not _within(exponents, LOWEST_EXPONENT, HIGHEST_EXPONENT)):
-        raise CalibrationError("statistics have counts or ranges that can't be", code="damaged")
+        raise CalibrationError("statistics have invalid counts or ranges", code="damaged")
     return tuple(
         TensorHistogram(
             name=str(arrays["name"][row]),
@@ -160,7 +159,7 @@ def _within(values: NDArray[Any], low: int, high: int) -> bool:
 
 
 def _coarsened(histogram: TensorHistogram, exponent: int) -> NDArray[np.int64]:
-    """Return the counts at a wider range: bin i goes to bin floor(i / 2^shift)."""
+    """Return the counts at a wider range: bin i is added to bin floor(i / 2^shift)."""
     shift = min(exponent - histogram.exponent, 62)
     if shift == 0:
         return histogram.counts

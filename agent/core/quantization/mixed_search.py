@@ -1,8 +1,8 @@
-"""Which layers stay in float: a bounded search over the noise that each one brings.
+"""Bounded search for the layers that stay in float, by the noise that each one adds.
 
-Quantization noise of different places is nearly independent, so at the outputs its powers add
-up: what single layers cost, measured one by one, predicts what any set of them costs. The
-prediction orders the search; every set that is accepted was evaluated as a whole.
+Quantization noise of different layers is nearly independent, so its powers add up at the outputs:
+the noise of single layers predicts that of any set. The prediction orders the search; every
+accepted set was evaluated as a whole.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ Noise = tuple[float, ...]
 """Noise power over signal power, one for each output of the model."""
 
 BIAS_CORRECTION = "bias-correction"
-"""The step that makes up for the mean error of rounded weights."""
+"""The step that corrects the mean error of rounded weights in the bias."""
 WEIGHT_ROUNDING = "weight-rounding"
-"""The step that rounds weights so that the outputs of their layer move least."""
+"""The step that rounds weights to minimise the output error of their layer."""
 WEIGHT_STEPS: tuple[tuple[str, ...], ...] = (
     (),
     (BIAS_CORRECTION,),
-    (WEIGHT_ROUNDING, BIAS_CORRECTION),  # what it leaves to the mean is for the bias
+    (WEIGHT_ROUNDING, BIAS_CORRECTION),  # it ignores the mean error, which the bias corrects
 )
-"""What may be done to the weights of layers in INT8; the best is found by trying."""
-_ISLAND = 0.001
-"""Share of all multiply-accumulates that a change of precision costs whatever the layer's size."""
+"""Combinations of steps for the weights of INT8 layers; all are tried."""
+_CONVERSION_COST = 0.001
+"""Cost of a change of precision, as a share of all multiply-accumulates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerNoise:
-    """What the weights of one layer cost in INT8.
+    """Noise of one layer's weights in INT8.
 
     Attributes:
         name: The node.
         operator: Its ONNX operator.
         macs: Its multiply-accumulates.
-        noise: At the outputs, if its weights alone are quantized.
+        noise: At the outputs, with only its weights quantized.
     """
 
     name: str
@@ -49,27 +49,27 @@ class LayerNoise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorNoise:
-    """What quantizing one activation costs.
+    """Noise of quantizing one activation.
 
     Attributes:
         name: The tensor.
-        noise: At the outputs, if it alone is quantized.
-        holders: The layers that ask for it in INT8; it is float when all of them are.
+        noise: At the outputs, with only this tensor quantized.
+        layers: The layers that need it in INT8; it is float when all of them are.
     """
 
     name: str
     noise: Noise
-    holders: frozenset[str]
+    layers: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """What of a model is quantized, and how.
+    """The quantized part of a model.
 
     Attributes:
-        ranges: Low and high of every activation that is quantized.
+        ranges: Low and high of every quantized activation.
         kept: Layers left in float.
-        steps: What is done to the weights of layers in INT8: some of WEIGHT_STEPS.
+        steps: Applied to the weights of INT8 layers: an entry of WEIGHT_STEPS.
     """
 
     ranges: Mapping[str, tuple[float, float]]
@@ -79,11 +79,11 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A set of layers in float that keeps the limit.
+    """A set of float layers that meets the limit.
 
     Attributes:
         kept: Their names.
-        evaluations: How often a whole graph was evaluated to find it.
+        evaluations: Whole graphs evaluated to find it.
     """
 
     kept: frozenset[str]
@@ -96,7 +96,7 @@ class NoiseModel:
     Args:
         layers: Every layer that can run in INT8.
         tensors: Every activation that would be quantized.
-        allowed: The largest noise per output that is still good, as the limit says.
+        allowed: The largest noise per output within the limit.
     """
 
     def __init__(
@@ -105,10 +105,10 @@ class NoiseModel:
         self.layers = {layer.name: layer for layer in layers}
         self._tensors = tuple(tensors)
         self._allowed = allowed
-        self._held: dict[str, list[TensorNoise]] = {name: [] for name in self.layers}
+        self._tensors_of: dict[str, list[TensorNoise]] = {name: [] for name in self.layers}
         for tensor in tensors:
-            for name in tensor.holders & self.layers.keys():
-                self._held[name].append(tensor)
+            for name in tensor.layers & self.layers.keys():
+                self._tensors_of[name].append(tensor)
         self._total_macs = sum(layer.macs for layer in layers) or 1
 
     def predicted(self, kept: Collection[str]) -> Noise:
@@ -118,12 +118,12 @@ class NoiseModel:
             if layer.name not in kept:
                 _add(sums, layer.noise)
         for tensor in self._tensors:
-            if not tensor.holders <= frozenset(kept):
+            if not tensor.layers <= frozenset(kept):
                 _add(sums, tensor.noise)
         return tuple(sums)
 
     def excess(self, kept: Collection[str]) -> float:
-        """Return the predicted noise over the allowed, of the worst output; 1 is at the limit."""
+        """Return the ratio of predicted to allowed noise of the worst output; 1 is at the limit."""
         found = self.predicted(kept)
         return max((n / a for n, a in zip(found, self._allowed, strict=True)), default=0.0)
 
@@ -132,18 +132,17 @@ class NoiseModel:
         return 1 - sum(self.layers[name].macs for name in kept) / self._total_macs
 
     def cost(self, name: str, kept: Collection[str] = ()) -> Noise:
-        """Return what a layer adds per output: its weights, and its part of its tensors."""
+        """Return the noise of a layer per output: of its weights, and its share of its tensors."""
         sums = list(self.layers[name].noise)
-        for tensor in self._held[name]:
-            others = len(tensor.holders - frozenset(kept) - {name})
+        for tensor in self._tensors_of[name]:
+            others = len(tensor.layers - frozenset(kept) - {name})
             _add(sums, tensor.noise, 1 / (1 + others))
         return tuple(sums)
 
     def order(self) -> tuple[str, ...]:
-        """Return all layers, first the one whose float saves most noise per compute it costs.
+        """Return all layers, those first that in float save most noise per compute.
 
-        Each step looks at the outputs that are still over what is allowed, so that a layer
-        which spoils an output of no concern does not come first.
+        Each step counts only outputs whose noise is still above the allowed one, if there are any.
         """
         kept: list[str] = []
         left = set(self.layers)
@@ -158,26 +157,25 @@ class NoiseModel:
     def _gain(self, name: str, kept: Sequence[str], outputs: Collection[int]) -> float:
         saved = self.cost(name, kept)
         worth = sum(saved[o] / self._allowed[o] for o in outputs)
-        return worth / (self.layers[name].macs / self._total_macs + _ISLAND)
+        return worth / (self.layers[name].macs / self._total_macs + _CONVERSION_COST)
 
 
 def find_plan(
     model: NoiseModel,
-    holds: Callable[[frozenset[str]], bool],
+    meets_limit: Callable[[frozenset[str]], bool],
     least_share: float,
     spent: int = 0,
 ) -> Plan | None:
-    """Return the smallest set of layers found whose float keeps the limit, or None.
+    """Return the smallest set of float layers found that meets the limit, or None.
 
-    Bisection over `NoiseModel.order`, begun where the prediction says; then the largest layers
-    are given back to INT8 one by one where the limit still holds. At most
-    2 log2(layers) + 10 evaluations.
+    Bisection over `NoiseModel.order`, from the predicted place; then the largest layers return to
+    INT8 one by one if the limit is still met. At most 2 log2(layers) + 10 evaluations.
 
     Args:
-        model: What each layer costs.
-        holds: Evaluates the whole graph with these layers in float.
-        least_share: Share of the compute that must stay in INT8 for it to be worth it.
-        spent: Evaluations already made, out of the same budget.
+        model: Noise of each layer.
+        meets_limit: Evaluates the whole graph with these layers in float.
+        least_share: Least share of the compute in INT8.
+        spent: Evaluations already made of the same budget.
     """
     order = model.order()
     budget = int(2 * math.log2(max(len(order), 2)) + 10) - spent
@@ -186,10 +184,10 @@ def find_plan(
 
     def good(kept: frozenset[str]) -> bool:
         if kept not in tried:
-            tried[kept] = holds(kept)
+            tried[kept] = meets_limit(kept)
         return tried[kept]
 
-    low, high = -1, limit + 1  # low fails, high holds: both not yet looked at
+    low, high = -1, limit + 1  # low fails, high meets the limit: neither was evaluated
     probe = next((k for k in range(limit) if model.excess(order[:k]) <= 1), limit)
     while high - low > 1:
         if good(frozenset(order[:probe])):
@@ -200,7 +198,7 @@ def find_plan(
     if high > limit:
         return None
     kept = frozenset(order[:high])
-    hopeless = _HOPELESS * model.excess(kept)
+    hopeless = _HOPELESS_RATIO * model.excess(kept)
     for name in sorted(kept, key=lambda name: -model.layers[name].macs):
         if len(tried) >= budget:
             break
@@ -209,27 +207,27 @@ def find_plan(
     return Plan(kept=kept, evaluations=len(tried))
 
 
-_HOPELESS = 2.0
-"""Predicted noise over that of a set that holds beyond which an evaluation is wasted (3 dB)."""
+_HOPELESS_RATIO = 2.0
+"""Of predicted noise to that of an accepted set: above it (3 dB) a set is not evaluated."""
 
 
 def is_symmetric(scheme: str | None) -> bool:
-    """Return True if the integers of a scheme lie evenly around zero."""
+    """Return True if the codes of a scheme are symmetric around zero."""
     return scheme is not None and scheme.startswith("S8S8")
 
 
 def best_weight_steps(weight_noise: Callable[[tuple[str, ...]], Noise]) -> tuple[str, ...]:
-    """Return those of WEIGHT_STEPS with the least noise at the worst output, of equals the fewest.
+    """Return the entry of WEIGHT_STEPS with the least noise at the worst output.
 
     Args:
-        weight_noise: Returns the noise of all weights after some steps, with activations in float:
-            beside the noise of activations the difference would be luck.
+        weight_noise: Returns the noise of all weights after some steps. Activations are float,
+            since their noise would hide the difference.
     """
     return min(WEIGHT_STEPS, key=lambda steps: (max(weight_noise(steps), default=0.0), len(steps)))
 
 
 def worst_sqnr_db(found: Fidelity | None) -> float:
-    """Return the SQNR of the worst output, dB, for comparing; -inf where outputs are no numbers."""
+    """Return the SQNR of the worst output, dB, to compare; -inf if outputs are not finite."""
     if found is None:
         return -math.inf
     return math.inf if found.sqnr_db is None else found.sqnr_db

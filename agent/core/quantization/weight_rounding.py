@@ -1,9 +1,9 @@
-"""Weights rounded so that a layer's output moves least, not each weight by itself.
+"""Rounding of weights that minimises the error of a layer's output.
 
-The error that rounding makes at a layer's output is e^T M e for each output channel: e is the
-error of its weights, M the second moment of what they are multiplied with. Neighbouring pixels
-are alike, so M is far from diagonal: errors that cancel cost little, and where the nearest
-integers all err to one side, taking one of them the other way is nearer as a whole.
+The squared error at the output is e^T M e for each output channel, with e the rounding errors of
+its weights and M the second moment of their inputs. Neighbouring pixels are correlated, so M is far
+from diagonal: errors that cancel cost little, and if all nearest codes err to one side, rounding
+one of them the other way reduces the error.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LARGEST = 127
-_DAMPING = 0.01  # of the mean of the diagonal: what the sample of inputs did not show
+_DAMPING = 0.01  # of the mean of the diagonal, for inputs that the sample does not contain
 _SWEEPS = 8
-_BLOCK = 64  # weights whose effect on the others is added up before it is told
+_BLOCK = 64  # weights whose effect on the other blocks is applied at once
 
 
 def round_weights(
     weights: NDArray[np.float64], scales: NDArray[np.float64], moment: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return integer codes whose weights give nearly the least error at the output.
+    """Return integer codes that nearly minimise the error at the output.
 
-    Coordinate descent from the nearest integers: each weight in turn takes the integer that is
-    best while the others stay, until none moves. The error never grows on the way. The largest
-    weight of each channel stays where it is, since it defines the scale.
+    Coordinate descent from the nearest codes: each weight in turn gets the code that is best while
+    the others are fixed, until none changes. The error never grows. The largest weight of each
+    channel is fixed, since it defines the scale.
 
     Args:
         weights: Shape (output channels, k), one row per scale.
         scales: Of each row, shape (output channels,), > 0.
-        moment: E[x x^T] of the k inputs of a weight row, shape (k, k), or their covariance
-            where a bias makes up for the mean error.
+        moment: E[x x^T] of the k inputs of a weight row, shape (k, k); their covariance if a bias
+            corrects the mean error.
 
     Returns:
         Codes in -127..127, shape of `weights`.
@@ -47,21 +47,21 @@ def round_weights(
     if not (np.isfinite(moment).all() and np.trace(moment) > 0):
         return codes
     damped = moment + np.eye(size) * (_DAMPING * np.trace(moment) / size)
-    order = np.argsort(-np.diag(damped), kind="stable")  # what matters most moves first
-    moving = _CoordinateDescent(exact[:, order], codes[:, order], damped[np.ix_(order, order)])
+    order = np.argsort(-np.diag(damped), kind="stable")  # largest effect first
+    descent = _CoordinateDescent(exact[:, order], codes[:, order], damped[np.ix_(order, order)])
     for _ in range(_SWEEPS):
-        if not moving.sweep():
+        if not descent.sweep():
             break
-    codes[:, order] = moving.codes
+    codes[:, order] = descent.codes
     return codes
 
 
 class _CoordinateDescent:
-    """Codes on their way to less error.
+    """Coordinate descent over codes.
 
     Args:
         exact: Weights in steps.
-        codes: Where to begin; changed in place.
+        codes: Initial codes; changed in place.
         moment: Positive definite.
     """
 
@@ -75,7 +75,7 @@ class _CoordinateDescent:
         self._free[np.arange(len(codes)), np.abs(exact).argmax(axis=1)] = False
 
     def sweep(self) -> bool:
-        """Visit every weight once; return True if any moved."""
+        """Visit every weight once; return True if any code changed."""
         size = self.codes.shape[1]
         edges = [*range(0, size, _BLOCK), size]
         return sum(self._visit(first, last) for first, last in pairwise(edges)) > 0

@@ -78,7 +78,7 @@ def test_the_present_mode_is_kept_without_setting_anything(board: Path) -> None:
 def test_a_mode_that_is_refused_in_silence_is_reported(board: Path) -> None:
     (board / "refuse").touch()
     with (
-        pytest.raises(PowerError, match="25W was not taken: NVPM ERROR") as raised,
+        pytest.raises(PowerError, match="25W was not set: NVPM ERROR") as raised,
         modes(board).set_temporarily("25W"),
     ):
         pass

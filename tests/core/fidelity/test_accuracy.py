@@ -90,7 +90,7 @@ def test_without_labels_there_is_no_accuracy():
 @pytest.mark.parametrize(
     ("outputs", "label", "said"),
     [
-        (np.zeros((1, 4)), 4, "holds class 4, but the model has 4 classes"),
+        (np.zeros((1, 4)), 4, "contains class 4, but the model has 4 classes"),
         (np.zeros((1, 9, 4)), 1, "shape 1x9x4"),
         (np.zeros((1, 1)), 1, "shape 1x1"),
     ],

@@ -33,7 +33,7 @@ def models(draw: st.DrawFn) -> NoiseModel:
     ]
     names = st.frozensets(st.sampled_from([layer.name for layer in layers]), min_size=1, max_size=3)
     tensors = [
-        TensorNoise(name=f"t{i}", noise=draw(noise), holders=draw(names)) for i in range(count)
+        TensorNoise(name=f"t{i}", noise=draw(noise), layers=draw(names)) for i in range(count)
     ]
     return NoiseModel(layers, tensors, draw(st.tuples(*[st.floats(1e-3, 100)] * outputs)))
 
@@ -108,7 +108,7 @@ def test_a_layer_given_back_makes_the_set_smaller() -> None:
 
 def test_a_tensor_is_float_only_when_all_that_hold_it_are() -> None:
     layers = [LayerNoise(name=n, operator="Conv", macs=1, noise=(0.0,)) for n in "ab"]
-    shared = TensorNoise(name="t", noise=(1.0,), holders=frozenset("ab"))
+    shared = TensorNoise(name="t", noise=(1.0,), layers=frozenset("ab"))
     model = NoiseModel(layers, [shared], (0.5,))
     assert model.predicted({"a"}) == (1.0,)
     assert model.predicted({"a", "b"}) == (0.0,)
