@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from math import isfinite
 from pathlib import Path
@@ -133,19 +134,17 @@ def _check_board(config: Config) -> None:
         )
 
 
-def without_effect(config: Config) -> tuple[str, ...]:
-    """Return the keys that are set but that nothing is done with, by this version or this file."""
-    return tuple(
-        key
-        for key, idle in (
-            ("drift.agreement_below", config.drift.agreement_below > 0),
-            (
-                "runtime.compute_capability",
-                bool(config.runtime.compute_capability) and config.runtime.kind != "tensorrt",
-            ),
-        )
-        if idle
-    )
+def without_effect(config: Config, set_keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the keys that are set but have no effect in this version or beside the other keys.
+
+    Args:
+        config: The configuration.
+        set_keys: The dotted keys that are not defaults, as `load_with_origin` returns them.
+    """
+    idle = [key for key in set_keys if key.startswith("drift.")]
+    if config.runtime.compute_capability and config.runtime.kind != "tensorrt":
+        idle.append("runtime.compute_capability")
+    return tuple(idle)
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

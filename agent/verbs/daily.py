@@ -21,6 +21,7 @@ from agent.verbs.options import (
     RUNTIME,
     Verb,
     load,
+    load_with_origin,
     print_json,
 )
 from agent.wiring import released, runs
@@ -66,11 +67,11 @@ def _optimize(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    config = load(options)
+    config, origin = load_with_origin(options)
     configuration.require_source(config)
     from agent.wiring.daemon import daemon
 
-    return daemon(config).run()
+    return daemon(config, origin).run()
 
 
 def _activate(options: argparse.Namespace) -> int:

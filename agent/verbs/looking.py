@@ -15,7 +15,18 @@ from agent.core.frames.camera_uri import redacted
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.residuals import accuracy
 from agent.terminal import show, summary, table
-from agent.verbs.options import CAMERA, CONFIG, JSON, MODEL, RUNTIME, Option, Verb, load, print_json
+from agent.verbs.options import (
+    CAMERA,
+    CONFIG,
+    JSON,
+    MODEL,
+    RUNTIME,
+    Option,
+    Verb,
+    load,
+    load_with_origin,
+    print_json,
+)
 from agent.wiring import reported, runs
 
 _RUNS_NAMED = 5  # in the hint of an unknown run
@@ -109,12 +120,9 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    overrides: dict[str, Any] = {}
-    if options.model:
-        overrides["model.path"] = str(Path(options.model).absolute())
-    if options.camera:
-        overrides["camera.uri"] = options.camera
-    config, origin = configuration.load_with_origin(options.config, overrides=overrides)
+    config, origin = load_with_origin(options)
+    for key in configuration.without_effect(config, origin):
+        show(f"note: {key} is set, but has no effect")
     values = configuration.dump(config)
     values["camera"]["uri"] = redacted(config.camera.uri)
     if options.json:
@@ -124,8 +132,6 @@ def _check_config(options: argparse.Namespace) -> int:
         sys.stdout.write(f"{key} = {json.dumps(value)}    # {origin.get(key, 'default')}\n")
     if not (config.model.path and config.camera.uri):
         show("note: model.path and camera.uri have no default; a run needs both")
-    for key in configuration.without_effect(config):
-        show(f"note: {key} is set, but has no effect")
     return 0
 
 

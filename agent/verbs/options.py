@@ -69,6 +69,11 @@ class Verb:
 
 def load(options: argparse.Namespace) -> Config:
     """Load the configuration; options of the command line override the file."""
+    return load_with_origin(options)[0]
+
+
+def load_with_origin(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
+    """As `load`; also return the source of each dotted key that is not a default."""
     overrides: dict[str, Any] = {}
     if getattr(options, "model", None):
         overrides["model.path"] = str(Path(options.model).absolute())
@@ -82,8 +87,8 @@ def load(options: argparse.Namespace) -> Config:
     output = getattr(options, "output", None)
     if output and "storage.dir" not in origin:
         overrides["storage.dir"] = str(Path(output).absolute())
-        config = configuration.load(options.config, overrides=overrides)
-    return config
+        return configuration.load_with_origin(options.config, overrides=overrides)
+    return config, origin
 
 
 def print_json(value: object) -> None:

@@ -7,7 +7,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -50,9 +50,9 @@ _LOOKUP_S = 3.0  # the watchdog waits for 30
 _CROWD = 64  # events; a command has 256 KB at most
 
 
-def daemon(config: Config) -> Daemon:
-    """Return the daemon of a configuration, ready to run."""
-    for key in without_effect(config):
+def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
+    """Return the daemon of a configuration, ready to run; warn of set keys without effect."""
+    for key in without_effect(config, set_keys):
         _LOG.warning("setting_without_effect key=%s", key)
     mailbox: Mailbox = queue.SimpleQueue()
     clock = SystemClock()

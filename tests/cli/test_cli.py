@@ -199,6 +199,14 @@ def test_check_config_shows_where_each_value_comes_from(quantd, config):
     assert next(line for line in lines if line.startswith("storage.dir")).endswith(f"# {config}")
 
 
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
+def test_check_config_warns_of_a_set_key_without_effect(quantd, tmp_path, options):
+    path = written(tmp_path, drift={"check_every_s": 900.0})  # even to its default
+    code, _, err = quantd("check-config", "-c", path, *options)
+    assert code == 0
+    assert "drift.check_every_s is set, but has no effect" in err
+
+
 @pytest.mark.parametrize("arguments", [["check-config"], ["status"], ["report"]], ids=str)
 def test_stdout_is_one_json_document_and_nothing_else(quantd, config, arguments):
     code, out, err = quantd(*arguments, "-c", config, "--json")

@@ -67,17 +67,23 @@ def test_labels_name_no_password_of_a_camera_without_a_scheme(tmp_path: Path) ->
     assert "secret" not in caught.value.message
 
 
+def without_effect(tmp_path: Path, text: str) -> tuple[str, ...]:
+    load(tmp_path, text)
+    return configuration.without_effect(*configuration.load_with_origin(tmp_path / "quantd.toml"))
+
+
 def test_a_key_that_nothing_listens_to_is_named(tmp_path: Path) -> None:
-    silent = load(tmp_path, "[runtime]\ndla_core = 1\n[drift]\nagreement_below = 0.9\n")
-    assert configuration.without_effect(silent) == ("drift.agreement_below",)
-    assert configuration.without_effect(load(tmp_path, "")) == ()
+    drift = "[drift]\nagreement_below = 0.0\ncheck_every_s = 60.0\n"
+    idle = without_effect(tmp_path, "[runtime]\ndla_core = 1\n" + drift)
+    assert idle == ("drift.agreement_below", "drift.check_every_s")
+    assert without_effect(tmp_path, "") == ()
 
 
 def test_a_capability_is_for_tensorrt_by_name_only(tmp_path: Path) -> None:
     table = '[runtime]\ncompute_capability = "8.6"\n'
     key = "runtime.compute_capability"
-    assert configuration.without_effect(load(tmp_path, table)) == (key,)
-    assert configuration.without_effect(load(tmp_path, table + 'kind = "tensorrt"\n')) == ()
+    assert without_effect(tmp_path, table) == (key,)
+    assert without_effect(tmp_path, table + 'kind = "tensorrt"\n') == ()
 
 
 @pytest.mark.parametrize("value", ["86", "SM86", "8.", ".6", "8.66", "0.1", "8.6 ", "8.٦"])

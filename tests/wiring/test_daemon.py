@@ -40,6 +40,13 @@ def test_a_damaged_report_costs_the_report_and_not_the_daemon(
     assert made.journal.counts().waiting == 0
 
 
+def test_a_set_key_without_effect_is_warned_of_at_the_start(
+    config: Config, caplog: pytest.LogCaptureFixture
+) -> None:
+    daemon(config, {"drift.check_every_s": "quantd.toml"})
+    assert "setting_without_effect key=drift.check_every_s" in caplog.text
+
+
 def test_a_journal_that_can_not_be_written_does_not_delay_the_end(
     config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:
