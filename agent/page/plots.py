@@ -11,6 +11,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from agent.core.choice.limits import P99, SQNR
 from agent.core.measurement.power_trace import AT_RATE
 from agent.core.records import Measured, PowerTrace
 from agent.core.report.candidates import CandidateReport
@@ -72,7 +73,7 @@ def _latency(
         chosen = one.verdict == "chosen"
         axes.plot(times, shares, lw=2.4 if chosen else 1.3, label=escape_unprintable(one.id),
                   zorder=3 if chosen else 2)  # fmt: skip
-    limit = limits.get("latency_p99_ms")
+    limit = limits.get(P99.key)
     if limit:
         axes.axvline(limit, color=_LIMIT, ls="--", lw=1, label="p99 limit")
     longest = max(one.measured.latency_ms.p99 for one in shown if one.measured)
@@ -98,8 +99,8 @@ def _pareto(measured: Sequence[CandidateReport], report: Report) -> Markup | Non
         axes.errorbar(p50, y, xerr=[[p50 - low], [high - p50]],
                       yerr=[[max(y - below, 0)], [max(above - y, 0)]],
                       fmt="o" if on_front else "x", capsize=2, ms=10 if one.verdict == "chosen" else 6, label=escape_unprintable(one.id))  # fmt: skip
-    if report.limits.get("sqnr_db"):
-        axes.axhline(report.limits["sqnr_db"], color=_LIMIT, ls="--", lw=1)
+    if report.limits.get(SQNR.key):
+        axes.axhline(report.limits[SQNR.key], color=_LIMIT, ls="--", lw=1)
     axes.margins(x=0.2, y=0.15)
     axes.set_xlim(left=0)
     figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
@@ -165,8 +166,8 @@ def _fidelity(measured: Sequence[CandidateReport], limits: Mapping[str, float]) 
         places = [i + (number - (len(shown) - 1) / 2) * width for i in range(len(outputs))]
         lengths = [_EXACT_DB if (v := values.get(name)) is None else v for name in outputs]
         axes.barh(places, lengths, height=width * 0.92, label=escape_unprintable(one.id))
-    if limits.get("sqnr_db"):
-        axes.axvline(limits["sqnr_db"], color=_LIMIT, ls="--", lw=1, label="limit")
+    if limits.get(SQNR.key):
+        axes.axvline(limits[SQNR.key], color=_LIMIT, ls="--", lw=1, label="limit")
     axes.set_yticks(range(len(outputs)), [_short(escape_unprintable(name)) for name in outputs])
     axes.invert_yaxis()
     left_out = f"the worst {len(outputs)} of {len(worst)} outputs"

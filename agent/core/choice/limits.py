@@ -82,6 +82,16 @@ def _p99_doubts(one: MeasuredCandidate, bound: float) -> Iterable[str]:
         )
 
 
+P99: Limit[MeasuredCandidate] = Limit(
+    key="latency_p99_ms",
+    words="p99",
+    unit="ms",
+    highest=1e6,
+    value=lambda one: one.measurement.latency_ms.p99,
+    interval=lambda one: one.measurement.latency_ms.ci95_p99,
+    timing=lambda timing: timing.p99_ms,
+    doubts=_p99_doubts,
+)
 SQNR = ForeseeableLimit(
     key="sqnr_db",
     words="SQNR of the worst output",
@@ -104,16 +114,7 @@ AGREEMENT = ForeseeableLimit(
     minimum=True,
 )
 _ENTRIES: tuple[Limit[MeasuredCandidate], ...] = (
-    Limit(
-        key="latency_p99_ms",
-        words="p99",
-        unit="ms",
-        highest=1e6,
-        value=lambda one: one.measurement.latency_ms.p99,
-        interval=lambda one: one.measurement.latency_ms.ci95_p99,
-        timing=lambda timing: timing.p99_ms,
-        doubts=_p99_doubts,
-    ),
+    P99,
     Limit(
         key="power_w",
         words="power",
