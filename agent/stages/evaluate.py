@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from agent.ports import Tensors
 
 _MEMORY_RUNS = 3
-_NO_DEVICE_MEMORY = "ONNX Runtime does not tell how much of the GPU's memory an engine takes"
+_NO_DEVICE_MEMORY = "ONNX Runtime does not report how much of the GPU's memory an engine takes"
 
 
 def evaluate(

@@ -145,7 +145,7 @@ class Comparison:
         sqnr_ci95 = None if self.identical else bootstrap_ci95(self._worst_db, self._parts)
         agreement_ci95 = self._agreement_ci95(value)
         unknown = (sqnr is not None and not sqnr_ci95) or (value is not None and not agreement_ci95)
-        few = f"{self._frames} held-out frames do not tell: too few, or hardly any of them differs"
+        few = f"{self._frames} held-out frames give no interval: too few, or hardly any of them differs"
         return Fidelity(
             sqnr_db=sqnr,
             sqnr_db_ci95=sqnr_ci95,

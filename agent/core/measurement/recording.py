@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from agent.core.measurement.power import ClockTotal, Conditions, PowerSample, me
 from agent.core.records import AtRate, Digest, Launches, Measurement, Power
 
 _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
-_NO_DEVICE_CLOCK = "this runtime tells no time of the device itself"
+_NO_DEVICE_CLOCK = "this runtime has no clock of the device"
 _NO_RATE = "measure.rate_fps is not set"
 _OWN_LAUNCHES = "this runtime launches by itself"
 _UNKNOWN_THROTTLING = "this machine has no throttling flag that quantd reads"
@@ -74,13 +75,13 @@ class Recording:
         return [span for pair in pairs for span in pair]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Consumption:
+class _Consumption(TypedDict):
     power_w: Power | None
-    reason: str = ""
-    energy_j: float | None = None
-    energy_j_ci95: tuple[float, float] | None = None
-    energy_net_j: float | None = None
+    power_reason: str
+    energy_j: float | None
+    energy_j_ci95: tuple[float, float] | None
+    energy_net_j: float | None
+    energy_reason: str
 
 
 def to_measurement(
@@ -102,18 +103,12 @@ def to_measurement(
         harness_ns: What is in every time that is not the inference's.
         rate_fps: The frame rate of the paced rounds.
     """
-    used = _consumption(seen.rounds_ns, seen.windows_ns, seen.batch, readings, idle_ns)
     throttled = _throttled(seen.conditions)
     return Measurement(
         engine=engine,
         latency_ms=summarize(seen.rounds_ns),
         throughput_fps=_frames(seen.rounds_ns, seen.batch) / _seconds(seen.windows_ns),
-        power_w=used.power_w,
-        power_reason=used.reason,
-        energy_j=used.energy_j,
-        energy_j_ci95=used.energy_j_ci95,
-        energy_net_j=used.energy_net_j,
-        energy_reason=used.reason,
+        **_consumption(seen.rounds_ns, seen.windows_ns, seen.batch, readings, idle_ns),
         steady=steady(seen.rounds_ns),
         settled=seen.settled,
         mode_change="",
@@ -141,19 +136,13 @@ def to_measurement(
 def _at_rate(
     seen: Recording, readings: Readings | str, idle_ns: Span | None, rate_fps: float
 ) -> AtRate:
-    used = _consumption(seen.paced_ns, seen.paced_windows_ns, seen.batch, readings, idle_ns)
     count = sum(one.size for one in seen.paced_ns)
     return AtRate(
         rate_fps=rate_fps,
         throughput_fps=_frames(seen.paced_ns, seen.batch) / _seconds(seen.paced_windows_ns),
         dropped=seen.dropped / (seen.dropped + count),
         latency_ms=summarize(seen.paced_ns),
-        power_w=used.power_w,
-        power_reason=used.reason,
-        energy_j=used.energy_j,
-        energy_j_ci95=used.energy_j_ci95,
-        energy_net_j=used.energy_net_j,
-        energy_reason=used.reason,
+        **_consumption(seen.paced_ns, seen.paced_windows_ns, seen.batch, readings, idle_ns),
         samples=count,
     )
 
@@ -222,12 +211,11 @@ def _consumption(
     idle_ns: Span | None,
 ) -> _Consumption:
     if isinstance(readings, str):
-        return _Consumption(power_w=None, reason=readings)
+        return _unknown(readings)
     samples, period_s = readings.samples, readings.period_s
     load = mean_power(samples, windows_ns, period_s)
     if load.mean_w is None or load.coverage < _LEAST_COVERAGE:
-        reason = f"{readings.source} covered only {load.coverage:.0%} of the windows"
-        return _Consumption(power_w=None, reason=reason)
+        return _unknown(f"{readings.source} covered only {load.coverage:.0%} of the windows")
     rest_w = _mean_w(readings, [idle_ns]) if idle_ns else None
     rounds_w = [mean_power(samples, [window], period_s).mean_w for window in windows_ns]
     rounds_j = [
@@ -253,10 +241,19 @@ def _consumption(
             gaps=load.gaps,
             period_s=period_s,
         ),
+        power_reason="",
         energy_j=load.mean_w * frame_s,
         energy_j_ci95=interval(load.mean_w * frame_s, rounds_j),
         energy_net_j=(load.mean_w - rest_w) * frame_s if rest_w is not None else None,
+        energy_reason="",
     )
+
+
+def _unknown(reason: str) -> _Consumption:
+    return _Consumption(
+        power_w=None, power_reason=reason, energy_j=None, energy_j_ci95=None, energy_net_j=None,
+        energy_reason=reason,
+    )  # fmt: skip
 
 
 def _mean_w(readings: Readings, windows_ns: Sequence[Span]) -> float | None:
