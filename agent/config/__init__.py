@@ -9,45 +9,15 @@ from __future__ import annotations
 
 from agent.config.checks import flatten, without_effect
 from agent.config.loading import dump, from_dump, load, load_with_origin, require_source
-from agent.config.tables import (
-    ActivationTable,
-    Calibration,
-    CameraTable,
-    Commands,
-    Config,
-    Device,
-    Drift,
-    Measure,
-    Model,
-    ModelInput,
-    ModelTask,
-    Mqtt,
-    Objective,
-    Runtime,
-    Schedule,
-    Search,
-    Storage,
-    Tls,
-)
+from agent.config.tables import ActivationTable, Calibration, Config, Measure, Model, Mqtt, Tls
 
 __all__ = [
     "ActivationTable",
     "Calibration",
-    "CameraTable",
-    "Commands",
     "Config",
-    "Device",
-    "Drift",
     "Measure",
     "Model",
-    "ModelInput",
-    "ModelTask",
     "Mqtt",
-    "Objective",
-    "Runtime",
-    "Schedule",
-    "Search",
-    "Storage",
     "Tls",
     "dump",
     "flatten",

@@ -1,4 +1,4 @@
-"""The demo itself: set the scene, play the operator, show what came out."""
+"""The demo: start broker, camera and daemon, send the operator's command, show the result."""
 
 from __future__ import annotations
 
@@ -79,20 +79,27 @@ dir = "{state}"
 def demo(
     directory: Path, *, window_s: float, duration_s: float, agreement: float
 ) -> dict[str, Any]:
-    """Run the main job on real parts and return the report.
+    """Run a whole optimization with real parts and return its report.
 
     Args:
-        directory: Where everything lies afterwards; kept.
+        directory: Folder for all files; kept.
         window_s: Seconds of live camera to calibrate from.
         duration_s: Seconds of measuring per candidate.
-        agreement: The fidelity limit: average precision of the faces found, FP32's being the truth.
+        agreement: The fidelity limit: average precision of the faces against those of FP32, 0 to 1.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(start_broker(directory / "broker"))
         show(f"broker   {broker.kind} on {broker.host}:{broker.port}")
-        camera = stack.enter_context(_camera(car_video(), directory))
-        show(f"camera   {camera}, live from {car_video().name}")
+        video, log = car_video(), directory / "camera.log"
+        server = stack.enter_context(
+            _child(log, "agent.demo.camera_server", str(video), "0", "640x480", piped=True)
+        )
+        line = server.stdout.readline().decode() if server.stdout else ""
+        if not line.startswith("READY "):
+            raise JobError("the demo's camera did not start", hint=f"see {log}")
+        camera = line.split()[1]
+        show(f"camera   {camera}, live from {video.name}")
         key = make_key(directory / "keys")
         config = directory / "quantd.toml"
         config.write_text(
@@ -109,7 +116,9 @@ def demo(
                 state=directory / "state",
             )
         )
-        daemon = stack.enter_context(_daemon(config, directory / "daemon.log"))
+        daemon = stack.enter_context(
+            _child(directory / "daemon.log", "agent", "run", "-c", str(config))
+        )
         show(f"daemon   pid {daemon.pid}, log {directory / 'daemon.log'}")
         topic = f"quantd/v1/{DEVICE}"
         operator = stack.enter_context(Operator(broker.host, broker.port, topic, key))
@@ -143,7 +152,7 @@ def demo(
 
 
 def _follow(operator: Operator, command: str, bars: ProgressBars, alive: Any) -> dict[str, Any]:
-    """Show the stages as the device reports them; return its last answer."""
+    """Show the stages that the device reports; return its last answer."""
     last: dict[str, Any] = {}
     for kind, message in operator.follow(command, 3600, alive):
         if kind != f"res/{command}":
@@ -160,43 +169,22 @@ def _follow(operator: Operator, command: str, bars: ProgressBars, alive: Any) ->
 
 
 @contextlib.contextmanager
-def _camera(video: Path, directory: Path) -> Iterator[str]:
-    """Start the MJPEG server and yield its URL."""
-    with (directory / "camera.log").open("wb") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "agent.demo.camera_server", str(video), "0", "640x480"],
-            stdout=subprocess.PIPE,
-            stderr=log,
-        )
-    try:
-        line = server.stdout.readline().decode() if server.stdout else ""
-        if not line.startswith("READY "):
-            raise JobError(
-                "the demo's camera did not start", hint=f"see {directory / 'camera.log'}"
-            )
-        yield line.split()[1]
-    finally:
-        _end(server)
-
-
-@contextlib.contextmanager
-def _daemon(config: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _child(log: Path, *arguments: str, piped: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a module of quantd while the block runs; its output goes to a pipe or to the log."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "agent", "run", "-c", str(config)], stderr=out, stdout=out
+            [sys.executable, "-m", *arguments],
+            stdout=subprocess.PIPE if piped else out,
+            stderr=out,
         )
     try:
         yield process
     finally:
-        _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
