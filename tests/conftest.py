@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""Rules for every test."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _shares(file: str) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Return what spreads the tests over the workers, whatever --dist says."""
+    """Return the scheduler of tests over the workers, whatever --dist is."""
     return TogetherByFixture(config, log)
 
 

@@ -1,4 +1,4 @@
-"""What a job leaves to everybody else, on trees of /proc as boards have them."""
+"""The memory that a job leaves free, on trees of /proc as boards have them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A test that takes too long ends, whoever would catch its end."""
+"""A test that takes too long ends, even if the exception would be caught."""
 
 from __future__ import annotations
 

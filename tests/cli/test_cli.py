@@ -1,4 +1,4 @@
-"""The command line: help, usage, errors and exit codes; stdout holds results and nothing else."""
+"""The command line: help, usage, errors and exit codes; stdout has results only."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def quantd(capsys):
 
 @pytest.fixture
 def config(tmp_path) -> Path:
-    """Return a configuration whose storage holds the reports of two runs."""
+    """Return a configuration with the reports of two runs in its storage."""
     found = [candidate("fp32", measurement(10.0), evaluation(None))]
     for name in ("20261101T000000000-aaaa", "20261102T000000000-bbbb"):
         folder = tmp_path / "state" / "runs" / name

@@ -44,7 +44,7 @@ def test_people_see_what_was_off_and_what_the_interval_missed(config, capsys):
     assert "10.000 [8.000, 11.000]" in shown
     assert "+20.0%" in shown
     assert shown.count("OUTSIDE") == 1
-    assert "50%" in shown  # of the intervals held
+    assert "50%" in shown  # of the intervals contained it
 
 
 def test_programs_get_every_pair_and_the_accuracy(config, capsys):

@@ -103,9 +103,9 @@ def test_the_device_tree_is_strings_that_end_with_zeros(tmp_path):
 
 
 def test_an_unknown_name_is_an_error_with_the_nearest_one():
-    with pytest.raises(ConfigError, match="orin-nan") as told:
+    with pytest.raises(ConfigError, match="orin-nan") as caught:
         board("orin-nan")
-    assert "did you mean orin-nano?" in told.value.hint
+    assert "did you mean orin-nano?" in caught.value.hint
 
 
 def test_a_board_of_ones_own_is_a_file_beside_the_configuration(tmp_path):
@@ -157,9 +157,9 @@ def test_the_wheel_has_the_board_files_beside_the_code_that_reads_them():
 def test_installed_files_are_read_and_missing_ones_are_an_error(tmp_path, monkeypatch):
     code = tmp_path / "site-packages/agent/config/boards.py"
     monkeypatch.setattr(board_files, "__file__", str(code))
-    with pytest.raises(ConfigError, match="board_files") as told:
+    with pytest.raises(ConfigError, match="board_files") as caught:
         boards()
-    assert "install" in told.value.hint
+    assert "install" in caught.value.hint
     inside = code.with_name("board_files")
     inside.mkdir(parents=True)
     (inside / "mine.toml").write_text((ROOT / "configs/boards/orin-nano.toml").read_text())
@@ -178,9 +178,9 @@ def test_a_power_mode_that_nvpmodel_has_is_not_refused_by_a_file(tmp_path, monke
 def test_a_power_mode_that_a_named_board_lacks_is_refused(tmp_path):
     file = tmp_path / "quantd.toml"
     file.write_text('[device]\nboard = "orin-nano"\n[search]\npower_modes = ["15W", "25W"]\n')
-    with pytest.raises(ConfigError, match="25W") as told:
+    with pytest.raises(ConfigError, match="25W") as caught:
         config.load(file)
-    assert "15W, 7W" in told.value.hint
+    assert "15W, 7W" in caught.value.hint
 
 
 def test_a_rail_has_what_it_leaves_out():

@@ -1,4 +1,4 @@
-"""What a configuration may say, key by key."""
+"""The checks of a configuration, key by key."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def test_a_camera_that_is_none_is_refused_with_what_there_is_and_without_its_pas
 ) -> None:
     with pytest.raises(ConfigError, match=r"camera\.uri") as caught:
         load(tmp_path, f'[camera]\nuri = "{uri}"\n')
-    told = f"{caught.value.message} {caught.value.hint}"
-    assert "secret" not in told
-    assert "v4l2:///dev/video0, csi://0, rtsp://" in told
-    assert (f"did you mean {near}://?" in told) is bool(near)
+    shown = f"{caught.value.message} {caught.value.hint}"
+    assert "secret" not in shown
+    assert "v4l2:///dev/video0, csi://0, rtsp://" in shown
+    assert (f"did you mean {near}://?" in shown) is bool(near)
 
 
 @pytest.mark.parametrize("scheme", [*CAMERAS, "RTSP"])
@@ -120,10 +120,10 @@ def test_a_preset_is_shown_as_the_origin_of_what_it_sets(tmp_path: Path) -> None
     loaded, origin = configuration.load_with_origin(file)
     assert loaded.model.input.pixels == "caffe-bgr"
     assert loaded.model.input.in_effect()["mean"] == (103.939, 116.779, 123.68)
-    told = f'pixels = "caffe-bgr" ({file})'
+    origin_of_pixels = f'pixels = "caffe-bgr" ({file})'
     assert origin == {
         "model.input.pixels": str(file),
-        **{f"model.input.{key}": told for key in ("scale", "mean", "std", "color")},
+        **{f"model.input.{key}": origin_of_pixels for key in ("scale", "mean", "std", "color")},
     }
 
 
@@ -170,7 +170,7 @@ def test_each_way_to_decode_boxes_is_taken(tmp_path: Path, table: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "said"),
+    ("table", "words"),
     [
         ('kind = "ssd"\n', "model.task.decode.kind"),
         ('kind = "boxes"\nboxes = "b"\n', "model.task.decode.scores is empty"),
@@ -180,8 +180,8 @@ def test_each_way_to_decode_boxes_is_taken(tmp_path: Path, table: str) -> None:
         ('kind = "yolo"\nnms = 0.5\n', "unknown key model.task.decode.nms"),
     ],
 )
-def test_a_decoding_that_can_not_be_is_refused(tmp_path: Path, table: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_a_decoding_that_can_not_be_is_refused(tmp_path: Path, table: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words) as caught:
         decoded(tmp_path, table)
     assert caught.value.hint
 

@@ -1,4 +1,4 @@
-"""configs/quantd.toml tells the truth about every key, and the model cards are usable."""
+"""configs/quantd.toml is right about every key, and the model cards are usable."""
 
 from __future__ import annotations
 

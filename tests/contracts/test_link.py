@@ -238,7 +238,7 @@ def test_a_denied_topic_is_parked_and_a_denied_subscription_is_an_event(
         device.link.stop(TOPICS.state, b"{}")
     assert [facts["reason"] for _, facts in device.announced] == ["denied"]
     codes = [event.code for event in device.saw(Acked)]
-    assert codes == [0x87, 0x10]  # nobody listens to the second
+    assert codes == [0x87, 0x10]  # the second has no subscriber
     assert device.outbox.unheard == 1
 
 

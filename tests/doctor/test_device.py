@@ -1,4 +1,4 @@
-"""The doctor on a Jetson, whose files are a folder; and on this machine, which is none."""
+"""The doctor on a Jetson simulated by a folder of files, and on this machine, which is none."""
 
 from __future__ import annotations
 
@@ -217,8 +217,8 @@ def test_a_client_without_its_service_and_a_service_without_a_client(jetson, mon
     monkeypatch.setattr(measuring, "command_output", lambda *_: "")
     assert measuring.jtop(CONFIG, jetson()).level == "ok"
     (jetson().root / "run/jtop.sock").unlink()
-    gone = Machine(jetson(**{"run/jtop.sock": None}).root)
-    assert "systemctl enable --now jtop" in measuring.jtop(CONFIG, gone).cure
+    stopped = Machine(jetson(**{"run/jtop.sock": None}).root)
+    assert "systemctl enable --now jtop" in measuring.jtop(CONFIG, stopped).cure
     monkeypatch.setattr(measuring, "installed_version", lambda _: None)
     assert "pip install jetson-stats" in measuring.jtop(CONFIG, jetson()).cure
     assert measuring.jtop(of(measure={"power": "ina3221"}), jetson()) is None

@@ -155,7 +155,7 @@ def test_a_python_without_any_runtime_names_the_command(checked, monkeypatch):
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (CameraError("/dev/video0 is busy", hint="`fuser /dev/video0` shows by whom"), "fuser"),
+        (CameraError("/dev/video0 is busy", hint="`fuser /dev/video0` shows the process"), "fuser"),
         (PowerError("no sample"), ""),
         (ImportError("libGL.so.1: cannot open shared object file"), "pip install"),
         (PermissionError(13, "Permission denied", "/dev/video0"), ""),

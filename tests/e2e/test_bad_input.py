@@ -109,10 +109,10 @@ def test_ctrl_c_cleans_up(tmp_path: Path) -> None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     child.send_signal(signal.SIGINT)
-    _, told = child.communicate(timeout=15)
+    _, stderr = child.communicate(timeout=15)
     assert child.returncode == 130
-    assert "interrupted" in told
-    assert "Traceback" not in told
+    assert "interrupted" in stderr
+    assert "Traceback" not in stderr
     assert not list(tmp_path.glob("state/artifacts/.work-*"))
 
 

@@ -53,10 +53,10 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def layers(config: Path, candidate: dict) -> dict[str, str]:
     """Return the precision of every layer that computes, by the file beside the engine."""
     where = config.parent / "state" / "artifacts" / candidate["engine"]["digest"]
-    told = json.loads((where / "layers.json").read_bytes())
-    assert told["engine"] is None
-    assert told["engine_reason"]
-    return {x["name"]: x["precision"] for x in told["network"] if x["type"] in _COMPUTE}
+    layers = json.loads((where / "layers.json").read_bytes())
+    assert layers["engine"] is None
+    assert layers["engine_reason"]
+    return {x["name"]: x["precision"] for x in layers["network"] if x["type"] in _COMPUTE}
 
 
 def crossed(config: Path, *more: str) -> dict[str, dict]:
@@ -81,10 +81,10 @@ def test_a_real_detector_builds_in_fp16_for_a_gpu_that_is_not_here(faces: Path) 
     assert set(built) == {"fp32", "fp16"}
     assert set(layers(faces, built["fp32"]).values()) == {"FLOAT"}
     assert set(layers(faces, built["fp16"]).values()) == {"HALF"}
-    said = quantd("build", "-c", config, *_FOR)  # all of it found again
-    assert said.returncode == 0, said.stderr
-    assert f"cross-built for compute capability {CAPABILITY} by TensorRT RTX" in said.stdout
-    assert "not executed here" in said.stdout
+    again = quantd("build", "-c", config, *_FOR)  # all of it found again
+    assert again.returncode == 0, again.stderr
+    assert f"cross-built for compute capability {CAPABILITY} by TensorRT RTX" in again.stdout
+    assert "not executed here" in again.stdout
 
 
 @pytest.mark.faults  # minutes of trials and of the search for int8-mixed

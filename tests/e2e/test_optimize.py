@@ -122,10 +122,10 @@ def test_stages_one_by_one(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{verb}: {done.stderr}"
         json.loads(done.stdout)
     assert (tmp_path / "state" / "current" / "model.json").is_file()
-    told = quantd("measure", "-c", config)
-    assert (told.returncode, told.stdout) == (0, "")
-    assert re.search(r"fp32 .* exact .* chosen", told.stderr)
-    assert "measured: " in told.stderr
+    measured_again = quantd("measure", "-c", config)
+    assert (measured_again.returncode, measured_again.stdout) == (0, "")
+    assert re.search(r"fp32 .* exact .* chosen", measured_again.stderr)
+    assert "measured: " in measured_again.stderr
     again = quantd("rollback", "-c", config, "--json")
     assert again.returncode == 1
     assert json.loads(again.stdout)["error"]["code"] == "activation"

@@ -108,5 +108,5 @@ def test_a_daemon_that_dies_or_hangs_is_started_again_and_a_bad_configuration_is
     time.sleep(3)  # three times RestartSec
     found = properties(machine)
     assert (found["ActiveState"], found["ExecMainStatus"]) == ("failed", "2")
-    told = machine.run("journalctl", "-u", "quantd", "--no-pager").stdout
-    assert "camera.url" in told or "`url`" in told
+    log = machine.run("journalctl", "-u", "quantd", "--no-pager").stdout
+    assert "camera.url" in log or "`url`" in log

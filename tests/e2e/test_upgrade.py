@@ -1,4 +1,4 @@
-"""After an upgrade of the runtime, or with a damaged engine, the daemon mends what is active."""
+"""After an upgrade of the runtime, or with a damaged engine, the daemon repairs the active release."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def released(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def config(tmp_path: Path, broker: Broker, released: Path) -> Path:
-    """A device with an active release, whose camera is gone since."""
+    """A device with an active release, and a camera that has disappeared since."""
     path = write_config(
         tmp_path,
         mqtt={"host": broker.host, "port": broker.port},
@@ -85,7 +85,7 @@ def ended(console: Console, run_id: str) -> dict[str, Any]:
 
 
 def mended(console: Console, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what was said of the release, and the report of the run that followed."""
+    """Return the event about the release, and the report of the run that followed."""
     event = console.wait("event", lambda m: m["kind"] == kind)
     report = console.wait("report/small", lambda _: True, 120)["report"]
     ended(console, report["run_id"])

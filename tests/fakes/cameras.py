@@ -1,4 +1,4 @@
-"""Cameras and clocks that take no time: each read lets the clock run by one frame period."""
+"""Cameras and clocks that take no time: each read advances the clock by one frame period."""
 
 from __future__ import annotations
 

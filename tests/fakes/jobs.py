@@ -1,4 +1,4 @@
-"""Child processes that answer at once, or fail as a test says."""
+"""Child processes that answer at once, or fail as a test requires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FakeJobs:
     """Implements `ports.Jobs`; an answer that is an exception is raised.
 
     Attributes:
-        notes: What a job tells of its progress, by kind.
+        notes: The progress that a job reports, by kind.
     """
 
     answers: dict[str, Answer]

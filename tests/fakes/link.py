@@ -1,4 +1,4 @@
-"""A link in memory: connects, acknowledges and loses what a test tells it to."""
+"""A link in memory: connects, acknowledges and loses messages as a test requires."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class FakeLink:
         return number
 
     def broker_takes(self, count: int) -> list[int]:
-        """Let the broker receive the first messages; return their ids for the answers."""
+        """Make the broker receive the first messages; return their ids for the answers."""
         numbers = list(self.unacked)[:count]
         self.delivered += [self.unacked[number][1] for number in numbers]
         return numbers

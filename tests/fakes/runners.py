@@ -1,4 +1,4 @@
-"""A clock that tests turn, and an engine whose runs take the time that the test says."""
+"""A clock that tests turn, and an engine with runs that take the time that the test sets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Outputs = Mapping[str, NDArray[Any]]
 
 @dataclass
 class FakeClock:
-    """Time that passes only when somebody lets it."""
+    """Time that passes only when a test advances it."""
 
     now_ns: int = 0
 

@@ -31,7 +31,7 @@ def graph(tmp_path_factory):
 
 
 def built(spec, cruelty=lambda child: None, *, cancelled=None, timeout_s=60.0):
-    """Build, and do something to the child when TensorRT says that it has begun."""
+    """Build, and do something to the child when TensorRT reports that it has begun."""
     begun = []
 
     def progress(*_):
@@ -155,9 +155,9 @@ def test_a_killed_build_reports_its_own_peak(tmp_path, graph):
     resident_mb = []
 
     def stop_then_kill(child):
-        child.suspend()  # stands still, so that what it holds can be compared
+        child.suspend()  # is stopped, so that its memory can be compared
         resident_mb.append(child.memory_info().rss / 1e6)
-        time.sleep(1.0)  # ten looks of the one who watches it
+        time.sleep(1.0)  # ten checks by the watching thread
         child.kill()
 
     def in_a_moment(child):

@@ -1,4 +1,4 @@
-"""A file system that is really full: an error that helps, nothing half-written, and life goes on."""
+"""A file system that is really full: an error with a hint, nothing half-written, and the next run works."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_the_daemon_outlives_a_full_disk(tmp_path: Path, disk: Disk) -> None:
             console.wait("res/c1", lambda m: (m["progress"] or {}).get("step") == "capture")
             disk.fill()
             deadline = threading.Event()
-            while not (said := [m for k, m, _ in console.heard if k == "event"
+            while not (events := [m for k, m, _ in console.heard if k == "event"
                                 and m["kind"] == "optimize_ended"]):  # fmt: skip
                 if b"work_failed" in (tmp_path / "daemon.log").read_bytes():
                     break
@@ -168,4 +168,4 @@ def test_the_daemon_outlives_a_full_disk(tmp_path: Path, disk: Disk) -> None:
             assert console.result("p1")["stage"] == "SUCCEEDED"
             console.command("c2", {"type": "reoptimize"})
             assert console.result("c2")["stage"] == "SUCCEEDED"
-        assert b"code=disk_full" in (tmp_path / "daemon.log").read_bytes(), said
+        assert b"code=disk_full" in (tmp_path / "daemon.log").read_bytes(), events

@@ -1,4 +1,4 @@
-"""Acceptance on a Jetson: README.md beside this file says how to run it and what it checks."""
+"""Acceptance on a Jetson: see README.md beside this file."""
 
 from __future__ import annotations
 

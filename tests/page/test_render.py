@@ -178,14 +178,14 @@ def test_every_null_is_a_dash_with_its_reason_in_the_page():
     shown = page.text[page.text.index("Without a value, and why") : page.text.index("Plots")]
     for what, reason in (
         ("power, energy", "no power sensor"),
-        ("throttling", "not told by this board"),
+        ("throttling", "not reported by this board"),
         ("SQNR", "identical to the baseline"),
         ("agreement with FP32", "no metric"),
         ("predicted latency", "nothing known of int8"),
-        ("memory", "not told"),
+        ("memory", "not reported"),
     ):
         assert re.search(rf"{what}\s+{reason}", shown), what
-    assert ("title", "not told") in page.attributes
+    assert ("title", "not reported") in page.attributes
     assert "( int8-mse, fp32 )".replace(" ", "") in shown.replace(" ", "")
     assert "0.00 W" not in page.text
     assert "None" not in page.text

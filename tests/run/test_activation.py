@@ -19,7 +19,7 @@ from agent.run.activation import activate, recover, roll_back, switch
 
 FILES = {"model.json": b"{}", "model.onnx": b"graph"}
 GOOD = (sys.executable, "-c", "pass")
-BAD = (sys.executable, "-c", "import sys; print('nobody home'); sys.exit(4)")
+BAD = (sys.executable, "-c", "import sys; print('not ready'); sys.exit(4)")
 
 
 def look(_: str) -> None:
@@ -38,21 +38,23 @@ def releases(tmp_path: Path) -> FileReleases:
     return found
 
 
-def go(releases: FileReleases, settings: ActivationTable, check: Callable[[str], None] = look):
+def activated(
+    releases: FileReleases, settings: ActivationTable, check: Callable[[str], None] = look
+):
     return activate("r2", FILES, settings, releases=releases, run=run_command, check=check)
 
 
 def test_a_healthy_release_becomes_current(releases: FileReleases) -> None:
-    done = go(releases, ActivationTable(reload=GOOD, health=GOOD))
+    done = activated(releases, ActivationTable(reload=GOOD, health=GOOD))
     assert (done.state, done.release, done.previous) == ("active", "r2", "r1")
     assert releases.current() == "r2"
 
 
 @pytest.mark.parametrize("trouble", ["reload", "health"])
 def test_bad_health_rolls_back_with_the_reason(releases: FileReleases, trouble: str) -> None:
-    done = go(releases, ActivationTable(**{trouble: BAD}))
+    done = activated(releases, ActivationTable(**{trouble: BAD}))
     assert done.state == "rolled_back"
-    assert "ended with 4: nobody home" in done.detail
+    assert "ended with 4: not ready" in done.detail
     assert releases.current() == "r1"
     assert releases.pending() is None
 
@@ -67,7 +69,7 @@ def test_what_is_current_is_switched_to_without_a_command_or_a_trace(
 
 def test_a_health_command_that_hangs_is_bad_health(releases: FileReleases) -> None:
     hang = (sys.executable, "-c", "import time; time.sleep(60)")
-    done = go(releases, ActivationTable(health=hang, health_timeout_s=0.3))
+    done = activated(releases, ActivationTable(health=hang, health_timeout_s=0.3))
     assert done.state == "rolled_back"
     assert "did not end in time" in done.detail
 
@@ -77,13 +79,13 @@ def test_an_engine_that_does_not_load_never_becomes_current(releases: FileReleas
         raise RunnerError("does not load")
 
     with pytest.raises(RunnerError):
-        go(releases, ActivationTable(), broken)
+        activated(releases, ActivationTable(), broken)
     assert releases.current() == "r1"
     assert releases.pending() is None
 
 
 def test_roll_back_takes_the_newest_earlier_release_that_loads(releases: FileReleases) -> None:
-    go(releases, ActivationTable())
+    activated(releases, ActivationTable())
     done = roll_back(
         ActivationTable(), releases=releases, earlier=releases.ids(), run=run_command, check=look
     )
@@ -128,7 +130,7 @@ class CrashingReleases(FileReleases):
 def test_a_crash_at_any_step_leaves_a_good_release(releases: FileReleases, steps: int) -> None:
     crashing = CrashingReleases(str(releases.root), steps)
     with pytest.raises(Crash):
-        go(crashing, ActivationTable())
+        activated(crashing, ActivationTable())
     after = FileReleases(str(releases.root))
     recover(ActivationTable(), releases=after, run=run_command)
     assert after.current() == "r1"

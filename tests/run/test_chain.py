@@ -1,4 +1,4 @@
-"""The chain: what is done once, what is found again, and how far one's own trouble goes."""
+"""The chain: what is done once, what is reused, and what a failure affects."""
 
 from __future__ import annotations
 
@@ -475,13 +475,13 @@ def test_a_known_board_that_has_measured_nothing_predicts_by_its_peak(tmp_path):
     assert {one.source for one in found.values()} == {"roofline"}
     assert found["int8"].latency_p50_ms < found["fp32"].latency_p50_ms
     assert run.jobs.counts["trial"] == 0
-    run = Run(tmp_path, device={"board": "orin-nano"})  # on its CPU the GPU's peak says nothing
+    run = Run(tmp_path, device={"board": "orin-nano"})  # the GPU's peak does not apply to its CPU
     run.jobs.answers["trial"] = lambda _: RunnerError("no")
     assert {c.predicted.source for c in run.chain.run().candidates} == {""}
 
 
 def searching(tmp_path, times_ms, precisions=("int8",), **tables: Any) -> Run:
-    """A fast search over FP32 and INT8 by one calibrator, measured as told, by precision."""
+    """A fast search over FP32 and INT8 by one calibrator, with the given measurements, by precision."""
     search = {"strategy": "fast", "precisions": list(precisions), "calibrators": ["mse"]}
     run = Run(tmp_path, search=search, **tables)
     run.jobs.answers["trial"] = lambda _: Trial(batch=1, fp32_ms=1.0, int8_ms=3.0)
@@ -578,7 +578,7 @@ def test_a_release_states_how_its_engine_was_launched(tmp_path):
     assert model_json(run.chain.config, outcome, chosen)["launched"] == "CUDA graph"
 
 
-def told_elsewhere(**changed: Any) -> FleetFigure:
+def measured_elsewhere(**changed: Any) -> FleetFigure:
     figure = FleetFigure(
         precision="int8", batch=1, power_mode="", latency_ms=7.0, power_w=None, count=3,
         origin="fleet.csv",
@@ -589,7 +589,7 @@ def told_elsewhere(**changed: Any) -> FleetFigure:
 def test_other_devices_are_asked_about_only_where_a_file_is_named(tmp_path):
     Run(tmp_path).chain.run()  # which would ask a job that has no answer
     run = Run(tmp_path, search={"fleet": "/fleet.csv"})
-    run.jobs.answers["fleet"] = lambda _: Fleet(figures=(told_elsewhere(),))
+    run.jobs.answers["fleet"] = lambda _: Fleet(figures=(measured_elsewhere(),))
     found = {c.id: c.predicted for c in run.chain.run().candidates}
     assert found["int8-mse"].latency_p50_ms == 7.0
     assert found["int8-mse"].source == "fleet"
@@ -614,7 +614,7 @@ def test_a_missing_sensor_set_by_name_is_an_error_before_anything_is_captured(tm
 
 
 @pytest.mark.parametrize(
-    ("power", "sensor", "objective", "told"),
+    ("power", "sensor", "objective", "warned"),
     [
         ("auto", "", "energy", True),
         ("none", "", "power", True),
@@ -622,15 +622,15 @@ def test_a_missing_sensor_set_by_name_is_an_error_before_anything_is_captured(tm
         ("auto", "", "latency", False),
     ],
 )
-def test_unknown_power_that_decides_is_an_error_before_anything_is_captured(
-    tmp_path, caplog, power, sensor, objective, told
+def test_unknown_power_that_decides_is_a_warning_before_anything_is_captured(
+    tmp_path, caplog, power, sensor, objective, warned
 ):
     run = Run(tmp_path, measure={"power": power}, objective={"minimize": objective})
     run.jobs.answers["sensor"] = lambda _: sensor
     run.jobs.answers["capture"] = lambda _: CameraError("no frames")
     with pytest.raises(CameraError):
         run.chain.run()
-    assert ("no_power_sensor" in caplog.text) is told
+    assert ("no_power_sensor" in caplog.text) is warned
     assert run.jobs.counts["sensor"] == (power == "auto" and objective == "energy")
 
 

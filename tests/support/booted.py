@@ -23,10 +23,10 @@ _BOOT_S = 60.0
 
 
 class Booted:
-    """A container whose root is the host's under an overlay in memory; it shares the network.
+    """A container with the host's root under an overlay in memory; it shares the network.
 
     Args:
-        folder: Holds the mount point and the console's log.
+        folder: Contains the mount point and the console's log.
         shared: Folders of the host and where they are seen, read only.
     """
 
@@ -59,9 +59,9 @@ class Booted:
         deadline = time.monotonic() + _BOOT_S
         while not self._is_up():
             if self._outer.poll() is not None or time.monotonic() > deadline:
-                told = self._log.read_text(errors="replace")[-2000:]
+                log = self._log.read_text(errors="replace")[-2000:]
                 self.__exit__()
-                pytest.skip(f"systemd can't be booted in a container here: {told}")
+                pytest.skip(f"systemd can't be booted in a container here: {log}")
             time.sleep(0.1)
         return self
 

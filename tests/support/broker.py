@@ -70,7 +70,7 @@ class Broker:
 
 
 class Mosquitto(Broker):
-    """For what only mosquitto can: its sessions outlive it, lists of who may what, limits."""
+    """For features of mosquitto alone: persistent sessions, access lists, limits."""
 
     def __init__(self, directory: Path, *lines: str, anonymous: bool = True) -> None:
         program = find_mosquitto()
@@ -89,7 +89,7 @@ class Mosquitto(Broker):
 
 
 class Rumqttd(Broker):
-    """The broker in iotcore's wheel; extra lines go to the end of its configuration."""
+    """The broker in iotcore's wheel; extra lines are appended to its configuration."""
 
     def __init__(self, directory: Path, *lines: str) -> None:
         self.port = free_port()
@@ -106,7 +106,7 @@ def any_broker(directory: Path, *lines: str) -> Broker:
 
 
 def with_password(directory: Path, user: str, password: str) -> Broker:
-    """Return a broker that lets nobody in but one user."""
+    """Return a broker that accepts one user only."""
     if not find_mosquitto():
         return Rumqttd(directory, "[v5.1.connections.auth]", f'{user} = "{password}"')
     salt, rounds = b"twelve bytes", 101

@@ -58,7 +58,7 @@ def measurement(
         energy_reason=no_power,
         steady=steady,
         throttled=throttled,
-        throttled_reason="not told by this board" if throttled is None else "",
+        throttled_reason="not reported by this board" if throttled is None else "",
         settled=True,
         starved=None,
         mode_change="",
@@ -130,12 +130,12 @@ def evaluation(
         fidelity=fidelity(sqnr_db, agreement=agreement),
         identical=sqnr_db is None,
         memory_mb=memory_mb,
-        memory_reason="not told" if memory_mb is None else "",
+        memory_reason="not reported" if memory_mb is None else "",
     )
 
 
 def layers(**counts: int) -> Layers:
-    """Return what a runtime made of a graph: nothing, but for what is told."""
+    """Return what a runtime made of a graph: nothing, but for the given counts."""
     none = dict.fromkeys(("int8", "fp16", "fp32", "conversions", "others"), 0)
     return Layers(**{**none, **counts}, providers={}, told_by="a test")
 

@@ -20,7 +20,7 @@ CAPABILITY = "8.6"
 
 
 def require_tensorrt() -> None:
-    """Say that TensorRT-RTX is missing, where it is."""
+    """Report a missing TensorRT-RTX."""
     if importlib.util.find_spec("tensorrt_rtx_bindings") is None:
         missing_part("tensorrt-rtx", "pip install tensorrt-rtx-cu12-bindings and -libs")
 

@@ -1,4 +1,4 @@
-"""A console for tests: one MQTT client that keeps everything one device says."""
+"""A console for tests: one MQTT client that keeps all messages of one device."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ class Console:
 
     def stages(self, command_id: str) -> list[str]:
         """Return the stages answered to a command, repeats left out."""
-        told = [m["stage"] for k, m, _ in self.heard if k == f"res/{command_id}"]
-        return [s for i, s in enumerate(told) if i == 0 or told[i - 1] != s]
+        stages = [m["stage"] for k, m, _ in self.heard if k == f"res/{command_id}"]
+        return [s for i, s in enumerate(stages) if i == 0 or stages[i - 1] != s]
 
     def _hear(self, _client: object, _data: object, message: mqtt.MQTTMessage) -> None:
         kind = message.topic.removeprefix(self.base + "/")

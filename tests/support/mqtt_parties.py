@@ -78,10 +78,10 @@ class Device:
     def connect(self) -> Connected:
         """Start the link and return once the broker has answered the subscription too."""
         answered = threading.Event()
-        told = self.link._on_subscribe
+        original = self.link._on_subscribe
 
         def hear(*args: Any) -> None:
-            told(*args)
+            original(*args)
             answered.set()
 
         self.link._on_subscribe = hear  # type: ignore[method-assign]
@@ -117,7 +117,7 @@ class Device:
 
 
 class Console:
-    """Somebody who listens to everything, with a session of its own."""
+    """A client subscribed to everything, with a session of its own."""
 
     def __init__(self, port: int, **credentials: str) -> None:
         self.got: list[tuple[str, bytes, bool]] = []

@@ -1,4 +1,4 @@
-"""What a test does when a part of the machine is missing: say so, or fail where all are required."""
+"""Skip a test with the missing part as its reason, or fail where all parts are required."""
 
 from __future__ import annotations
 

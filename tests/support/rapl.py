@@ -9,9 +9,9 @@ from pathlib import Path
 
 
 class Counters:
-    """Zones by name, intel-rapl:0 on; they count only when told to."""
+    """Zones by name, intel-rapl:0 on; they count only on request."""
 
-    range_uj = 262_143_328_850  # what CPUs of today say
+    range_uj = 262_143_328_850  # as of present CPUs
 
     def __init__(self, root: Path, *names: str) -> None:
         folder = root / "sys/class/powercap"
@@ -24,7 +24,7 @@ class Counters:
         self.spend(0)
 
     def spend(self, energy_uj: int) -> None:
-        """Let every zone spend so much; a counter begins anew beyond its range."""
+        """Add energy to every zone; a counter wraps at its range."""
         self._spent_uj += energy_uj
         for zone in self.zones:
             path = zone / "energy_uj"

@@ -1,4 +1,4 @@
-"""A test that takes too long ends, whoever would catch its end."""
+"""End a test that takes too long, even if the exception would be caught."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def pytest_timeout_set_timer() -> Iterator[None]:
     thread, so the time is over again and again until the test is left.
     """
     result = yield
-    told = signal.getsignal(signal.SIGALRM)
+    previous = signal.getsignal(signal.SIGALRM)
 
-    def tell(number: int, frame: FrameType | None) -> None:
+    def expire(number: int, frame: FrameType | None) -> None:
         signal.setitimer(signal.ITIMER_REAL, _UNWINDING_S)
         try:
-            told(number, frame)  # with all stacks
+            previous(number, frame)  # with all stacks
             return  # there is a debugger
         except pytest.fail.Exception as e:
             why = str(e)
         raise TimedOut(why)
 
-    if callable(told):
-        signal.signal(signal.SIGALRM, tell)
+    if callable(previous):
+        signal.signal(signal.SIGALRM, expire)
     return result

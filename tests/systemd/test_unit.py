@@ -1,4 +1,4 @@
-"""The unit file, its installer, and what the daemon tells systemd."""
+"""The unit file, its installer, and what the daemon sends to systemd."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_a_service_manager_that_hangs_or_has_ended_does_not_stop_the_daemon(tmp_
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.bind(str(path))
         notifier = SystemdNotifier()
-        for _ in range(2000):  # nobody reads: the queue fills, and a blocking send would hang
+        for _ in range(2000):  # nothing is read: the queue fills, and a blocking send would hang
             notifier.alive("x")
     path.unlink()
     notifier.alive("x")
@@ -128,7 +128,7 @@ def test_uninstalling_leaves_configuration_only_and_may_be_repeated(tmp_path, pr
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("options", "status", "told"),
+    ("options", "status", "words"),
     [
         (["--prefix", "/nowhere"], 1, "/nowhere/bin/quantd"),
         (["--prefix", "relative"], 2, "absolute"),
@@ -138,11 +138,11 @@ def test_uninstalling_leaves_configuration_only_and_may_be_repeated(tmp_path, pr
     ],
 )
 def test_what_cannot_be_installed_is_an_error_and_nothing_is_written(
-    tmp_path, options, status, told
+    tmp_path, options, status, words
 ):
     done = install(tmp_path / "root", *options)
     assert done.returncode == status
-    assert told in done.stderr
+    assert words in done.stderr
     assert not (tmp_path / "root").exists()
 
 

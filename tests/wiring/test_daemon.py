@@ -1,4 +1,4 @@
-"""The daemon as it is put together, beside what its parts' own tests tell."""
+"""The composed daemon, beside the tests of its parts."""
 
 from __future__ import annotations
 

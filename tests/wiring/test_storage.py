@@ -1,4 +1,4 @@
-"""Ids of runs and releases: what is newest is told by them, whatever the clock says."""
+"""Ids of runs and releases: they sort by age, whatever the clock."""
 
 from __future__ import annotations
 

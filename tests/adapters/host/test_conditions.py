@@ -1,4 +1,4 @@
-"""What the machine tells of itself around a measurement, and what of it can't be believed."""
+"""The conditions of the machine around a measurement, and readings that are not valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a child says, and what is made of a child that dies while it says it."""
+"""The messages of a child, and the errors of one that dies while it writes."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def followed(script: str, progress=lambda *_: None, kind="build", timeout_s=20.0
 
 
 def test_a_child_killed_in_the_middle_of_a_line_is_a_killed_child():
-    told = []
+    steps = []
     script = (
         """os.write(1, b'{"progress": [1, 2, "half"]}\\n{"progress": [2, 2, "ful')\n"""
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     with pytest.raises(JobError, match="killed by SIGKILL") as caught:
-        followed(script, lambda *step: told.append(step))
+        followed(script, lambda *step: steps.append(step))
     assert caught.value.code == "died"
-    assert told == [(1, 2, "half")]
+    assert steps == [(1, 2, "half")]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_line_without_an_end_is_not_kept_in_the_daemon():
 @pytest.mark.slow
 @pytest.mark.usefixtures("traced")
 def test_a_child_that_writes_more_than_is_read_has_to_wait(tmp_path):
-    """What was told and not yet taken is the child's to keep, not the daemon's."""
+    """Output not yet read stays in the pipe, not in the daemon."""
     script = f"""
 line = b'{{"progress": [1, 2, "' + b'x' * 1000 + b'"]}}\\n'
 for _ in range(50_000):
@@ -107,7 +107,7 @@ def run_job(kind: str = "nothing") -> object:
 
 
 def test_the_temporary_files_of_a_killed_child_are_removed(tmp_path, monkeypatch):
-    """A trial of 100 MB, killed in native code, has nobody else to remove its graphs."""
+    """A trial of 100 MB, killed in native code, has no other process to remove its graphs."""
     interpreter = tmp_path / "python"
     interpreter.write_text(
         '#!/bin/sh\nmktemp -d > "$(dirname "$0")/made"\nkill -9 $$\n', encoding="utf-8"
@@ -157,7 +157,7 @@ def test_a_child_ended_at_its_timeout_with_its_output_open_elsewhere_delays_noth
 
 @pytest.mark.slow
 def test_measuring_is_ended_by_its_silence_and_not_by_how_long_it_takes():
-    """Slow engines take as long as they take, and tell each second that they do."""
+    """Slow engines take as long as needed, and report each second."""
     talking = """
 import time
 for _ in range(12):

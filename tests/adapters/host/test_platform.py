@@ -22,10 +22,10 @@ def jetson(monkeypatch):
 
 
 def test_a_provider_that_this_onnxruntime_lacks_is_named_with_those_it_has():
-    with pytest.raises(BuildError, match="CUDAExecutionProvider") as told:
+    with pytest.raises(BuildError, match="CUDAExecutionProvider") as caught:
         find_platform("onnxruntime", BOARD, "", ["CUDAExecutionProvider"])
-    assert told.value.code == "no_provider"
-    assert "CPUExecutionProvider" in told.value.hint
+    assert caught.value.code == "no_provider"
+    assert "CPUExecutionProvider" in caught.value.hint
 
 
 @pytest.mark.parametrize("kind", ["auto", "tensorrt"])

@@ -162,7 +162,7 @@ def test_sent_messages_can_be_sent_again_until_too_many(journal: SqliteJournal) 
     ]
     journal.delivered(keys)
     journal.evict()
-    assert journal.resend(["report"], 1) == 3  # 100 bytes hold three
+    assert journal.resend(["report"], 1) == 3  # three fit into 100 bytes
     assert numbers(journal) == [2, 3, 4]
     assert journal.resend(["report"], 0) == 0
 
@@ -371,7 +371,7 @@ while True:
 @pytest.mark.slow
 def test_kill_9_loses_nothing_that_was_committed(tmp_path: Path) -> None:
     path = str(tmp_path / "state.db")
-    told = 0
+    reported = 0
     for lines in (1, 50, 200):
         writer = subprocess.Popen(
             [sys.executable, "-c", WRITER, path],
@@ -380,14 +380,14 @@ def test_kill_9_loses_nothing_that_was_committed(tmp_path: Path) -> None:
         )
         assert writer.stdout is not None
         for _ in range(lines):
-            told = int(writer.stdout.readline())
+            reported = int(writer.stdout.readline())
         writer.kill()
         rest = writer.stdout.read().split(b"\n")[:-1]
         writer.stdout.close()
         writer.wait()
-        told = int(rest[-1]) if rest else told
+        reported = int(rest[-1]) if rest else reported
         with SqliteJournal(path) as opened:
             assert opened.recreated_from == ""
             found = [row.message.number for row in opened.pending(0, 1_000_000)]
         assert found == list(range(1, len(found) + 1))  # no hole, none twice
-        assert len(found) - told in {0, 1}  # at most one committed and not yet told
+        assert len(found) - reported in {0, 1}  # at most one committed and not yet reported

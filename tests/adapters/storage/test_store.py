@@ -80,7 +80,7 @@ def test_a_damaged_artifact_is_set_aside_and_made_again(tmp_path: Path, damage: 
 
 
 def test_sweep_removes_only_folders_without_a_process(tmp_path: Path) -> None:
-    """A process id tells nothing: after a start of the machine it is somebody else's."""
+    """After a restart of the machine a process id belongs to another process."""
     store = FileStore(str(tmp_path))
     script = f"""
 import os, signal

@@ -85,7 +85,7 @@ def test_a_limit_on_unknown_memory_is_not_met():
     one = replace(known(), evaluation=evaluation(memory_mb=None))
     assert violations(one, {}) == ()
     (broken,) = violations(one, {"memory_mb": 500.0})
-    assert broken.reason == "memory has a limit of 500 MB: not told"
+    assert broken.reason == "memory has a limit of 500 MB: not reported"
 
 
 def test_a_p99_without_an_interval_and_one_above_the_limit_at_the_frame_rate_are_doubts():
