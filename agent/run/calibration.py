@@ -14,7 +14,7 @@ from agent.core.records import (
     Statistics,
     digest_of,
 )
-from agent.core.release.reuse import Basis, mismatch
+from agent.core.release.reuse import ReusedCalibration, mismatch
 from agent.ports import Store
 from agent.run.artifacts import Artifacts
 
@@ -26,7 +26,7 @@ class Calibrating:
     """Finds or makes what INT8 scales are found with.
 
     Attributes:
-        basis: What is taken over from an earlier run.
+        reused: What is taken over from an earlier run.
         window_s: Seconds that a capture watches.
         conditioning: What was tried to make the model easier to quantize, in words.
         counted: The statistics behind the scales; None until there are any.
@@ -36,7 +36,7 @@ class Calibrating:
     run_id: str
     store: Store
     artifacts: Artifacts
-    basis: Basis
+    reused: ReusedCalibration
     window_s: float
     conditioning: tuple[str, ...] = ()
     counted: Statistics | None = None
@@ -49,8 +49,8 @@ class Calibrating:
             CalibrationError: "calibration_gone" if those of an earlier run were asked for and
                 are no longer stored.
         """
-        if self.basis.calibration is not None:
-            return self._earlier(self.basis.calibration)
+        if self.reused.calibration is not None:
+            return self._earlier(self.reused.calibration)
         digest = digest_of("capture-1", self.run_id)
         patience_s = 3 * self.window_s + 300
         return self.artifacts.get(
@@ -73,7 +73,7 @@ class Calibrating:
         self, conditioned: ConditionedModel, model: CleanModel, calibration: CalibrationSet
     ) -> Statistics:
         """Run the calibration frames once, for all calibrators; add earlier ones if asked."""
-        extends = self.basis.statistics if conditioned.digest == self.basis.conditioned else None
+        extends = self.reused.statistics if conditioned.digest == self.reused.conditioned else None
         digest = digest_of(
             "statistics-3", conditioned.digest, calibration.digest, *([extends] if extends else [])
         )
@@ -88,11 +88,11 @@ class Calibrating:
 
     def _taken_over(self, model: CleanModel, scheme: str) -> ConditionedModel | None:
         """Return the graph that the earlier statistics belong to, if they can be added to."""
-        if self.basis.conditioned is None or self.basis.statistics is None:
+        if self.reused.conditioned is None or self.reused.statistics is None:
             return None
-        found = self.store.get(self.basis.conditioned, ConditionedModel)
+        found = self.store.get(self.reused.conditioned, ConditionedModel)
         reason = mismatch(found, model.digest, scheme)
-        if not reason and self.store.get(self.basis.statistics, Statistics) is None:
+        if not reason and self.store.get(self.reused.statistics, Statistics) is None:
             reason = "the earlier statistics are no longer stored"
         if reason and not self.not_extended:
             _LOG.warning("statistics_not_extended %s", reason)

@@ -31,7 +31,7 @@ from agent.core.records import (
     Statistics,
     digest_of,
 )
-from agent.core.release.reuse import Basis
+from agent.core.release.reuse import ReusedCalibration
 from agent.core.release.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.core.search.candidates import candidates, failed, recipes
 from agent.core.search.shortlist import doubtful, shortlist, wave, worth_making
@@ -87,7 +87,7 @@ class Chain:
         history: What this device measured before, for prediction.
         observe: Told of progress, from the calling thread.
         cancelled: Set from outside to end the run within seconds.
-        basis: What is taken over from an earlier run.
+        reused: What is taken over from an earlier run.
         protected: Digests of what the releases were made from: they are never removed.
         timings_s: Seconds spent by stage so far.
     """
@@ -100,7 +100,7 @@ class Chain:
     history: tuple[PastMeasurement, ...]
     observe: Observe
     cancelled: threading.Event
-    basis: Basis = field(default_factory=Basis)
+    reused: ReusedCalibration = field(default_factory=ReusedCalibration)
     protected: frozenset[str] = frozenset()
     timings_s: dict[str, float] = field(default_factory=dict)
 
@@ -114,13 +114,13 @@ class Chain:
             observe=self.observe,
             cancelled=self.cancelled,
             timings_s=self.timings_s,
-            protected=self.protected | self.basis.digests,
+            protected=self.protected | self.reused.digests,
         )
         self._calibrating = Calibrating(
             run_id=self.run_id,
             store=self.store,
             artifacts=self._artifacts,
-            basis=self.basis,
+            reused=self.reused,
             window_s=self.config.calibration.window_s,
         )
         self._predicting = Predicting(
@@ -154,7 +154,7 @@ class Chain:
             calibration=calibration,
             candidates=tuple(measured),
             conditioning=self._calibrating.conditioning,
-            reused=self.basis.calibration is not None,
+            reused=self.reused.calibration is not None,
             counted=self._calibrating.counted,
             not_extended=self._calibrating.not_extended,
             traces=tuple(self._judging.traces),

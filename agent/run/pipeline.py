@@ -16,7 +16,7 @@ from agent.core.choice.choose import choose
 from agent.core.errors import ActivationError, JobError, QuantdError
 from agent.core.prediction.history import PastMeasurement, remembered
 from agent.core.records import Activation, Candidate, Choice, digest_of
-from agent.core.release.reuse import Basis
+from agent.core.release.reuse import ReusedCalibration
 from agent.core.release.upgrade import conditions
 from agent.core.report.document import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
@@ -59,13 +59,13 @@ class Request:
         run_id: A new id, or that of a run to resume.
         trigger: The reason for it, for the report.
         started: RFC 3339, UTC.
-        basis: What is reused of an earlier run.
+        reused: What is reused of an earlier run.
     """
 
     run_id: str
     trigger: str
     started: str
-    basis: Basis = field(default_factory=Basis)
+    reused: ReusedCalibration = field(default_factory=ReusedCalibration)
 
 
 def optimize(
@@ -88,7 +88,7 @@ def optimize(
         history=ports.history(),
         observe=observe,
         cancelled=cancelled,
-        basis=request.basis,
+        reused=request.reused,
         protected=ports.releases.lineage(),
     )
     outcome = chain.run()

@@ -15,7 +15,7 @@ from agent.adapters.host.commands import run_command
 from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import Config
 from agent.core.errors import CalibrationError, PowerError, StoreError
-from agent.core.release.reuse import Basis, stated
+from agent.core.release.reuse import ReusedCalibration, digest_field
 from agent.disk import write_atomically
 from agent.run.artifacts import Observe
 from agent.run.chain import Chain
@@ -122,7 +122,7 @@ def optimize(
         run_id=run_id,
         trigger=trigger,
         started=clock.utc(),
-        basis=_basis(config, run_id, reuse_calibration),
+        reused=_reused_calibration(config, run_id, reuse_calibration),
     )
     ports = Ports(
         store=store,
@@ -150,18 +150,20 @@ def optimize(
     )
 
 
-def _basis(config: Config, run_id: str, reuse: bool | str) -> Basis:
+def _reused_calibration(config: Config, run_id: str, reuse: bool | str) -> ReusedCalibration:
     """Return what a run reuses: a release's frames, or the statistics so far.
 
     The statistics are those of the last run before this one that made a report, so a resumed
     run reuses the same, whichever release is active.
     """
     if not reuse:
-        return _statistics_so_far(config, run_id) if config.calibration.extend else Basis()
+        return (
+            _statistics_so_far(config, run_id) if config.calibration.extend else ReusedCalibration()
+        )
     releases = storage.releases(config)
     release = reuse if isinstance(reuse, str) else releases.current()
     lineage = releases.model_json(release).get("lineage") if release else None
-    calibration = stated(lineage, "calibration")
+    calibration = digest_field(lineage, "calibration")
     if calibration is None:
         raise CalibrationError(
             "no calibration frames to reuse: "
@@ -169,14 +171,14 @@ def _basis(config: Config, run_id: str, reuse: bool | str) -> Basis:
             code="nothing_to_reuse",
             hint="capture: run once without --reuse-calibration (reuse_calibration)",
         )
-    return Basis(
+    return ReusedCalibration(
         calibration=calibration,
-        conditioned=stated(lineage, "conditioned"),
-        statistics=stated(lineage, "extends"),
+        conditioned=digest_field(lineage, "conditioned"),
+        statistics=digest_field(lineage, "extends"),
     )
 
 
-def _statistics_so_far(config: Config, before: str = "") -> Basis:
+def _statistics_so_far(config: Config, before: str = "") -> ReusedCalibration:
     """Return the newest statistics named in a report, of runs before the one given."""
     for folder in reversed(reports(config)):
         if before and folder.name >= before:
@@ -185,10 +187,12 @@ def _statistics_so_far(config: Config, before: str = "") -> Basis:
             calibration = read_report(folder).get("calibration")
         except StoreError:
             continue
-        statistics = stated(calibration, "statistics")
+        statistics = digest_field(calibration, "statistics")
         if statistics:
-            return Basis(conditioned=stated(calibration, "conditioned"), statistics=statistics)
-    return Basis()
+            return ReusedCalibration(
+                conditioned=digest_field(calibration, "conditioned"), statistics=statistics
+            )
+    return ReusedCalibration()
 
 
 def _remember(config: Config, measured: Sequence[PastMeasurement]) -> None:

@@ -36,7 +36,7 @@ from agent.core.records import (
     Statistics,
     TensorSpec,
 )
-from agent.core.release.reuse import Basis
+from agent.core.release.reuse import ReusedCalibration
 from agent.run.chain import Chain
 from agent.run.pipeline import model_json
 from tests.fakes.jobs import FakeJobs
@@ -106,7 +106,7 @@ class Run:
     """A chain over a real store, its jobs scripted."""
 
     def __init__(
-        self, tmp_path: Path, run_id: str = "r1", basis: Any = None, **tables: Any
+        self, tmp_path: Path, run_id: str = "r1", reused: Any = None, **tables: Any
     ) -> None:
         self.jobs = FakeJobs(dict(ANSWERS))
         self.seen: list[tuple[str, int, int, str]] = []
@@ -116,7 +116,7 @@ class Run:
         self.chain = Chain(
             config=config, run_id=run_id, store=FileStore(str(tmp_path)), jobs=self.jobs,
             clock=FakeClock(), history=(), observe=lambda *step: self.seen.append(step),
-            cancelled=threading.Event(), basis=basis or Basis(),
+            cancelled=threading.Event(), reused=reused or ReusedCalibration(),
         )  # fmt: skip
 
     def failing(self, kind: str, error: Exception, calibrator: str | None = None) -> Run:
@@ -254,7 +254,7 @@ def test_a_run_whose_process_was_killed_makes_nothing_twice(tmp_path, stage):
 
 def test_a_run_on_the_frames_of_an_earlier_one_builds_and_quantizes_nothing_twice(tmp_path):
     first = Run(tmp_path).chain.run()
-    run = Run(tmp_path, "r2", basis=Basis(calibration=first.calibration.digest))
+    run = Run(tmp_path, "r2", reused=ReusedCalibration(calibration=first.calibration.digest))
     again = run.chain.run()
     assert (first.reused, again.reused) == (False, True)
     assert again.calibration == first.calibration
@@ -264,7 +264,11 @@ def test_a_run_on_the_frames_of_an_earlier_one_builds_and_quantizes_nothing_twic
 def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
     first = Run(tmp_path)
     earlier = first.chain.run().counted
-    run = Run(tmp_path, "r2", basis=Basis(conditioned=earlier.model, statistics=earlier.digest))
+    run = Run(
+        tmp_path,
+        "r2",
+        reused=ReusedCalibration(conditioned=earlier.model, statistics=earlier.digest),
+    )
     outcome = run.chain.run()
     assert not run.jobs.counts["condition"]  # another one would fit other histograms
     assert run.jobs.counts["capture"] == run.jobs.counts["statistics"] == 1
@@ -284,13 +288,17 @@ def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
             ),
             "are for U8S8, this runtime takes S8S8",
         ),
-        (lambda run: forgotten(run, run.chain.basis.conditioned), "no longer stored"),
-        (lambda run: forgotten(run, run.chain.basis.statistics), "no longer stored"),
+        (lambda run: forgotten(run, run.chain.reused.conditioned), "no longer stored"),
+        (lambda run: forgotten(run, run.chain.reused.statistics), "no longer stored"),
     ],
 )
 def test_earlier_statistics_that_do_not_fit_are_left_out_with_a_reason(tmp_path, change, reason):
     earlier = Run(tmp_path).chain.run().counted
-    run = Run(tmp_path, "r2", basis=Basis(conditioned=earlier.model, statistics=earlier.digest))
+    run = Run(
+        tmp_path,
+        "r2",
+        reused=ReusedCalibration(conditioned=earlier.model, statistics=earlier.digest),
+    )
     change(run)
     outcome = run.chain.run()
     assert reason in outcome.not_extended
@@ -300,7 +308,7 @@ def test_earlier_statistics_that_do_not_fit_are_left_out_with_a_reason(tmp_path,
 
 
 def test_missing_frames_are_an_error_and_not_captured_silently(tmp_path):
-    run = Run(tmp_path, basis=Basis(calibration=Digest("0" * 64)))
+    run = Run(tmp_path, reused=ReusedCalibration(calibration=Digest("0" * 64)))
     with pytest.raises(CalibrationError, match="no longer stored") as caught:
         run.chain.run()
     assert caught.value.code == "calibration_gone"

@@ -15,7 +15,7 @@ from statistics import median
 
 from agent.core.prediction.history import ENERGY, LATENCY, MIXED, POWER, PastMeasurement
 from agent.core.prediction.priors import FleetFigure
-from agent.core.prediction.residuals import reach, residuals
+from agent.core.prediction.residuals import conformal_half_width, residuals
 from agent.core.prediction.roofline import WIDTH, Peak, expected_ms
 from agent.core.records import UNPREDICTED, CleanModel, Prediction, Recipe
 
@@ -109,7 +109,7 @@ def predict(
 
     def width(figure: str, unproven: float) -> float:
         checked = residuals(evidence.history, guess.source, runtime, mixed=mixed, figure=figure)
-        return reach(checked, unproven)
+        return conformal_half_width(checked, unproven)
 
     level = width(LATENCY, UNPROVEN[guess.source])
     span_ms = guess.span_ms or (guess.latency_ms, guess.latency_ms)

@@ -41,7 +41,7 @@ def residuals(
     ]
 
 
-def reach(found: Iterable[tuple[str, float]], unproven: float) -> float:
+def conformal_half_width(found: Iterable[tuple[str, float]], unproven: float) -> float:
     """Return the half width, as a logarithm, that held 90 % of what was predicted.
 
     The candidates of one run share their errors: one model, one temperature. They count as one

@@ -9,7 +9,7 @@ from agent.core.records import ConditionedModel, Digest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
+class ReusedCalibration:
     """Digests of records of an earlier run; all None for a run of its own.
 
     Attributes:
@@ -29,7 +29,7 @@ class Basis:
         return frozenset(one for one in found if one is not None)
 
 
-def stated(lineage: object, name: str) -> Digest | None:
+def digest_field(lineage: object, name: str) -> Digest | None:
     """Return a digest from the lineage in a model.json, which may hold anything."""
     found = lineage.get(name) if isinstance(lineage, Mapping) else None
     return Digest(found) if isinstance(found, str) and found.isalnum() else None

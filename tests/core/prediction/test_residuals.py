@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.prediction.history import ENERGY, LATENCY, MIXED, POWER, PastMeasurement
-from agent.core.prediction.residuals import accuracy, reach, residuals
+from agent.core.prediction.residuals import accuracy, conformal_half_width, residuals
 
 PAST = PastMeasurement(
     model="this", precision="int8", runtime="onnxruntime", batch=1, power_mode="", macs=1_000_000,
@@ -27,7 +27,7 @@ def pairs(*ratios, source="trial", **changed):
 
 
 def width(history, *, mixed=False):
-    return reach(residuals(history, "trial", "onnxruntime", mixed=mixed), 0.25)
+    return conformal_half_width(residuals(history, "trial", "onnxruntime", mixed=mixed), 0.25)
 
 
 def test_intervals_are_as_wide_as_predictions_were_off():
@@ -59,10 +59,13 @@ def test_the_errors_of_one_source_do_not_count_for_another(other):
 )
 def test_a_width_is_one_that_was_seen_or_assumed_whatever_the_order(found, data):
     told = [(f"run {run}", abs(log(ratio))) for run, ratio in found]
-    wide = reach(told, 0.25)
-    assert wide == reach(data.draw(st.permutations(told)), 0.25)
+    wide = conformal_half_width(told, 0.25)
+    assert wide == conformal_half_width(data.draw(st.permutations(told)), 0.25)
     assert wide in {0.25, *(off for _, off in told)}
-    assert reach([*told, ("one more", 10.0)], 0.25) >= wide or len({run for run, _ in told}) < 9
+    assert (
+        conformal_half_width([*told, ("one more", 10.0)], 0.25) >= wide
+        or len({run for run, _ in told}) < 9
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.records import ConditionedModel, Digest
-from agent.core.release.reuse import Basis, mismatch, stated
+from agent.core.release.reuse import ReusedCalibration, digest_field, mismatch
 
 anything = st.recursive(
     st.none() | st.integers() | st.text(max_size=8),
@@ -17,19 +17,19 @@ anything = st.recursive(
 
 @given(anything, st.text(max_size=8))
 def test_a_hostile_lineage_states_a_name_of_a_folder_or_nothing(lineage, name):
-    found = stated(lineage, name)
+    found = digest_field(lineage, name)
     assert found is None or (found and found.isalnum())
 
 
 def test_a_digest_is_taken_as_it_is_and_a_path_is_not():
-    assert stated({"statistics": "ab12"}, "statistics") == "ab12"
-    assert stated({"statistics": "../../etc"}, "statistics") is None
-    assert stated({"statistics": ""}, "statistics") is None
+    assert digest_field({"statistics": "ab12"}, "statistics") == "ab12"
+    assert digest_field({"statistics": "../../etc"}, "statistics") is None
+    assert digest_field({"statistics": ""}, "statistics") is None
 
 
 def test_what_is_taken_over_must_stay():
-    assert Basis().digests == frozenset()
-    assert Basis(conditioned=Digest("a"), statistics=Digest("b")).digests == {"a", "b"}
+    assert ReusedCalibration().digests == frozenset()
+    assert ReusedCalibration(conditioned=Digest("a"), statistics=Digest("b")).digests == {"a", "b"}
 
 
 @given(st.sampled_from("mn"), st.sampled_from(["U8S8", "S8S8"]))
