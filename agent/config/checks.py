@@ -1,4 +1,4 @@
-"""What each key may be, and the errors that say so."""
+"""Check the choices and ranges of every key."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def _check_model(config: Config) -> None:
         )
     if agreement and model.task.kind == "detection" and not model.task.decode.kind:
         raise ConfigError(
-            "limits.agreement needs boxes, but model.task.decode does not say how to get them",
+            "limits.agreement needs boxes, but model.task.decode.kind is empty",
             hint="set model.task.decode.kind, or use limits.sqnr_db",
         )
     if 0 in model.input.std:

@@ -19,7 +19,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Device(_Table, frozen=True):
-    """Who this device is."""
+    """The name and the labels of this device."""
 
     id: str = ""
     labels: dict[str, str] = {}
@@ -77,7 +77,7 @@ class Decode(_Table, frozen=True):
 
 
 class ModelTask(_Table, frozen=True):
-    """What the outputs mean, so that fidelity can be told in the task's own metric."""
+    """What the outputs mean, so that fidelity can be measured by the task's own metric."""
 
     kind: str = "generic"
     labels: str = ""
@@ -196,7 +196,7 @@ class Mqtt(_Table, frozen=True):
 
 
 class Commands(_Table, frozen=True):
-    """Who may give commands."""
+    """Keys and rules for commands."""
 
     keys_dir: str = "/etc/quantd/keys"
     require_signature: bool = True

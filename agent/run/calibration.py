@@ -105,6 +105,6 @@ class Calibrating:
             raise CalibrationError(
                 f"the calibration frames {digest[:12]} are no longer stored",
                 code="calibration_gone",
-                hint="capture anew: run without --reuse-calibration (reuse_calibration)",
+                hint="capture again: run without --reuse-calibration (reuse_calibration)",
             )
         return found

@@ -132,7 +132,7 @@ _ARGS = {request: msgspec.json.Decoder(args) for request, args in ARGS.items()}
 
 
 def digest(body: bytes) -> str:
-    """Return what tells apart two commands with the same id: sha256 of the bytes, hex."""
+    """Return the sha256 of the bytes, hex: it differs between two commands with the same id."""
     return hashlib.sha256(body).hexdigest()
 
 
@@ -159,7 +159,7 @@ def decode_command(
         found = _BODY.decode(body)
         times = [_seconds(getattr(found, name), name) for name in ("iat", "nbf", "exp")]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Rejection("bad_json", _told(error))
+        return Rejection("bad_json", _reason(error))
     refused = _identity(found, command_id, signed=signed)
     if refused is not None:
         return refused
@@ -168,7 +168,7 @@ def decode_command(
         args = msgspec.to_builtins(_ARGS[kind].decode(found.args))
         request = msgspec.convert(args, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Rejection("unsupported", f"args of {found.type}: {_told(error)}")
+        return Rejection("unsupported", f"args of {found.type}: {_reason(error)}")
     return Command(
         id=command_id,
         request=request,
@@ -253,7 +253,7 @@ def _seconds(value: float | str | None, name: str) -> float | None:
     return moment.timestamp()
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deep"
     return str(error)[:300]

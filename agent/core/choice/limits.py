@@ -268,7 +268,7 @@ def format_distinct(value: float, other: float) -> str:
     Both formatted this way keep their order: 45.124 and 45.123, never 45.12 twice.
     """
     fewest = max(_DIGITS, *(len(f"{abs(number):.0f}") for number in (value, other)))
-    for digits in range(fewest, 18):  # 17 tell any two doubles apart
+    for digits in range(fewest, 18):  # 17 digits set any two doubles apart
         text = f"{value:.{digits}g}"
         if float(text) != float(f"{other:.{digits}g}"):
             return text

@@ -11,7 +11,7 @@ from agent.core.records import UNPREDICTED, Candidate, CleanModel, Measurement
 
 LATENCY, POWER, ENERGY = "latency", "power", "energy"
 MIXED = "int8-mixed"
-_SAY_A_SPAN = ("trial", "roofline")  # of int8-mixed, as `core.prediction` names them
+_PREDICT_A_SPAN = ("trial", "roofline")  # of int8-mixed, as `core.prediction` names them
 Span = tuple[float, float]
 
 
@@ -20,8 +20,8 @@ class Check:
     """A figure that was predicted and then measured, both in its unit and positive.
 
     Attributes:
-        nearest: Of what was predicted, what the measurement came nearest to.
-        inside: Whether the predicted interval held the measurement; None if there was none.
+        nearest: The predicted value; of a predicted span, the value nearest to the measurement.
+        inside: Whether the measurement is inside the predicted interval; None without one.
     """
 
     measured: float
@@ -30,12 +30,12 @@ class Check:
 
     @property
     def off(self) -> float:
-        """How far the measurement was off, as a share of the prediction."""
+        """The error of the prediction, as a share of it."""
         return self.measured / self.nearest - 1
 
     @property
     def log_off(self) -> float:
-        """The same as a logarithm, in either direction."""
+        """The absolute error as a logarithm."""
         return abs(log(self.measured / self.nearest))
 
 
@@ -46,15 +46,15 @@ class PastMeasurement:
     Attributes:
         model: sha256 of the model file.
         macs: Multiply-accumulates per inference.
-        energy_j: None where power could not be measured.
+        energy_j: Per frame; None where power could not be measured.
         power_mode: The mode it was measured in, "" where the machine has none.
         predicted_ms: The latency predicted before it was built; None if none was.
-        low_ms: Where the prediction's 90 % interval began; None if there was none.
-        high_ms: Where it ended.
-        source: What the prediction stood on, as `core.prediction` names it.
+        low_ms: Lower end of the prediction's 90 % interval; None if there was none.
+        high_ms: Its upper end.
+        source: Source of the prediction, as `core.prediction` names it.
         dla_core: The accelerator that it ran on; -1 for none.
-        span_low_ms: Where a prediction that was no point but a span began; None for a point.
-        span_high_ms: Where it ended.
+        span_low_ms: Lower end of a predicted span; None where a single value was predicted.
+        span_high_ms: Its upper end.
         predicted_w: As predicted_ms, of the power; low_w and high_w likewise, and so for energy.
     """
 
@@ -83,10 +83,10 @@ class PastMeasurement:
     high_j: float | None = None
 
     def check(self, figure: str = LATENCY) -> Check | None:
-        """Return how a prediction of latency (ms), power (W) or energy (J) fared, if it was made.
+        """Compare the prediction of latency (ms), power (W) or energy (J), if any, with the result.
 
-        One of a span whose ends were not kept, as an earlier version did, can't be judged: by its
-        middle it was off by up to a factor of two.
+        A predicted span whose ends were not stored (by an earlier version) can't be compared: its
+        middle may be off by a factor of two.
         """
         measured, predicted, low, high = {
             LATENCY: (self.latency_p50_ms, self.predicted_ms, self.low_ms, self.high_ms),
@@ -96,7 +96,7 @@ class PastMeasurement:
         if not measured or not predicted or min(measured, predicted) <= 0:
             return None
         span = self._span(figure)
-        spanned = self.precision == MIXED and self.source in _SAY_A_SPAN
+        spanned = self.precision == MIXED and self.source in _PREDICT_A_SPAN
         if spanned and span is None and figure != POWER:
             return None
         if span:
@@ -117,18 +117,18 @@ class PastMeasurement:
 def remembered(
     candidates: Iterable[Candidate], model: CleanModel, present: str, utc: str
 ) -> tuple[PastMeasurement, ...]:
-    """Return the measurements worth remembering: those that nothing disturbed.
+    """Return the measurements to store for predictions: the undisturbed ones.
 
-    One that throttled, drifted or was left out of the last rounds says little of the next time,
-    and would make a candidate look slower than it is: it might never be tried again. That the
-    machine still got warmer does not count: a heat sink takes minutes, all candidates had the
-    same, and a board that is never remembered would never predict.
+    One that throttled, drifted or was left out of the last rounds would make a candidate look
+    slower than it is, and it might never be tried again. A machine that still got warmer does not
+    count as disturbed: heat sinks take minutes, all candidates had the same, and such a board
+    would never have a history.
 
     Args:
         candidates: Of one run.
-        model: That they are made from.
-        present: The power mode that candidates without one of their own were measured in.
-        utc: When the run began; it names the run.
+        model: The model they are made from.
+        present: Power mode of the candidates that have none of their own.
+        utc: Start of the run; it identifies the run.
     """
     return tuple(
         _remembered(one, one.measurement, model, one.power_mode or present, utc)

@@ -1,9 +1,9 @@
-"""What a candidate should take, said before anything is quantized or built. Pure, numpy-free.
+"""Predict latency, power and energy before anything is quantized or built. Pure, numpy-free.
 
 In order of trust: this device's own measurements of the same model, a short trial of its graph
-with placeholder scales, what other devices measured of it, this device's measurements of other
-models scaled by their compute, what the board could do at its peak. Where nothing is known the
-answer is None with the reason.
+with placeholder scales, other devices' measurements of it, this device's measurements of other
+models scaled by their compute, the board's peak rates. Without any of them the prediction is None
+with the reason.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNPROVEN: Mapping[str, float] = {
 
 Source: leave-one-out over this project's models on a laptop CPU: nine of ten trials were within
     20 %, and times scaled by multiply-accumulates off by 2 to 4 times. Other devices may be in
-    another power mode and at another temperature, which halves or doubles what they take.
+    another power mode and at another temperature, which halves or doubles their latency.
 """
 _UNPROVEN_POWER = 0.25  # of the same model here; another one's may be half or twice as much
 
@@ -41,8 +41,8 @@ class Trial:
     """A model's graph timed for a moment on this device, p50 in ms of one inference.
 
     Attributes:
-        int8_ms: With Q/DQ where the scheme puts it and scales that mean nothing: what a kernel
-            takes does not depend on them.
+        int8_ms: With Q/DQ where the scheme puts it and placeholder scales, on which a kernel's
+            time does not depend.
     """
 
     batch: int
@@ -52,13 +52,13 @@ class Trial:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a prediction can stand on.
+    """What a prediction can be based on.
 
     Attributes:
         history: Past measurements of this device in the power mode to predict for, in any order.
         trial: Of the model in the batch to predict for, if the runtime allows one.
-        fleet: What other devices measured of the model on the same runtime.
-        peak: What the device's maker quotes of its GPU, where that is what executes.
+        fleet: Other devices' measurements of the model on the same runtime.
+        peak: The GPU's peak rates by its maker, if the GPU executes.
     """
 
     history: Sequence[PastMeasurement] = ()
@@ -84,9 +84,9 @@ def predict(
     Args:
         recipe: Its precision; calibrators of one precision take the same time.
         model: The clean model, for its sha256 and macs.
-        runtime: What executes it.
+        runtime: The runtime that executes it.
         batch: Frames per inference.
-        evidence: What is known of this device, this graph and other devices.
+        evidence: Of this device, this graph and other devices.
     """
     alike = [
         past
@@ -143,7 +143,7 @@ def _widened(span: tuple[float, float], width: float) -> tuple[float, float]:
 
 
 def _from_history(alike: Sequence[PastMeasurement], model: CleanModel) -> _Guess | None:
-    # one file at two input sizes is two models: their compute tells them apart
+    # one file at two input sizes is two models of different compute
     same = [past for past in alike if past.model == model.sha256 and past.macs == model.macs]
     if not same:
         return None
@@ -156,7 +156,7 @@ def _from_history(alike: Sequence[PastMeasurement], model: CleanModel) -> _Guess
 
 
 def _from_trial(recipe: Recipe, trial: Trial | None) -> _Guess | None:
-    """Return what a precision took in the trial; mixed may lie anywhere between its two ends."""
+    """Return the trial's latency of a precision; for mixed, the span between INT8 and float."""
     if trial is None or recipe.precision == "fp16":  # which was not tried
         return None
     basis = "a short trial of the graph here, with placeholder scales"
@@ -178,14 +178,14 @@ def _between(int8_ms: float, float_ms: float, source: str, basis: str) -> _Guess
 
 def _from_fleet(recipe: Recipe, batch: int, fleet: Sequence[FleetFigure]) -> _Guess | None:
     wanted = recipe.precision, batch
-    told = next((one for one in fleet if (one.precision, one.batch) == wanted), None)
-    if told is None:
+    found = next((one for one in fleet if (one.precision, one.batch) == wanted), None)
+    if found is None:
         return None
     return _Guess(
-        latency_ms=told.latency_ms,
+        latency_ms=found.latency_ms,
         source=FLEET,
-        basis=f"median of {told.count} measurements of this model elsewhere ({told.origin})",
-        power_w=told.power_w,
+        basis=f"median of {found.count} measurements of this model elsewhere ({found.origin})",
+        power_w=found.power_w,
     )
 
 

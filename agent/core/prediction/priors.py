@@ -32,7 +32,7 @@ class FleetFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """All that a file tells of one model on devices like this one."""
+    """The figures of one model on devices like this one."""
 
     figures: tuple[FleetFigure, ...] = ()
 
@@ -43,7 +43,7 @@ def figures(
     here: Mapping[str, Collection[str]],
     origin: str,
 ) -> tuple[FleetFigure, ...]:
-    """Return what the rows tell of a model on devices like this one.
+    """Return the figures of a model on devices like this one.
 
     A row counts if it names the model, a precision and a latency. What it states beside them
     (runtime, board) must be this device's; what it leaves out is not asked about.
@@ -58,12 +58,12 @@ def figures(
     like = {column: {name.lower() for name in names} for column, names in here.items()}
     groups: dict[tuple[str, int, str], list[ProfileRow]] = {}
     for row in rows:
-        stated = {"runtime": row.runtime, "board": row.board}
+        named = {"runtime": row.runtime, "board": row.board}
         if (
             row.latency_ms is not None
             and row.precision
             and row.model.lower() in known
-            and all(not name or name.lower() in like[column] for column, name in stated.items())
+            and all(not name or name.lower() in like[column] for column, name in named.items())
         ):
             key = row.precision, row.batch or 1, row.power_mode
             groups.setdefault(key, []).append(row)
@@ -84,7 +84,7 @@ def figures(
 
 
 def in_mode(figures_: Iterable[FleetFigure], power_mode: str) -> tuple[FleetFigure, ...]:
-    """Return the figures that may hold in a power mode, those that state it first."""
+    """Return the figures that may apply in a power mode, those that name it first."""
     mode = power_mode.lower()
     fit = [one for one in figures_ if one.power_mode.lower() in {"", mode}]
     return tuple(sorted(fit, key=lambda one: not one.power_mode))

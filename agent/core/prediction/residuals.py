@@ -1,4 +1,4 @@
-"""How far past predictions were off, and how wide the next intervals must be for it. Pure."""
+"""Errors of past predictions, and the width of the next intervals that follows. Pure."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def residuals(
     mixed: bool = False,
     figure: str = LATENCY,
 ) -> list[tuple[str, float]]:
-    """Return (run, by how much a measurement missed what a source predicted, as a logarithm).
+    """Return (run, absolute error of a source's prediction as a logarithm).
 
-    What of int8-mixed stays float is found after the prediction, so that a trial says a span
-    for it: its misses, outside that span, are another thing than those of a point.
+    Which layers of int8-mixed stay float is found after the prediction, so that a trial predicts
+    a span for it: errors outside a span are not comparable with those of a single value.
 
     Args:
         history: Of this device, in any order.
-        source: What the predictions stood on.
-        runtime: What executed.
-        mixed: Those of int8-mixed, or those of everything else.
+        source: Source of the predictions.
+        runtime: The runtime that executed.
+        mixed: True for int8-mixed, False for everything else.
         figure: Latency, power or energy.
     """
     return [
@@ -42,20 +42,20 @@ def residuals(
 
 
 def conformal_half_width(found: Iterable[tuple[str, float]], unproven: float) -> float:
-    """Return the half width, as a logarithm, that held 90 % of what was predicted.
+    """Return the half width, as a logarithm, that covers 90 % of the errors.
 
-    The candidates of one run share their errors: one model, one temperature. They count as one
-    observation.
+    The candidates of one run share their errors (one model, one temperature), so they count as
+    one observation.
 
     Args:
-        found: (run, how far off).
-        unproven: The least that is returned while too few runs have checked a prediction.
+        found: (run, error) as of `residuals`.
+        unproven: The least half width while too few runs have checked a prediction.
 
     Source: split conformal prediction (Vovk et al., "Algorithmic Learning in a Random World",
         2005) over groups (Dunn, Wasserman and Ramdas, "Distribution-Free Prediction Sets for
         Two-Layer Hierarchical Models", JASA 118, 2023): the 0.9 quantile of the absolute
-        residuals, each of n runs weighing 1 / (n + 1). With fewer than nine runs none is far
-        enough out: then the farthest so far, or more if nobody knows better.
+        residuals, each of n runs weighing 1 / (n + 1). With fewer than nine runs none is large
+        enough: then the largest so far, at least `unproven`.
     """
     runs: dict[str, list[float]] = {}
     for run, off in found:
@@ -71,15 +71,15 @@ def conformal_half_width(found: Iterable[tuple[str, float]], unproven: float) ->
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accuracy:
-    """How near predictions of one figure, source and precision came.
+    """Accuracy of the predictions of one figure, source and precision.
 
     Attributes:
         figure: Latency, power or energy.
-        count: Predictions that a measurement has checked.
-        median_off: Half of them were this near, as a share of the prediction; where that was a
-            span, of its nearer end, and 0 inside.
-        p90_off: Nine of ten were.
-        inside: Share of the measurements that the 90 % intervals held; None where none was told.
+        count: Predictions that were followed by a measurement.
+        median_off: Median absolute error, as a share of the prediction; of a predicted span, 0
+            inside and a share of its nearer end outside.
+        p90_off: 90th percentile of the absolute error, likewise.
+        inside: Share of the measurements inside the 90 % intervals; None without intervals.
     """
 
     figure: str
@@ -92,7 +92,7 @@ class Accuracy:
 
 
 def accuracy(history: Sequence[PastMeasurement]) -> tuple[Accuracy, ...]:
-    """Return how near predictions came, by figure, source and precision, and over all of each."""
+    """Return the accuracy by figure, source and precision, and by figure over all of them."""
     return tuple(one for figure in (LATENCY, POWER, ENERGY) for one in _of_figure(history, figure))
 
 
@@ -101,14 +101,14 @@ def _of_figure(history: Sequence[PastMeasurement], figure: str) -> list[Accuracy
     for past in history:
         if one := past.check(figure):
             groups.setdefault((past.source, past.precision), []).append(one)
-    told = [_accuracy(figure, *key, group) for key, group in sorted(groups.items())]
+    found = [_accuracy(figure, *key, group) for key, group in sorted(groups.items())]
     everything = [one for group in groups.values() for one in group]
-    return [*told, _accuracy(figure, "all", "all", everything)] if told else []
+    return [*found, _accuracy(figure, "all", "all", everything)] if found else []
 
 
 def _accuracy(figure: str, source: str, precision: str, checked: Sequence[Check]) -> Accuracy:
     off = sorted(abs(one.off) for one in checked)
-    held = [one.inside for one in checked if one.inside is not None]
+    inside = [one.inside for one in checked if one.inside is not None]
     return Accuracy(
         figure=figure,
         source=source,
@@ -116,5 +116,5 @@ def _accuracy(figure: str, source: str, precision: str, checked: Sequence[Check]
         count=len(off),
         median_off=median(off),
         p90_off=off[ceil(COVERAGE * len(off)) - 1],
-        inside=sum(held) / len(held) if held else None,
+        inside=sum(inside) / len(inside) if inside else None,
     )

@@ -1,7 +1,7 @@
-"""How long a graph takes at least on a GPU whose peak rates are known, and how near that comes.
+"""Predict the latency of a graph from a GPU's peak rates, by its roofline. Pure and numpy-free.
 
-Pure and numpy-free. It is the last resort of prediction: on a device that has measured nothing
-yet, with a runtime that lets no graph be tried before it is built.
+It is the last resort of prediction: on a device that has measured nothing yet, with a runtime
+that can't try a graph before it is built.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Source: NVIDIA Ampere GA102 whitepaper, table of peak rates by precision; for FP
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peak:
-    """What a board's maker quotes.
+    """Peak rates of a GPU, by its maker.
 
     Attributes:
         int8_sparse_ops_per_s: With structured sparsity.
@@ -44,16 +44,16 @@ class Peak:
 
 
 def expected_ms(model: CleanModel, precision: str, batch: int, peak: Peak) -> float | None:
-    """Return what an inference may take: four times its roofline; None where nothing is computed.
+    """Return the expected latency, ms: four times the roofline; None where nothing is computed.
 
     Args:
         model: For its multiply-accumulates, weights and activations (counted as FP32).
         precision: fp32, fp16 or int8.
         batch: Frames per inference.
-        peak: Of the device.
+        peak: Rates of the device.
 
-    Source: Williams, Waterman and Patterson, "Roofline" (CACM 52, 2009): whichever of computing
-        and moving takes longer, here with every activation written once and read once.
+    Source: Williams, Waterman and Patterson, "Roofline" (CACM 52, 2009): the longer of the times
+        to compute and to move data, here with every activation written once and read once.
     """
     moved = (model.weight_bytes + 2 * batch * model.activation_bytes) * _BYTES[precision] / 4
     macs_per_s = peak.int8_sparse_ops_per_s * _OF_SPARSE_INT8[precision]

@@ -1,4 +1,4 @@
-"""When a switch counts as good, and what a crash in the middle of one means."""
+"""Whether a switch succeeded, and what to do after a crash in the middle of one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CommandResult:
-    """How a user's command ended: exit status (None: not within its time) and its last words."""
+    """How a user's command ended: exit status (None: timed out) and its output."""
 
     argv: tuple[str, ...]
     status: int | None
@@ -15,7 +15,7 @@ class CommandResult:
 
     @property
     def good(self) -> bool:
-        """Return True if it said that all is well."""
+        """Return whether it exited with 0."""
         return self.status == 0
 
     def describe(self) -> str:
@@ -29,15 +29,15 @@ class CommandResult:
 def recovery(
     pending: tuple[str, str | None] | None, current: str | None
 ) -> tuple[bool, str | None, str]:
-    """Decide what to do at start about a switch that was begun and never confirmed.
+    """Decide at start about a switch that was begun and never confirmed.
 
     Args:
         pending: (release, previous) of the unfinished switch, or None.
-        current: Where `current` points now.
+        current: The release that `current` points to.
 
     Returns:
         (switch back?, to which release, reason in words). An unconfirmed release is never
-        kept: nobody has seen it healthy.
+        kept: its health was not checked.
     """
     if pending is None:
         return False, current, ""

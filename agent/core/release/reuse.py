@@ -1,4 +1,4 @@
-"""What a run takes over from an earlier one instead of beginning anew."""
+"""What a run reuses of an earlier one instead of capturing and counting again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class ReusedCalibration:
     """Digests of records of an earlier run; all None for a run of its own.
 
     Attributes:
-        calibration: Its frames, to be used instead of a capture.
-        conditioned: The graph that its statistics belong to.
-        statistics: Its statistics, to which those of this run's frames are added.
+        calibration: Frames to use instead of a capture.
+        conditioned: The graph that the statistics belong to.
+        statistics: Statistics to which those of this run's frames are added.
     """
 
     calibration: Digest | None = None
@@ -24,21 +24,21 @@ class ReusedCalibration:
 
     @property
     def digests(self) -> frozenset[Digest]:
-        """Return what must not be removed during the run."""
+        """Digests that must not be removed during the run."""
         found = (self.calibration, self.conditioned, self.statistics)
         return frozenset(one for one in found if one is not None)
 
 
 def digest_field(lineage: object, name: str) -> Digest | None:
-    """Return a digest from the lineage in a model.json, which may hold anything."""
+    """Return a digest from the lineage of a model.json; None if it is missing or invalid."""
     found = lineage.get(name) if isinstance(lineage, Mapping) else None
     return Digest(found) if isinstance(found, str) and found.isalnum() else None
 
 
 def mismatch(conditioned: ConditionedModel | None, model: Digest, scheme: str) -> str:
-    """Return why earlier statistics can't be added to; empty if they can.
+    """Return why earlier statistics can't be extended; empty if they can.
 
-    Histograms of two runs add up only where both ran the very same graph.
+    Histograms of two runs add up only if both ran the same graph.
     """
     if conditioned is None:
         return "the graph that the earlier statistics belong to is no longer stored"

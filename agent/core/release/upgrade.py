@@ -1,9 +1,8 @@
-"""Whether a release still fits the machine and the runtime it lies on, and what to do if not.
+"""Whether a release still fits the machine and its runtime, and what to do if not.
 
-An engine is made for one machine and one state of its software. A JetPack upgrade changes the
-software: the frames of the device's own camera still hold, so the engine is built again from
-them. A storage folder that came from another device brings neither the right engine nor the
-right frames.
+An engine is made for one machine and one state of its software. After a JetPack upgrade the
+frames of the device's own camera are still valid, so the engine is built again from them. In a
+storage folder of another device neither the engine nor the frames are valid.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from agent.core.records import Digest, Platform, digest_of
 MACHINE_FACTS = ("board", "compute_capability")
 SOFTWARE_FACTS = ("driver", "l4t")
 ATTEMPTS = 3
-"""Rebuilds that are begun for one state of machine and software before it is left alone."""
+"""Rebuilds for one state of machine and software before quantd gives up."""
 
 _MACHINE = ("device", *MACHINE_FACTS)
 _SOFTWARE = ("kind", "version", *SOFTWARE_FACTS)
@@ -27,7 +26,7 @@ Plan = Literal["keep", "rebuild", "give_up"]
 
 
 def conditions(platform: Platform) -> dict[str, str | int | float | None]:
-    """Return what an engine that is made here holds for: `runtime` of model.json."""
+    """Return the conditions an engine built here is made for: `runtime` of model.json."""
     facts = platform.environment
     return {
         "kind": platform.runtime,
@@ -45,8 +44,8 @@ def fingerprint(here: Conditions) -> Digest:
 def differences(made: Conditions, here: Conditions) -> tuple[str, ...]:
     """Return in words what has changed since an engine was made; empty if it still fits.
 
-    A fact that one side doesn't know is not compared: earlier versions stated fewer, and a
-    container doesn't see them all.
+    A fact that one side lacks is not compared: earlier versions stored fewer, and a container
+    can't read all of them.
     """
     return _differences(made, here, (*_MACHINE, *_SOFTWARE))
 
@@ -54,20 +53,20 @@ def differences(made: Conditions, here: Conditions) -> tuple[str, ...]:
 def foreign(made: Conditions, here: Conditions) -> tuple[str, ...]:
     """Return in words why an engine was made on another device; empty if it was made on this.
 
-    Where the runtime differs, its name for the device says nothing.
+    Runtimes name the device differently, so its name is compared within one runtime only.
     """
     same_runtime = made.get("kind") == here.get("kind")
     return _differences(made, here, _MACHINE if same_runtime else MACHINE_FACTS[:1])
 
 
 def left_on_purpose(*, loads: bool, here: Conditions, others: Iterable[Conditions]) -> bool:
-    """Return whether an active release that doesn't fit is to stay.
+    """Return whether an active release that doesn't fit was activated on purpose.
 
     Args:
         loads: Whether it still loads and runs.
-        here: How it is now.
-        others: What the other releases were made for. If one fits, somebody, or a health
-            command that failed, went back from it.
+        here: The conditions now.
+        others: Conditions of the other releases. If one fits, an operator or a failed health
+            check rolled back from it.
     """
     return loads and any(other and not differences(other, here) for other in others)
 
@@ -76,8 +75,8 @@ def plan(*, on_purpose: bool, attempt: int) -> Plan:
     """Decide about an active release that doesn't fit or doesn't load.
 
     Args:
-        on_purpose: As `left_on_purpose` says.
-        attempt: Which rebuild for this state it would be, from 1.
+        on_purpose: Result of `left_on_purpose`.
+        attempt: Number of the rebuild for this state, from 1.
     """
     if on_purpose:
         return "keep"
@@ -86,7 +85,7 @@ def plan(*, on_purpose: bool, attempt: int) -> Plan:
 
 def _differences(made: Conditions, here: Conditions, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(
-        f"{_NAMES.get(name, name)} {_told(made[name])}, now {_told(here[name])}"
+        f"{_NAMES.get(name, name)} {str(made[name])[:80]}, now {str(here[name])[:80]}"
         for name in names
         if made.get(name) is not None and here.get(name) not in (None, made[name])
     )
@@ -98,7 +97,3 @@ _NAMES = {
     "l4t": "L4T",
     "compute_capability": "compute capability",
 }
-
-
-def _told(value: object) -> str:
-    return str(value)[:80]

@@ -1,1 +1,1 @@
-"""Which candidates there are, and which of them are built first."""
+"""The candidates of a run, and the order in which they are built."""

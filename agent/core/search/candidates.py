@@ -1,4 +1,4 @@
-"""Which candidates a run looks at: recipe x batch x power mode, on one runtime."""
+"""The candidates of a run: recipe x batch x power mode, on one runtime."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def candidates(
     platform: Platform,
     dla_core: int = -1,
 ) -> tuple[Candidate, ...]:
-    """Return every candidate, those that can't be offered here with the reason as failure.
+    """Return every candidate; `failure` is the reason where one can't be used here.
 
     Args:
-        recipes_: What `recipes` returned.
+        recipes_: From `recipes`.
         batches: Frames per inference.
-        power_modes: By name; none for the present one.
+        power_modes: Names; empty for the current mode.
         platform: What will execute.
         dla_core: A deep-learning accelerator to try beside the GPU; -1 for none.
     """
@@ -77,7 +77,7 @@ def candidate_id(recipe: Recipe, batch: int, power_mode: str | None, dla_core: i
 
 
 def executable(candidate: Candidate) -> Candidate:
-    """Return the candidate, failed if its engine is for another device than this one."""
+    """Return the candidate, as failed if its engine is for another device."""
     engine = candidate.engine
     if engine is None or engine.runnable or candidate.failure:
         return candidate
@@ -92,15 +92,15 @@ _ENDS_THE_RUN = frozenset({"canceled", "disk_full"})
 
 
 def failed(candidate: Candidate, error: QuantdError) -> Candidate:
-    """Return the candidate with why it could not be made or run.
+    """Return the candidate with the reason why it could not be made or run.
 
     Raises:
-        QuantdError: the error itself, if it is not the candidate's own.
+        QuantdError: the error itself, if it ends the whole run.
     """
     if error.code in _ENDS_THE_RUN:
         raise error
-    told = f"{error.message}; {error.hint}" if error.hint else error.message
-    return replace(candidate, failure=told)
+    reason = f"{error.message}; {error.hint}" if error.hint else error.message
+    return replace(candidate, failure=reason)
 
 
 _DLA_ENDS, _DLA_RETURNS = (10, 8), (11, 4, 1)
@@ -128,7 +128,7 @@ def _without_dla(candidate: Candidate, platform: Platform) -> str:
     if version < _DLA_ENDS and candidate.recipe.precision.startswith("int8"):
         return (
             f"the accelerators of TensorRT {platform.runtime_version} take no Q/DQ, "
-            "which is how quantd says INT8; fp16 is tried"
+            "by which quantd expresses INT8; fp16 is tried"
         )
     return ""
 

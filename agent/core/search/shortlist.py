@@ -193,8 +193,8 @@ def _merit(candidate: Candidate) -> tuple[float, float]:
 def _slower(candidates: Sequence[Candidate], others: Sequence[Candidate]) -> _Reasons:
     """Return a reason for what was predicted to be slower than another, intervals apart.
 
-    It must be slower by the inference and by the frame: a larger batch that is faster by the
-    frame says nothing of one that keeps a limit on latency.
+    It must be slower per inference and per frame: a larger batch that is faster per frame may
+    break a limit on latency that the smaller one keeps.
     """
     found = {}
     for one in candidates:
