@@ -58,8 +58,8 @@ def summarize(rounds_ns: Sequence[NDArray[np.int64]]) -> Latency:
         rounds_ns: Wall time per inference for each round, ns, in the order taken; none empty.
 
     Returns:
-        ms; nearest-rank percentiles; 95 % intervals of p50 and p99, None where so few rounds or
-        runs tell none.
+        ms; nearest-rank percentiles; 95 % intervals of p50 and p99, None of too few rounds or
+        runs.
     """
     everything = np.concatenate(list(rounds_ns))
     ordered = np.sort(everything)
@@ -77,7 +77,7 @@ def summarize(rounds_ns: Sequence[NDArray[np.int64]]) -> Latency:
 
 
 def _interval_reason(rounds: int, runs: int, worth: float) -> str:
-    """Say why an interval is None, "" if none is."""
+    """Return why an interval is None; "" if none is."""
     if rounds < 2:
         return "of a single round"
     if worth < _TAIL_RUNS:
@@ -240,7 +240,7 @@ def sketch(rounds_ns: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
 
 
 def is_level(slices: Sequence[NDArray[np.int64]], *, within: float = SETTLED) -> bool:
-    """Return True once warm-up may end, as far as latency tells.
+    """Return True once warm-up may end, as far as latency is concerned.
 
     Args:
         slices: Times of the warm-up so far, ns, none empty.
@@ -280,7 +280,7 @@ def _rises(readings: Sequence[tuple[float, float]]) -> bool:
     """Return True if a temperature rises by over 1 deg C in 30 s, beyond the noise of (s, deg C).
 
     Source: the slope of least squares and its standard error (Draper and Smith, "Applied
-        Regression Analysis", 1998, 1.4). Zones tell steps of 0.5 or 1 deg C on most machines.
+        Regression Analysis", 1998, 1.4). Zones have steps of 0.5 or 1 deg C on most machines.
     """
     if len(readings) < 3:
         return False

@@ -119,8 +119,8 @@ class Measured:
             the kernel counts them, else that of the fastest as they began and ended.
         gpu_mhz: The same of the GPU.
         device_p50_ms: Median time of an inference by the device's own clock, copies left out.
-        launched: How its kernels were launched, and an application must for these figures to
-            hold; None where the runtime does that by itself.
+        launched: How its kernels were launched; an application must do the same to get these
+            figures. None where the runtime launches by itself.
         launched_reason: Why so: both times, or what stood in the way of a graph.
         at_rate: At measure.rate_fps, where that is set; power and energy are then judged by it.
     """

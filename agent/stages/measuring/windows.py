@@ -42,7 +42,7 @@ class Window:
 
     @property
     def room(self) -> int:
-        """Runs that the window should hold, and half as many again."""
+        """Runs that fit into the window, and half as many again."""
         runs = 1.5 * self.length_ns / self.run_ns if self.run_ns else 0.0
         return min(max(int(runs), 1024), _MOST_RUNS)
 
