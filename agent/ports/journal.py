@@ -1,4 +1,4 @@
-"""What the daemon must not forget."""
+"""The daemon's persistent state."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 
 
 class Journal(Protocol):
-    """What must survive a crash: outbox, inbox, runs, counters, past measurements.
+    """State that survives a crash: outbox, inbox, runs, counters, past measurements.
 
     Every method may raise StoreError: "disk_full", "busy", "damaged" or "store".
     """
 
     def atomic(self) -> AbstractContextManager[None]:
-        """Make everything inside one transaction: on the disk together or not at all."""
+        """Run the block as one transaction; blocks may be nested."""
 
     def next(self, name: str) -> int:
-        """Count up and return a persisted counter, from 1."""
+        """Add 1 to a persisted counter and return it; the first is 1."""
 
     def append(self, message: Outgoing) -> int:
         """Put a message into the outbox and return its key."""
@@ -40,22 +40,22 @@ class Journal(Protocol):
         """Return the next messages to send, in order, with keys above `after`."""
 
     def delivered(self, keys: Sequence[int]) -> None:
-        """Forget delivered messages; events, results and reports stay for `resend` a while."""
+        """Remove delivered messages; events, results and reports are kept for `resend` for a while."""
 
     def park(self, key: int, reason: str) -> None:
-        """Set aside a message that the broker will never take."""
+        """Exclude a message from sending that the broker will never accept."""
 
     def resend(self, streams: Sequence[str], first: int) -> int:
-        """Queue what was sent or parked again, from number `first` on; return how many."""
+        """Queue sent and parked messages again, from number `first` on; return how many."""
 
     def evict(self) -> Sequence[Evicted]:
-        """Give up what has expired or is too much, least valuable first, and count it."""
+        """Remove messages that have expired or exceed the limits, least valuable first; count them."""
 
     def counts(self) -> OutboxCounts:
-        """Return what waits and what was lost."""
+        """Return the numbers of waiting, parked and evicted messages."""
 
     def receive(self, command: Command) -> Arrival:
-        """Store a command as RECEIVED unless its id is known; say which it is."""
+        """Store a command as RECEIVED unless its id is known; return whether it is."""
 
     def advance(self, command_id: str, answer: Answered) -> int:
         """Store a command's stage; return its version, 0 if the inbox doesn't have the id.
@@ -65,22 +65,22 @@ class Journal(Protocol):
         """
 
     def entry(self, command_id: str) -> Entry | None:
-        """Return what is known of a command."""
+        """Return the stored entry of a command, None if there is none."""
 
     def unanswered(self) -> Sequence[Entry]:
         """Return the commands without a final stage, oldest first."""
 
     def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> int:
-        """Store that a run begins, or begins again; return the number of attempts so far."""
+        """Store the start of a run, first or repeated; return the number of attempts so far."""
 
     def update_run(self, run_id: str, *, stage: str = "", outcome: str = "") -> None:
-        """Store how far a run has come, or how it ended."""
+        """Store the stage that a run has reached, or its outcome."""
 
     def unfinished_runs(self) -> Sequence[Run]:
         """Return the runs without an outcome, oldest first."""
 
     def record(self, measurement: PastMeasurement) -> None:
-        """Keep a measurement for later predictions."""
+        """Store a measurement for later predictions."""
 
     def history(self, count: int) -> Sequence[PastMeasurement]:
         """Return the newest measurements, newest first."""

@@ -1,7 +1,7 @@
-"""The journal in one SQLite file: WAL, and every commit on the disk before it counts.
+"""The journal in one SQLite file.
 
-A damaged file is set aside and a new one begun: the daemon must start in any case, and what
-was measured and activated lies elsewhere. The flag `recreated_from` says so.
+A damaged file is renamed and a new one created, as `recreated_from` shows: the daemon must start in
+any case, and reports and releases are stored elsewhere.
 """
 
 from __future__ import annotations
@@ -103,13 +103,13 @@ class SqliteJournal(OutboxTable):
         self._db.close()
 
     def atomic(self) -> AbstractContextManager[None]:
-        """Make everything inside one transaction; blocks may be nested."""
+        """See `ports.Journal`."""
         return self._db.atomic()
 
     # Inbox ------------------------------------------------------------------------------------
 
     def receive(self, command: Command) -> Arrival:
-        """Store a command as RECEIVED unless its id is known; say which it is."""
+        """See `ports.Journal`."""
         with self.atomic():
             known = self._db.read("SELECT sha256 FROM inbox WHERE id = ?", (command.id,))
             if known:
@@ -128,8 +128,8 @@ class SqliteJournal(OutboxTable):
                     command.exp,
                 ),
             )
-            # Only what has expired may be forgotten: a replay of it is refused as expired. What
-            # never expires is unsigned, and the broker has forgotten it, too.
+            # Only expired commands may be removed, since a replay is rejected as expired. Commands
+            # without an expiry are unsigned, and the broker does not have them any more.
             self._db.write(
                 "DELETE FROM inbox WHERE coalesce(exp_s, received_s) < ?"
                 " AND rowid <= (SELECT MAX(rowid) FROM inbox) - ?",
@@ -138,7 +138,7 @@ class SqliteJournal(OutboxTable):
             return Arrival.NEW
 
     def advance(self, command_id: str, answer: Answered) -> int:
-        """Store a command's stage; return its version, 0 if the inbox doesn't have the id."""
+        """See `ports.Journal`."""
         with self.atomic():
             entry = self.entry(command_id)
             if entry is None:
@@ -162,12 +162,12 @@ class SqliteJournal(OutboxTable):
             return entry.version + 1
 
     def entry(self, command_id: str) -> Entry | None:
-        """Return what is known of a command."""
+        """See `ports.Journal`."""
         found = self._entries("WHERE id = ?", (command_id,))
         return found[0] if found else None
 
     def unanswered(self) -> Sequence[Entry]:
-        """Return the commands without a final stage, oldest first."""
+        """See `ports.Journal`."""
         final = [stage.value for stage in Stage if stage.final]
         marks = ", ".join("?" * len(final))
         return tuple(
@@ -189,7 +189,7 @@ class SqliteJournal(OutboxTable):
     # Runs and measurements --------------------------------------------------------------------
 
     def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> int:
-        """Store that a run begins, or begins again; return the number of attempts so far."""
+        """See `ports.Journal`."""
         now = self._utc()
         with self.atomic():
             self._db.write(
@@ -201,7 +201,7 @@ class SqliteJournal(OutboxTable):
             return self._db.number("SELECT attempts FROM runs WHERE id = ?", (run_id,))
 
     def update_run(self, run_id: str, *, stage: str = "", outcome: str = "") -> None:
-        """Store how far a run has come, or how it ended."""
+        """See `ports.Journal`."""
         self._db.write(
             "UPDATE runs SET stage = coalesce(nullif(?, ''), stage),"
             " outcome = coalesce(nullif(?, ''), outcome), updated = ? WHERE id = ?",
@@ -209,7 +209,7 @@ class SqliteJournal(OutboxTable):
         )
 
     def unfinished_runs(self) -> Sequence[Run]:
-        """Return the runs without an outcome, oldest first."""
+        """See `ports.Journal`."""
         names = [field.name for field in fields(Run)]
         found = self._db.read(
             "SELECT id, cause, command_id, spec, stage, attempts, outcome, started, updated"
@@ -218,7 +218,7 @@ class SqliteJournal(OutboxTable):
         return tuple(Run(**dict(zip(names, row, strict=True))) for row in found)
 
     def record(self, measurement: PastMeasurement) -> None:
-        """Keep a measurement for later predictions."""
+        """See `ports.Journal`."""
         with self.atomic():
             marks = ", ".join("?" * len(_MEASUREMENT))
             self._db.write(
@@ -231,7 +231,7 @@ class SqliteJournal(OutboxTable):
             )
 
     def history(self, count: int) -> Sequence[PastMeasurement]:
-        """Return the newest measurements, newest first."""
+        """See `ports.Journal`."""
         found = self._db.read(
             f"SELECT {', '.join(_MEASUREMENT)} FROM measurements"  # noqa: S608
             " ORDER BY rowid DESC LIMIT ?",

@@ -1,4 +1,4 @@
-"""The part of the journal with the messages that wait to be sent, or were sent a while ago."""
+"""The journal's outbox: messages that wait to be sent, or were sent recently."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agent.core.control.journal import (
     Row,
 )
 
-_KEPT = ("event", "result", "report")  # streams that `resend` can bring back
+_KEPT = ("event", "result", "report")  # streams that `resend` can repeat
 OUTBOX_SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('', 0);
@@ -42,7 +42,7 @@ class OutboxTable:
         self._now = now
 
     def next(self, name: str) -> int:
-        """Count up and return a persisted counter, from 1."""
+        """See `ports.Journal`."""
         with self._db.atomic():
             self._db.write(
                 "INSERT OR IGNORE INTO counters SELECT ?, value FROM counters WHERE name = ''",
@@ -51,7 +51,7 @@ class OutboxTable:
             return self._add(name, 1)
 
     def append(self, message: Outgoing) -> int:
-        """Put a message into the outbox and return its key."""
+        """See `ports.Journal`."""
         with self._db.atomic():
             if message.replaces:
                 self._db.write(
@@ -75,7 +75,7 @@ class OutboxTable:
             )
 
     def pending(self, after: int, count: int) -> Sequence[Row]:
-        """Return the next messages to send, in order, with keys above `after`."""
+        """See `ports.Journal`."""
         now = self._now()
         found = self._db.read(
             "SELECT key, topic, body, klass, stream, number, qos, retain, expiry_s, made_s"
@@ -101,7 +101,7 @@ class OutboxTable:
         )
 
     def delivered(self, keys: Sequence[int]) -> None:
-        """Forget delivered messages; events, results and reports stay for `resend` a while."""
+        """See `ports.Journal`."""
         with self._db.atomic():
             for key in keys:
                 self._db.write(
@@ -112,12 +112,12 @@ class OutboxTable:
                 )
 
     def park(self, key: int, reason: str) -> None:
-        """Set aside a message that the broker will never take."""
+        """See `ports.Journal`."""
         with self._db.atomic():
             self._db.write("UPDATE outbox SET parked = ? WHERE key = ?", (reason, key))
 
     def resend(self, streams: Sequence[str], first: int) -> int:
-        """Queue what was sent or parked again, behind what waits already; return how many."""
+        """See `ports.Journal`."""
         with self._db.atomic():
             top = int(self._db.read("SELECT COALESCE(MAX(key), 0) FROM outbox")[0][0])
             queued = 0
@@ -137,7 +137,7 @@ class OutboxTable:
             return queued
 
     def evict(self) -> Sequence[Evicted]:
-        """Give up what has expired or is too much, least valuable first, and count it."""
+        """See `ports.Journal`."""
         now, limits = self._now(), self._limits
         with self._db.atomic():
             doomed = self._db.read(
@@ -173,7 +173,7 @@ class OutboxTable:
         return lost
 
     def counts(self) -> OutboxCounts:
-        """Return what waits and what was lost."""
+        """See `ports.Journal`."""
         with self._db.atomic():
             waiting, size, oldest = self._db.read(
                 "SELECT COUNT(*), SUM(length(body)), MIN(made_s) FROM outbox"
@@ -200,7 +200,7 @@ class OutboxTable:
             self._db.write("DELETE FROM outbox WHERE key = ?", (row[0],))
 
     def _trim(self) -> None:
-        """Forget what was sent long ago, beyond what is kept for `resend`."""
+        """Remove the oldest sent messages beyond the size kept for `resend`."""
         self._db.write(
             "DELETE FROM outbox WHERE key IN (SELECT key FROM (SELECT key,"
             " SUM(length(body)) OVER (ORDER BY key DESC) AS size FROM outbox"
