@@ -16,7 +16,7 @@ _MINUTE = timedelta(minutes=1)
 
 
 class Calendar:
-    """Tells when a scheduled run is due.
+    """Finds when a scheduled run is due.
 
     Args:
         reoptimize: Cron expression of the runs; "" for none.

@@ -1,6 +1,6 @@
-"""Receives commands: who sent it, what it says, whether it came before, whether it may run.
+"""Receives commands: checks the signature, decodes, and finds duplicates and refusals.
 
-The order matters. What nobody signed (where signatures are required) is refused before it is
+The order matters. A command without a signature (where one is required) is refused before it is
 stored, so that it can't take the id of a genuine command that is still on its way.
 """
 
@@ -32,7 +32,7 @@ class Inbox:
     Args:
         topics: The device's topics.
         journal: Remembers commands.
-        messages: Says the answers.
+        messages: Publishes the answers.
         signatures: The trusted keys.
         require_signature: Whether unsigned commands are refused.
         clock: For expiry.
@@ -62,7 +62,7 @@ class Inbox:
         """Return the command to be run, stored as RECEIVED; or why there is none.
 
         A refusal is already answered; None means that the command came before (its last answer
-        is said again) or that the topic names no command. Acknowledge the message afterwards
+        is published again) or that the topic names no command. Acknowledge the message afterwards
         in any case: everything that must survive is stored when this returns.
 
         Raises:

@@ -2,7 +2,7 @@
 
 Nothing else touches the state. The watchdog is petted only here, after the mailbox was
 drained for a second at most: a loop which hangs is restarted by the service manager, and one
-that is told more than it can handle still sends and keeps its times. What one step changes in
+that receives more than it can handle still sends and keeps its times. What one step changes in
 the journal is one transaction: a crash between two effects leaves neither.
 """
 
@@ -67,22 +67,22 @@ Mailbox = queue.SimpleQueue["Event | LinkEvent"]
 
 
 class Outward(Protocol):
-    """What the daemon says to the world; a daemon without a broker has a silent one."""
+    """What the daemon publishes; nothing without a broker."""
 
     def start(self) -> None:
         """Begin connecting."""
 
     def take(self, event: LinkEvent) -> Command | None:
-        """Handle what the link tells; return a command that is to be run."""
+        """Handle an event of the link; return a command to run."""
 
-    def say(self, effect: Effect, state: State) -> None:
+    def publish(self, effect: Effect, state: State) -> None:
         """Put into the outbox what an effect is about; ignore the others."""
 
     def pump(self) -> None:
         """Hand over what waits."""
 
     def stop(self) -> None:
-        """Say farewell."""
+        """Publish that the daemon shuts down."""
 
 
 @dataclass(kw_only=True)
@@ -193,12 +193,12 @@ class Daemon:
         return any(isinstance(effect, Exit) for effect in effects)
 
     def _settle(self) -> None:
-        """Write and say what is owed, all of it or nothing; a full disk only puts it off."""
+        """Record and publish the effects owed, all or none; with a full disk, later."""
         try:
             with self.journal.atomic():
                 for effect in self._owed:
                     self._record(effect)
-                    self.outward.say(effect, self.state)
+                    self.outward.publish(effect, self.state)
         except StoreError as error:
             if str(error) != self._trouble:  # tried again each second, for days maybe
                 _LOG.error("journal_failed code=%s %s", error.code, error.message)
@@ -266,7 +266,7 @@ class Daemon:
                 self._give_up(run.command_id, code, detail)
 
     def _give_up(self, command_id: str, code: str, detail: str) -> None:
-        self.outward.say(Answer(command_id, Stage.FAILED, code, detail), self.state)
+        self.outward.publish(Answer(command_id, Stage.FAILED, code, detail), self.state)
 
 
 __all__ = ["Daemon", "Ended", "Mailbox", "Outward"]

@@ -1,4 +1,4 @@
-"""Everything the device says, from the facts to the outbox: stamped, numbered, classed."""
+"""The messages of the device, from the facts to the outbox: stamped, numbered, classed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Messages:
         self._ulids = Ulids()
 
     def state(self, *, active: wire.Active | None, job: wire.Job | None) -> None:
-        """Say that the device is online, what is active and what it works on."""
+        """Publish that the device is online, its active release and its work."""
         counts = self._journal.counts()
         waiting = wire.Outbox(
             n=counts.waiting,
@@ -75,7 +75,7 @@ class Messages:
         )
 
     def farewell(self) -> bytes:
-        """Return what is said before a clean disconnect."""
+        """Return the state message of a clean disconnect."""
         with self._journal.atomic():
             return wire.encode(
                 wire.State(**self._stamp("state"), status="shutdown", agent=__version__)
@@ -88,7 +88,7 @@ class Messages:
         environment: Mapping[str, str | int | float | None],
         models: tuple[str, ...],
     ) -> None:
-        """Say what the device is and can do."""
+        """Publish what the device is and which commands it takes."""
         with self._journal.atomic():
             message = wire.Inventory(
                 **self._stamp("meta"),
@@ -101,20 +101,20 @@ class Messages:
             self._put(self._topics.meta, message, MessageClass.STATE, "meta", replaces=True)
 
     def telemetry(self, figures: Mapping[str, float | int | bool | None]) -> None:
-        """Say one set of figures; worthless after an hour."""
+        """Publish one set of figures; it expires after an hour."""
         with self._journal.atomic():
             message = wire.Telemetry(**self._stamp("telemetry"), m=figures)
             self._put(self._topics.telemetry, message, MessageClass.TELEMETRY, "telemetry")
 
     def event(self, kind: str, severity: Severity, facts: Mapping[str, object]) -> None:
-        """Say that something happened."""
+        """Publish an event."""
         message_class = MessageClass.INFO if severity == "info" else MessageClass.WARNING
         with self._journal.atomic():
             message = wire.Event(**self._stamp("event"), kind=kind, severity=severity, facts=facts)
             self._put(self._topics.event, message, message_class, "event")
 
     def report(self, model: str, report: Mapping[str, Any]) -> None:
-        """Say what a run found."""
+        """Publish the report of a run."""
         with self._journal.atomic():
             message = wire.Report(**self._stamp("report"), model=model, report=report)
             self._put(self._topics.report(model), message, MessageClass.REPORT, "report")
@@ -122,31 +122,31 @@ class Messages:
     def result(
         self, command_id: str, answer: Answered, progress: wire.Progress | None = None
     ) -> None:
-        """Store a command's stage and say it, in one transaction.
+        """Store a command's stage and publish it, in one transaction.
 
         Raises:
             StoreError: "stage" if it may not follow the stored one.
         """
         with self._journal.atomic():
             version = self._journal.advance(command_id, answer)
-            self._say_result(command_id, answer, version, progress)
+            self._publish_result(command_id, answer, version, progress)
 
     def repeat(self, command_id: str) -> None:
-        """Say the last answer to a command again: the command came twice."""
+        """Publish the last answer to a command again: the command came twice."""
         entry = self._journal.entry(command_id)
         if entry is not None:
             answer = Answered(
                 stage=entry.stage, code=entry.code, detail=entry.detail, result=entry.result
             )
             with self._journal.atomic():
-                self._say_result(command_id, answer, entry.version, None)
+                self._publish_result(command_id, answer, entry.version, None)
 
     def refuse(self, command_id: str, answer: Answered) -> None:
-        """Say that a command is rejected without storing it: nothing proves who sent it."""
+        """Publish that a command is rejected, without storing it: its sender is not known."""
         with self._journal.atomic():
-            self._say_result(command_id, answer, 0, None)
+            self._publish_result(command_id, answer, 0, None)
 
-    def _say_result(
+    def _publish_result(
         self, command_id: str, answer: Answered, version: int, progress: wire.Progress | None
     ) -> None:
         reason = None

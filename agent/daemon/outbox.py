@@ -16,17 +16,17 @@ IN_FLIGHT = 20  # mosquitto's own default; also bounds the doubles after a loss
 _OVERHEAD_BYTES = 32  # fixed header, packet id and properties of a PUBLISH
 _HOLD_NS = 30_000_000_000
 # Losses of the link with the same message first in line and nothing acknowledged in between,
-# after which that message is the cause: if the broker said so, and if it said nothing.
+# after which that message is the cause: if the broker gave that reason, and if it gave none.
 _LOSSES = 3
 _SILENT_LOSSES = 10
 _TRIES = 5
 _SILENCE_NS = 300_000_000_000
 
 # MQTT 5.0, table 2-6. For ever: not authorized, topic name invalid, packet too large, payload
-# format invalid. Choked: also malformed packet and protocol error, by which brokers say "too large".
+# format invalid. Choked: also malformed packet and protocol error, by which brokers mean "too large".
 _NEVER = {0x87: "denied", 0x90: "bad_topic", 0x95: "too_large", 0x99: "bad_format"}
 _CHOKED = {0x81, 0x82, 0x95, 0x99}
-_NO_SUBSCRIBER = 0x10  # a success: the broker took it, but nobody was there to keep it
+_NO_SUBSCRIBER = 0x10  # a success: the broker took it, but has no subscriber for it
 
 Announce = Callable[[str, Mapping[str, object]], None]
 """Called as announce(kind, facts) for every message that is parked or given up."""
@@ -39,10 +39,10 @@ class Outbox:
         journal: Holds the messages.
         link: Takes them.
         clock: For pauses after a refusal.
-        announce: Is told what will not be delivered.
+        announce: Called for what will not be delivered.
 
     Attributes:
-        unheard: Messages that the broker took although nobody had subscribed.
+        unheard: Messages that the broker took although there was no subscriber.
     """
 
     def __init__(self, journal: Journal, link: Link, clock: Clock, announce: Announce) -> None:
@@ -83,9 +83,9 @@ class Outbox:
 
     @property
     def silent(self) -> bool:
-        """Return whether the broker holds the link and acknowledges nothing, for minutes.
+        """Return whether the broker keeps the link and acknowledges nothing, for minutes.
 
-        Nothing may be sent again on a link that holds (MQTT 5.0, 4.4), so it must be made anew.
+        Nothing may be sent again on a link that holds (MQTT 5.0, 4.4), so a new one is needed.
         """
         silence_ns = self._clock.monotonic_ns() - self._heard_ns
         return self._online and bool(self._in_flight) and silence_ns > _SILENCE_NS

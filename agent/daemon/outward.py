@@ -1,4 +1,4 @@
-"""The daemon's side that faces the broker: what comes in, what goes out, what an effect says."""
+"""The daemon's side that faces the broker: incoming commands, outgoing messages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _RESENT = ("result", "report")  # unless a stream is named
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What messages tell of this device, looked up when they are written.
+    """What messages contain of this device, looked up when they are written.
 
     Attributes:
         active: The release in use, or None.
@@ -69,7 +69,7 @@ class Broker:
         messages: Writes into the outbox.
         inbox: Judges commands.
         outbox: Sends.
-        facts: What messages tell.
+        facts: What messages contain.
         clock: For the pace of tidying.
     """
 
@@ -101,7 +101,7 @@ class Broker:
         self._link.start()
 
     def take(self, event: LinkEvent) -> Command | None:
-        """Handle what the link tells; return a command that is to be run.
+        """Handle an event of the link; return a command to run.
 
         Raises:
             StoreError: if a command could not be stored; it stays with the broker.
@@ -128,10 +128,10 @@ class Broker:
                 _LOG.warning("command_rejected topic=%s code=%s", event.topic, found.code)
         return None
 
-    def say(self, effect: Effect, state: State) -> None:
+    def publish(self, effect: Effect, state: State) -> None:
         """Put into the outbox what an effect is about; ignore the others."""
         if isinstance(effect, PublishState):
-            self._say_state(state, with_meta=effect.with_meta)
+            self._publish_state(state, with_meta=effect.with_meta)
         elif isinstance(effect, PublishTelemetry):
             self._messages.telemetry(self._facts.telemetry())
         elif isinstance(effect, PublishEvent):
@@ -159,7 +159,7 @@ class Broker:
             self._outbox.tidy()
 
     def stop(self) -> None:
-        """Say farewell and disconnect; without a journal to number it, the will is said instead."""
+        """Publish the shutdown and disconnect; if the journal can't number it, the will is sent."""
         try:
             farewell = self._messages.farewell()
         except StoreError as error:
@@ -171,11 +171,11 @@ class Broker:
         try:
             self._link.start()
             self._dead_since_ns = None
-        except ConfigError as error:  # a certificate that is just being replaced, say
+        except ConfigError as error:  # a certificate that is just being replaced, for instance
             _LOG.error("link_not_restarted code=%s %s", error.code, error.message)
             self._dead_since_ns = now_ns
 
-    def _say_state(self, state: State, *, with_meta: bool) -> None:
+    def _publish_state(self, state: State, *, with_meta: bool) -> None:
         running = state.running
         job = None
         if running is not None:
@@ -200,7 +200,7 @@ class Broker:
         try:
             self._messages.result(effect.command_id, answer, progress)
         except StoreError as error:
-            if error.code != "stage":  # said before a restart already
+            if error.code != "stage":  # published before a restart already
                 raise
 
 
@@ -214,8 +214,8 @@ class Silence:
         """Return no command: there is no link."""
         return None
 
-    def say(self, effect: Effect, state: State) -> None:
-        """Say nothing."""
+    def publish(self, effect: Effect, state: State) -> None:
+        """Publish nothing."""
 
     def pump(self) -> None:
         """Send nothing."""

@@ -1,4 +1,4 @@
-"""Which sensor tells the power: that of the board, else that of what executes the engines."""
+"""Choose the power sensor: the board's, else that of what executes the engines."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def checks(config: Config, meter: PowerMeter, stack: ExitStack) -> list[PowerMet
 
 
 def with_scope(found: Measurements, config: Config, passed_over: str) -> Measurements:
-    """Say with each power what is not in it, and which sensors were not used for it."""
+    """Add to each power what it leaves out, and which sensors were not used for it."""
 
     def scoped(power: Power | None) -> Power | None:
         if power is None:

@@ -1,4 +1,4 @@
-"""Bytes on the wire: topics, what the device says, what it is told. Nothing else knows them."""
+"""Bytes on the wire: topics, messages and commands. No other package knows them."""
 
 from agent.wire.commands import (
     COMMANDS,

@@ -1,4 +1,4 @@
-"""What the device says: one struct per message, all with the same envelope.
+"""The messages of the device: one struct each, all with the same envelope.
 
 The structs are the schema: `configs/schema/*.json` is generated from them.
 """

@@ -18,7 +18,7 @@ from agent.wire import messages
 from agent.wire.commands import ARGS, COMMANDS, CommandBody
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_SAID: dict[str, type] = {
+_MESSAGES: dict[str, type] = {
     "report": document.Report,
     "state": messages.State,
     "meta": messages.Inventory,
@@ -31,7 +31,7 @@ _SAID: dict[str, type] = {
 
 def schemas() -> dict[str, dict[str, Any]]:
     """Return each schema by the name of its file without `.json`."""
-    found = {name: _schema(kind) for name, kind in _SAID.items()}
+    found = {name: _schema(kind) for name, kind in _MESSAGES.items()}
     found["command"] = _command()
     return found
 

@@ -133,7 +133,7 @@ def _inspector(config: Config, new_id: Callable[[], str]) -> Inspect:
 
 
 def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
-    """Return what the daemon is to tell and to do about an active release that is not right."""
+    """Return the event and the work for an active release that no longer fits or loads."""
     works = []
     trigger = "upgrade" if found.changes else "repair"
     if found.roll_back:

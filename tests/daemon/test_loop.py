@@ -34,7 +34,7 @@ class Outward:
     def __init__(self) -> None:
         self.said: list[Effect] = []
 
-    def say(self, effect: Effect, state: object) -> None:
+    def publish(self, effect: Effect, state: object) -> None:
         self.said.append(effect)
 
     def pump(self) -> None: ...

@@ -36,7 +36,7 @@ def test_a_damaged_report_costs_the_report_and_not_the_daemon(
     made = daemon(config)
     (tmp_path / "runs" / "r1").mkdir(parents=True)
     (tmp_path / "runs" / "r1" / "report.json").write_bytes(body)
-    made.outward.say(PublishReport("r1"), made.state)
+    made.outward.publish(PublishReport("r1"), made.state)
     assert made.journal.counts().waiting == 0
 
 
@@ -67,7 +67,7 @@ def test_a_tool_of_the_board_that_hangs_does_not_block_the_daemon(
     monkeypatch.setattr("agent.wiring.daemon._LOOKUP_S", 0.1)
     made = daemon(config)
     begin_s = time.monotonic()
-    made.outward.say(PublishState(with_meta=True), made.state)
+    made.outward.publish(PublishState(with_meta=True), made.state)
     assert time.monotonic() - begin_s < 3
     assert made.journal.counts().waiting == 2
 

@@ -1,7 +1,7 @@
 """A camera that is always drained, never stale, and comes back after a loss.
 
 One thread opens the stream, reads it as fast as frames come and keeps only the newest one;
-when the stream ends or hangs it is released and opened anew. Readers wait on a condition, so
+when the stream ends or hangs it is released and opened again. Readers wait on a condition, so
 their timeout holds however long the capture library blocks.
 """
 
@@ -90,7 +90,7 @@ class LiveCamera:
     def read(self, timeout_s: float) -> Frame:
         """Return the newest frame, one that was never returned before.
 
-        A source that can't be opened at first is told at once; one that was seen before is
+        A source that can't be opened at first is an error at once; one that was seen before is
         waited for, since it is being reopened meanwhile.
 
         Raises:

@@ -73,7 +73,7 @@ class OpencvCamera(LiveCamera):
                 code="missing_part",
                 hint="pip install opencv-python",
             )
-        # Its warnings go past the log to stderr; what they tell is in the errors raised here.
+        # Its warnings go past the log to stderr; the errors raised here have their contents.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
         super().__init__(redacted(uri), source)
 

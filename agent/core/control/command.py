@@ -125,7 +125,7 @@ def is_command_id(text: str) -> bool:
 def judge(command: Command, receipt: Receipt) -> Rejection | None:
     """Return why a command must not run, or None if it may.
 
-    Whether it was seen before is the inbox's to say. With an unsynchronized clock (a Jetson
+    The inbox finds out whether it was seen before. With an unsynchronized clock (a Jetson
     without a clock battery starts in the past) `iat` and `nbf` can't be judged and are not;
     `exp` still is, and the inbox still keeps a command from running twice.
     """

@@ -81,7 +81,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """The calendar says that a run should begin."""
+    """A scheduled run should begin."""
 
     run_id: str
 

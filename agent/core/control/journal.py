@@ -43,7 +43,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A message in the outbox; the key says its place, age_s how long it has waited."""
+    """A message in the outbox; `key` is its place, `age_s` how long it has waited, s."""
 
     key: int
     message: Outgoing
@@ -120,7 +120,7 @@ class Answered:
 
 
 class Arrival(Enum):
-    """What the inbox says of a command that has arrived."""
+    """Whether the inbox knows a command that has arrived."""
 
     NEW = "new"
     DUPLICATE = "duplicate"

@@ -1,4 +1,4 @@
-"""What the connection to the broker tells the daemon."""
+"""Events of the connection to the broker."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the daemon does next: a pure step from state and event to state and effects.
 
 One job at a time; what is asked meanwhile waits in a short queue, a second request for the
-same thing is told "busy". Nothing here does I/O: the loop performs the effects in order.
+same thing is answered "busy". Nothing here does I/O: the loop performs the effects in order.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Tell the worker to stop what it does."""
+    """Cancel the work that the worker does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +224,7 @@ def _due(state: State, run_id: str) -> tuple[State, Effects]:
 
 
 def _outdated(state: State, event: Outdated) -> tuple[State, Effects]:
-    """Tell it, and mend it behind what runs and waits, unless that is the same from before."""
+    """Publish it, and queue the work that repairs it unless the same work runs or waits already."""
     effects: Effects = (PublishEvent(event.kind, event.severity, event.facts),)
     if not state.stopping:
         begun = {(work.kind, work.trigger) for work in (state.running, *state.queue) if work}
@@ -262,8 +262,8 @@ def _cancel(state: State, answer: CommandId, target: str | None) -> tuple[State,
     for work in state.queue:
         if target in {work.command_id, work.run_id}:
             left = tuple(other for other in state.queue if other is not work)
-            told = (Answer(work.command_id, Stage.CANCELED),) if work.command_id else ()
-            return replace(state, queue=left), (*done, Close(work.run_id, "canceled"), *told)
+            canceled = (Answer(work.command_id, Stage.CANCELED),) if work.command_id else ()
+            return replace(state, queue=left), (*done, Close(work.run_id, "canceled"), *canceled)
     seen = f"no run of {target}" if target else "nothing is running"
     return state, (Answer(answer, Stage.REJECTED, "unsupported", seen),)
 
@@ -279,9 +279,9 @@ def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
     if not (changed or due):
         return state, ()
     state = replace(state, last_progress_ns=event.now_ns)
-    told: Effects = ()
+    answers: Effects = ()
     if running.command_id:
-        told = (
+        answers = (
             Answer(
                 running.command_id,
                 Stage.IN_PROGRESS,
@@ -290,7 +290,7 @@ def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
                 detail=event.note,
             ),
         )
-    return state, (*told, *((PublishState(),) if changed else ()))
+    return state, (*answers, *((PublishState(),) if changed else ()))
 
 
 def _ended(state: State, event: Ended) -> tuple[State, Effects]:
@@ -302,7 +302,7 @@ def _ended(state: State, event: Ended) -> tuple[State, Effects]:
         return state, (Exit(),)
     severity: Severity = "info" if event.stage is Stage.SUCCEEDED else "warning"
     facts = {"run_id": work.run_id, "outcome": event.stage.value, "detail": event.detail}
-    told = (
+    answers = (
         (Answer(work.command_id, event.stage, event.code, event.detail, result=event.result),)
         if work.command_id
         else ()
@@ -310,7 +310,7 @@ def _ended(state: State, event: Ended) -> tuple[State, Effects]:
     effects: Effects = (
         Close(work.run_id, event.stage.value.lower()),
         PublishReport(work.run_id),
-        *told,
+        *answers,
         PublishEvent(f"{work.kind}_ended", severity, facts),
     )
     if state.queue:
