@@ -22,6 +22,7 @@ from agent.verbs.options import (
     Verb,
     load,
     load_with_origin,
+    option,
     print_json,
 )
 from agent.wiring import released, runs
@@ -115,30 +116,22 @@ DAILY = (
         summary="run the whole job on this machine: real video, real model, real broker",
         run=_demo,
         options=(
-            (
-                ("--output",),
-                {"metavar": "DIR", "default": "quantd-demo", "help": "default: ./quantd-demo"},
+            option("--output", metavar="DIR", default="quantd-demo", help="default: ./quantd-demo"),
+            option(
+                "--window-s", type=float, default=15.0, help="seconds of live camera (default: 15)"
             ),
-            (
-                ("--window-s",),
-                {"type": float, "default": 15.0, "help": "seconds of live camera (default: 15)"},
+            option(
+                "--duration-s",
+                type=float,
+                default=6.0,
+                help="seconds of measuring per candidate (default: 6)",
             ),
-            (
-                ("--duration-s",),
-                {
-                    "type": float,
-                    "default": 6.0,
-                    "help": "seconds of measuring per candidate (default: 6)",
-                },
-            ),
-            (
-                ("--agreement",),
-                {
-                    "type": float,
-                    "default": 0.95,
-                    "help": "fidelity limit: average precision of the engine's faces against those of FP32, "
-                    "0 to 1 (default: 0.95)",
-                },
+            option(
+                "--agreement",
+                type=float,
+                default=0.95,
+                help="fidelity limit: average precision of the engine's faces against those of "
+                "FP32, 0 to 1 (default: 0.95)",
             ),
             JSON,
         ),
@@ -163,7 +156,7 @@ DAILY = (
         summary="make a release current: the one named, or the choice of the last manual run",
         run=_activate,
         options=(
-            (("release",), {"nargs": "?", "help": "id of an existing release"}),
+            option("release", nargs="?", help="id of an existing release"),
             CONFIG,
             MODEL,
             CAMERA,

@@ -21,10 +21,10 @@ from agent.verbs.options import (
     JSON,
     MODEL,
     RUNTIME,
-    Option,
     Verb,
     load,
     load_with_origin,
+    option,
     print_json,
 )
 from agent.wiring import reported, runs
@@ -141,11 +141,6 @@ def _plain(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-_RUN: Option = (("run",), {"nargs": "?", "help": "id of a run (default: the last one)"})
-_PREDICTIONS: Option = (
-    ("--predictions",),
-    {"action": "store_true", "help": "show the errors of past predictions"},
-)
 LOOKING = (
     Verb(
         name="status",
@@ -157,7 +152,14 @@ LOOKING = (
         name="report",
         summary="show the report of the last run, or of the one named",
         run=_report,
-        options=(_RUN, _PREDICTIONS, CONFIG, JSON),
+        options=(
+            option("run", nargs="?", help="id of a run (default: the last one)"),
+            option(
+                "--predictions", action="store_true", help="show the errors of past predictions"
+            ),
+            CONFIG,
+            JSON,
+        ),
     ),
     Verb(
         name="doctor",

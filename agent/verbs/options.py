@@ -17,39 +17,43 @@ from agent.config import Config
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
-CONFIG: Option = (
-    ("-c", "--config"),
-    {"metavar": "CFG", "required": True, "help": "the configuration file, e.g. quantd.toml"},
+
+def option(*flags: str, **details: Any) -> Option:
+    """Return an option, from the arguments of `ArgumentParser.add_argument`."""
+    return flags, details
+
+
+CONFIG = option(
+    "-c", "--config", metavar="CFG", required=True, help="the configuration file, e.g. quantd.toml"
 )
-MODEL: Option = (("--model",), {"metavar": "M.onnx", "help": "instead of model.path"})
-CAMERA: Option = (("--camera",), {"metavar": "URI", "help": "instead of camera.uri"})
-OUTPUT: Option = (
-    ("--output",),
-    {
-        "metavar": "DIR",
-        "help": "also write report.json, report.html and the release to DIR; "
-        "the state as well if storage.dir is not configured",
-    },
+MODEL = option("--model", metavar="M.onnx", help="instead of model.path")
+CAMERA = option("--camera", metavar="URI", help="instead of camera.uri")
+OUTPUT = option(
+    "--output",
+    metavar="DIR",
+    help="also write report.json, report.html and the release to DIR; the state as well if "
+    "storage.dir is not configured",
 )
-RUNTIME: Option = (
-    ("--runtime",),
-    {"choices": ("auto", "tensorrt", "onnxruntime"), "help": "instead of runtime.kind"},
+RUNTIME = option(
+    "--runtime", choices=("auto", "tensorrt", "onnxruntime"), help="instead of runtime.kind"
 )
-CAPABILITY: Option = (
-    ("--compute-capability",),
-    {"metavar": "X.Y", "help": "instead of runtime.compute_capability, with --runtime tensorrt"},
+CAPABILITY = option(
+    "--compute-capability",
+    metavar="X.Y",
+    help="instead of runtime.compute_capability, with --runtime tensorrt",
 )
-REUSE: Option = (
-    ("--reuse-calibration",),
-    {
-        "action": "store_true",
-        "help": "reuse the frames that the active release was made from; no camera is opened",
-    },
+REUSE = option(
+    "--reuse-calibration",
+    action="store_true",
+    help="reuse the frames that the active release was made from; no camera is opened",
 )
-JSON: Option = (
-    ("--json",),
-    {"action": "store_true", "help": "print one JSON document on stdout"},
-)
+JSON = option("--json", action="store_true", help="print one JSON document on stdout")
+_OVERRIDES = {
+    "model": "model.path",
+    "camera": "camera.uri",
+    "runtime": "runtime.kind",
+    "compute_capability": "runtime.compute_capability",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,19 +78,13 @@ def load(options: argparse.Namespace) -> Config:
 
 def load_with_origin(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
     """As `load`; also return the source of each dotted key that is not a default."""
-    overrides: dict[str, Any] = {}
-    if getattr(options, "model", None):
+    given = vars(options)
+    overrides = {key: given[name] for name, key in _OVERRIDES.items() if given.get(name)}
+    if "model.path" in overrides:
         overrides["model.path"] = str(Path(options.model).absolute())
-    if getattr(options, "camera", None):
-        overrides["camera.uri"] = options.camera
-    if getattr(options, "runtime", None):
-        overrides["runtime.kind"] = options.runtime
-    if getattr(options, "compute_capability", None):
-        overrides["runtime.compute_capability"] = options.compute_capability
     config, origin = configuration.load_with_origin(options.config, overrides=overrides)
-    output = getattr(options, "output", None)
-    if output and "storage.dir" not in origin:
-        overrides["storage.dir"] = str(Path(output).absolute())
+    if given.get("output") and "storage.dir" not in origin:
+        overrides["storage.dir"] = str(Path(options.output).absolute())
         return configuration.load_with_origin(options.config, overrides=overrides)
     return config, origin
 
