@@ -1,4 +1,4 @@
-"""From a quantized graph to what the runtime executes."""
+"""Build of an engine from a quantized graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build(
     """Write the engine under work and return its record.
 
     Raises:
-        BuildError: naming node, operator, reason and what to try.
+        BuildError: with node, operator, reason and what to try.
     """
     begin = clock.monotonic_ns()
     name, layers = builder.build(model_path, batch, work, progress)

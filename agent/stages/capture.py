@@ -1,4 +1,4 @@
-"""Frames from the live camera: spread over the window, fit to use, covering the scene."""
+"""Capture of frames from the live camera, spread over the window and covering the scene."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from agent.ports import Camera, Clock, FrameStore, Progress
 
 _LOG = logging.getLogger(__name__)
 _PATIENCE_S = 60.0  # for one frame: a network camera that restarts takes most of a minute
-_LOOKS = 4  # frames to consider per frame wanted, evenly over the window
-_POOL = 2  # candidates that stay on the disk per frame wanted
-_RETRY = 4  # after a frame that was turned away, look again this much sooner
+_CONSIDERED = 4  # frames per frame wanted, evenly over the window
+_POOL = 2  # candidates on the disk per frame wanted
+_RETRY = 4  # divides the time to the next frame after a rejected one
 _LEAST_FRAMES = 8
 _LEAST_SHARE = 4  # at least a quarter of the frames wanted
 _THUMBNAILS = 12
 _TICK_NS = 100_000_000  # unit of progress
-_TELL_TICKS = 5
+_PROGRESS_TICKS = 5
 
 _CURES = {
     "exposure": "the picture is black, blown out or empty: check the lens cap, light and exposure",
@@ -38,7 +38,7 @@ _CURES = {
 
 
 def least_frames(wanted: int) -> int:
-    """Return how many frames a capture must find: a quarter of those wanted, 8 at least."""
+    """Return the least number of usable frames: a quarter of those wanted, at least 8."""
     return min(wanted, max(_LEAST_FRAMES, -(-wanted // _LEAST_SHARE)))
 
 
@@ -53,31 +53,30 @@ def capture(
     seed: int,
     progress: Progress,
 ) -> CalibrationSet:
-    """Watch the camera for window_s and keep the frames that cover the scene.
+    """Read the camera for window_s and keep the frames that cover the scene.
 
-    A window that ends with too few good frames is extended up to twice its length. If they
-    are still too few, the capture goes on with at least a quarter of those wanted (8 at
-    least), in the same ratio. A fixed camera before a scene where nothing moves gives
-    near-duplicates only: these are then taken, and the log says that the held-out frames are
-    no independent judges.
+    A window with too few usable frames is extended up to twice its length. If a quarter of the
+    wanted ones (at least 8) is then reached, the result has fewer frames in the same ratio. A static
+    scene has near-duplicates only: these are used, with a warning in the log that the held-out
+    frames are not independent.
 
     Args:
-        settings: How many frames, and the window.
+        settings: Numbers of frames, and the window.
         digest: Identity of the result.
-        work: Gets frames/*.png, named by sequence number, and thumbnails/*.jpg of up to 12.
+        work: Directory for frames/*.png, named by sequence number, and up to 12 thumbnails/*.jpg.
         camera: Entered already.
-        frames: Keeps the pictures.
+        frames: Stores the pictures.
         clock: Monotonic.
-        seed: Decides among candidates; the same candidates and seed give the same choice.
-        progress: Told at most twice a second, in tenths of a second of the window.
+        seed: Of the selection; the same candidates and seed give the same result.
+        progress: Called at most twice a second, in tenths of a second of the window.
 
     Raises:
-        CalibrationError: "too_few_frames", saying how many were seen, turned away and needed.
-        CameraError: if no frame comes for a minute.
+        CalibrationError: "too_few_frames", with the numbers of read, rejected and needed frames.
+        CameraError: if no frame arrives for a minute.
         StoreError: if the disk is full.
     """
     captured = clock.utc()
-    watch = _Watch(settings, str(Path(work, "frames")), camera, frames, clock)
+    watch = _CaptureWindow(settings, str(Path(work, "frames")), camera, frames, clock)
     watch.run(progress)
     chosen, held_out = watch.chosen(settings, seed)
     watch.tidy(set(chosen) | set(held_out))
@@ -93,21 +92,21 @@ def capture(
         holdout=held_out,
         seen=watch.seen,
         lost=camera.lost,
-        rejected=Rejected(**watch.turned_away),
+        rejected=Rejected(**watch.rejected),
         origins={name: watch.origins[name] for name in (*chosen, *held_out) if watch.origins[name]},
         captured=captured,
     )
 
 
-class _Watch:
-    """One window before the camera. Pictures are on the disk, their signatures in memory."""
+class _CaptureWindow:
+    """One capture. Pictures are on the disk, their features in memory."""
 
     def __init__(
         self, settings: Calibration, folder: str, camera: Camera, frames: FrameStore, clock: Clock
     ) -> None:
         self.seen = 0
         self.width = self.height = 0
-        self.turned_away: Counter[str] = Counter()
+        self.rejected: Counter[str] = Counter()
         self.origins: dict[str, str] = {}
         self._folder = folder
         self._camera = camera
@@ -117,21 +116,21 @@ class _Watch:
         self._least = least_frames(self._wanted)
         self._window_ns = int(settings.window_s * 1e9)
         self._pool = Reservoir(_POOL * self._wanted)
-        self._spares: list[str] = []  # near-duplicates, for a scene that has nothing else
-        self._spare_due_ns = 0
+        self._near_duplicates: list[str] = []  # for a static scene
+        self._near_duplicate_due_ns = 0
 
     def run(self, progress: Progress) -> None:
-        """Look at frames until the window, extended if need be, is over."""
+        """Consider frames until the end of the window, which is extended if needed."""
         begin_ns: int | None = None
-        limit_ns, period_ns = self._window_ns, self._window_ns // (_LOOKS * self._wanted)
-        due_ns = told = 0
+        limit_ns, period_ns = self._window_ns, self._window_ns // (_CONSIDERED * self._wanted)
+        due_ns = progress_due = 0
         while True:
             try:
                 frame = self._camera.read(_PATIENCE_S)
             except CameraError as e:
                 if e.code != "ended":
                     raise
-                break  # a recording that is over: what it gave is what there is
+                break  # the end of a recording: use its frames
             now_ns = self._clock.monotonic_ns()
             begin_ns = now_ns if begin_ns is None else begin_ns
             spent_ns = now_ns - begin_ns
@@ -142,16 +141,16 @@ class _Watch:
             if spent_ns >= due_ns:
                 kept = self._consider(frame, spent_ns)
                 due_ns = spent_ns + (period_ns if kept else period_ns // _RETRY)
-            if spent_ns // _TICK_NS >= told:
+            if spent_ns // _TICK_NS >= progress_due:
                 progress(spent_ns // _TICK_NS, limit_ns // _TICK_NS, self._note())
-                told = spent_ns // _TICK_NS + _TELL_TICKS
+                progress_due = spent_ns // _TICK_NS + _PROGRESS_TICKS
         for name in self._pool.drop_blurred():
             self._frames.remove(self._folder, name)
-            self.turned_away["blur"] += 1
+            self.rejected["blur"] += 1
         progress(limit_ns // _TICK_NS, limit_ns // _TICK_NS, self._note())
 
     def chosen(self, settings: Calibration, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the names of the frames that calibrate and of those that are held out.
+        """Return the names of the calibration frames and of the held-out ones.
 
         Raises:
             CalibrationError: "too_few_frames".
@@ -160,7 +159,7 @@ class _Watch:
         if len(names) >= self._least:
             split = split_holdout(self._pool.signatures, settings.frames, settings.holdout, seed)
             chosen, held_out = (tuple(names[index] for index in side) for side in split)
-        elif names and len(names) + len(self._spares) >= self._least:
+        elif names and len(names) + len(self._near_duplicates) >= self._least:
             chosen, held_out = self._static(settings)
         else:
             raise self._too_few()
@@ -173,63 +172,63 @@ class _Watch:
 
     def tidy(self, keep: set[str]) -> None:
         """Remove the pictures that were not chosen."""
-        for name in (*self._pool.names, *self._spares):
+        for name in (*self._pool.names, *self._near_duplicates):
             if name not in keep:
                 self._frames.remove(self._folder, name)
 
     def _consider(self, frame: Frame, spent_ns: int) -> bool:
-        """Put a frame into the pool, or count why not."""
+        """Add a frame to the pool and return True, or count why it is rejected."""
         self.seen += 1
         self.height, self.width = frame.image.shape[:2]
-        seen = frame_features(frame.image)
+        features = frame_features(frame.image)
         name = f"{frame.sequence:08d}.png"
         self.origins[name] = frame.origin
-        reason = rejection_reason(seen.quality, self._pool.usual_detail)
-        if not reason and self._pool.is_duplicate(seen.signature):
+        reason = rejection_reason(features.quality, self._pool.usual_detail)
+        if not reason and self._pool.is_duplicate(features.signature):
             reason = "duplicate"
-            self._keep_spare(name, frame, spent_ns)
+            self._keep_near_duplicate(name, frame, spent_ns)
         if reason:
-            self.turned_away[reason] += 1
+            self.rejected[reason] += 1
             return False
-        leaving = self._pool.add(name, seen)
+        leaving = self._pool.add(name, features)
         if leaving != name:
             self._frames.write(self._folder, name, frame.image)
             if leaving is not None:
                 self._frames.remove(self._folder, leaving)
         return True
 
-    def _keep_spare(self, name: str, frame: Frame, spent_ns: int) -> None:
-        """Keep a near-duplicate while the scene looks static, evenly over the window."""
-        few = max(len(self._pool.names), len(self._spares)) < self._least
-        if few and spent_ns >= self._spare_due_ns:
+    def _keep_near_duplicate(self, name: str, frame: Frame, spent_ns: int) -> None:
+        """Keep near-duplicates of a scene that is static so far, evenly over the window."""
+        few = max(len(self._pool.names), len(self._near_duplicates)) < self._least
+        if few and spent_ns >= self._near_duplicate_due_ns:
             self._frames.write(self._folder, name, frame.image)
-            self._spares.append(name)
-            self._spare_due_ns = spent_ns + self._window_ns // (2 * self._least)
+            self._near_duplicates.append(name)
+            self._near_duplicate_due_ns = spent_ns + self._window_ns // (2 * self._least)
 
     def _static(self, settings: Calibration) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Calibrate with all that differs and hold out near-duplicates: it is all there is."""
-        names = self._pool.names
-        total = min(self._wanted, len(names) + len(self._spares))
-        held = min(split_counts(total, settings.frames, settings.holdout)[1], len(self._spares))
-        filled = total - held - len(names)
-        used = self._spares[: filled + held]
-        self.turned_away["duplicate"] -= len(used)
+        """Return all distinct frames for calibration, and near-duplicates for the rest."""
+        names, duplicates = self._pool.names, self._near_duplicates
+        total = min(self._wanted, len(names) + len(duplicates))
+        held_out = min(split_counts(total, settings.frames, settings.holdout)[1], len(duplicates))
+        filled = total - held_out - len(names)
+        used = duplicates[: filled + held_out]
+        self.rejected["duplicate"] -= len(used)
         _LOG.warning(
-            "static_scene distinct=%d near_duplicates=%d: fidelity will be judged on frames"
-            " nearly the same as those calibrated with",
+            "static_scene distinct=%d near_duplicates=%d: held-out frames are nearly the same as"
+            " the calibration frames",
             len(names), len(used),
         )  # fmt: skip
         return names + tuple(used[:filled]), tuple(used[filled:])
 
     def _note(self) -> str:
-        return f"kept {len(self._pool.names)}, rejected {self.turned_away.total()}"
+        return f"kept {len(self._pool.names)}, rejected {self.rejected.total()}"
 
     def _too_few(self) -> CalibrationError:
-        counts = ", ".join(f"{count} {why}" for why, count in sorted(self.turned_away.items()))
-        worst = self.turned_away.most_common(1)
+        counts = ", ".join(f"{count} {why}" for why, count in sorted(self.rejected.items()))
+        worst = self.rejected.most_common(1)
         return CalibrationError(
-            f"{len(self._pool.names)} usable frames of {self.seen} looked at"
-            f" (turned away: {counts or 'none'}); at least {self._least} are needed"
+            f"{len(self._pool.names)} of {self.seen} frames are usable"
+            f" (rejected: {counts or 'none'}); at least {self._least} are needed"
             f" of the {self._wanted} wanted",
             code="too_few_frames",
             hint=_CURES[worst[0][0]] if worst else "lengthen calibration.window_s",

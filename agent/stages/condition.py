@@ -1,4 +1,4 @@
-"""The model made easier to quantize: steps that leave FP32 as it is, kept where INT8 gains."""
+"""Conditioning of the model for INT8: steps that don't change FP32, kept if INT8 improves."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from agent.ports import Conditioner, Progress, QuantizationTrial, Quantizer
 if TYPE_CHECKING:
     from agent.ports import Tensors
 
-_JUDGED_BY = ("entropy", "mse")
-"""Calibrators under which a step is judged, by the better: they clip by different rules."""
+_TRIED_CALIBRATORS = ("entropy", "mse")
+"""A step is judged by the better of these, which clip differently."""
 WEIGHTS = "weights.npz"
-"""What INT8 is to leave of weights, beside model.onnx."""
+"""The chosen rounded weights, beside model.onnx."""
 
 
 def condition(
@@ -46,24 +46,24 @@ def condition(
     comparison: Callable[[], Comparison],
     progress: Progress,
 ) -> ConditionedModel:
-    """Write work/model.onnx with the steps that bring INT8 nearer to FP32, and its weights.npz.
+    """Write work/model.onnx with the steps that improve INT8, and weights.npz.
 
     Args:
-        blank: The record with its parents, nothing done yet.
+        blank: The record with its parents and without steps.
         model_path: The clean model's file.
         frames: A few of the calibration set, on which steps are judged; they are kept in memory.
-        others: Reads a few more, as far as there are others: weights are chosen on them, so
-            that where that is judged it does not show its own frames.
+        others: Reads a few other frames if there are any. Weights are chosen on them, so that they
+            are not judged on their own frames.
         work: Directory to write into.
-        quantizer: Counts what tensors hold.
+        quantizer: Collects histograms.
         conditioner: Changes the graph.
-        open_trial: Opens the trial of a model file against the clean model, given the
-            tensors that have a range.
-        comparison: Makes a fresh comparison with FP32.
-        progress: Told before every trial.
+        open_trial: Opens a trial that compares a model file with the clean model, given the tensors
+            that have a range.
+        comparison: Returns a new comparison with FP32.
+        progress: Called before every trial.
     """
 
-    def judged(path: str) -> float:
+    def int8_sqnr_db(path: str) -> float:
         histograms = [h for h in quantizer.collect(path, frames, 0, _silent) if not defect(h)]
         trial = open_trial(path, [h.name for h in histograms])
         even = is_symmetric(blank.scheme)
@@ -75,7 +75,7 @@ def condition(
                 ),
                 comparison(),
             )
-            for name in _JUDGED_BY
+            for name in _TRIED_CALIBRATORS
         ]
         return max(worst_sqnr_db(one) for one in found)
 
@@ -89,20 +89,16 @@ def condition(
         progress(index, len(steps), step)
         try:
             places = conditioner.apply(step, target, frames, changed)
-            before = judged(target) if before is None and places else before
-            after = judged(changed) if places else -math.inf
-        except (
-            CalibrationError,
-            ModelError,
-            QuantizeError,
-        ) as e:  # the model can be quantized without it
-            tried.append(f"{step}: failed, {e.message}")
+            before = int8_sqnr_db(target) if before is None and places else before
+            after = int8_sqnr_db(changed) if places else -math.inf
+        except (CalibrationError, ModelError, QuantizeError) as e:
+            tried.append(f"{step}: failed, {e.message}")  # the model can be quantized without it
             continue
         if not places or before is None:
             tried.append(f"{step}: no place where it would be exact")
             continue
-        told = f"{step} at {places} places: INT8 from {before:.1f} to {after:.1f} dB"
-        tried.append(told if after > before else f"{told}, not kept")
+        outcome = f"{step} at {places} places: INT8 from {before:.1f} to {after:.1f} dB"
+        tried.append(outcome if after > before else f"{outcome}, not kept")
         if after > before:
             kept.append(step)
             before = after
@@ -111,7 +107,7 @@ def condition(
     weights = str(Path(work) / WEIGHTS)
     try:
         chosen, layers = conditioner.choose_weights(target, others(), weights, progress)
-    except CalibrationError as e:  # without it each weight is rounded by itself
+    except CalibrationError as e:  # weights are then rounded to the nearest codes
         tried.append(f"{WEIGHT_ROUNDING}: failed, {e.message}")
     else:
         tried.append(f"{WEIGHT_ROUNDING}: weights of {chosen} of {layers} layers chosen by it")
@@ -119,4 +115,4 @@ def condition(
 
 
 def _silent(_done: int, _total: int, _note: str) -> None:
-    """Trials are told as wholes."""
+    """Drop the progress within a trial."""

@@ -1,4 +1,4 @@
-"""What an engine costs in memory and in fidelity, found through the engine itself."""
+"""Memory and fidelity of an engine."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ def evaluate(
     """Compare an engine with the FP32 baseline on held-out frames.
 
     Args:
-        engine: The engine judged; its files are known to make_runner.
+        engine: The engine to evaluate; its files are known to make_runner.
         digest: Identity of the result.
-        make_runner: Makes the engine's runner, not yet entered.
-        make_baseline: Makes the baseline's runner.
-        tensors: Returns the held-out inputs, from the first, each time it is called.
-        comparison: Fresh; knows what the outputs mean.
-        memory: Resident bytes of this process now. The first inputs are read before the engine
-            is loaded, and the baseline after it has run, so the growth is the engine's and its
-            runtime's, beside what the runner tells of the device's; call in a fresh process.
-        progress: Told after every inference.
+        make_runner: Returns the engine's runner, not yet entered.
+        make_baseline: Returns the baseline's runner.
+        tensors: Returns an iterator over all held-out inputs.
+        comparison: Empty; for the model's task.
+        memory: Returns the resident memory of this process, bytes. It grows by the engine and its
+            runtime, since inputs are read before the engine is loaded and the baseline is loaded
+            after it has run; use a new process. The runner's device memory is added.
+        progress: Called after every inference.
 
     Raises:
         RunnerError: "no_frames" if there are fewer held-out frames than the batch; other codes
@@ -96,13 +96,13 @@ def check_release(
 
     Args:
         folder: The release's directory.
-        make: Makes a runner from `runtime` of model.json and the engine's path.
-        refusal: Returns why an engine that was made for `runtime` of model.json must not be
-            loaded here; empty if it may be tried.
+        make: Returns a runner for `runtime` of model.json and the engine's path.
+        refusal: Returns why an engine for `runtime` of model.json must not be loaded here; empty if
+            it may.
 
     Raises:
-        RunnerError: if a file is missing or not what model.json says, if it was made for
-            another device, or if it doesn't run.
+        RunnerError: "bad_release" if a file is missing or damaged; "other_device" if it was built
+            for another device; other codes if it doesn't run.
     """
     try:
         facts = json.loads((folder / "model.json").read_bytes())
@@ -125,7 +125,7 @@ def check_release(
         raise RunnerError(
             f"release {folder.name} was made on another device: {refused}",
             code="other_device",
-            hint="an engine holds for the GPU it was built on: `quantd optimize -c ...` builds "
+            hint="an engine runs only on the GPU it was built for: `quantd optimize -c ...` builds "
             "one for this device",
         )
     with make(made_for, engine) as runner:

@@ -1,4 +1,4 @@
-"""From the user's model file to a clean graph."""
+"""Intake of the user's model file: check, hash, clean graph."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _CHUNK = 1 << 20
 
 
 def identify(settings: Model) -> str:
-    """Return the sha256 of the model file, checked against the configuration if it states one.
+    """Return the sha256 of the model file, checked against model.sha256 if set.
 
     Raises:
-        ModelError: if the file can't be read, or is not the one that was meant.
+        ModelError: "no_model" if the file can't be read; "wrong_model" if the sha256 differs.
     """
     path = Path(settings.path)
     digest = hashlib.sha256()
@@ -47,7 +47,7 @@ def intake(
     """Write work/model.onnx and return its record.
 
     Raises:
-        ModelError: naming what is wrong with the file and what to do.
+        ModelError: with what is wrong with the file and what to do.
     """
     sha256 = identify(settings)
     clean = intake.clean(settings.path, settings.name, spec, work)

@@ -1,4 +1,4 @@
-"""INT8 as far as the fidelity limit lets it: which layers stay in float, found by trying."""
+"""int8-mixed: as few layers in float as the fidelity limit allows, found by trials."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from agent.ports import Progress, QuantizationTrial
 _USUAL_SQNR_DB = 20.0
 _USUAL_AGREEMENT = 0.97
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
-_MARGIN_DB = 0.5  # the frames that judge in the end are others than those that choose
-_MARGIN_SHARE = 0.75  # of the way from the value to the lower end of its interval, alike
-_MARGIN = 0.25  # of what may disagree
+_MARGIN_DB = 0.5  # since the held-out frames are others than those of the trials
+_MARGIN_SHARE = 0.75  # of the distance from the value to the lower end of its interval, likewise
+_MARGIN = 0.25  # of the allowed disagreement
 _SHOWN = 10
 
 Range = tuple[float, float]
@@ -40,7 +40,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What the graph must keep on the calibration frames; 0 for no limit.
+    """The fidelity that the graph must reach on the calibration frames; 0 for no limit.
 
     Attributes:
         sqnr_db: Of the worst output.
@@ -54,10 +54,10 @@ class Target:
 
     @classmethod
     def of(cls, sqnr_db: float, agreement: float, has_metric: bool) -> Target:
-        """Return the limits, or where none is set what is usually asked of INT8.
+        """Return the limits, or the usual ones of INT8 if none is set.
 
-        Of a few frames a single one that is a toss-up in FP32 already costs a task's metric
-        more than is usually asked, so then the signal-to-noise ratio is asked instead.
+        Of the usual limits one is enough: with few frames a single one on which FP32 is undecided
+        already costs more agreement than the usual limit allows.
         """
         if sqnr_db or agreement:
             return cls(sqnr_db=sqnr_db, agreement=agreement)
@@ -65,20 +65,20 @@ class Target:
         return cls(sqnr_db=_USUAL_SQNR_DB, agreement=usual, either=True)
 
     def is_met(self, found: Fidelity | None) -> bool:
-        """Return True if the limits are kept with some margin; None is no number at all."""
+        """Return True if the limits are met with a margin; False for None, outputs not finite."""
         if found is None:
             return False
-        agreed = self.agreement + _MARGIN * (1 - self.agreement)
-        asked = []
+        met = []
         if self.sqnr_db:
-            near = found.sqnr_db is None or found.sqnr_db >= self.sqnr_db + _margin_db(found)
-            asked.append(near)
+            least_db = self.sqnr_db + _margin_db(found)
+            met.append(found.sqnr_db is None or found.sqnr_db >= least_db)
         if self.agreement:
-            asked.append(found.agreement is not None and found.agreement >= agreed)
-        return any(asked) if self.either else all(asked)
+            least = self.agreement + _MARGIN * (1 - self.agreement)
+            met.append(found.agreement is not None and found.agreement >= least)
+        return any(met) if self.either else all(met)
 
     def allowed(self, outputs: int) -> Noise:
-        """Return the noise per output that the limit allows, or a usual one."""
+        """Return the noise per output that the SQNR limit, or the usual one, allows."""
         return (10 ** (-(self.sqnr_db or _USUAL_SQNR_DB) / 10),) * outputs
 
     def __str__(self) -> str:
@@ -103,11 +103,11 @@ def mixed(
     Args:
         blank: The record with its parents and recipe.
         histograms: Of every tensor to quantize.
-        target: What must be kept.
+        target: The limits.
         work: Directory to write into.
-        open_trial: Opens the trial of the model, given the tensors that have a range.
-        comparison: Makes a fresh comparison with FP32.
-        progress: Told after every trial.
+        open_trial: Opens a trial of the model, given the tensors that have a range.
+        comparison: Returns a new comparison with FP32.
+        progress: Called before every trial.
 
     Raises:
         QuantizeError: "not_offered" if no set of layers meets the target with enough in INT8;
@@ -119,27 +119,27 @@ def mixed(
     steps = best_weight_steps(lambda steps: trial.weight_noise(layers, steps))
     evaluated = 0
 
-    def judged(placement: Placement, note: str) -> Fidelity | None:
+    def evaluate(placement: Placement, note: str) -> Fidelity | None:
         nonlocal evaluated
         evaluated += 1
         progress(0, 0, f"trial {evaluated}: {note}")
         return trial.fidelity(placement, comparison())
 
     found = {
-        name: judged(Placement(ranges=spans, steps=steps), f"all in INT8 by {name}")
+        name: evaluate(Placement(ranges=spans, steps=steps), f"all in INT8 by {name}")
         for name, spans in options.items()
     }
     chosen = max(found, key=lambda name: worst_sqnr_db(found[name]))
     ranges = options[chosen]
-    model = _measured(trial, ranges, target, steps, progress)
+    model = _noise_model(trial, ranges, target, steps, progress)
 
-    def holds(kept: frozenset[str]) -> bool:
+    def meets_limit(kept: frozenset[str]) -> bool:
         if not kept:
             return target.is_met(found[chosen])
         note = f"{len(kept)} of {len(model.layers)} in float"
-        return target.is_met(judged(Placement(ranges=ranges, kept=kept, steps=steps), note))
+        return target.is_met(evaluate(Placement(ranges=ranges, kept=kept, steps=steps), note))
 
-    plan = find_plan(model, holds, _LEAST_SHARE, spent=evaluated)
+    plan = find_plan(model, meets_limit, _LEAST_SHARE, spent=evaluated)
     costs = _costs(model, plan)
     if plan is None:
         raise _not_offered(target, costs)
@@ -165,10 +165,10 @@ def _not_offered(target: Target, costs: Sequence[LayerCost]) -> QuantizeError:
 
 
 def _margin_db(found: Fidelity) -> float:
-    """Return by how much to exceed the limit, so that other frames like these probably hold it.
+    """Return the margin above the limit, dB, so that other frames probably meet it too.
 
-    The difference of two means over as many frames each spreads by 1.4 standard errors; three
-    quarters of the way to the end of a 95 % interval are 1.5 of them.
+    The difference of two means over equally many frames has a deviation of 1.4 standard errors;
+    three quarters of the distance to the end of a 95 % interval are 1.5.
     """
     if found.sqnr_db is None or found.sqnr_db_ci95 is None:
         return _MARGIN_DB
@@ -178,7 +178,7 @@ def _margin_db(found: Fidelity) -> float:
 def _options(
     histograms: Sequence[TensorHistogram], scheme: str | None
 ) -> dict[str, dict[str, Range]]:
-    """Return for every calibrator the range of each sound tensor."""
+    """Return, for every calibrator, the range of each tensor that has one."""
     sound = [histogram for histogram in histograms if not defect(histogram)]
     if not sound:
         raise QuantizeError("no tensor has a range", code="no_range")
@@ -188,36 +188,32 @@ def _options(
     }
 
 
-def _measured(
+def _noise_model(
     trial: QuantizationTrial,
     ranges: Mapping[str, Range],
     target: Target,
     steps: tuple[str, ...],
     progress: Progress,
 ) -> NoiseModel:
-    """Measure what the weights of every layer and the activations of every place cost alone."""
+    """Measure the noise of each layer's weights and of each group of activations alone."""
     layers = trial.layers()
-    places = _places(trial.tensors)
+    groups: dict[
+        frozenset[str], list[str]
+    ] = {}  # activations of the same layers, quantized together
+    for name, sharing in trial.tensors.items():
+        if sharing:
+            groups.setdefault(sharing, []).append(name)
     weights: list[LayerNoise] = []
     activations: list[TensorNoise] = []
     for name, (operator, macs) in layers.items():
-        progress(len(weights), len(layers) + len(places), name)
+        progress(len(weights), len(layers) + len(groups), name)
         noise = trial.weight_noise([name], steps)
         weights.append(LayerNoise(name=name, operator=operator, macs=macs, noise=noise))
-    for sharing, names in places.items():
-        progress(len(weights) + len(activations), len(layers) + len(places), names[0])
+    for sharing, names in groups.items():
+        progress(len(weights) + len(activations), len(layers) + len(groups), names[0])
         noise = trial.activation_noise({name: ranges[name] for name in names})
         activations.append(TensorNoise(name=names[0], noise=noise, layers=sharing))
     return NoiseModel(weights, activations, target.allowed(len(weights[0].noise) if weights else 1))
-
-
-def _places(tensors: Mapping[str, frozenset[str]]) -> dict[frozenset[str], list[str]]:
-    """Return the activations by the layers that hold them: these are quantized together."""
-    found: dict[frozenset[str], list[str]] = {}
-    for name, layers in tensors.items():
-        if layers:
-            found.setdefault(layers, []).append(name)
-    return found
 
 
 def _costs(model: NoiseModel, plan: Plan | None) -> tuple[LayerCost, ...]:

@@ -1,4 +1,4 @@
-"""Statistics of the calibration frames, and the model in a recipe's precision."""
+"""Statistics of the calibration frames, and the model in the precision of a recipe."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def collect_statistics(
         model: Digest of the conditioned model.
         model_path: Its file.
         frames: The model's inputs, one frame at a time; read once.
-        count: How many frames are expected, for the progress.
+        count: Expected number of frames, for the progress.
         digest: Identity of the result.
-        calibration: Digest of the calibration set behind the frames.
+        calibration: Digest of the frames' calibration set.
         work: Directory to write into.
-        quantizer: Knows which tensors matter.
-        progress: Told after every frame.
-        earlier: Statistics of the same graph that these are added to.
+        quantizer: Collects the histograms.
+        progress: Called after every frame.
+        earlier: Statistics of the same graph to add to these.
 
     Raises:
         CalibrationError: "no_frames"; "other_tensors" if the earlier ones are of another graph.
@@ -80,12 +80,12 @@ def collect_statistics(
 
 
 def _added(collected: Iterable[TensorHistogram], earlier: Earlier) -> Iterator[TensorHistogram]:
-    """Yield each histogram with what earlier frames gave for the same tensor."""
+    """Yield each histogram merged with the earlier one of its tensor."""
     known = {histogram.name: histogram for histogram in earlier[1]}
     for histogram in collected:
         if histogram.name not in known:
             raise CalibrationError(
-                f"the earlier statistics know no tensor {histogram.name}", code="other_tensors"
+                f"the earlier statistics have no tensor {histogram.name}", code="other_tensors"
             )
         yield merge(known[histogram.name], histogram)
 
@@ -105,7 +105,7 @@ def convert(
         model_path: The clean model's file.
         frames: A few frames, on which float16 must not overflow.
         work: Directory to write into.
-        quantizer: Makes the graph.
+        quantizer: Converts the graph.
     """
     target = str(Path(work) / "model.onnx")
     kept = quantizer.convert(model_path, blank.recipe.precision, frames, target)
@@ -119,17 +119,17 @@ def quantize(
     work: str,
     open_trial: Callable[[Collection[str]], QuantizationTrial],
 ) -> QuantizedModel:
-    """Write work/model.onnx in INT8 by one calibrator, with the weights that serve it best.
+    """Write work/model.onnx in INT8 by one calibrator, with the best steps for its weights.
 
     Args:
         blank: The record with its parents and recipe.
         histograms: Of every tensor to quantize.
         work: Directory to write into.
-        open_trial: Opens the trial of the model, given the tensors that have a range.
+        open_trial: Opens a trial of the model, given the tensors that have a range.
 
     Raises:
-        QuantizeError: "no_range" if there is nothing to calibrate with; "nothing_quantized" if
-            no compute would run in INT8.
+        QuantizeError: "no_range" if no tensor has a range; "nothing_quantized" if no compute would
+            run in INT8.
     """
     ranges = _ranges(histograms, blank.recipe)
     trial = open_trial(ranges.keys())
@@ -156,7 +156,7 @@ def load_statistics(path: str) -> tuple[TensorHistogram, ...]:
 def _ranges(
     histograms: Sequence[TensorHistogram], recipe: Recipe
 ) -> dict[str, tuple[float, float]]:
-    """Return the range of every tensor that has one; the others are left in float."""
+    """Return the range of every tensor that has one; others stay in float."""
     reasons = {h.name: defect(h) for h in histograms}
     sound = [h for h in histograms if not reasons[h.name]]
     if histograms and not sound:

@@ -215,7 +215,7 @@ def test_a_camera_that_disappears_ends_the_capture():
 def test_a_recording_that_ends_is_used_up_to_its_end():
     found = Run(scenes.street, ends_after=60).go()
     assert least_frames(20) <= len(found.frames) + len(found.holdout) <= 20
-    with pytest.raises(CalibrationError, match="5 usable frames of 5"):
+    with pytest.raises(CalibrationError, match="5 of 5 frames are usable"):
         Run(scenes.street, ends_after=5, fps=0.5).go()
 
 
