@@ -21,7 +21,6 @@ from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.events import (
     Asked,
     Due,
-    Ended,
     Event,
     Offline,
     Online,
@@ -267,6 +266,3 @@ class Daemon:
 
     def _give_up(self, command_id: str, code: str, detail: str) -> None:
         self.outward.publish(Answer(command_id, Stage.FAILED, code, detail), self.state)
-
-
-__all__ = ["Daemon", "Ended", "Mailbox", "Outward"]

@@ -97,5 +97,5 @@ def redacted(uri: str) -> str:
 
 
 def path_of(uri: str) -> str:
-    """Return the local path that a file://, images://, profile:// or v4l2:// URI names."""
+    """Return the path that the URI of a source on this device names."""
     return unquote(uri.partition("://")[2])
