@@ -38,7 +38,7 @@ class CameraServer:
         url: Address of the stream, while entered.
 
     Raises:
-        CameraError: if the file is not a video, or the port can't be taken.
+        CameraError: if the file is not a video, or the port can't be used.
     """
 
     def __init__(self, video: str, port: int = 0, *, size: tuple[int, int] | None = None) -> None:
@@ -54,7 +54,7 @@ class CameraServer:
             self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._client())
         except OSError as e:
             self._capture.release()
-            raise CameraError(f"port {port} can't be taken: {e.strerror}") from e
+            raise CameraError(f"port {port} can't be used: {e.strerror}") from e
         self._server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._server.server_port}{_PATH}"
         self._threads = (
@@ -147,7 +147,7 @@ class CameraServer:
 def _opened(video: str) -> Any:
     capture = cv2.VideoCapture(video, cv2.CAP_FFMPEG)
     if not capture.isOpened():
-        raise CameraError(f"{video}: is not a video that can be read", hint="check the path")
+        raise CameraError(f"{video} can't be read as a video", hint="check the path")
     return capture
 
 

@@ -104,7 +104,7 @@ def roll_back(
         except QuantdError:
             continue  # it no longer loads; the one before it may
     raise ActivationError(
-        "no earlier release to go back to", hint="`quantd status` lists the releases"
+        "no earlier release to roll back to", hint="`quantd status` lists the releases"
     )
 
 

@@ -73,10 +73,10 @@ def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
 
 
 def test_what_can_not_be_served_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CameraError, match="is not a video"):
+    with pytest.raises(CameraError, match="can't be read as a video"):
         CameraServer(str(tmp_path / "absent.avi"))
     video = cameras.write_video(tmp_path / "v.avi", frames=2, fps=50)
     with CameraServer(str(video)) as server:
         port = int(server.url.split(":")[2].split("/")[0])
-        with pytest.raises(CameraError, match=f"port {port} can't be taken"):
+        with pytest.raises(CameraError, match=f"port {port} can't be used"):
             CameraServer(str(video), port)
