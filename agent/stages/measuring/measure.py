@@ -6,7 +6,7 @@ one at that rate.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +22,8 @@ from agent.core.measurement.latency import gets_warmer, is_level, schedule, warm
 from agent.core.measurement.power import Conditions
 from agent.core.measurement.power_trace import power_trace
 from agent.core.measurement.ratios import p50_ratios_ci95
-from agent.core.measurement.recording import Readings, Recording, to_measurement
-from agent.core.records import Engine, Measurements, PowerTrace
+from agent.core.measurement.recording import Readings, Recording, Span, to_measurement
+from agent.core.records import Engine, Measurement, Measurements, PowerTrace
 from agent.ports import Clock, EngineRunner, PowerMeter, Progress
 from agent.stages.measuring.live_note import LiveNote
 from agent.stages.measuring.windows import Window, flat_out, overhead_ns, paced
@@ -111,32 +111,52 @@ def measure(
                 running = selection({n: bench.seen.rounds_ns for n, bench in benches.items()})
         progress(bar.steps, bar.steps, "")
     readings = power if isinstance(power, str) else _readings(*power)
-    harness_ns = overhead_ns(clock)
+    measured = _reduced(benches, last, readings, idle, overhead_ns(clock), settings)
+    recorded = {name: bench.seen for name, bench in benches.items()}
+    trace = (
+        PowerTrace() if isinstance(readings, str) else power_trace(readings.samples, idle, recorded)
+    )
+    return Measurements(measured=measured, failed=failed, trace=trace)
+
+
+def _reduced(
+    benches: Mapping[str, _Bench],
+    finished: Collection[str],
+    readings: Readings | str,
+    idle_ns: Span | None,
+    harness_ns: float,
+    settings: Measure,
+) -> dict[str, Measurement]:
+    """Return the measurements, with how they compare where both had every round.
+
+    Args:
+        benches: By candidate id.
+        finished: Those that were in the last round.
+        readings: Of the power sensor, or why there are none.
+        idle_ns: When the machine was at rest, if it was.
+        harness_ns: As in a measurement.
+        settings: The rounds and the frame rate.
+    """
     measured = {
         name: to_measurement(
             bench.seen,
             bench.engine.digest,
             readings,
-            idle_ns=idle,
+            idle_ns=idle_ns,
             harness_ns=harness_ns,
             rate_fps=settings.rate_fps,
         )
         for name, bench in benches.items()
     }
-    recorded = {name: bench.seen for name, bench in benches.items()}
     ratios = p50_ratios_ci95(
-        {name: seen.rounds_ns for name, seen in recorded.items()},
+        {name: bench.seen.rounds_ns for name, bench in benches.items()},
         {name: one.latency_ms.p50 for name, one in measured.items()},
         settings.rounds,
     )
-    measured = {
-        name: replace(one, eliminated=name not in last, p50_ratio_ci95=ratios.get(name, {}))
+    return {
+        name: replace(one, eliminated=name not in finished, p50_ratio_ci95=ratios.get(name, {}))
         for name, one in measured.items()
     }
-    trace = (
-        PowerTrace() if isinstance(readings, str) else power_trace(readings.samples, idle, recorded)
-    )
-    return Measurements(measured=measured, failed=failed, trace=trace)
 
 
 def _load(
