@@ -8,7 +8,6 @@
     ├── QuantizeError      a recipe that can't be made
     ├── BuildError         the runtime refuses the graph, or was killed building it
     ├── RunnerError        an engine that doesn't load or run
-    ├── MeasureError       a window without samples
     ├── PowerError         a sensor that is absent, stale or changed
     ├── ActivationError    a release that can't be switched to
     ├── StoreError         disk full, damaged record, no permission
@@ -93,12 +92,6 @@ class RunnerError(QuantdError):
     """An engine doesn't load or doesn't run."""
 
     code = "runner"
-
-
-class MeasureError(QuantdError):
-    """A measurement has no usable samples."""
-
-    code = "measure"
 
 
 class PowerError(QuantdError):
