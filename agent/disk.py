@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from agent.core.errors import StoreError
 
+_BLOCK_BYTES = 1 << 20
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -106,6 +108,15 @@ def full_disk(where: Path) -> Iterator[None]:
         if e.errno not in _FULL:
             raise
         raise _full(where) from e
+
+
+def sha256_of(path: Path) -> str:
+    """Return the hex digest of a file, however large it is."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            found.update(block)
+    return found.hexdigest()
 
 
 def size_bytes(folder: Path) -> int:

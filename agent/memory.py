@@ -10,21 +10,18 @@ import contextlib
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from agent.core.errors import JobError
+from agent.ports.jobs import JobSpec
 
 _SHARE = 0.02
 _LEAST_BYTES = 64_000_000
 _LEAST_SCRATCH_MB = 64
 _EVERY_S = 0.25
 _HERE = Path("/")
-_CURES = {
-    "build": "free memory, lower runtime.workspace_mb or runtime.builder_level, or add swap",
-    "quantize": "free memory, add swap, or make the model's input smaller",
-}
-_CURE = "free memory, or add swap"
 
 
 def default_reserve() -> int:
@@ -66,26 +63,21 @@ def _text(path: Path) -> str:
         return ""
 
 
-def memory_hint(kind: str) -> str:
-    """Return the hint for a kind of job that needs too much memory."""
-    return _CURES.get(kind, _CURE)
-
-
 class JobMemory:
     """Watches the memory of one child process.
 
     Args:
         pid: Of the child.
-        kind: Of its job, for the error.
+        spec: Of its job, for the error.
         reserve_bytes: Memory and swap that must stay free.
 
     Attributes:
         peak_mb: Largest resident size so far, MB, as counted by the kernel.
     """
 
-    def __init__(self, pid: int, kind: str, reserve_bytes: int) -> None:
+    def __init__(self, pid: int, spec: JobSpec[Any], reserve_bytes: int) -> None:
         self._status = Path("/proc", str(pid), "status")
-        self._kind = kind
+        self._spec = spec
         self._reserve_bytes = reserve_bytes
         self._due_s = 0.0
         self.peak_mb = 0.0
@@ -107,8 +99,8 @@ class JobMemory:
         left = free_bytes()
         if left < self._reserve_bytes:
             raise JobError(
-                f"{self._kind}: ended at {self.peak_mb:.0f} MB resident, since {left / 1e6:.0f} MB "
+                f"{self._spec.kind}: ended at {self.peak_mb:.0f} MB resident, since {left / 1e6:.0f} MB "
                 f"of memory were left ({self._reserve_bytes / 1e6:.0f} MB stay free for others)",
                 code="no_memory",
-                hint=memory_hint(self._kind),
+                hint=self._spec.memory_hint,
             )

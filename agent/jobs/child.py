@@ -1,7 +1,7 @@
 """The child's side of a job: read the spec, run one stage, write JSON lines.
 
-`python -m agent job SPEC` is started by `adapters/host/jobs.py`. Standard output is the
-protocol, so whatever libraries print there is sent to standard error instead.
+`adapters/host/jobs.py` starts `python -m agent job SPEC`. Standard output carries the lines of
+`agent.wire.jobs`, so what libraries print there goes to standard error instead.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ import msgspec
 
 from agent.core.errors import QuantdError
 from agent.disk import full_disk
-from agent.jobs.kinds import KINDS, Job
+from agent.jobs.kinds import decode, run
+from agent.wire.jobs import Line, Progressed, Raised, RecordSpec, Returned
 
 _PR_SET_PDEATHSIG = 1
-_NICE = {"intake": 10, "condition": 10, "statistics": 10, "quantize": 10, "build": 10, "capture": 5}
-_ENDED_BY_THE_KERNEL = {"build"}
-"""Kinds that SIGTERM ends at once: TensorRT calls back into Python from its own code, swallows
-the SystemExit of a handler there and builds on. They leave nothing behind but their folder."""
 
 
 def main(path: str) -> int:
@@ -32,48 +29,48 @@ def main(path: str) -> int:
     lines = _claim_stdout()
     _prepare_process()
 
-    def say(**line: object) -> None:
+    def write(line: Line) -> None:
         lines.write(msgspec.json.encode(line) + b"\n")
         lines.flush()
 
-    def progress(done: int, total: int, note: str) -> None:
-        say(progress=(done, total, note))
+    def progress(done: int, total: int, note: str, candidate: str = "") -> None:
+        write(Progressed(done=done, total=total, note=note, candidate=candidate))
 
     try:
-        spec = msgspec.json.decode(Path(path).read_bytes(), type=dict[str, Any])
+        spec = decode(Path(path).read_bytes())
         with contextlib.suppress(OSError):
-            os.nice(_NICE.get(spec["kind"], 0))
-        if spec["kind"] in _ENDED_BY_THE_KERNEL:
+            os.nice(spec.niceness)
+        if spec.ended_by_kernel:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        where = spec.get("work") or spec["config"]["storage"]["dir"]
-        with full_disk(Path(where)):
-            result = KINDS[spec["kind"]](Job(spec, progress))
-        say(result=result)
+        folder = spec.work if isinstance(spec, RecordSpec) else spec.config.storage.dir
+        with full_disk(Path(folder)):
+            result = run(spec, progress)
+        write(Returned(result=msgspec.Raw(msgspec.json.encode(result))))
     except QuantdError as error:
-        say(
-            error={
-                "kind": type(error).__name__,
-                "code": error.code,
-                "message": error.message,
-                "hint": error.hint,
-            }
+        write(
+            Raised(
+                error=type(error).__name__,
+                code=error.code,
+                message=error.message,
+                hint=error.hint,
+            )
         )
         return error.exit_code
     except MemoryError:
-        say(error={"kind": "JobError", "code": "died", "message": f"{path}: out of memory"})
+        write(Raised(error="JobError", code="died", message=f"{path}: out of memory"))
         return 1
     return 0
 
 
 def _claim_stdout() -> Any:
-    """Keep the real standard output for the protocol and point everyone else at stderr."""
+    """Return the real standard output; file descriptor 1 becomes standard error."""
     lines = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return lines
 
 
 def _prepare_process() -> None:
-    """Die with the parent, be the first to go when memory is short, end on SIGTERM cleanly."""
+    """End with the parent, be the first that the kernel ends for memory, and SIGTERM cleanly."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):

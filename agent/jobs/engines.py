@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agent.config import Config
-from agent.core.records import Digest, Engine, Platform, QuantizedModel, digest_of
+from agent.core.records import Engine, Platform, QuantizedModel, digest_of
 from agent.memory import default_reserve, scratch_mb
+from agent.wire.jobs import BuildEngine
 from agent.wiring.boards import environment
 
 if TYPE_CHECKING:
@@ -36,20 +37,12 @@ def with_runtime(config: Config, kind: str) -> Config:
     return msgspec.structs.replace(config, runtime=table)
 
 
-def build(
-    config: Config,
-    quantized: tuple[QuantizedModel, Path],
-    found: Platform,
-    *,
-    shape: tuple[int, int],
-    digest: Digest,
-    work: str,
-    progress: Progress,
-) -> Engine:
-    """Run the build stage for a shape: (batch, accelerator, -1 for the GPU alone)."""
+def build(spec: BuildEngine, quantized: tuple[QuantizedModel, Path], progress: Progress) -> Engine:
+    """Run the build stage for a graph and its folder."""
     from agent.adapters.host.clock import SystemClock
     from agent.stages.build import build as stage
 
+    config, found = spec.config, spec.platform
     builder: Any
     if found.runtime == TENSORRT:
         from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
@@ -58,7 +51,7 @@ def build(
             workspace_mb=_workspace_mb(config, found),
             level=config.runtime.builder_level,
             compute_capability=config.runtime.compute_capability,
-            dla_core=shape[1],
+            dla_core=spec.dla_core,
             timings=str(Path(config.storage.dir, "timings")),
             device=found.device,
             conditions=" ".join(str(found.environment.get(fact)) for fact in _TIMED_UNDER),
@@ -72,9 +65,9 @@ def build(
     return stage(
         quantized[0],
         str(quantized[1] / "model.onnx"),
-        shape[0],
-        digest=digest,
-        work=work,
+        spec.batch,
+        digest=spec.digest,
+        work=spec.work,
         builder=builder,
         clock=SystemClock(),
         progress=progress,
@@ -82,7 +75,7 @@ def build(
 
 
 def _workspace_mb(config: Config, found: Platform) -> int:
-    """Return the builder's limit: as configured, or what a GPU may take of everybody's memory."""
+    """Return the configured limit, else one for a GPU that shares the memory of the machine."""
     if config.runtime.workspace_mb or found.environment.get("gpu_memory") != "shared":
         return config.runtime.workspace_mb
     return scratch_mb(default_reserve())
@@ -104,7 +97,7 @@ def runner(
 
 
 def _cache(config: Config) -> str:
-    """Return where TensorRT's provider keeps what it builds; not reused under another driver."""
+    """Return the folder where TensorRT's provider keeps its engines, one for each driver."""
     if _BUILDS_BY_ITSELF not in config.runtime.providers:
         return ""
     present = environment(config)

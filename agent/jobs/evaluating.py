@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
-from agent.core.records import CalibrationSet, CleanModel, Digest, Engine, Evaluation
+from agent.core.records import CalibrationSet, CleanModel, Engine, Evaluation
 from agent.core.release.upgrade import conditions, foreign
 from agent.jobs.comparison import comparison
 from agent.jobs.engines import TENSORRT, platform, runner, with_runtime
 from agent.jobs.frames import tensors
+from agent.wire.jobs import EvaluateEngine
 from agent.wiring.storage import releases, store
 
 if TYPE_CHECKING:
@@ -19,39 +20,36 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    config: Config,
-    engines: tuple[Engine, Engine],
-    model: tuple[CleanModel, Path],
+    spec: EvaluateEngine,
+    model: CleanModel,
     calibration: tuple[CalibrationSet, Path],
-    *,
-    digest: Digest,
     progress: Progress,
 ) -> Evaluation:
-    """Run the evaluate stage for (engine, baseline)."""
+    """Run the evaluate stage on the held-out frames of a calibration set in its folder."""
     import psutil
 
     from agent.stages.evaluate import evaluate as stage
 
-    engine, baseline = engines
+    config = spec.config
     kept = store(config)
+    frames, folder = calibration
+    names = frames.holdout
     process = psutil.Process()
 
-    def make(which: Engine) -> Callable[[], EngineRunner]:
-        path = Path(kept.directory(which.digest), which.file)
-        return lambda: runner(config, which.runtime, path, which.dla_core)
+    def make(engine: Engine) -> Callable[[], EngineRunner]:
+        path = Path(kept.directory(engine.digest), engine.file)
+        return lambda: runner(config, engine.runtime, path, engine.dla_core)
 
     def held_out() -> Iterator[Tensors]:
-        return tensors(config, model[0], calibration[1], calibration[0].holdout, batch=engine.batch)
+        return tensors(config, model, folder, names, batch=spec.engine.batch)
 
     return stage(
-        engine,
-        digest=digest,
-        make_runner=make(engine),
-        make_baseline=make(baseline),
+        spec.engine,
+        digest=spec.digest,
+        make_runner=make(spec.engine),
+        make_baseline=make(spec.baseline),
         tensors=held_out,
-        comparison=comparison(
-            config, [calibration[0].origins.get(name, "") for name in calibration[0].holdout]
-        ),
+        comparison=comparison(config, [frames.origins.get(name, "") for name in names]),
         memory=lambda: int(process.memory_info().rss),
         progress=progress,
     )
@@ -61,7 +59,7 @@ def check_release(config: Config, release: str) -> None:
     """Load a release's engine as an application would, and run it once.
 
     Raises:
-        RunnerError: if it doesn't load, run, or match its stated digest.
+        RunnerError: if it doesn't load, run, or match its digest in model.json.
     """
     from agent.stages.evaluate import check_release as stage
 
@@ -76,7 +74,7 @@ def check_release(config: Config, release: str) -> None:
 
 
 def _refusal(config: Config, made_for: Mapping[str, object]) -> str:
-    """A TensorRT plan holds for the GPU it was built on; an ONNX file is portable."""
+    """Return why a TensorRT plan can't be loaded here; it is valid only for its own GPU."""
     if made_for.get("kind") != TENSORRT:
         return ""
     here = platform(with_runtime(config, TENSORRT))

@@ -1,240 +1,215 @@
-"""Every kind of job: its spec read, its stage run with adapters."""
+"""Every kind of job: how its spec becomes a stage with its adapters."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from agent import config as configuration
-from agent.config import Config
-from agent.core.errors import RunnerError
+from agent.core.errors import JobError, RunnerError
 from agent.core.records import (
     CalibrationSet,
     CleanModel,
     ConditionedModel,
     Digest,
     Engine,
+    Evaluation,
+    Measurements,
     Platform,
-    PowerTrace,
     QuantizedModel,
-    Recipe,
     Statistics,
 )
-from agent.core.report.document import Report
 from agent.jobs import engines, evaluating, frames, measuring, predicting, quantizing, sensors
 from agent.ports import Progress
-from agent.ports.jobs import Sitting
+from agent.wire import jobs as specs
 from agent.wiring import storage
+
+if TYPE_CHECKING:
+    from agent.core.prediction.predict import Trial
+    from agent.core.prediction.priors import Fleet
 
 RecordT = TypeVar("RecordT")
 
 
 class Job:
-    """One job's spec and the store it reads its parents from.
+    """What a job has beside its spec.
 
     Args:
-        spec: The decoded JSON: kind, config, and what the kind needs.
-        progress: Where to report progress.
+        spec: Its configuration names the store that the parents are read from.
+        progress: Called with each report of progress.
     """
 
-    def __init__(self, spec: Mapping[str, Any], progress: Progress) -> None:
-        self.spec = spec
+    def __init__(self, spec: specs.Spec[Any], progress: Progress) -> None:
         self.progress = progress
-        self.config: Config = configuration.from_dump(spec["config"])
-        self.store = storage.store(self.config)
+        self._store = storage.store(spec.config)
 
-    def record(self, key: str, kind: type[RecordT]) -> RecordT:
-        """Return the record that the spec carries under a key."""
-        return msgspec.convert(self.spec[key], kind)
+    def parent(self, digest: Digest, kind: type[RecordT]) -> tuple[RecordT, Path]:
+        """Return a stored record and the folder of its files.
 
-    def parent(self, key: str, kind: type[RecordT]) -> tuple[RecordT, Path]:
-        """Return the stored parent whose digest the spec names, and where its files lie."""
-        digest = Digest(self.spec[key])
-        found = self.store.get(digest, kind)
+        Raises:
+            RunnerError: if it is not stored any more.
+        """
+        found = self._store.get(digest, kind)
         if found is None:
-            raise RunnerError(f"the {key} record {digest[:12]} is gone from the store")
-        return found, Path(self.store.directory(digest))
-
-    @property
-    def digest(self) -> Digest:
-        """Return the identity of the record to be made."""
-        return Digest(self.spec["digest"])
-
-    @property
-    def work(self) -> str:
-        """Return the directory to be filled."""
-        return str(self.spec["work"])
+            raise RunnerError(f"the {kind.__name__} record {digest[:12]} is gone from the store")
+        return found, Path(self._store.directory(digest))
 
 
-def _identify(job: Job) -> str:
-    return quantizing.identify(job.config)
+def _platform(spec: specs.FindPlatform, _: Job) -> Platform:
+    return engines.platform(spec.config)
 
 
-def _platform(job: Job) -> Platform:
-    return engines.platform(job.config)
+def _sensor(spec: specs.FindSensor, _: Job) -> str:
+    return sensors.power_source(spec.config)[0]
 
 
-def _trial(job: Job) -> object:
-    _, folder = job.parent("model", CleanModel)
-    return predicting.trial(
-        job.config, folder / "model.onnx", job.spec["batch"], job.record("platform", Platform)
-    )
+def _trial(spec: specs.TimeTrial, job: Job) -> Trial:
+    _, folder = job.parent(spec.model, CleanModel)
+    return predicting.trial(spec.config, folder / "model.onnx", spec.batch, spec.platform)
 
 
-def _fleet(job: Job) -> object:
-    model, _ = job.parent("model", CleanModel)
-    return predicting.fleet(job.config, model, job.record("platform", Platform))
+def _fleet(spec: specs.ReadFleet, job: Job) -> Fleet:
+    model, _ = job.parent(spec.model, CleanModel)
+    return predicting.fleet(spec.config, model, spec.platform)
 
 
-def _intake(job: Job) -> CleanModel:
-    return quantizing.intake(job.config, job.digest, job.work)
+def _intake(spec: specs.CleanGraph, _: Job) -> CleanModel:
+    return quantizing.intake(spec.config, spec.sha256, spec.digest, spec.work)
 
 
-def _capture(job: Job) -> CalibrationSet:
+def _capture(spec: specs.CaptureFrames, job: Job) -> CalibrationSet:
     return frames.capture(
-        job.config, job.digest, job.work, seed=job.spec["seed"], progress=job.progress
+        spec.config, spec.digest, spec.work, seed=spec.seed, progress=job.progress
     )
 
 
-def _condition(job: Job) -> ConditionedModel:
-    model, calibration = job.parent("model", CleanModel), job.parent("calibration", CalibrationSet)
+def _condition(spec: specs.ConditionModel, job: Job) -> ConditionedModel:
     blank = ConditionedModel(
-        digest=job.digest,
-        model=model[0].digest,
-        calibration=calibration[0].digest,
-        scheme=str(job.spec["scheme"]),
+        digest=spec.digest, model=spec.model, calibration=spec.calibration, scheme=spec.scheme
     )
     return quantizing.condition(
-        job.config, blank, model, calibration, work=job.work, progress=job.progress
-    )
-
-
-def _statistics(job: Job) -> Statistics:
-    conditioned = job.parent("conditioned", ConditionedModel)
-    return quantizing.statistics(
-        job.config,
-        conditioned,
-        job.parent("model", CleanModel)[0],
-        job.parent("calibration", CalibrationSet),
-        digest=job.digest,
-        work=job.work,
+        spec.config,
+        blank,
+        job.parent(spec.model, CleanModel),
+        job.parent(spec.calibration, CalibrationSet),
+        work=spec.work,
         progress=job.progress,
-        extends=job.parent("extends", Statistics) if job.spec["extends"] else None,
     )
 
 
-def _quantize(job: Job) -> QuantizedModel:
-    model, calibration = job.parent("model", CleanModel), job.parent("calibration", CalibrationSet)
+def _statistics(spec: specs.CollectStatistics, job: Job) -> Statistics:
+    return quantizing.statistics(
+        spec.config,
+        job.parent(spec.conditioned, ConditionedModel),
+        job.parent(spec.model, CleanModel)[0],
+        job.parent(spec.calibration, CalibrationSet),
+        digest=spec.digest,
+        work=spec.work,
+        progress=job.progress,
+        extends=job.parent(spec.extends, Statistics) if spec.extends else None,
+    )
+
+
+def _quantize(spec: specs.QuantizeModel, job: Job) -> QuantizedModel:
+    model = job.parent(spec.model, CleanModel)
+    calibration = job.parent(spec.calibration, CalibrationSet)
     blank = QuantizedModel(
-        digest=job.digest,
-        model=model[0].digest,
-        statistics=job.spec["statistics"],
-        recipe=job.record("recipe", Recipe),
+        digest=spec.digest, model=spec.model, statistics=spec.statistics, recipe=spec.recipe
     )
-    if blank.statistics is None:
-        return quantizing.convert(job.config, blank, model, calibration, work=job.work)
-    _, statistics_dir = job.parent("statistics", Statistics)
-    conditioned, conditioned_dir = job.parent("conditioned", ConditionedModel)
+    if spec.conditioned is None or spec.statistics is None:
+        return quantizing.convert(spec.config, blank, model, calibration, work=spec.work)
+    _, statistics_folder = job.parent(spec.statistics, Statistics)
+    conditioned, conditioned_folder = job.parent(spec.conditioned, ConditionedModel)
     return quantizing.quantize(
-        job.config,
+        spec.config,
         replace(blank, steps=conditioned.steps),
-        conditioned_dir,
-        statistics_dir,
+        conditioned_folder,
+        statistics_folder,
         model[0],
         calibration,
-        work=job.work,
+        work=spec.work,
         progress=job.progress,
     )
 
 
-def _build(job: Job) -> Engine:
-    return engines.build(
-        job.config,
-        job.parent("quantized", QuantizedModel),
-        job.record("platform", Platform),
-        shape=(job.spec["batch"], job.spec["dla_core"]),
-        digest=job.digest,
-        work=job.work,
-        progress=job.progress,
-    )
+def _build(spec: specs.BuildEngine, job: Job) -> Engine:
+    return engines.build(spec, job.parent(spec.quantized, QuantizedModel), job.progress)
 
 
-def _evaluate(job: Job) -> object:
+def _evaluate(spec: specs.EvaluateEngine, job: Job) -> Evaluation:
     return evaluating.evaluate(
-        job.config,
-        (job.record("engine", Engine), job.record("baseline", Engine)),
-        job.parent("model", CleanModel),
-        job.parent("calibration", CalibrationSet),
-        digest=job.digest,
-        progress=job.progress,
+        spec,
+        job.parent(spec.model, CleanModel)[0],
+        job.parent(spec.calibration, CalibrationSet),
+        job.progress,
     )
 
 
-def _measure(job: Job) -> object:
+def _measure(spec: specs.MeasureEngines, job: Job) -> Measurements:
     return measuring.measure(
-        job.config,
-        job.record("sitting", Sitting),
-        job.parent("model", CleanModel),
-        job.parent("calibration", CalibrationSet),
-        progress=job.progress,
+        spec,
+        job.parent(spec.model, CleanModel)[0],
+        job.parent(spec.calibration, CalibrationSet),
+        job.progress,
     )
 
 
-def _sensor(job: Job) -> str:
-    return sensors.power_source(job.config)[0]
-
-
-def _check(job: Job) -> str:
-    evaluating.check_release(job.config, str(job.spec["release"]))
+def _check(spec: specs.CheckRelease, _: Job) -> str:
+    evaluating.check_release(spec.config, spec.release)
     return "good"
 
 
-def _render(job: Job) -> str:
-    _, frames = job.parent("calibration", CalibrationSet)
-    shown = frames if job.config.calibration.keep == "frames" else None
-    return _page(
-        job.record("report", Report),
-        shown,
-        job.spec["sketches_ms"],
-        job.record("traces", tuple[PowerTrace, ...]),
-    )
-
-
-def _page(
-    report: Report,
-    frames: Path | None,
-    sketches_ms: Mapping[str, Sequence[float]],
-    traces: Sequence[PowerTrace],
-) -> str:
-    """Return report.html, with sample frames unless there is no folder to take them from."""
+def _render(spec: specs.RenderPage, job: Job) -> str:
+    """Return report.html, with sample frames if the configuration keeps any."""
     from agent.page.render import render
 
+    _, folder = job.parent(spec.calibration, CalibrationSet)
+    shown = (folder / "thumbnails").glob("*.jpg")
     pictures = (
-        [path.read_bytes() for path in sorted((frames / "thumbnails").glob("*.jpg"))]
-        if frames
+        [path.read_bytes() for path in sorted(shown)]
+        if spec.config.calibration.keep == "frames"
         else []
     )
-    return render(report, pictures, sketches_ms, traces)
+    return render(spec.report, pictures, spec.sketches_ms, spec.traces)
 
 
-KINDS: dict[str, Callable[[Job], object]] = {
-    "identify": _identify,
-    "platform": _platform,
-    "trial": _trial,
-    "fleet": _fleet,
-    "intake": _intake,
-    "capture": _capture,
-    "condition": _condition,
-    "statistics": _statistics,
-    "quantize": _quantize,
-    "build": _build,
-    "evaluate": _evaluate,
-    "sensor": _sensor,
-    "measure": _measure,
-    "check": _check,
-    "render": _render,
+KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
+    specs.FindPlatform: _platform,
+    specs.FindSensor: _sensor,
+    specs.ReadFleet: _fleet,
+    specs.TimeTrial: _trial,
+    specs.CleanGraph: _intake,
+    specs.CaptureFrames: _capture,
+    specs.ConditionModel: _condition,
+    specs.CollectStatistics: _statistics,
+    specs.QuantizeModel: _quantize,
+    specs.BuildEngine: _build,
+    specs.EvaluateEngine: _evaluate,
+    specs.MeasureEngines: _measure,
+    specs.CheckRelease: _check,
+    specs.RenderPage: _render,
 }
+_ANY: Any = reduce(or_, KINDS)
+
+
+def decode(body: bytes) -> specs.Spec[Any]:
+    """Return the spec that a run wrote.
+
+    Raises:
+        JobError: "bad_spec" if it is none.
+    """
+    try:
+        found: specs.Spec[Any] = msgspec.json.decode(body, type=_ANY)
+    except msgspec.MsgspecError as e:
+        raise JobError(f"the spec of the job can't be read: {e}", code="bad_spec") from e
+    return found
+
+
+def run(spec: specs.Spec[Any], progress: Progress) -> object:
+    """Run a job and return its result, of the class that its spec names."""
+    return KINDS[type(spec)](spec, Job(spec, progress))

@@ -14,8 +14,8 @@ from agent.core.records import CalibrationSet, CleanModel, Measurements, Timing
 from agent.jobs import engines as running
 from agent.jobs import frames, sensors
 from agent.jobs.sensors import Sensor
-from agent.ports.jobs import Sitting
 from agent.stages.measuring.duration import stretched
+from agent.wire.jobs import MeasureEngines
 from agent.wiring import storage
 from agent.wiring.boards import power_modes
 
@@ -28,40 +28,30 @@ _BIND_FRAMES = 4  # held-out frames that measuring cycles through
 
 
 def measure(
-    config: Config,
-    sitting: Sitting,
-    model: tuple[CleanModel, Path],
+    spec: MeasureEngines,
+    model: CleanModel,
     calibration: tuple[CalibrationSet, Path],
-    *,
     progress: Progress,
 ) -> Measurements:
-    """Run the measure stage for all engines together.
-
-    Args:
-        config: For the protocol, the sensor and the strategy.
-        sitting: The engines, the power mode and who may be left out.
-        model: The clean model and its folder.
-        calibration: The frames and their folder.
-        progress: Told before every window.
-    """
-    engines = sitting.engines
+    """Run the measure stage on a few held-out frames of a calibration set in its folder."""
     from agent.adapters.host.clock import SystemClock
     from agent.adapters.host.conditions import read_conditions
     from agent.stages.measuring.measure import measure as stage
 
+    config = spec.config
     kept = storage.store(config)
-    largest = max(engine.batch for engine in engines.values())
+    largest = max(engine.batch for engine in spec.engines.values())
     names = calibration[0].holdout
     wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
     modes = power_modes(config)
     with ExitStack() as stack:
-        if sitting.power_mode:
-            stack.enter_context(modes.set_temporarily(sitting.power_mode))
+        if spec.power_mode:
+            stack.enter_context(modes.set_temporarily(spec.power_mode))
         mode = _present(modes)
-        sensor = _sensor(config, sitting, stack)
+        sensor = _sensor(spec, stack)
         meter = sensor.meter
         found = stage(
-            engines,
+            spec.engines,
             _protocol(config, meter),
             make_runner=lambda engine: running.runner(
                 config,
@@ -71,23 +61,23 @@ def measure(
                 timed=True,
             ),
             tensors=lambda engine: list(
-                frames.tensors(config, model[0], calibration[1], wanted, batch=engine.batch)
+                frames.tensors(config, model, calibration[1], wanted, batch=engine.batch)
             )[:_BIND_FRAMES],
             power=[meter, *sensors.checks(config, meter, stack)] if meter else sensor.reason,
             clock=SystemClock(),
             conditions=read_conditions,
-            seed=sitting.seed,
+            seed=spec.seed,
             progress=progress,
-            selection=_selection(config, sitting),
+            selection=_selection(spec),
         )
         found = _with_mode(found, mode, _present(modes))
     return sensors.with_scope(found, config, sensor.passed_over)
 
 
-def _sensor(config: Config, sitting: Sitting, stack: ExitStack) -> Sensor:
-    """Return the sensor, entered; one that is gone since it was looked for costs the power alone."""
+def _sensor(spec: MeasureEngines, stack: ExitStack) -> Sensor:
+    """Return the sensor, entered; without it, everything but the power is still measured."""
     try:
-        return sensors.opened(config, gpu=sensors.on_gpu(sitting.engines.values()), stack=stack)
+        return sensors.opened(spec.config, gpu=sensors.on_gpu(spec.engines.values()), stack=stack)
     except PowerError as error:
         return Sensor(meter=None, reason=error.message)
 
@@ -101,11 +91,11 @@ def _present(modes: PowerModes) -> str:
 
 
 def _with_mode(found: Measurements, before: str, after: str) -> Measurements:
-    """Say with every figure that something else has set another power mode meanwhile."""
+    """Note with every measurement that another process changed the power mode meanwhile."""
     if before == after or not (before and after):
         return found
-    told = f"the power mode changed from {before} to {after} meanwhile"
-    measured = {name: replace(one, mode_change=told) for name, one in found.measured.items()}
+    change = f"the power mode changed from {before} to {after} meanwhile"
+    measured = {name: replace(one, mode_change=change) for name, one in found.measured.items()}
     return replace(found, measured=measured)
 
 
@@ -116,15 +106,15 @@ def _protocol(config: Config, meter: PowerMeter | None) -> Measure:
     return stretched(config.measure, meter.period_s)
 
 
-def _selection(config: Config, sitting: Sitting) -> Selection | None:
+def _selection(spec: MeasureEngines) -> Selection | None:
     """Return which candidates a fast search measures on; None for all, as where power decides."""
-    requirements = config.requirements
+    requirements = spec.config.requirements
     count = requirements.objective.frames
-    if not sitting.fast or not requirements.latency_decides or count is None:
+    if not spec.fast or not requirements.latency_decides or count is None:
         return None
     from agent.core.measurement.elimination import survivors, within_limits
 
-    batches = {name: one.batch for name, one in sitting.engines.items()}
+    batches = {name: one.batch for name, one in spec.engines.items()}
     frames = {name: count(batch) for name, batch in batches.items()}
 
     def keeps(timing: Timing) -> bool:
@@ -132,6 +122,6 @@ def _selection(config: Config, sitting: Sitting) -> Selection | None:
 
     def select(rounds_ns: RoundsNs) -> frozenset[str]:
         kept = within_limits(rounds_ns, batches, keeps)
-        return survivors(rounds_ns, frames, sitting.baselines, sitting.spares, kept)
+        return survivors(rounds_ns, frames, spec.baselines, spec.same_graph_alternatives, kept)
 
     return select

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,19 +26,16 @@ if TYPE_CHECKING:
 _FEW_FRAMES = 8  # where only one question is asked
 
 
-def identify(config: Config) -> str:
-    """Return the identity of the user's model file, external data included."""
-    from agent.stages.intake import identify as identity
+def intake(config: Config, sha256: str, digest: Digest, work: str) -> CleanModel:
+    """Write the graph of the model file, of this sha256, to work/model.onnx.
 
-    return identity(config.model)
-
-
-def intake(config: Config, digest: Digest, work: str) -> CleanModel:
-    """Run the intake stage."""
+    Raises:
+        ModelError: naming what is wrong with the file and what to do.
+    """
     from agent.adapters.graphs.intake import OnnxIntake
-    from agent.stages.intake import intake as stage
 
-    return stage(config.model, input_spec(config), digest=digest, work=work, intake=OnnxIntake())
+    clean = OnnxIntake().clean(config.model.path, config.model.name, input_spec(config), work)
+    return replace(clean, digest=digest, sha256=sha256)
 
 
 def condition(

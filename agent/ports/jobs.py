@@ -1,63 +1,70 @@
-"""Heavy work in child processes, and what a job is asked for."""
+"""Heavy work in child processes: what a job is, and what runs it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Generic, Protocol
 
-from agent.core.records import Engine
 from agent.ports.types import Progress, RecordT
+
+
+class JobSpec(Generic[RecordT]):
+    """What a job is given; `RecordT` is the class of its result.
+
+    Each kind of job is a subclass in `agent.wire.jobs`, with the values of these attributes.
+
+    Attributes:
+        limit_s: Seconds after which the job is ended, unless a kind computes its `timeout_s`.
+        ended_by_silence: Whether that time starts again with every report of progress.
+        slow_hint: What to do if the job takes too long.
+        memory_hint: What to do if the job needs too much memory.
+        niceness: Added to that of the process.
+        ended_by_kernel: Whether SIGTERM ends the process at once, without cleaning up.
+        per_candidate: Whether a run's progress counts the candidates, with one job for each.
+    """
+
+    __slots__ = ()
+
+    limit_s: ClassVar[float] = 900.0
+    ended_by_silence: ClassVar[bool] = False
+    slow_hint: ClassVar[str] = ""
+    memory_hint: ClassVar[str] = "free memory, or add swap"
+    niceness: ClassVar[int] = 0
+    ended_by_kernel: ClassVar[bool] = False
+    per_candidate: ClassVar[bool] = False
+
+    @property
+    def kind(self) -> str:
+        """Return the name of the kind of job."""
+        raise NotImplementedError
+
+    @property
+    def timeout_s(self) -> float:
+        """Return the seconds after which the job is ended."""
+        return self.limit_s
+
+    @classmethod
+    def result(cls) -> type[RecordT]:
+        """Return the class of the job's result."""
+        raise NotImplementedError
 
 
 class Jobs(Protocol):
     """Runs one piece of heavy work in a child process."""
 
     def run(
-        self,
-        kind: str,
-        spec: Mapping[str, object],
-        result: type[RecordT],
-        *,
-        progress: Progress,
-        cancelled: threading.Event,
-        timeout_s: float,
+        self, spec: JobSpec[RecordT], *, progress: Progress, cancelled: threading.Event
     ) -> RecordT:
-        """Run the job and return its result record.
+        """Run the job and return its result.
 
         Args:
-            kind: As `agent.jobs.kinds` names it.
-            spec: What it needs.
-            result: The record's class.
-            progress: Told what the job tells.
-            cancelled: Set from outside to end it.
-            timeout_s: In which it must be finished; when measuring, the longest that it may say
-                nothing.
+            spec: The job.
+            progress: Called with each report of progress, from the calling thread.
+            cancelled: Set from outside to end the job within seconds.
 
         Raises:
-            JobError: "canceled", "timed_out", or "died" with the signal and memory seen.
-            QuantdError: whatever the job itself raised, with its class and code.
+            JobError: "canceled", "timed_out", "no_memory", or "died" with the signal and the
+                memory it had taken.
+            QuantdError: that the job itself raised, with its class and code.
         """
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sitting:
-    """What is measured together.
-
-    Attributes:
-        engines: By candidate id.
-        power_mode: To measure in; None for the present one.
-        baselines: Candidates that a fast search measures long enough to compare with.
-        spares: Candidates that a fast search needs only while another is disturbed: that other.
-        seed: For the order.
-        fast: False to measure everybody to the end.
-    """
-
-    engines: Mapping[str, Engine]
-    power_mode: str | None
-    baselines: tuple[str, ...]
-    spares: Mapping[str, str]
-    seed: int
-    fast: bool = False

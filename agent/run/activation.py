@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
-from agent import config as configuration
 from agent.config import ActivationTable, Config
 from agent.core.errors import ActivationError, QuantdError
 from agent.core.records import Activation
 from agent.core.release.recovery import CommandResult, recovery
 from agent.ports import Jobs, Releases
-
-CHECK_TIMEOUT_S = 120.0
+from agent.wire.jobs import CheckRelease
 
 RunCommand = Callable[[Sequence[str], float, Mapping[str, str]], CommandResult]
 """Called as run(argv, timeout_s, extra environment)."""
@@ -22,14 +20,8 @@ def release_check(config: Config, jobs: Jobs, cancelled: threading.Event) -> Cal
     """Return a check that loads a release and runs it once; it raises a QuantdError if bad."""
 
     def check(release: str) -> None:
-        jobs.run(
-            "check",
-            {"config": configuration.dump(config), "release": release},
-            str,
-            progress=lambda *_: None,
-            cancelled=cancelled,
-            timeout_s=CHECK_TIMEOUT_S,
-        )
+        spec = CheckRelease(config=config, release=release)
+        jobs.run(spec, progress=lambda *_: None, cancelled=cancelled)
 
     return check
 

@@ -4,43 +4,37 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
-from agent import config as configuration
-from agent.config import Config
+from msgspec.structs import replace
+
 from agent.core.errors import StoreError
-from agent.core.records import Candidate, Digest
+from agent.core.records import Candidate
 from agent.disk import size_bytes
-from agent.ports import Clock, Jobs, Store
+from agent.ports import Clock, Jobs, RecordT, Store
+from agent.ports.jobs import JobSpec
+from agent.wire.jobs import RecordSpec
 
 _LOG = logging.getLogger(__name__)
-RecordT = TypeVar("RecordT")
 Observe = Callable[[str, int, int, str], None]
 """Called as observe(stage, done, total, note); total 0 means unknown."""
-
-_HOURS_S = {"condition": 7200.0, "statistics": 7200.0, "quantize": 3600.0, "build": 7200.0}
-_QUICK_S = 900.0
-_COUNTED = frozenset({"quantize", "build", "evaluate"})  # progress counts candidates
 
 
 @dataclass(kw_only=True)
 class Artifacts:
-    """What a run finds or makes.
+    """Finds the records of a run in its store, or makes them.
 
     Attributes:
-        config: The effective configuration, which every job gets.
-        observe: Told of progress, from the calling thread.
+        observe: Called with progress, from the calling thread.
         cancelled: Set from outside to end a job within seconds.
         timings_s: Seconds spent by stage so far; it is filled.
-        protected: Digests that stay even where the disk is full.
-        last_note: What the last job told last, to say what a job was at that died.
+        protected: Digests that are kept even if the disk is full.
+        candidate: Id of the candidate in the last job's last report of progress, else "".
     """
 
-    config: Config
     store: Store
     jobs: Jobs
     clock: Clock
@@ -48,97 +42,62 @@ class Artifacts:
     cancelled: threading.Event
     timings_s: dict[str, float]
     protected: frozenset[str] = frozenset()
-    last_note: str = ""
+    candidate: str = ""
     _used: set[str] = field(default_factory=set)
     _counting: tuple[int, int, str] = (0, 0, "")
 
-    def get(
-        self,
-        kind: str,
-        digest: Digest,
-        spec: Mapping[str, object],
-        result: type[RecordT],
-        timeout_s: float = 0.0,
-    ) -> RecordT:
+    def get(self, spec: RecordSpec[RecordT]) -> RecordT:
         """Return the stored record, or run the job and store what it made.
-
-        Args:
-            kind: Of the job, as `agent.jobs.kinds` names it.
-            digest: Identity of the record.
-            spec: What the job needs beside the configuration.
-            result: The record's class.
-            timeout_s: 0 for the usual one of this kind.
 
         Raises:
             QuantdError: of the job; nothing is stored then.
         """
-        found = self.store.get(digest, result)
-        if found is not None:
-            self._used.add(digest)
-            return found
-        try:
-            record = self._make(kind, digest, spec, result, timeout_s)
-        except StoreError as error:
-            if error.code != "disk_full" or not self._make_room(kind):
-                raise
-            record = self._make(kind, digest, spec, result, timeout_s)
-        self._used.add(digest)
+        record = self.store.get(spec.digest, spec.result())
+        if record is None:
+            try:
+                record = self._make(spec)
+            except StoreError as error:
+                if error.code != "disk_full" or not self._make_room(spec.kind):
+                    raise
+                record = self._make(spec)
+        self._used.add(spec.digest)
         return record
 
-    def _make(
-        self,
-        kind: str,
-        digest: Digest,
-        spec: Mapping[str, object],
-        result: type[RecordT],
-        timeout_s: float,
-    ) -> RecordT:
-        with self.timed(kind), self.store.stage(digest) as work:
+    def _make(self, spec: RecordSpec[RecordT]) -> RecordT:
+        with self.timed(spec.kind), self.store.stage(spec.digest) as work:
             try:
-                record = self.job(kind, {**spec, "digest": digest, "work": work}, result, timeout_s)
-                self.store.keep(digest, work, record)
+                record = self.run(replace(spec, work=work))
+                self.store.keep(spec.digest, work, record)
             except StoreError as error:
                 if error.code == "disk_full":
-                    raise _told(kind, Path(work), error) from error
+                    raise _with_need(spec.kind, Path(work), error) from error
                 raise
         return record
 
     def _make_room(self, kind: str) -> bool:
-        """Remove everything stored that neither this run nor a release needs."""
+        """Remove all records that neither this run nor a release needs; return whether any was."""
         freed = self.store.prune(0, used=self._used | self.protected)
         _LOG.warning("disk_full stage=%s freed_mb=%.1f", kind, freed / 1e6)
         return freed > 0
 
-    def job(
-        self,
-        kind: str,
-        spec: Mapping[str, object],
-        result: type[RecordT],
-        timeout_s: float = 0.0,
-    ) -> RecordT:
-        """Run a job whose result is not kept; arguments and errors as for `get`."""
+    def run(self, spec: JobSpec[RecordT]) -> RecordT:
+        """Run a job and return its result, which is not stored; errors as for `get`."""
+        kind = spec.kind
 
-        def progress(done: int, total: int, note: str) -> None:
-            self.last_note = note
-            if kind not in _COUNTED:
+        def progress(done: int, total: int, note: str, candidate: str = "") -> None:
+            self.candidate = candidate
+            if not spec.per_candidate:
                 self.observe(kind, done, total, note)
             elif note:
                 steps = f" ({done}/{total})" if total else ""
-                index, count, candidate = self._counting
-                self.observe(kind, index, count, f"{candidate}: {note}{steps}")
+                index, count, counted = self._counting
+                self.observe(kind, index, count, f"{counted}: {note}{steps}")
 
-        self.last_note = ""
-        return self.jobs.run(
-            kind,
-            {"config": configuration.dump(self.config), **spec},
-            result,
-            progress=progress,
-            cancelled=self.cancelled,
-            timeout_s=timeout_s or _HOURS_S.get(kind, _QUICK_S),
-        )
+        self.candidate = ""
+        return self.jobs.run(spec, progress=progress, cancelled=self.cancelled)
 
     def counted(self, stage: str, found: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Yield candidates one by one and tell how far the stage is."""
+        """Yield candidates one by one, with a report of progress before each."""
         for index, candidate in enumerate(found):
             self._counting = index, len(found), candidate.id
             self.observe(stage, *self._counting)
@@ -147,7 +106,7 @@ class Artifacts:
 
     @contextmanager
     def timed(self, kind: str) -> Iterator[None]:
-        """Add what is spent inside to the stage's time."""
+        """Add the time spent inside to that of the stage."""
         begin = self.clock.monotonic_ns()
         try:
             yield
@@ -156,8 +115,8 @@ class Artifacts:
             self.timings_s[kind] = round(self.timings_s.get(kind, 0.0) + spent_s, 3)
 
 
-def _told(kind: str, work: Path, error: StoreError) -> StoreError:
-    """Return the error of a full disk with what is known of the need."""
+def _with_need(kind: str, work: Path, error: StoreError) -> StoreError:
+    """Return the error of a full disk with the size that was written so far."""
     return StoreError(
         f"{kind}: {error.message}; it needs more than the {size_bytes(work) / 1e6:.1f} MB that it "
         "had written",

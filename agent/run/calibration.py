@@ -1,10 +1,11 @@
-"""The part of the chain that frames decide: captured or taken over, conditioned, counted."""
+"""The stages between the camera and the INT8 scales: capture, condition, statistics."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
 
+from agent.config import Config
 from agent.core.errors import CalibrationError
 from agent.core.records import (
     CalibrationSet,
@@ -17,27 +18,27 @@ from agent.core.records import (
 from agent.core.release.reuse import ReusedCalibration, mismatch
 from agent.ports import Store
 from agent.run.artifacts import Artifacts
+from agent.wire.jobs import CaptureFrames, CollectStatistics, ConditionModel
 
 _LOG = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
 class Calibrating:
-    """Finds or makes what INT8 scales are found with.
+    """Finds or makes the records from which INT8 scales are computed.
 
     Attributes:
-        reused: What is taken over from an earlier run.
-        window_s: Seconds that a capture watches.
+        reused: Records of an earlier run to reuse.
         conditioning: What was tried to make the model easier to quantize, in words.
         counted: The statistics behind the scales; None until there are any.
-        not_extended: Why earlier statistics were not added to, though asked; else empty.
+        not_extended: Why nothing was added to earlier statistics, though asked; else "".
     """
 
+    config: Config
     run_id: str
     store: Store
     artifacts: Artifacts
     reused: ReusedCalibration
-    window_s: float
     conditioning: tuple[str, ...] = ()
     counted: Statistics | None = None
     not_extended: str = ""
@@ -52,20 +53,26 @@ class Calibrating:
         if self.reused.calibration is not None:
             return self._earlier(self.reused.calibration)
         digest = digest_of("capture-1", self.run_id)
-        patience_s = 3 * self.window_s + 300
         return self.artifacts.get(
-            "capture", digest, {"seed": int(digest[:8], 16)}, CalibrationSet, patience_s
+            CaptureFrames(config=self.config, digest=digest, seed=int(digest[:8], 16))
         )
 
     def condition(
         self, model: CleanModel, calibration: CalibrationSet, scheme: str
     ) -> ConditionedModel:
         """Make the model easier to quantize, where that helps on these frames."""
-        found = self._taken_over(model, scheme)
+        found = self._earlier_graph(model, scheme)
         if found is None:
             digest = digest_of("condition-3", model.digest, calibration.digest, scheme)
-            spec = {"model": model.digest, "calibration": calibration.digest, "scheme": scheme}
-            found = self.artifacts.get("condition", digest, spec, ConditionedModel)
+            found = self.artifacts.get(
+                ConditionModel(
+                    config=self.config,
+                    digest=digest,
+                    model=model.digest,
+                    calibration=calibration.digest,
+                    scheme=scheme,
+                )
+            )
         self.conditioning = found.tried
         return found
 
@@ -77,17 +84,20 @@ class Calibrating:
         digest = digest_of(
             "statistics-3", conditioned.digest, calibration.digest, *([extends] if extends else [])
         )
-        spec = {
-            "conditioned": conditioned.digest,
-            "model": model.digest,
-            "calibration": calibration.digest,
-            "extends": extends,
-        }
-        self.counted = self.artifacts.get("statistics", digest, spec, Statistics)
+        self.counted = self.artifacts.get(
+            CollectStatistics(
+                config=self.config,
+                digest=digest,
+                conditioned=conditioned.digest,
+                model=model.digest,
+                calibration=calibration.digest,
+                extends=extends,
+            )
+        )
         return self.counted
 
-    def _taken_over(self, model: CleanModel, scheme: str) -> ConditionedModel | None:
-        """Return the graph that the earlier statistics belong to, if they can be added to."""
+    def _earlier_graph(self, model: CleanModel, scheme: str) -> ConditionedModel | None:
+        """Return the graph of the earlier statistics, if this run's can be added to them."""
         if self.reused.conditioned is None or self.reused.statistics is None:
             return None
         found = self.store.get(self.reused.conditioned, ConditionedModel)

@@ -1,8 +1,8 @@
-"""The chain up to the measurements: every heavy arrow a child process, found again by digest.
+"""The chain up to the measurements: each heavy stage in a child process, its record stored.
 
-This module stays light (no numpy, no runtime), because the daemon runs it in its worker
-thread. A run that was killed goes on where it stopped: a stage whose inputs have been seen
-returns its stored record.
+This module imports no numpy and no runtime, because the daemon runs it in its worker thread. A
+run that was killed is continued where it stopped: a stage returns its stored record if it has
+one for the same inputs.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from agent import config as configuration
-from agent.config import Config
+from agent.config import Config, Model
 from agent.core.choice.choose import choose
 from agent.core.choice.limits import AGREEMENT, SQNR
-from agent.core.errors import BuildError, ConfigError, JobError, QuantdError
+from agent.core.errors import BuildError, ConfigError, JobError, ModelError, QuantdError
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.priors import Fleet
 from agent.core.records import (
@@ -35,23 +36,24 @@ from agent.core.release.reuse import ReusedCalibration
 from agent.core.release.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.core.search.candidates import candidates, failed, recipes
 from agent.core.search.shortlist import doubtful, shortlist, wave, worth_making
+from agent.disk import sha256_of
 from agent.ports import Clock, Jobs, Store
 from agent.run.artifacts import Artifacts, Observe
 from agent.run.calibration import Calibrating
 from agent.run.judging import Judging
 from agent.run.prediction import Predicting
+from agent.wire.jobs import BuildEngine, CleanGraph, FindPlatform, QuantizeModel
 
 _LOG = logging.getLogger(__name__)
 _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
-"""Facts of the platform, beside its runtime and device, without which an engine is not reused:
-an engine may not load under another driver, GPUs of one name differ between boards, and its
-kernels were timed in one power mode."""
+"""Beside runtime and device, facts that must be the same to reuse an engine: another driver may not
+load it, boards with the same GPU differ, and its kernels were timed in one power mode."""
 
 _BUILT_WITH = {
     "tensorrt": ("workspace_mb", "builder_level", "compute_capability"),
     "onnxruntime": ("threads", "providers"),
 }
-"""Keys of [runtime] that an engine, or what was found of it while it was built, depends on."""
+"""Keys of [runtime] that an engine, or the figures of its build, depend on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +63,8 @@ class Outcome:
     Attributes:
         conditioning: What was tried to make the model easier to quantize, in words.
         reused: True if the frames are those of an earlier run.
-        counted: The statistics behind the INT8 scales, None where there are none.
-        not_extended: Why they were not added to earlier ones, though asked; else empty.
+        counted: The statistics behind the INT8 scales, None if there are none.
+        not_extended: Why they were not added to earlier ones, though asked; else "".
         traces: Of power, one for each power mode.
     """
 
@@ -83,12 +85,12 @@ class Chain:
 
     Attributes:
         config: The effective configuration.
-        run_id: Names the run; a capture and its measurements belong to one run only.
-        history: What this device measured before, for prediction.
-        observe: Told of progress, from the calling thread.
+        run_id: Of the run; a capture and its measurements belong to one run only.
+        history: Measurements of earlier runs on this device, for prediction.
+        observe: Called with progress, from the calling thread.
         cancelled: Set from outside to end the run within seconds.
-        reused: What is taken over from an earlier run.
-        protected: Digests of what the releases were made from: they are never removed.
+        reused: Records of an earlier run to reuse.
+        protected: Digests of the records behind the releases: they are never removed.
         timings_s: Seconds spent by stage so far.
     """
 
@@ -105,9 +107,8 @@ class Chain:
     timings_s: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Bind what finds and makes the records."""
+        """Make the parts that find and make the records."""
         self._artifacts = Artifacts(
-            config=self.config,
             store=self.store,
             jobs=self.jobs,
             clock=self.clock,
@@ -117,28 +118,30 @@ class Chain:
             protected=self.protected | self.reused.digests,
         )
         self._calibrating = Calibrating(
+            config=self.config,
             run_id=self.run_id,
             store=self.store,
             artifacts=self._artifacts,
             reused=self.reused,
-            window_s=self.config.calibration.window_s,
         )
         self._predicting = Predicting(
             config=self.config, artifacts=self._artifacts, history=self.history
         )
         self._judging = Judging(config=self.config, run_id=self.run_id, artifacts=self._artifacts)
-        self._told_by_fleet: Fleet | None = None
+        self._fleet_figures: Fleet | None = None
 
     def run(self) -> Outcome:
         """Capture, quantize, build, evaluate and measure every candidate.
 
         Raises:
-            QuantdError: of a stage that every candidate depends on; what concerns one
-                candidate only is told in its `failure`.
+            QuantdError: of a stage that every candidate depends on; the error of one
+                candidate is its `failure`.
         """
         platform = self.platform()
         model = self.intake()
-        self._fleet(model, platform)  # a file that can't be read is told before the long capture
+        self._fleet(
+            model, platform
+        )  # a file that can't be read ends the run before the long capture
         self._judging.look_for_sensor()
         calibration = self.capture()
         found = self.predicted(platform, model)
@@ -167,7 +170,7 @@ class Chain:
         model: CleanModel,
         calibration: CalibrationSet,
     ) -> list[Candidate]:
-        """Make and measure only what can win; everybody, if that leaves a doubt."""
+        """Make and measure only candidates that can win; all of them, if that leaves a doubt."""
         requirements = self.config.requirements
         judged: list[Candidate] = []
         pending = list(found)
@@ -184,35 +187,35 @@ class Chain:
         if not doubtful(measured, choose(measured, requirements), requirements):
             return measured
         _LOG.info("search_widened: what was left out might win after all, or nothing is feasible")
-        lost = {c.id: c for c in judged if c.failure and not c.left_out}  # and would be again
+        lost = {c.id: c for c in judged if c.failure and not c.left_out}  # they would fail again
         made = self.built([lost.get(c.id, c) for c in found], platform, model, calibration)
         judged = self._judging.evaluated(made, model, calibration)
         return self._judging.measured(judged, model, calibration, fast=False)
 
     def _fleet(self, model: CleanModel, platform: Platform) -> Fleet:
-        if self._told_by_fleet is None:
-            self._told_by_fleet = self._predicting.fleet(model, platform)
-        return self._told_by_fleet
+        if self._fleet_figures is None:
+            self._fleet_figures = self._predicting.fleet(model, platform)
+        return self._fleet_figures
 
     def candidates(self, platform: Platform) -> tuple[Candidate, ...]:
-        """Return what the configuration asks to be looked at."""
+        """Return the candidates of the configured search."""
         search = self.config.search
         wanted = recipes(search.precisions, search.calibrators, platform.scheme)
         core = self.config.runtime.dla_core
         return candidates(wanted, search.batch, search.power_modes, platform, core)
 
     def platform(self) -> Platform:
-        """Find out what will execute; in a child, since looking loads the runtime."""
+        """Find the device and the runtime; in a child process, since that loads the runtime."""
         with self._artifacts.timed("platform"):
-            return self._artifacts.job("platform", {}, Platform)
+            return self._artifacts.run(FindPlatform(config=self.config))
 
     def intake(self) -> CleanModel:
         """Make the user's file an ordinary graph."""
         with self._artifacts.timed("intake"):
-            identity = self._artifacts.job("identify", {}, str)
+            sha256 = _checked_sha256(self.config.model)
         model = self.config.model
-        digest = digest_of("intake-2", identity, model.name, model.input.in_effect())
-        return self._artifacts.get("intake", digest, {}, CleanModel)
+        digest = digest_of("intake-2", sha256, model.name, model.input.in_effect())
+        return self._artifacts.get(CleanGraph(config=self.config, digest=digest, sha256=sha256))
 
     def capture(self) -> CalibrationSet:
         """Take frames from the camera, or those of an earlier run; see `Calibrating.capture`."""
@@ -221,39 +224,40 @@ class Chain:
     def quantize(
         self, recipe: Recipe, model: CleanModel, calibration: CalibrationSet
     ) -> QuantizedModel:
-        """Put the recipe's precision into the graph."""
-        spec: dict[str, object] = {
-            "model": model.digest,
-            "calibration": calibration.digest,
-            "recipe": recipe,
-            "statistics": None,
-        }
+        """Apply the recipe's precision to the graph."""
+        conditioned = statistics = None
         if recipe.calibrator and recipe.scheme:
-            conditioned = self._calibrating.condition(model, calibration, recipe.scheme)
-            spec["conditioned"] = conditioned.digest
-            spec["statistics"] = self._calibrating.statistics(
-                conditioned, model, calibration
-            ).digest
+            graph = self._calibrating.condition(model, calibration, recipe.scheme)
+            conditioned = graph.digest
+            statistics = self._calibrating.statistics(graph, model, calibration).digest
+        task, bound = (
+            configuration.dump(self.config)["model"]["task"],
+            self.config.requirements.bound,
+        )
         digest = digest_of(
             "quantize-3",
             model.digest,
             None if recipe.precision == "fp32" else calibration.digest,
-            spec["statistics"],
+            statistics,
             asdict(recipe),
-            self._goal() if recipe.precision == "int8-mixed" else None,
+            (task, bound(SQNR), bound(AGREEMENT)) if recipe.precision == "int8-mixed" else None,
         )
-        return self._artifacts.get("quantize", digest, spec, QuantizedModel)
-
-    def _goal(self) -> object:
-        """Return what int8-mixed looks for."""
-        requirements = self.config.requirements
-        bounds = requirements.bound(SQNR), requirements.bound(AGREEMENT)
-        return configuration.dump(self.config)["model"]["task"], *bounds
+        return self._artifacts.get(
+            QuantizeModel(
+                config=self.config,
+                digest=digest,
+                model=model.digest,
+                calibration=calibration.digest,
+                recipe=recipe,
+                conditioned=conditioned,
+                statistics=statistics,
+            )
+        )
 
     def build(
         self, quantized: QuantizedModel, batch: int, platform: Platform, dla_core: int = -1
     ) -> Engine:
-        """Build what the runtime executes; reused only on the very same platform."""
+        """Build what the runtime executes; reused only on the same platform."""
         settings = configuration.dump(self.config)["runtime"]
         digest = digest_of(
             "build-4",
@@ -266,16 +270,19 @@ class Chain:
             {key: settings[key] for key in _BUILT_WITH[platform.runtime]},
             dla_core,
         )
-        spec = {
-            "quantized": quantized.digest,
-            "batch": batch,
-            "platform": platform,
-            "dla_core": dla_core,
-        }
-        return self._artifacts.get("build", digest, spec, Engine)
+        return self._artifacts.get(
+            BuildEngine(
+                config=self.config,
+                digest=digest,
+                quantized=quantized.digest,
+                batch=batch,
+                platform=platform,
+                dla_core=dla_core,
+            )
+        )
 
     def predicted(self, platform: Platform, model: CleanModel) -> tuple[Candidate, ...]:
-        """Return every candidate with what it should take."""
+        """Return every candidate with its prediction."""
         return self._predicting.predicted(
             self.candidates(platform), model, platform, self._fleet(model, platform)
         )
@@ -283,7 +290,7 @@ class Chain:
     def quantized(
         self, found: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
     ) -> list[Candidate]:
-        """Return candidates with their graphs; one's own trouble ends only itself."""
+        """Return candidates with their graphs; the failure of one leaves the others."""
         made = []
         for candidate in self._artifacts.counted("quantize", found):
             if candidate.failure:
@@ -293,7 +300,7 @@ class Chain:
                 quantized = self.quantize(candidate.recipe, model, calibration)
                 made.append(replace(candidate, quantized=quantized))
             except ConfigError:
-                raise  # how the model is judged, say: it concerns all candidates, and the user
+                raise  # it concerns all candidates, and the user has to correct it
             except QuantdError as error:
                 made.append(failed(candidate, error))
         return made
@@ -305,7 +312,7 @@ class Chain:
         model: CleanModel,
         calibration: CalibrationSet,
     ) -> list[Candidate]:
-        """Return candidates with their engines; one's own trouble ends only itself."""
+        """Return candidates with their engines; the failure of one leaves the others."""
         made = []
         quantized = self.quantized(found, model, calibration)
         for candidate in self._artifacts.counted("build", quantized):
@@ -320,3 +327,24 @@ class Chain:
             except (BuildError, JobError) as error:
                 made.append(failed(candidate, error))
         return made
+
+
+def _checked_sha256(model: Model) -> str:
+    """Return the sha256 of the model file.
+
+    Raises:
+        ModelError: if the file can't be read, or has another sha256 than the configured one.
+    """
+    try:
+        found = sha256_of(Path(model.path))
+    except OSError as e:
+        raise ModelError(
+            f"{model.path}: {e.strerror}", code="no_model", hint="check model.path or --model"
+        ) from e
+    if model.sha256 and model.sha256.lower() != found:
+        raise ModelError(
+            f"{model.path} has sha256 {found}, model.sha256 is {model.sha256}",
+            code="wrong_model",
+            hint="put the right file there, or correct model.sha256",
+        )
+    return found

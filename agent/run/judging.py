@@ -1,10 +1,9 @@
-"""How faithful and how fast every engine is: each compared with FP32, all measured together."""
+"""Evaluate each engine against FP32, and measure all of them together."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,29 +14,26 @@ from agent.core.records import (
     CalibrationSet,
     Candidate,
     CleanModel,
-    Digest,
     Engine,
-    Evaluation,
-    Measurements,
     PowerTrace,
     digest_of,
 )
 from agent.core.search.candidates import executable, failed
 from agent.core.search.shortlist import same_graph_alternatives
-from agent.ports.jobs import Sitting
+from agent.disk import sha256_of
 from agent.run.artifacts import Artifacts
+from agent.wire.jobs import EvaluateEngine, FindSensor, MeasureEngines
 
 _LOG = logging.getLogger(__name__)
-_SILENCE_S = 900.0  # while the largest engine is loaded, say
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judging:
-    """Evaluates and measures; one candidate's trouble ends only itself.
+    """Evaluates and measures; the failure of one candidate leaves the others.
 
     Attributes:
         run_id: Measurements belong to one run only.
-        traces: Of power, one for each sitting of the last time that all were measured.
+        traces: Of power, one for each power mode, of the last time that all were measured.
     """
 
     config: Config
@@ -46,16 +42,16 @@ class Judging:
     traces: list[PowerTrace] = field(default_factory=list)
 
     def look_for_sensor(self) -> None:
-        """Tell early if the sensor that is asked for, or that decides, is not there.
+        """Look for a sensor that is configured, or whose power decides; warn if there is none.
 
         Raises:
-            PowerError: of the one that is asked for by name.
+            PowerError: if the one that is configured by name can't be used.
         """
         wanted, decides = self.config.measure.power, self.config.requirements.power_decides
         if wanted == "none" or (wanted == "auto" and not decides):
             found = ""
         else:
-            found = self.artifacts.job("sensor", {}, str)
+            found = self.artifacts.run(FindSensor(config=self.config))
         if decides and not found:
             _LOG.warning(
                 "no_power_sensor measure.power=%s: power decides and will not be known, so nothing "
@@ -70,13 +66,13 @@ class Judging:
         calibration: CalibrationSet,
         before: Sequence[Candidate] = (),
     ) -> list[Candidate]:
-        """Return every candidate with its fidelity and memory, found through its engine.
+        """Return every candidate with the fidelity and memory of its engine.
 
         Args:
             made: The candidates, with their engines.
             model: The clean model.
             calibration: The frames.
-            before: Those evaluated before, who may hold the baselines.
+            before: Candidates evaluated before, which may include the baselines.
         """
         made = [executable(candidate) for candidate in made]
         baselines = {
@@ -97,7 +93,7 @@ class Judging:
     def _evaluated(
         self, candidate: Candidate, baseline: Engine, model: CleanModel, calibration: CalibrationSet
     ) -> Candidate:
-        """Find fidelity and memory through the built engine."""
+        """Return a candidate with the fidelity and memory of its engine."""
         if candidate.engine is None or candidate.failure:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
@@ -109,14 +105,16 @@ class Judging:
             task,
             _labels_digest(task["labels"]),
         )
-        spec = {
-            "engine": candidate.engine,
-            "baseline": baseline,
-            "model": model.digest,
-            "calibration": calibration.digest,
-        }
+        spec = EvaluateEngine(
+            config=self.config,
+            digest=digest,
+            engine=candidate.engine,
+            baseline=baseline,
+            model=model.digest,
+            calibration=calibration.digest,
+        )
         try:
-            evaluation = self.artifacts.get("evaluate", digest, spec, Evaluation)
+            evaluation = self.artifacts.get(spec)
         except (RunnerError, JobError) as error:
             return failed(candidate, error)
         return replace(candidate, evaluation=evaluation)
@@ -137,16 +135,11 @@ class Judging:
             done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration, fast=fast)}
         return [done[c.id] for c in judged]
 
-    def _on_the_bench(self, engines: Mapping[str, Engine]) -> str:
-        """Return who was loaded, warmed up or measured when the job ended; "" if nobody was."""
-        name = self.artifacts.last_note.split(",", maxsplit=1)[0].rsplit(" ", maxsplit=1)[-1]
-        return name if name in engines else ""
-
     def _protocol(self, *, fast: bool) -> object:
-        """Return how it is measured: in a run by hand the same engines may be measured anew."""
+        """Return the settings that measurements depend on, for their digest."""
         dumped = configuration.dump(self.config)
         decides = self.config.requirements.power_decides
-        left_out = (dumped["objective"], dumped["limits"])  # who may be depends on them
+        left_out = (dumped["objective"], dumped["limits"])  # they decide which may be
         launches = dumped["runtime"]["cuda_graphs"]
         return dumped["measure"], launches, decides, left_out if fast else None
 
@@ -160,32 +153,31 @@ class Judging:
         fast: bool,
         again: bool = True,
     ) -> list[Candidate]:
-        """Measure in one mode; who kills the job is left out, once, and the others begin anew."""
+        """Measure in one mode; after a job died, once more without the candidate it was at."""
         engines = {c.id: c.engine for c in judged if c.engine and not c.failure}
         if not engines:
             return list(judged)
         digests = {name: engine.digest for name, engine in engines.items()}
         digest = digest_of("measure-3", self.run_id, digests, power_mode, self._protocol(fast=fast))
-        spec = {
-            "sitting": Sitting(
-                engines=engines,
-                power_mode=power_mode,
-                baselines=tuple(c.id for c in judged if c.recipe.precision == "fp32"),
-                spares=same_graph_alternatives(judged),
-                seed=_seed(digest),
-                fast=fast,
-            ),
-            "model": model.digest,
-            "calibration": calibration.digest,
-        }
-        silence_s = self.config.measure.idle_s + _SILENCE_S
+        spec = MeasureEngines(
+            config=self.config,
+            digest=digest,
+            engines=engines,
+            power_mode=power_mode,
+            baselines=tuple(c.id for c in judged if c.recipe.precision == "fp32"),
+            same_graph_alternatives=same_graph_alternatives(judged),
+            seed=int(digest[:8], 16),
+            fast=fast,
+            model=model.digest,
+            calibration=calibration.digest,
+        )
         try:
-            found = self.artifacts.get("measure", digest, spec, Measurements, silence_s)
+            found = self.artifacts.get(spec)
         except PowerError as error:
             return [failed(c, error) if c.id in engines else c for c in judged]
         except JobError as error:
-            alone = self._on_the_bench(engines) if again else ""
-            lost = {alone} if alone and len(engines) > 1 else engines.keys()
+            culprit = self.artifacts.candidate if again and len(engines) > 1 else ""
+            lost = {culprit} if culprit in engines else engines.keys()
             judged = [failed(c, error) if c.id in lost else c for c in judged]
             return self._in_mode(judged, power_mode, model, calibration, fast=fast, again=False)
         self.traces.append(found.trace)
@@ -200,12 +192,8 @@ class Judging:
 
 
 def _labels_digest(file: str) -> str:
-    """Return what is in the file of labels; one that can't be read is told by who needs it."""
+    """Return the digest of the labels; "" if they can't be read: the evaluation reports that."""
     try:
-        return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else ""
+        return sha256_of(Path(file)) if file else ""
     except OSError:
         return ""
-
-
-def _seed(digest: Digest) -> int:
-    return int(digest[:8], 16)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agent import config as configuration
 from agent.config import Config
 from agent.core.choice.choose import choose
 from agent.core.errors import ActivationError, JobError, QuantdError
@@ -20,10 +19,11 @@ from agent.core.release.reuse import ReusedCalibration
 from agent.core.release.upgrade import conditions
 from agent.core.report.document import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
-from agent.run.activation import CHECK_TIMEOUT_S, RunCommand, activate, release_check
+from agent.run.activation import RunCommand, activate, release_check
 from agent.run.artifacts import Observe
 from agent.run.chain import Chain, Outcome
 from agent.run.report import encode
+from agent.wire.jobs import RenderPage
 
 _LOG = logging.getLogger(__name__)
 _UNTOUCHED = "already active and good, not touched"
@@ -235,22 +235,15 @@ def _publish(
     ports.write(request.run_id, "report.json", body)
     if report.activation.state == "active":
         ports.releases.add(request.run_id, "report.json", body)
-    spec = {
-        "config": configuration.dump(config),
-        "report": report,
-        "calibration": outcome.calibration.digest,
-        "traces": outcome.traces,
-        "sketches_ms": {c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement},
-    }
+    spec = RenderPage(
+        config=config,
+        report=report,
+        calibration=outcome.calibration.digest,
+        traces=outcome.traces,
+        sketches_ms={c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement},
+    )
     try:
-        page = ports.jobs.run(
-            "render",
-            spec,
-            str,
-            progress=lambda *_: None,
-            cancelled=cancelled,
-            timeout_s=CHECK_TIMEOUT_S,
-        )
+        page = ports.jobs.run(spec, progress=lambda *_: None, cancelled=cancelled)
     except JobError as error:
         _LOG.error("page_failed code=%s %s", error.code, error.message)
         return

@@ -1,4 +1,4 @@
-"""What every candidate should take, said before anything is quantized or built."""
+"""Predictions for all candidates, before anything is quantized or built."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from agent.core.prediction.priors import Fleet, in_mode
 from agent.core.prediction.roofline import Peak
 from agent.core.records import Candidate, CleanModel, Platform, Prediction, digest_of
 from agent.run.artifacts import Artifacts
+from agent.wire.jobs import ReadFleet, TimeTrial
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predicting:
-    """Gathers what a prediction can stand on.
+    """Gathers the evidence for predictions.
 
     Attributes:
         history: What this device measured before.
@@ -37,8 +38,9 @@ class Predicting:
         """
         if not self.config.search.fleet and not self.config.camera.uri.startswith("profile:"):
             return Fleet()
-        spec = {"model": model.digest, "platform": platform}
-        return self.artifacts.job("fleet", spec, Fleet)
+        return self.artifacts.run(
+            ReadFleet(config=self.config, model=model.digest, platform=platform)
+        )
 
     def predicted(
         self, found: Sequence[Candidate], model: CleanModel, platform: Platform, fleet: Fleet
@@ -70,14 +72,14 @@ class Predicting:
         return tuple(replace(one, predicted=prediction(one)) for one in found)
 
     def _peak(self, platform: Platform) -> Peak | None:
-        """Return what the board's GPU could do, where it is what executes and the board is known."""
+        """Return the peak rates of the GPU, if it executes the engines and the board is known."""
         if platform.runtime != "tensorrt":
             return None
         known = board(self.config.device.board)
         return known.peak.rates() if known else None
 
     def _trial(self, model: CleanModel, batch: int, platform: Platform) -> Trial | None:
-        """Time the graph for a moment, where a runtime needs no build for that."""
+        """Time the graph briefly, where the runtime needs no build for that."""
         if platform.runtime != "onnxruntime":
             return None
         digest = digest_of(
@@ -90,10 +92,12 @@ class Predicting:
             platform.environment.get("power_mode"),
             configuration.dump(self.config)["runtime"],
         )
-        spec = {"model": model.digest, "batch": batch, "platform": platform}
+        spec = TimeTrial(
+            config=self.config, digest=digest, model=model.digest, batch=batch, platform=platform
+        )
         try:
-            return self.artifacts.get("trial", digest, spec, Trial)
+            return self.artifacts.get(spec)
         except (JobError, RunnerError, BuildError) as error:
             if error.code == "canceled":
                 raise
-            return None  # predictions then say that nothing is known
+            return None  # the prediction is then unknown

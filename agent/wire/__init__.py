@@ -1,4 +1,4 @@
-"""Bytes on the wire: topics, messages and commands. No other package knows them."""
+"""Bytes on the wire: topics, messages and commands of MQTT, and the JSON of jobs (`wire.jobs`)."""
 
 from agent.wire.commands import (
     COMMANDS,

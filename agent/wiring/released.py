@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from agent import config as configuration
 from agent.adapters.host.commands import run_command
 from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import Config
@@ -16,6 +15,7 @@ from agent.core.errors import ActivationError
 from agent.core.records import Activation, CalibrationSet, Platform
 from agent.disk import write_atomically
 from agent.run import activation, upgrade
+from agent.wire.jobs import FindPlatform
 from agent.wiring import storage
 
 _REBUILDS = "rebuilds.json"
@@ -28,14 +28,8 @@ def inspect(config: Config, cancelled: threading.Event) -> upgrade.UnfitRelease 
 
     def platform(kind: str) -> Platform:
         runtime = replace(config.runtime, kind=kind or config.runtime.kind, compute_capability="")
-        return jobs.run(
-            "platform",
-            {"config": configuration.dump(replace(config, runtime=runtime))},
-            Platform,
-            progress=lambda *_: None,
-            cancelled=cancelled,
-            timeout_s=activation.CHECK_TIMEOUT_S,
-        )
+        spec = FindPlatform(config=replace(config, runtime=runtime))
+        return jobs.run(spec, progress=lambda *_: None, cancelled=cancelled)
 
     return upgrade.inspect(
         upgrade.Ports(

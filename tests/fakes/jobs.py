@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
-RecordT = TypeVar("RecordT")
-Answer = Callable[[Mapping[str, Any]], object]
+from agent.core.errors import JobError
+from agent.ports import Progress, RecordT
+from agent.ports.jobs import JobSpec
+
+Answer = Callable[[Any], object]
 
 
 @dataclass
@@ -17,29 +20,26 @@ class FakeJobs:
     """Implements `ports.Jobs`; an answer that is an exception is raised.
 
     Attributes:
-        notes: The progress that a job reports, by kind.
+        answers: Returns a result for a spec, by kind.
+        reports: What a job reports of its progress (note, candidate), by kind.
+        asked: Every job so far: its kind and its spec.
     """
 
     answers: dict[str, Answer]
-    notes: dict[str, str] = field(default_factory=dict)
-    asked: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    reports: dict[str, tuple[str, str]] = field(default_factory=dict)
+    asked: list[tuple[str, Any]] = field(default_factory=list)
 
     def run(
-        self,
-        kind: str,
-        spec: Mapping[str, object],
-        result: type[RecordT],
-        *,
-        progress: Callable[[int, int, str], None],
-        cancelled: threading.Event,
-        timeout_s: float,
+        self, spec: JobSpec[RecordT], *, progress: Progress, cancelled: threading.Event
     ) -> RecordT:
-        self.asked.append((kind, spec))
-        answer = self.answers[kind](spec)
-        progress(1, 2, self.notes.get(kind, "half-way"))
+        self.asked.append((spec.kind, spec))
+        if cancelled.is_set():
+            raise JobError(f"{spec.kind}: canceled", code="canceled")
+        answer = self.answers[spec.kind](spec)
+        progress(1, 2, *self.reports.get(spec.kind, ("half-way", "")))
         if isinstance(answer, Exception):
             raise answer
-        assert isinstance(answer, result)
+        assert isinstance(answer, spec.result())
         return answer
 
     @property

@@ -15,7 +15,7 @@ import pytest
 from agent import config as configuration
 from agent.adapters.host.jobs import SubprocessJobs
 from agent.core.errors import BuildError, JobError, QuantdError, RunnerError
-from agent.core.records import Engine
+from agent.wire.jobs import BuildEngine
 from agent.wiring import runs
 from tests.support.engine_builds import CAPABILITY, build_job, require_tensorrt, slow_to_build
 from tests.support.scene import write_config
@@ -30,7 +30,7 @@ def graph(tmp_path_factory):
     return slow_to_build(tmp_path_factory.mktemp("slow") / "model.onnx", _LAYERS)
 
 
-def built(spec, cruelty=lambda child: None, *, cancelled=None, timeout_s=60.0):
+def built(spec, cruelty=lambda child: None, *, cancelled=None):
     """Build, and do something to the child when TensorRT reports that it has begun."""
     begun = []
 
@@ -40,14 +40,7 @@ def built(spec, cruelty=lambda child: None, *, cancelled=None, timeout_s=60.0):
             (child,) = psutil.Process().children()
             cruelty(child)
 
-    return SubprocessJobs().run(
-        "build",
-        spec,
-        Engine,
-        progress=progress,
-        cancelled=cancelled or threading.Event(),
-        timeout_s=timeout_s,
-    )
+    return SubprocessJobs().run(spec, progress=progress, cancelled=cancelled or threading.Event())
 
 
 def starve(mebibytes):
@@ -77,14 +70,11 @@ def test_cancelling_takes_less_than_two_seconds(tmp_path, graph):
     assert not list((tmp_path / "work").glob("engine.plan"))
 
 
-def test_a_build_that_hangs_is_ended_at_its_time_limit(tmp_path, graph):
+def test_a_build_that_hangs_is_ended_at_its_time_limit(tmp_path, graph, monkeypatch):
+    monkeypatch.setattr(BuildEngine, "limit_s", 3.0)
     begin = time.monotonic()
     with pytest.raises(JobError, match="not finished within 3 s") as caught:
-        built(
-            build_job(tmp_path, graph),
-            lambda child: child.send_signal(signal.SIGSTOP),
-            timeout_s=3,
-        )
+        built(build_job(tmp_path, graph), lambda child: child.send_signal(signal.SIGSTOP))
     assert caught.value.code == "timed_out"
     assert "runtime.builder_level" in caught.value.hint
     assert 3 <= time.monotonic() - begin < 8
@@ -123,7 +113,7 @@ def test_a_damaged_graph_is_a_failure_in_words(tmp_path, graph):
 
 def test_a_graph_that_decayed_in_the_store_is_not_built(tmp_path, graph):
     spec = build_job(tmp_path, graph)
-    stored = tmp_path / "state" / "artifacts" / spec["quantized"] / "model.onnx"
+    stored = tmp_path / "state" / "artifacts" / spec.quantized / "model.onnx"
     body = bytearray(stored.read_bytes())
     body[len(body) // 2] ^= 1  # same size, another weight: TensorRT would take it
     stored.write_bytes(body)
@@ -137,12 +127,7 @@ def test_a_job_that_leaves_too_little_memory_is_ended_before_the_kernel_does_it(
     begin = time.monotonic()
     with pytest.raises(JobError, match=r"build: ended at \d+ MB") as caught:
         SubprocessJobs(reserve_bytes=1 << 60).run(
-            "build",
-            build_job(tmp_path, graph),
-            Engine,
-            progress=lambda *_: None,
-            cancelled=threading.Event(),
-            timeout_s=60,
+            build_job(tmp_path, graph), progress=lambda *_: None, cancelled=threading.Event()
         )
     assert caught.value.code == "no_memory"
     assert re.search(r"\d+ MB of memory were left", caught.value.message)

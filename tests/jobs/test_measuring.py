@@ -8,9 +8,9 @@ import pytest
 
 from agent import config as configuration
 from agent.core.errors import PowerError, RunnerError
-from agent.core.records import Measurements
+from agent.core.records import Digest, Measurements
 from agent.jobs import engines, frames, measuring
-from agent.ports.jobs import Sitting
+from agent.wire.jobs import MeasureEngines
 from tests.support.candidates import engine, measurement
 
 
@@ -45,9 +45,11 @@ def test_engines_that_are_measured_run_at_their_fastest(monkeypatch, tmp_path):
     config = configuration.from_dump(
         {"storage": {"dir": str(tmp_path)}, "measure": {"power": "none"}}
     )
-    sitting = Sitting(engines={"a": engine()}, power_mode=None, baselines=(), spares={}, seed=0)
+    spec = MeasureEngines(
+        config=config, digest=Digest("d"), engines={"a": engine()}, power_mode=None,
+        baselines=(), same_graph_alternatives={}, seed=0, fast=False, model=Digest("m"),
+        calibration=Digest("c"),
+    )  # fmt: skip
     calibration = (SimpleNamespace(holdout=("f",)), tmp_path)
-    found = measuring.measure(
-        config, sitting, (None, tmp_path), calibration, progress=lambda *_: None
-    )
+    found = measuring.measure(spec, None, calibration, lambda *_: None)
     assert found.failed == {"a": "timed"}

@@ -10,9 +10,9 @@ import pytest
 from agent import config as configuration
 from agent.adapters.power.ina3221 import Ina3221PowerMeter
 from agent.core.errors import PowerError
-from agent.core.records import Engine, Measurements
+from agent.core.records import Digest, Engine, Measurements
 from agent.jobs import measuring, sensors
-from agent.ports.jobs import Sitting
+from agent.wire.jobs import MeasureEngines
 from tests.fakes.power import FakePowerMeter
 from tests.fakes.runners import FakeClock
 from tests.support import candidates
@@ -79,12 +79,14 @@ def test_a_sensor_set_by_name_is_used_or_an_error(here):
 def test_a_sensor_that_is_missing_when_it_is_measured_costs_the_power_alone(here):
     """It was looked for before the builds; the latencies are not lost for it."""
     here("nvml")
-    sitting = Sitting(
-        engines={"a": engine("onnxruntime")}, power_mode=None, baselines=(), spares={}, seed=1
-    )
+    config = configuration.from_dump({"measure": {"power": "rapl"}})
+    spec = MeasureEngines(
+        config=config, digest=Digest("d"), engines={"a": engine("onnxruntime")}, power_mode=None,
+        baselines=(), same_graph_alternatives={}, seed=0, fast=False, model=Digest("m"),
+        calibration=Digest("c"),
+    )  # fmt: skip
     with ExitStack() as stack:
-        config = configuration.from_dump({"measure": {"power": "rapl"}})
-        found = measuring._sensor(config, sitting, stack)
+        found = measuring._sensor(spec, stack)
     assert (found.meter, found.reason) == (None, "absent")
 
 

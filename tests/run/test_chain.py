@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import threading
 from dataclasses import replace
@@ -17,6 +18,7 @@ from agent.core.errors import (
     CameraError,
     ConfigError,
     JobError,
+    ModelError,
     PowerError,
     QuantizeError,
     RunnerError,
@@ -51,53 +53,52 @@ PLATFORM = Platform(
 
 def model(spec: Any) -> CleanModel:
     return CleanModel(
-        digest=spec["digest"], name="m", sha256="s", opset=17, inputs=(), outputs=(), macs=1,
+        digest=spec.digest, name="m", sha256="s", opset=17, inputs=(), outputs=(), macs=1,
         weight_bytes=1, activation_bytes=1, changes=(),
     )  # fmt: skip
 
 
 def captured(spec: Any) -> CalibrationSet:
     return CalibrationSet(
-        digest=spec["digest"], source="file:///x", synthetic=False, width=1, height=1,
+        digest=spec.digest, source="file:///x", synthetic=False, width=1, height=1,
         frames=("a",), holdout=("b",), seen=2, lost=0, rejected=Rejected(),
     )  # fmt: skip
 
 
 def quantized(spec: Any) -> QuantizedModel:
     return QuantizedModel(
-        digest=spec["digest"], model=spec["model"], statistics=spec["statistics"],
-        recipe=spec["recipe"],
+        digest=spec.digest, model=spec.model, statistics=spec.statistics,
+        recipe=spec.recipe,
     )  # fmt: skip
 
 
 def engine(spec: Any) -> Engine:
     return Engine(
-        digest=spec["digest"], quantized=spec["quantized"], runtime="onnxruntime",
+        digest=spec.digest, quantized=spec.quantized, runtime="onnxruntime",
         runtime_version="1", device="cpu", file="model.onnx", file_digest="f", size_bytes=1,
-        build_s=1.0, batch=spec["batch"], layers=layers(),
+        build_s=1.0, batch=spec.batch, layers=layers(),
     )  # fmt: skip
 
 
 ANSWERS = {
     "platform": lambda _: PLATFORM,
-    "identify": lambda _: "identity",
     "sensor": lambda _: "",
     "trial": lambda _: RunnerError("none here"),
     "intake": model,
     "capture": captured,
     "condition": lambda spec: ConditionedModel(
-        digest=spec["digest"], model=spec["model"], calibration=spec["calibration"],
-        scheme=spec["scheme"], steps=("equalization",), tried=("equalization: better",),
+        digest=spec.digest, model=spec.model, calibration=spec.calibration,
+        scheme=spec.scheme, steps=("equalization",), tried=("equalization: better",),
     ),
     "statistics": lambda spec: Statistics(
-        digest=spec["digest"], model=spec["conditioned"], calibration=spec["calibration"],
+        digest=spec.digest, model=spec.conditioned, calibration=spec.calibration,
         tensors=1, frames=1,
     ),
     "quantize": quantized,
     "build": engine,
-    "evaluate": lambda spec: replace(evaluation(), digest=spec["digest"]),
+    "evaluate": lambda spec: replace(evaluation(), digest=spec.digest),
     "measure": lambda spec: Measurements(
-        measured={name: measurement() for name in spec["sitting"].engines}, failed={}
+        measured={name: measurement() for name in spec.engines}, failed={}
     ),
 }  # fmt: skip
 
@@ -110,9 +111,10 @@ class Run:
     ) -> None:
         self.jobs = FakeJobs(dict(ANSWERS))
         self.seen: list[tuple[str, int, int, str]] = []
-        config = configuration.from_dump(
-            {"camera": {"uri": "file:///x"}, "model": {"name": "m", "path": "m.onnx"}, **tables}
-        )
+        self.model = tmp_path / "m.onnx"
+        self.model.write_bytes(b"a model")
+        model = {"name": "m", "path": str(self.model), **tables.pop("model", {})}
+        config = configuration.from_dump({"camera": {"uri": "file:///x"}, "model": model, **tables})
         self.chain = Chain(
             config=config, run_id=run_id, store=FileStore(str(tmp_path)), jobs=self.jobs,
             clock=FakeClock(), history=(), observe=lambda *step: self.seen.append(step),
@@ -123,7 +125,7 @@ class Run:
         before = self.jobs.answers[kind]
 
         def answer(spec: Any) -> object:
-            mine = calibrator is None or spec["recipe"].calibrator == calibrator
+            mine = calibrator is None or spec.recipe.calibrator == calibrator
             return error if mine else before(spec)
 
         self.jobs.answers[kind] = answer
@@ -146,7 +148,7 @@ def test_conditioning_and_statistics_are_made_once_for_all_calibrators(tmp_path)
     assert all(c.measurement for c in outcome.candidates if not c.failure)
     statistics = next(spec for kind, spec in run.jobs.asked if kind == "statistics")
     conditioned = next(spec for kind, spec in run.jobs.asked if kind == "condition")
-    assert statistics["conditioned"] == conditioned["digest"]
+    assert statistics.conditioned == conditioned.digest
 
 
 def test_each_power_mode_is_measured_by_itself_with_the_same_engines(tmp_path):
@@ -155,7 +157,7 @@ def test_each_power_mode_is_measured_by_itself_with_the_same_engines(tmp_path):
     run.jobs.answers["platform"] = lambda _: platform
     found = {c.id: c for c in run.chain.run().candidates}
     asked = [spec for kind, spec in run.jobs.asked if kind == "measure"]
-    assert [(spec["sitting"].power_mode, list(spec["sitting"].engines)) for spec in asked] == [
+    assert [(spec.power_mode, list(spec.engines)) for spec in asked] == [
         ("15W", ["fp32@15W"]), ("25W", ["fp32@25W"]),
     ]  # fmt: skip
     assert run.jobs.counts["build"] == 1
@@ -169,25 +171,21 @@ def test_a_power_mode_that_is_not_set_ends_its_own_candidates_only(tmp_path):
     run.jobs.answers["platform"] = lambda _: replace(PLATFORM, environment=environment)
     measure = run.jobs.answers["measure"]
     error = PowerError("25W was not set", code="power_mode")
-    run.jobs.answers["measure"] = lambda s: (
-        error if s["sitting"].power_mode == "25W" else measure(s)
-    )
+    run.jobs.answers["measure"] = lambda s: error if s.power_mode == "25W" else measure(s)
     found = {c.id: c for c in run.chain.run().candidates}
     assert "not set" in found["fp32@25W"].failure
     assert found["fp32@15W"].measurement
 
 
-@pytest.mark.parametrize("note", ["loading {}", "warming up {}", "{}, p50 1.00 ms, 5.00 W"])
+@pytest.mark.parametrize("note", ["loading {}", "warming up {}", "{}, p50 1.00 ms, 5.00 W", ""])
 def test_a_candidate_that_kills_the_measuring_job_is_left_out_and_the_others_are_measured(
     tmp_path, note
 ):
     run = Run(tmp_path)
     measure = run.jobs.answers["measure"]
-    run.jobs.notes["measure"] = note.format("int8-mse")
+    run.jobs.reports["measure"] = note.format("int8-mse"), "int8-mse"
     killed = JobError("measure: killed by SIGSEGV at 300 MB resident", code="died", hint="see")
-    run.jobs.answers["measure"] = lambda s: (
-        killed if "int8-mse" in s["sitting"].engines else measure(s)
-    )
+    run.jobs.answers["measure"] = lambda s: killed if "int8-mse" in s.engines else measure(s)
     found = {c.id: c for c in run.chain.run().candidates if c.id != "fp16"}
     assert run.jobs.counts["measure"] == 2
     assert [name for name, c in found.items() if c.failure] == ["int8-mse"]
@@ -195,16 +193,59 @@ def test_a_candidate_that_kills_the_measuring_job_is_left_out_and_the_others_are
     assert all(c.measurement for name, c in found.items() if name != "int8-mse")
 
 
+def test_the_candidate_that_kills_the_measuring_job_may_have_any_id(tmp_path):
+    """A power mode is part of it: any words, even what a note consists of."""
+    mode = "loading fp32@15W and int8-mse"
+    platform = replace(PLATFORM, environment={"power_modes": mode, "power_mode": mode})
+    run = Run(tmp_path, search={"precisions": ["fp32", "int8"], "power_modes": [mode]})
+    run.jobs.answers["platform"] = lambda _: platform
+    killer = f"int8-mse@{mode}"
+    measure = run.jobs.answers["measure"]
+    run.jobs.reports["measure"] = f"loading {killer}", killer
+    run.jobs.answers["measure"] = lambda s: (
+        JobError("killed", code="died") if killer in s.engines else measure(s)
+    )
+    found = run.chain.run().candidates
+    assert [c.id for c in found if c.failure] == [killer]
+
+
 @pytest.mark.parametrize(
-    ("note", "code", "tries"),
-    [("int8-mse", "died", 2), ("idle for 10 s", "no_memory", 1), ("int8-mse", "timed_out", 2)],
+    ("report", "code", "tries"),
+    [
+        (("int8-mse", "int8-mse"), "died", 2),
+        (("idle for 10 s", ""), "no_memory", 1),
+        (("loading int8-mse", ""), "died", 1),  # the note is for people
+        (("int8-mse", "int8-mse"), "timed_out", 2),
+        (("gone", "not measured here"), "died", 1),
+    ],
 )
-def test_a_measuring_job_that_can_not_be_saved_still_ends_in_a_report(tmp_path, note, code, tries):
+def test_a_measuring_job_that_can_not_be_saved_still_ends_in_a_report(
+    tmp_path, report, code, tries
+):
     run = Run(tmp_path).failing("measure", JobError("measure: ended", code=code))
-    run.jobs.notes["measure"] = note
+    run.jobs.reports["measure"] = report
     outcome = run.chain.run()
     assert run.jobs.counts["measure"] == tries
     assert all(c.failure for c in outcome.candidates)
+
+
+@pytest.mark.parametrize(
+    ("tables", "code"),
+    [({"sha256": "0" * 64}, "wrong_model"), ({"path": "/none/m.onnx"}, "no_model")],
+)
+def test_a_model_that_is_not_there_or_another_one_ends_the_run(tmp_path, tables, code):
+    run = Run(tmp_path, model=tables)
+    with pytest.raises(ModelError) as caught:
+        run.chain.run()
+    assert caught.value.code == code
+    assert not run.jobs.counts.keys() & {"intake", "capture"}
+
+
+def test_a_model_of_the_configured_sha256_is_taken(tmp_path):
+    sha256 = hashlib.sha256(b"a model").hexdigest()
+    run = Run(tmp_path, model={"sha256": sha256.upper()})
+    run.chain.intake()
+    assert [spec.sha256 for kind, spec in run.jobs.asked if kind == "intake"] == [sha256]
 
 
 def test_a_sensor_that_is_missing_when_it_is_measured_still_ends_in_a_report(tmp_path):
@@ -258,7 +299,7 @@ def test_a_run_on_the_frames_of_an_earlier_one_builds_and_quantizes_nothing_twic
     again = run.chain.run()
     assert (first.reused, again.reused) == (False, True)
     assert again.calibration == first.calibration
-    assert run.jobs.counts.keys() <= {"platform", "identify", "trial", "measure"}
+    assert run.jobs.counts.keys() <= {"platform", "trial", "measure"}
 
 
 def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
@@ -273,7 +314,7 @@ def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
     assert not run.jobs.counts["condition"]  # another one would fit other histograms
     assert run.jobs.counts["capture"] == run.jobs.counts["statistics"] == 1
     (asked,) = [spec for kind, spec in run.jobs.asked if kind == "statistics"]
-    assert (asked["extends"], asked["conditioned"]) == (earlier.digest, earlier.model)
+    assert (asked.extends, asked.conditioned) == (earlier.digest, earlier.model)
     assert outcome.counted.digest != earlier.digest
     assert outcome.not_extended == ""
 
@@ -281,7 +322,7 @@ def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda run: run.jobs.answers.update(identify=lambda _: "another"), "model has changed"),
+        (lambda run: run.model.write_bytes(b"another"), "model has changed"),
         (
             lambda run: run.jobs.answers.update(
                 platform=lambda _: replace(PLATFORM, runtime="tensorrt", scheme="S8S8-FP16")
@@ -304,7 +345,7 @@ def test_earlier_statistics_that_do_not_fit_are_left_out_with_a_reason(tmp_path,
     assert reason in outcome.not_extended
     assert run.jobs.counts["condition"] == 1
     (asked,) = [spec for kind, spec in run.jobs.asked if kind == "statistics"]
-    assert asked["extends"] is None
+    assert asked.extends is None
 
 
 def test_missing_frames_are_an_error_and_not_captured_silently(tmp_path):
@@ -319,7 +360,7 @@ def test_what_int8_mixed_looks_for_is_part_of_what_it_is(tmp_path):
     Run(tmp_path).chain.run()
     other = Run(tmp_path, limits={"sqnr_db": 15.0})
     other.chain.run()
-    asked = [spec["recipe"].precision for kind, spec in other.jobs.asked if kind == "quantize"]
+    asked = [spec.recipe.precision for kind, spec in other.jobs.asked if kind == "quantize"]
     assert asked == ["int8-mixed"]
 
 
@@ -496,10 +537,7 @@ def searching(tmp_path, times_ms, precisions=("int8",), **tables: Any) -> Run:
 
     def measured(spec: Any) -> Measurements:
         return Measurements(
-            measured={
-                name: measurement(times_ms[name.partition("-")[0]])
-                for name in spec["sitting"].engines
-            },
+            measured={name: measurement(times_ms[name.partition("-")[0]]) for name in spec.engines},
             failed={},
         )
 
@@ -527,8 +565,8 @@ def test_a_fast_search_that_leaves_a_doubt_is_repeated_with_all_candidates(
     assert [bool(c.measurement) for c in found] == [True, True]
     assert not [c for c in found if c.failure or c.left_out]
     assert (run.jobs.counts["build"], run.jobs.counts["measure"]) == (2, 2)
-    sittings = [spec["sitting"] for kind, spec in run.jobs.asked if kind == "measure"]
-    assert [sitting.fast for sitting in sittings] == [True, False]
+    asked = [spec for kind, spec in run.jobs.asked if kind == "measure"]
+    assert [spec.fast for spec in asked] == [True, False]
 
 
 @pytest.mark.parametrize("kind", ["quantize", "build", "evaluate"])
@@ -539,15 +577,15 @@ def test_what_failed_in_a_fast_search_is_not_tried_again_in_the_full_one(tmp_pat
 
     def of_mixed(stage: str, spec: Any) -> bool:
         if stage == "quantize":
-            return spec["recipe"].precision == "int8-mixed"
-        return (spec["quantized"] if stage == "build" else spec["engine"].digest) in mixed
+            return spec.recipe.precision == "int8-mixed"
+        return (spec.quantized if stage == "build" else spec.engine.digest) in mixed
 
     def answering(stage: str) -> Any:
         def answer(spec: Any) -> object:
             if not of_mixed(stage, spec):
                 return ANSWERS[stage](spec)
             tried.append(stage)
-            mixed.add(spec["digest"])
+            mixed.add(spec.digest)
             return JobError("killed", code="died") if stage == kind else ANSWERS[stage](spec)
 
         return answer

@@ -28,7 +28,7 @@ def outcome_of(tmp_path, shape=(1, 3, 48, 64), **tables: Any):
 
 @pytest.mark.parametrize(("layout", "shape"), [("NCHW", (1, 3, 48, 64)), ("NHWC", (1, 48, 64, 3))])
 def test_the_size_of_the_input_is_the_models_own_whatever_the_layout(tmp_path, layout, shape):
-    run, outcome = outcome_of(tmp_path, shape, model={"path": "m", "input": {"layout": layout}})
+    run, outcome = outcome_of(tmp_path, shape, model={"input": {"layout": layout}})
     (one,) = outcome.candidates
     found = model_json(run.chain.config, outcome, one)["preprocess"]
     assert (found["height"], found["width"], found["layout"]) == (48, 64, layout)
@@ -68,7 +68,7 @@ def test_a_choice_that_is_active_and_good_is_not_touched(tmp_path):
     run, done = activated(tmp_path, lambda _: "good")
     assert (done.state, done.release, done.previous) == ("unchanged", "r0", None)
     assert "not touched" in done.detail
-    assert [spec["release"] for kind, spec in run.jobs.asked if kind == "check"] == ["r0"]
+    assert [spec.release for kind, spec in run.jobs.asked if kind == "check"] == ["r0"]
 
 
 def test_a_choice_that_is_active_and_damaged_is_made_again(tmp_path):

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agent import config as configuration
 from agent.adapters.storage.store import FileStore
 from agent.core.records import Digest, Platform, QuantizedModel, Recipe
+from agent.wire.jobs import BuildEngine
 from tests.support.parts import missing_part
 
 CAPABILITY = "8.6"
@@ -37,7 +38,7 @@ def platform(**facts: Any) -> Platform:
     )
 
 
-def build_job(folder: Path, model: str, batch: int = 1, **runtime: Any) -> dict[str, Any]:
+def build_job(folder: Path, model: str, batch: int = 1, **runtime: Any) -> BuildEngine:
     """Return the spec of a "build" job for a graph, its parent stored and its folder made."""
     config = configuration.from_dump(
         {
@@ -56,15 +57,15 @@ def build_job(folder: Path, model: str, batch: int = 1, **runtime: Any) -> dict[
         )
         store.keep(digest, work, record)
     (folder / "work").mkdir(exist_ok=True)
-    return {
-        "config": configuration.dump(config),
-        "quantized": digest,
-        "batch": batch,
-        "dla_core": -1,
-        "platform": platform(),
-        "digest": "b" * 64,
-        "work": str(folder / "work"),
-    }
+    return BuildEngine(
+        config=config,
+        digest=Digest("b" * 64),
+        work=str(folder / "work"),
+        quantized=digest,
+        batch=batch,
+        platform=platform(),
+        dla_core=-1,
+    )
 
 
 def slow_to_build(path: Path, layers: int = 400) -> str:

@@ -1,7 +1,7 @@
-"""Heavy work in child processes: `python -m agent job SPEC`, JSON in, JSON lines out.
+"""Heavy work in child processes: `python -m agent job SPEC`, with the JSON of `agent.wire.jobs`.
 
-A child takes its memory with it when it goes, may crash or be killed for memory without
-taking the daemon along, and can be cancelled: SIGTERM, then SIGKILL.
+A child's memory is free again when it ends; the daemon survives its crash, or its end for lack
+of memory; and it can be cancelled: SIGTERM, then SIGKILL.
 """
 
 from __future__ import annotations
@@ -16,43 +16,25 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any
 
 import msgspec
 
 from agent.core.errors import JobError, QuantdError, error_kinds
 from agent.disk import disk_errors
-from agent.memory import JobMemory, default_reserve, memory_hint
-from agent.ports import Progress
+from agent.memory import JobMemory, default_reserve
+from agent.ports import Progress, RecordT
+from agent.ports.jobs import JobSpec
+from agent.wire.jobs import Line, Progressed, Raised, Returned
 
-RecordT = TypeVar("RecordT")
 _TERM_GRACE_S = 2.0
-_LAST_WORDS_S = 1.0  # for what a child that is gone has left in the pipe
+_LAST_LINES_S = 1.0  # for the lines in the pipe of a child that has ended
 _LINE_LIMIT_BYTES = 64 << 20  # the longest is a report page with its pictures, some MB
 _SHOWN_BYTES = 80
 _BLOCK_BYTES = 1 << 20  # a pipe holds no more: 16 pages, of 64 KiB on some kernels for ARM
-_ITS_MESSAGES = "its messages on stderr say more"
-_BY_SILENCE = frozenset({"measure"})
-"""Kinds whose time limit begins anew with each word of progress: how long measuring takes depends
-on the engines, and it tells each second that it goes on."""
-_SLOW_HINT = {"build": "lower runtime.builder_level, or give the machine more idle cores"}
-
-
-class _Error(msgspec.Struct):
-    kind: str
-    code: str
-    message: str
-    hint: str = ""
-
-
-class _Line(msgspec.Struct):
-    """One line of a child's output: exactly one of the fields is set."""
-
-    progress: tuple[int, int, str] | None = None
-    result: msgspec.Raw = msgspec.Raw()
-    error: _Error | None = None
+_SEE_STDERR = "see its messages on stderr"
 
 
 class SubprocessJobs:
@@ -60,7 +42,7 @@ class SubprocessJobs:
 
     Args:
         reserve_bytes: Memory (swap included) that stays free for the application; a job that
-            leaves less is ended before the kernel ends something. None: 2 % of all, at least
+            leaves less is ended before the kernel ends a process. None: 2 % of all, at least
             64 MB.
     """
 
@@ -68,34 +50,27 @@ class SubprocessJobs:
         self._reserve_bytes = default_reserve() if reserve_bytes is None else reserve_bytes
 
     def run(
-        self,
-        kind: str,
-        spec: Mapping[str, object],
-        result: type[RecordT],
-        *,
-        progress: Progress,
-        cancelled: threading.Event,
-        timeout_s: float,
+        self, spec: JobSpec[RecordT], *, progress: Progress, cancelled: threading.Event
     ) -> RecordT:
-        """Run the job and return its result record; see `ports.Jobs`."""
+        """See `ports.Jobs`."""
         with _folder() as folder:
             path = folder / "spec.json"
             with disk_errors(folder):
-                path.write_bytes(msgspec.json.encode({"kind": kind, **spec}))
-            child = _start(kind, path)
+                path.write_bytes(msgspec.json.encode(spec))
+            child = _start(spec.kind, path)
             try:
-                raw = _follow(child, kind, progress, cancelled, timeout_s, self._reserve_bytes)
+                raw = _follow(child, spec, progress, cancelled, self._reserve_bytes)
             finally:
                 _end(child)
         try:
-            return msgspec.json.decode(raw, type=result)
+            return msgspec.json.decode(raw, type=spec.result())
         except msgspec.MsgspecError as e:
-            raise JobError(f"{kind}: its result can't be read: {e}", code="died") from e
+            raise JobError(f"{spec.kind}: its result can't be read: {e}", code="died") from e
 
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """Yield a folder for the spec and the child's temporary files, which it may not live to remove.
+    """Yield a folder for the spec and the child's temporary files, and remove it.
 
     Raises:
         StoreError: if there is no room for it.
@@ -121,67 +96,74 @@ def _start(kind: str, spec: Path) -> subprocess.Popen[bytes]:
 
 def _follow(
     child: subprocess.Popen[bytes],
-    kind: str,
+    spec: JobSpec[Any],
     progress: Progress,
     cancelled: threading.Event,
-    timeout_s: float,
     reserve_bytes: int,
 ) -> msgspec.Raw:
-    """Pass progress on until the child delivers its result, fails, or has to be ended."""
+    """Pass progress on until the child returns its result, fails, or has to be ended."""
     assert child.stdout is not None  # noqa: S101 - PIPE was asked for
+    kind = spec.kind
     output = _Output(child.stdout, kind)
-    memory = JobMemory(child.pid, kind, reserve_bytes)
-    deadline = time.monotonic() + timeout_s
-    outcome: _Line | None = None
+    memory = JobMemory(child.pid, spec, reserve_bytes)
+    deadline = time.monotonic() + spec.timeout_s
+    outcome: Returned | Raised | None = None
     while True:
         if cancelled.is_set():
             raise JobError(f"{kind}: canceled", code="canceled")
         if time.monotonic() > deadline:
-            late = "told nothing for" if kind in _BY_SILENCE else "not finished within"
+            late = "no progress for" if spec.ended_by_silence else "not finished within"
             raise JobError(
-                f"{kind}: {late} {timeout_s:g} s, ended",
+                f"{kind}: {late} {spec.timeout_s:g} s, ended",
                 code="timed_out",
-                hint=_SLOW_HINT.get(kind, ""),
+                hint=spec.slow_hint,
             )
         memory.watch()
-        line = _next(output, child)
-        if line is None:
+        body = _next(output, child)
+        if body is None:
             break
-        if not line:
+        if not body:
             continue
-        message = _decoded(line, kind)
-        if message.progress is not None:
-            progress(*message.progress)
-            if kind in _BY_SILENCE:
-                deadline = time.monotonic() + timeout_s
+        line = _decoded(body, kind)
+        if isinstance(line, Progressed):
+            progress(line.done, line.total, line.note, line.candidate)
+            if spec.ended_by_silence:
+                deadline = time.monotonic() + spec.timeout_s
         else:
-            outcome = message
+            outcome = line
     status = child.wait()
-    if outcome is not None and outcome.result:
+    if isinstance(outcome, Returned):
         return outcome.result
-    if outcome is not None and outcome.error is not None:
-        error = outcome.error
-        raise error_kinds().get(error.kind, QuantdError)(
-            error.message, code=error.code, hint=error.hint
-        )
-    raise JobError(
-        f"{kind}: {_death(status, memory.peak_mb)}", code="died", hint=_death_hint(kind, status)
-    )
+    if outcome is not None:
+        error = error_kinds().get(outcome.error, QuantdError)
+        raise error(outcome.message, code=outcome.code, hint=outcome.hint)
+    raise _died(spec, status, memory.peak_mb)
+
+
+def _died(spec: JobSpec[Any], status: int, peak_mb: float) -> JobError:
+    """Return the error of a child that ended without a result or an error."""
+    if status < 0:
+        end = f"killed by {signal.Signals(-status).name} at {peak_mb:.0f} MB resident"
+    else:
+        end = f"ended with status {status} and no result"
+    out_of_memory = status == -signal.SIGKILL
+    hint = f"most likely out of memory: {spec.memory_hint}" if out_of_memory else _SEE_STDERR
+    return JobError(f"{spec.kind}: {end}", code="died", hint=hint)
 
 
 def _next(output: _Output, child: subprocess.Popen[bytes]) -> bytes | None:
-    """Return the child's next line, nothing if it is silent, None if it will say no more."""
-    gone = child.poll() is not None  # though something it started may hold its output open
-    line = output.line(_LAST_WORDS_S if gone else 0.1)
-    return None if gone and not line else line
+    """Return the child's next line; b"" if there is none yet, None if there will be no more."""
+    ended = child.poll() is not None  # though a process that it started may keep its output open
+    line = output.line(_LAST_LINES_S if ended else 0.1)
+    return None if ended and not line else line
 
 
 class _Output:
-    """A child's output, line by line. What is not asked for waits in the pipe, and so the child.
+    """A child's output, line by line; lines not yet asked for stay in the pipe and block the child.
 
     Args:
         stream: The reading end of its pipe.
-        kind: Of its job, for the error.
+        kind: Of its job, for errors.
     """
 
     def __init__(self, stream: IO[bytes], kind: str) -> None:
@@ -193,10 +175,9 @@ class _Output:
         self._begun = bytearray()
 
     def line(self, timeout_s: float) -> bytes | None:
-        """Return the next line, nothing if none is complete in time, None behind the last.
+        """Return the next line, b"" if none is complete in time, None after the last.
 
-        What ends without a line break is no line: the child was killed while it wrote, which
-        its status tells.
+        Bytes without a line break at the end are dropped: the child was killed while it wrote.
 
         Raises:
             JobError: "died" if a line has no end.
@@ -211,20 +192,21 @@ class _Output:
                 self._lines.append(bytes(self._begun))
                 self._begun = bytearray(begun)
             if len(self._begun) > _LINE_LIMIT_BYTES:
-                raise _no_message(self._kind, bytes(self._begun[:_SHOWN_BYTES]))
+                raise _invalid(self._kind, bytes(self._begun[:_SHOWN_BYTES]))
         return self._lines.popleft() if self._lines else b""
 
 
-def _decoded(line: bytes, kind: str) -> _Line:
+def _decoded(line: bytes, kind: str) -> Line:
     try:
-        return msgspec.json.decode(line, type=_Line)
+        found: Line = msgspec.json.decode(line, type=Line)
     except (msgspec.MsgspecError, UnicodeDecodeError) as e:
-        raise _no_message(kind, line[:_SHOWN_BYTES]) from e
+        raise _invalid(kind, line[:_SHOWN_BYTES]) from e
+    return found
 
 
-def _no_message(kind: str, begin: bytes) -> JobError:
+def _invalid(kind: str, begin: bytes) -> JobError:
     return JobError(
-        f"{kind}: it said what is no message: {begin!r}", code="died", hint=_ITS_MESSAGES
+        f"{kind}: sent an invalid protocol line: {begin!r}", code="died", hint=_SEE_STDERR
     )
 
 
@@ -240,15 +222,3 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         os.killpg(child.pid, signal.SIGKILL)
     if child.stdout is not None:
         child.stdout.close()
-
-
-def _death(status: int, peak_mb: float) -> str:
-    if status < 0:
-        return f"killed by {signal.Signals(-status).name} at {peak_mb:.0f} MB resident"
-    return f"ended with status {status} and no result"
-
-
-def _death_hint(kind: str, status: int) -> str:
-    if status == -signal.SIGKILL:
-        return f"most likely out of memory: {memory_hint(kind)}"
-    return _ITS_MESSAGES

@@ -8,7 +8,6 @@ corrupted file is found when the record is read, and the artifact is made again.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import shutil
@@ -20,13 +19,12 @@ import msgspec
 
 from agent.core.errors import StoreError
 from agent.core.records import Digest
-from agent.disk import disk_errors, fsync, remove_abandoned, size_bytes, work_folder
+from agent.disk import disk_errors, fsync, remove_abandoned, sha256_of, size_bytes, work_folder
 
 RecordT = TypeVar("RecordT")
 _LOG = logging.getLogger(__name__)
 _RECORD = "record.json"
 _WORK = ".work-"
-_BLOCK_BYTES = 1 << 20
 
 
 class _RecordFile(msgspec.Struct):
@@ -61,8 +59,8 @@ class FileStore:
             for name, size in kept.files.items():
                 if (folder / name).stat().st_size != size:
                     raise StoreError(f"{name} is not {size} bytes long")
-            for name, sha256 in kept.sha256.items():
-                if _sha256(folder / name) != sha256:
+            for name, expected in kept.sha256.items():
+                if sha256_of(folder / name) != expected:
                     raise StoreError(f"{name} has changed since it was stored")
             record = msgspec.json.decode(kept.record, type=kind)
         except FileNotFoundError:
@@ -92,7 +90,7 @@ class FileStore:
         with disk_errors(self.root):
             files = [p for p in sorted(folder.rglob("*")) if p.is_file()]
             sizes = {str(p.relative_to(folder)): p.stat().st_size for p in files}
-            digests = {p.name: _sha256(p) for p in files if p.parent == folder}
+            digests = {p.name: sha256_of(p) for p in files if p.parent == folder}
             body = msgspec.json.encode({"record": record, "files": sizes, "sha256": digests})
             (folder / _RECORD).write_bytes(body)
             for path in (*files, folder / _RECORD, folder):
@@ -129,11 +127,3 @@ class FileStore:
         shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(OSError):
             folder.rename(aside)
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_BLOCK_BYTES):
-            found.update(block)
-    return found.hexdigest()

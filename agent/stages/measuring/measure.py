@@ -103,7 +103,7 @@ def measure(
             )
             for name in order:
                 if name in running and name in benches:
-                    bar.of(name, benches[name].seen)
+                    bar.begin(name, seen=benches[name].seen)
                     _guarded(name, benches, failed, take)
                 bar.done += 1
             last, running = running, frozenset(benches)
@@ -169,7 +169,7 @@ def _load(
 ) -> dict[str, _Bench]:
     benches: dict[str, _Bench] = {}
     for name, engine in engines.items():
-        progress(0, 0, f"loading {name}")
+        progress(0, 0, f"loading {name}", name)
         inputs = tensors(engine)
         if not inputs:
             failed[name] = f"fewer held-out frames than the batch of {engine.batch}"
@@ -248,13 +248,13 @@ def _warm_up(
         bench.seen.settled = warmed_up(slices) or not settings.warmup_s
 
     for name in list(benches):
-        bar.of(f"warming up {name}")
+        bar.begin(name, "warming up")
         _guarded(name, benches, failed, settle)
         bar.done += 1
     names = cycle(list(benches))
     while benches and gets_warmer(readings) and clock.monotonic_ns() < end_ns:
         name = next(names)
-        bar.of(f"warming up {name}")
+        bar.begin(name, "warming up")
         _guarded(name, benches, failed, heat)
     if settings.warmup_s and gets_warmer(readings):
         for bench in benches.values():

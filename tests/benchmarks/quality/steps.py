@@ -90,7 +90,7 @@ def intake(folder: Path) -> dict[str, Any]:
     from agent.jobs import frames, quantizing
 
     config = _config(folder)
-    clean = quantizing.intake(config, _NO_DIGEST, str(folder))
+    clean = quantizing.intake(config, "", _NO_DIGEST, str(folder))
     _write(folder / "clean.json", clean)
     taken = _read(folder / "calibration.json", CalibrationSet)
     for kind, names in (("calibration", taken.frames), ("holdout", taken.holdout)):

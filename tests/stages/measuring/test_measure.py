@@ -639,14 +639,21 @@ def test_a_warm_up_that_ended_too_early_is_reported(ms, temp_c, settled):
 def test_progress_counts_up_and_is_reported_about_every_second():
     clock = FakeClock()
     told: list[tuple[float, int, int, str]] = []
+    at: list[str] = []
+
+    def progress(done, total, note, candidate=""):
+        told.append((clock.now_ns / 1e9, done, total, note))
+        at.append(candidate)
+
     bench(
         {"a": FakeRunner(clock, repeat(12.3))},
         clock,
         replace(SETTINGS, duration_s=20.0),
         power=[FakePowerMeter(clock)],
         conditions=lambda: Conditions(temp_c=41.7),
-        progress=lambda *one: told.append((clock.now_ns / 1e9, *one)),
+        progress=progress,
     )
+    assert at == ["a", "", *["a"] * (len(told) - 3), ""]  # not while idle, nor at the end
     assert [one[1:] for one in told[:2]] == [(0, 0, "loading a"), (0, 0, "idle for 2 s")]
     del told[0]
     assert [one[2] for one in told[1:]] == [6] * (len(told) - 1)
@@ -679,7 +686,7 @@ def test_progress_shows_the_watts_of_the_candidate_that_it_names(rate_fps):
         clock,
         replace(SETTINGS, duration_s=15.0, rate_fps=rate_fps),
         power=[FakePowerMeter(clock, watts, period_s=0.01)],
-        progress=lambda _done, _total, note: notes.append(note),
+        progress=lambda _done, _total, note, _candidate="": notes.append(note),
     )
     seen = {(note[0], *re.findall(r"([\d.]+) W", note)) for note in notes if note[1:2] == ","}
     assert {(name, round(float(found), 1)) for name, found in seen} == {("a", 10.0), ("b", 20.0)}

@@ -1,0 +1,274 @@
+"""What a run and the child process of a job write to each other, as JSON.
+
+The run writes one spec to a file; its `kind` names the struct. The child writes lines to its
+standard output: reports of progress, then a result or an error. A new kind of job is a spec here
+and its function in `agent.jobs.kinds`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Generic, TypeVar, get_args
+
+import msgspec
+
+from agent.config import Config
+from agent.core.prediction.predict import Trial
+from agent.core.prediction.priors import Fleet
+from agent.core.records import (
+    CalibrationSet,
+    CleanModel,
+    ConditionedModel,
+    Digest,
+    Engine,
+    Evaluation,
+    Measurements,
+    Platform,
+    PowerTrace,
+    QuantizedModel,
+    Recipe,
+    Statistics,
+)
+from agent.core.report.document import Report
+from agent.ports.jobs import JobSpec
+
+ResultT = TypeVar("ResultT")
+_HOUR_S = 3600.0
+
+
+class Spec(
+    JobSpec[ResultT],
+    msgspec.Struct,
+    Generic[ResultT],
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+):
+    """What every job is given: the effective configuration."""
+
+    config: Config
+
+    @property
+    def kind(self) -> str:
+        """Return the name of the kind, for messages and timings."""
+        return str(self.__struct_config__.tag)
+
+    @classmethod
+    def result(cls) -> type[ResultT]:
+        """Return the class that the kind names as its base's parameter."""
+        (base,) = vars(cls)["__orig_bases__"]
+        found: type[ResultT] = get_args(base)[0]
+        return found
+
+
+class RecordSpec(Spec[ResultT], Generic[ResultT], frozen=True, kw_only=True):
+    """A job that makes a record for the store.
+
+    Attributes:
+        digest: Identity of the record.
+        work: Folder for its files; the store sets it.
+    """
+
+    digest: Digest
+    work: str = ""
+
+
+class FindPlatform(Spec[Platform], frozen=True, kw_only=True, tag="platform"):
+    """Find the machine and the runtime that will execute the engines."""
+
+    limit_s = 300.0
+
+
+class FindSensor(Spec[str], frozen=True, kw_only=True, tag="sensor"):
+    """Find the power sensor that would be used; "" if there is none."""
+
+
+class ReadFleet(Spec[Fleet], frozen=True, kw_only=True, tag="fleet"):
+    """Read what other devices measured of the model (a digest)."""
+
+    model: Digest
+    platform: Platform
+
+
+class TimeTrial(RecordSpec[Trial], frozen=True, kw_only=True, tag="trial"):
+    """Time the model's graph briefly, without calibration, for the prediction."""
+
+    model: Digest
+    batch: int
+    platform: Platform
+
+
+class CleanGraph(RecordSpec[CleanModel], frozen=True, kw_only=True, tag="intake"):
+    """Make the user's model file, of this sha256, an ordinary graph."""
+
+    sha256: str
+    niceness = 10
+
+
+class CaptureFrames(RecordSpec[CalibrationSet], frozen=True, kw_only=True, tag="capture"):
+    """Take frames from the camera."""
+
+    seed: int
+    niceness = 5
+
+    @property
+    def timeout_s(self) -> float:
+        """Return three times the window of the capture, and 5 minutes."""
+        return 3 * self.config.calibration.window_s + 300
+
+
+class ConditionModel(RecordSpec[ConditionedModel], frozen=True, kw_only=True, tag="condition"):
+    """Make the model easier to quantize, where that helps."""
+
+    model: Digest
+    calibration: Digest
+    scheme: str
+    limit_s = 2 * _HOUR_S
+    niceness = 10
+
+
+class CollectStatistics(RecordSpec[Statistics], frozen=True, kw_only=True, tag="statistics"):
+    """Run the calibration frames through the model once, for all calibrators.
+
+    Attributes:
+        extends: Earlier statistics to which these are added, or None.
+    """
+
+    conditioned: Digest
+    model: Digest
+    calibration: Digest
+    extends: Digest | None
+    limit_s = 2 * _HOUR_S
+    niceness = 10
+
+
+class QuantizeModel(RecordSpec[QuantizedModel], frozen=True, kw_only=True, tag="quantize"):
+    """Apply a recipe's precision to the graph; a float precision needs no statistics."""
+
+    model: Digest
+    calibration: Digest
+    recipe: Recipe
+    conditioned: Digest | None
+    statistics: Digest | None
+    limit_s = _HOUR_S
+    memory_hint = "free memory, add swap, or make the model's input smaller"
+    niceness = 10
+    per_candidate = True
+
+
+class BuildEngine(RecordSpec[Engine], frozen=True, kw_only=True, tag="build"):
+    """Build what the runtime executes; -1 as `dla_core` is the GPU alone.
+
+    TensorRT calls back into Python from its own code and ignores the SystemExit of a signal
+    handler there, so SIGTERM has to end the process without one. Only its folder is left behind.
+    """
+
+    quantized: Digest
+    batch: int
+    platform: Platform
+    dla_core: int
+    limit_s = 2 * _HOUR_S
+    slow_hint = "lower runtime.builder_level, or give the machine more idle cores"
+    memory_hint = "free memory, lower runtime.workspace_mb or runtime.builder_level, or add swap"
+    niceness = 10
+    ended_by_kernel = True
+    per_candidate = True
+
+
+class EvaluateEngine(RecordSpec[Evaluation], frozen=True, kw_only=True, tag="evaluate"):
+    """Compare an engine with the FP32 baseline on held-out frames."""
+
+    engine: Engine
+    baseline: Engine
+    model: Digest
+    calibration: Digest
+    per_candidate = True
+
+
+class MeasureEngines(RecordSpec[Measurements], frozen=True, kw_only=True, tag="measure"):
+    """Measure engines together, in interleaved rounds.
+
+    How long that takes depends on the engines, and it reports progress every second, so it is
+    ended by its silence.
+
+    Attributes:
+        engines: By candidate id.
+        power_mode: To measure in; None for the present one.
+        baselines: Candidates that a fast search measures long enough to compare with.
+        same_graph_alternatives: Candidates that a fast search needs only while another with the
+            same graph and other scales is disturbed, and that other.
+        seed: Of the order of candidates.
+        fast: Whether candidates that can't win any more are left out.
+    """
+
+    engines: Mapping[str, Engine]
+    power_mode: str | None
+    baselines: tuple[str, ...]
+    same_graph_alternatives: Mapping[str, str]
+    seed: int
+    fast: bool
+    model: Digest
+    calibration: Digest
+    ended_by_silence = True
+
+    @property
+    def timeout_s(self) -> float:
+        """Return the longest silence: the idle time, or loading the largest engine."""
+        return self.config.measure.idle_s + self.limit_s
+
+
+class CheckRelease(Spec[str], frozen=True, kw_only=True, tag="check"):
+    """Load a release (an id) as an application would, and run it once."""
+
+    release: str
+    limit_s = 120.0
+
+
+class RenderPage(Spec[str], frozen=True, kw_only=True, tag="render"):
+    """Return report.html.
+
+    Attributes:
+        calibration: Whose frames are shown.
+        traces: Of power, one for each power mode.
+        sketches_ms: A few latencies of each candidate, for the plot.
+    """
+
+    report: Report
+    calibration: Digest
+    traces: tuple[PowerTrace, ...]
+    sketches_ms: Mapping[str, tuple[float, ...]]
+    limit_s = 120.0
+
+
+class _Line(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line"
+):
+    pass
+
+
+class Progressed(_Line, frozen=True, kw_only=True, tag="progress"):
+    """How far the job is; see `ports.Progress`."""
+
+    done: int
+    total: int
+    note: str
+    candidate: str = ""
+
+
+class Returned(_Line, frozen=True, kw_only=True, tag="result"):
+    """The job's result, as JSON."""
+
+    result: msgspec.Raw
+
+
+class Raised(_Line, frozen=True, kw_only=True, tag="error"):
+    """The error that ended the job; `error` is the name of its class."""
+
+    error: str
+    code: str
+    message: str
+    hint: str = ""
+
+
+Line = Progressed | Returned | Raised
