@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -24,7 +24,7 @@ from agent.core.control.requests import (
 )
 from agent.core.errors import CommandError
 
-_Stored = TypeVar("_Stored")
+_Stored = TypeVar("_Stored", bound=Request)
 _YEAR_9999_S = 253_402_300_799
 _NAME = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 _ID = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -212,7 +212,12 @@ def _from_journal(
     if name not in kinds:
         raise CommandError(f"{name} is not known", code="unsupported")
     try:
-        return msgspec.json.decode(args, type=kinds[name])
+        found = msgspec.json.decode(args, type=dict[str, Any])
+        known = kinds[name].__dataclass_fields__
+        unknown = [key for key, value in found.items() if value and key not in known]
+        if unknown:  # without it, the command would be another one
+            raise msgspec.ValidationError(f"{unknown[0]} is not known")
+        return msgspec.convert(found, kinds[name])
     except msgspec.MsgspecError as error:
         raise CommandError(f"{name}: {error}", code="unsupported") from error
 

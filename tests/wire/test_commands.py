@@ -67,7 +67,7 @@ def test_what_earlier_versions_stored_is_still_understood() -> None:
     assert decode_task(spec) == Optimize(reuse_calibration=True, replaces="r1")
 
 
-@pytest.mark.parametrize("stored", ["{}", '{"release": 7}'])
+@pytest.mark.parametrize("stored", ["{}", '{"release": 7}', '{"release": "r", "canary": true}'])
 def test_what_can_not_be_understood_any_more_is_unsupported(stored: str) -> None:
     with pytest.raises(CommandError, match="activate") as caught:
         decode_request("activate", stored)
