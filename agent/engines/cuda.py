@@ -25,7 +25,7 @@ def find_cuda() -> Any:
         raise RunnerError(
             f"PyCUDA is not usable from this Python: {e}",
             code="no_runtime",
-            hint="`quantd doctor` says how to install it",
+            hint="`quantd doctor` shows how to install it",
         ) from e
     with CudaErrors(cuda, "no GPU can be used", "no_runtime"):
         cuda.init()

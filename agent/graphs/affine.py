@@ -26,11 +26,11 @@ def fold_scales_and_shifts(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int
     The outputs differ by float rounding only.
     """
     whole = copy_of(model)
-    gone = 0
+    count = 0
     while _fold_one(whole.graph):
-        gone += 1
+        count += 1
     drop_unused_initializers(whole.graph)
-    return whole, gone
+    return whole, count
 
 
 def _fold_one(graph: onnx.GraphProto) -> bool:

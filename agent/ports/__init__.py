@@ -1,7 +1,7 @@
-"""Every port: what the stages and the daemon ask of the world.
+"""The ports: interfaces of the stages and the daemon to the outside.
 
-Adapters implement these; nothing here imports a technology. Every port that holds something
-open is a context manager, and every failure is an error of `core.errors`.
+Adapters implement these; nothing here imports a technology. Ports with open resources are context
+managers, and all failures are errors of `core.errors`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names that several ports share."""
+"""Types that several ports share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Camera port through GStreamer: CSI sensors of a Jetson, V4L2 devices."""
+"""The Camera port by GStreamer: CSI sensors of a Jetson, V4L2 devices."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Pipeline = Callable[[str, int, int, float], str]
 """Describes, for gst_parse_launch, a pipeline from (uri, width, height, fps) to BGR frames."""
 
 _STALL_S = 3.0
-_SLICE_NS = 100_000_000  # how long a pull may block before the bus is looked at
+_SLICE_NS = 100_000_000  # longest blocking pull before the bus is checked
 _SINK = "appsink name=sink max-buffers=1 drop=true sync=false"
 _PACKAGES = (
     "apt install python3-gi gir1.2-gst-plugins-base-1.0 gstreamer1.0-plugins-good, and make the "
@@ -58,8 +58,8 @@ class GstreamerCamera(LiveCamera):
 def pipeline(uri: str, width: int, height: int, fps: float) -> str:
     """Return the description of the pipeline that captures from uri as BGR.
 
-    Only numbers and a device path of plain characters get into it, so that a URI can't add
-    elements of its own.
+    Only numbers and a device path of plain characters are inserted, so that a URI can't add
+    elements.
 
     Source: nvarguscamerasrc, NVIDIA "Accelerated GStreamer" (Jetson Linux Developer Guide).
 
@@ -87,7 +87,7 @@ def pipeline(uri: str, width: int, height: int, fps: float) -> str:
 
 
 class _Appsink:
-    """A playing pipeline, pulled in slices so that an error on its bus is seen at once."""
+    """A playing pipeline, pulled in slices so that errors on its bus are detected at once."""
 
     def __init__(
         self, gst: Any, name: str, playing: Any, stopped: threading.Event, stall_s: float
@@ -118,7 +118,7 @@ class _Appsink:
         self._pipeline.set_state(self._gst.Gst.State.NULL)
 
     def raise_error(self) -> None:
-        """Raise what the pipeline has put on its bus, if anything."""
+        """Raise the error on the pipeline's bus, if any."""
         kinds = self._gst.Gst.MessageType
         message = self._bus.pop_filtered(kinds.ERROR | kinds.EOS)
         if message is None:

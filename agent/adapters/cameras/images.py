@@ -19,7 +19,7 @@ _SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 class ImagesCamera(PacedCamera):
-    """The jpg and png files of a folder in the order of their names, over and over.
+    """The jpg and png files of a folder in the order of their names, repeated.
 
     Args:
         uri: images:///folder.
@@ -28,7 +28,7 @@ class ImagesCamera(PacedCamera):
         fps: Pictures per second.
 
     Raises:
-        CameraError: if the folder can't be read or holds no picture.
+        CameraError: if the folder can't be read or has no picture.
     """
 
     def __init__(self, uri: str, *, width: int, height: int, fps: float) -> None:
@@ -42,7 +42,7 @@ class ImagesCamera(PacedCamera):
                 f"{uri}: {reason}", code="unreachable", hint="check the path of the folder"
             ) from e
         if not names:
-            raise CameraError(f"{uri}: holds no .jpg or .png file", code="unreachable")
+            raise CameraError(f"{uri}: contains no .jpg or .png file", code="unreachable")
         self._files = tuple(folder / name for name in names)
         super().__init__(uri, fps, self._at, name=lambda sequence: self._file(sequence).name)
 

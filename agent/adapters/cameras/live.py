@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_STALE_NS = 500_000_000  # an unread frame older than this is dropped, the next one awaited
+_STALE_NS = 500_000_000  # an unread frame older than this is dropped
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_CAP_S = 5.0
 _CLOSE_S = 5.0
@@ -33,17 +33,17 @@ class Stream(Protocol):
         """Return the next image, HWC uint8 BGR, within a bounded time.
 
         Raises:
-            CameraError: with what was seen, if the stream ended, hung or broke.
+            CameraError: with the reason, if the stream ended, hung or broke.
         """
         ...
 
     def close(self) -> None:
-        """Give back what the connection holds."""
+        """Close the connection."""
         ...
 
 
 OpenStream = Callable[[threading.Event], Stream]
-"""Opens a connection within a bounded time, or raises CameraError; the event says "stop"."""
+"""Opens a connection within a bounded time, or raises CameraError; the event requests a stop."""
 
 
 class LiveCamera:
@@ -67,7 +67,7 @@ class LiveCamera:
         self._last_ns = 0
         self._failure: CameraError | None = None
         self._failures = 0
-        self._told = 0
+        self._failures_raised = 0
         self._dead = False
         self._thread: threading.Thread | None = None
 
@@ -79,7 +79,7 @@ class LiveCamera:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the thread; a read that hangs in the capture library ends within its own limit."""
+        """Stop the thread; a blocked read of the capture library ends by its own timeout."""
         self._stopped.set()
         with self._changed:
             self._newest = None
@@ -106,8 +106,9 @@ class LiveCamera:
                 frame, self._newest = self._newest, None
                 if frame is not None and now_ns - frame.captured_ns <= _STALE_NS:
                     return frame
-                if self._sequence == 0 and self._failure and self._failures > self._told:
-                    self._told = self._failures
+                is_new = self._failures > self._failures_raised
+                if self._sequence == 0 and self._failure and is_new:
+                    self._failures_raised = self._failures
                     raise self._failure
                 if self._dead:
                     raise CameraError(f"{self.source}: the reading thread has died", code="died")
@@ -153,7 +154,7 @@ class LiveCamera:
             self._newest = Frame(image=image, captured_ns=self._last_ns, sequence=self._sequence)
             if self._failures and self._sequence:
                 self.lost += 1
-            self._failures = self._told = 0
+            self._failures = self._failures_raised = 0
             self._failure = None
             self._sequence += 1
             self._changed.notify_all()
@@ -166,13 +167,13 @@ class LiveCamera:
 
 
 def backoff_s(failures: int, chance: float) -> float:
-    """Return how long to wait before the next attempt, s.
+    """Return the delay before the next attempt, s.
 
-    Doubles from 0.2 s to a cap of 5 s. Jitter takes away up to half of it, so that many devices
-    that lost the same server do not return to it in step.
+    It doubles from 0.2 s to 5 s. Jitter subtracts up to half of it, so that many devices do not
+    reconnect to the same server at once.
 
     Args:
-        failures: In a row so far, >= 0.
+        failures: Consecutive ones so far, >= 0.
         chance: 0..1, uniformly random.
     """
     full_s = min(_BACKOFF_CAP_S, _BACKOFF_FIRST_S * 2.0 ** min(max(failures - 1, 0), 16))

@@ -79,7 +79,7 @@ class OpencvCamera(LiveCamera):
 
 
 class _Capture:
-    """One VideoCapture, whose failures say what was seen."""
+    """One VideoCapture; its failures are CameraErrors."""
 
     def __init__(self, name: str, capture: Any) -> None:
         self._name = name
@@ -109,7 +109,7 @@ class _Capture:
 
 
 class _File(_Capture):
-    """A video file as a live camera: its own frame rate, from the start again at its end."""
+    """A video file as a live camera, at its own frame rate, repeated at its end."""
 
     def __init__(self, path: str, capture: Any, fps: float, stopped: threading.Event) -> None:
         super().__init__(f"file://{path}", capture)
@@ -124,12 +124,12 @@ class _File(_Capture):
         image = self._next()
         if image is not None:
             return image
-        # Reopening is the one way to the start that every container allows.
+        # Reopening, since not every container can be rewound.
         self.close()
         self._capture = _capture_file(self._path)
         image = self._next()
         if image is None:
-            raise CameraError(f"{self._name}: holds no frame that can be decoded", code="not_video")
+            raise CameraError(f"{self._name}: has no frame that can be decoded", code="not_video")
         return image
 
 
@@ -186,7 +186,7 @@ def _capture_file(path: str) -> Any:
 
 
 def _require_sane_size(name: str, width: int, height: int) -> None:
-    """Refuse a stream whose frames would fill the memory: at its opening if it says so then."""
+    """Refuse frames too large for the memory; called at opening and for every frame."""
     if width * height > _MAX_PIXELS:
         raise CameraError(
             f"{name}: frames of {width}x{height} px, the limit is {_MAX_PIXELS // 10**6} MP",
@@ -244,7 +244,7 @@ def _open_device(
 
 @contextlib.contextmanager
 def _ffmpeg_options(options: str) -> Iterator[None]:
-    """Set FFmpeg's options for one opening; OpenCV takes them from the environment only."""
+    """Set FFmpeg's options for one opening; OpenCV reads them from the environment only."""
     wanted = {
         "OPENCV_FFMPEG_CAPTURE_OPTIONS": options,
         "OPENCV_FFMPEG_LOGLEVEL": "-8",  # silent: FFmpeg's messages would show the credentials

@@ -1,4 +1,4 @@
-"""Pictures at the pace of a camera, from sources that have no pace of their own."""
+"""Pictures at the frame rate of a camera, from sources without one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Pace:
-    """Ticks at a frame rate; a late caller is never paid back with a burst.
+    """Ticks at a frame rate, without a burst after a late call.
 
     Args:
         fps: Ticks per second, > 0.
@@ -38,14 +38,14 @@ class Pace:
 
 
 class PacedCamera:
-    """The Camera port over pictures made or read on demand: always fresh, never lost.
+    """The Camera port for pictures that are computed or read on demand.
 
     Args:
         source: As reports show it.
         fps: Pictures per second.
         picture: Returns the picture of a sequence number, HWC uint8 BGR, or raises CameraError.
         synthetic: True if the pictures are computed.
-        name: Returns what the source calls the picture of a sequence number.
+        name: Returns the source's name of the picture of a sequence number.
     """
 
     def __init__(
@@ -75,12 +75,7 @@ class PacedCamera:
         self._stopped.set()
 
     def read(self, timeout_s: float) -> Frame:
-        """Return the next picture when it is due; a picture that fails is passed over next time.
-
-        Raises:
-            CameraError: "timeout" if it is not due within timeout_s; "closed" outside `with`;
-                the picture's own error.
-        """
+        """See `ports.Camera`; a picture that fails raises its own error and is skipped next time."""
         if self._pace is None or self._stopped.is_set():
             raise CameraError(f"{self.source}: is not open", code="closed")
         if not self._pace.wait(timeout_s):

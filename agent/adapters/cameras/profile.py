@@ -1,4 +1,4 @@
-"""The Camera port over the frames that a profiling CSV names."""
+"""The Camera port for the frames of a profiling CSV."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ProfileCamera(PacedCamera):
-    """Each frame that the CSV names, once per round, in its order; then from the start again.
+    """The frames of the CSV without duplicates, in its order, repeated.
 
     Args:
         uri: profile:///profiles.csv; paths in it are relative to its folder.
@@ -27,7 +27,7 @@ class ProfileCamera(PacedCamera):
         fps: Frames per second.
 
     Raises:
-        CameraError: if the CSV can't be read, or any of its values is bad.
+        CameraError: if the CSV can't be read or has invalid values.
     """
 
     def __init__(self, uri: str, *, width: int, height: int, fps: float) -> None:
@@ -45,7 +45,7 @@ class ProfileCamera(PacedCamera):
             raise CameraError(
                 f"{uri}: {reason}", code="unreachable", hint="check the path of the profile"
             ) from e
-        # Many rows share a frame: one for each model and precision that was profiled on it.
+        # A frame has a row for each model and precision that was profiled on it.
         frames = {(row.frame, row.frame_index): row for row in reversed(rows)}
         self._frames = tuple(reversed(frames.values()))
         self._video = _Video()
@@ -80,7 +80,7 @@ class ProfileCamera(PacedCamera):
 
 
 class _Video:
-    """Frames of videos by number; asking for growing numbers of one video decodes it once."""
+    """Frames of videos by number; ascending numbers of one video decode it once."""
 
     def __init__(self) -> None:
         self._path = ""
@@ -91,7 +91,7 @@ class _Video:
         """Return the frame, HWC uint8 BGR; None if the video can't be read or is too short."""
         if path != self._path or index < self._position:
             self.close()
-            # Seeking lands on key frames in some containers; decoding onwards never errs.
+            # Decode from the start, since seeking lands on key frames in some containers.
             self._capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG)
             self._path, self._position = path, 0
         while self._position < index:
@@ -108,7 +108,7 @@ class _Video:
         return frame
 
     def close(self) -> None:
-        """Give back the open video, if any."""
+        """Close the open video, if any."""
         if self._capture is not None:
             self._capture.release()
         self._capture, self._path = None, ""

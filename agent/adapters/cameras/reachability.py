@@ -1,4 +1,4 @@
-"""Why a network camera can't be opened: capture libraries only say that it can't."""
+"""Diagnosis of a network camera that can't be opened, which capture libraries do not give."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _PERCENT = "percent-encode special characters in the user name and password (@ i
 
 
 def seen_at(uri: str, timeout_s: float) -> tuple[str, str]:
-    """Knock once at the address of a network URI, without its credentials.
+    """Connect once to the address of a network URI, without its credentials.
 
     Returns:
-        (what was seen, what to do about it); neither ever holds a credential.
+        (finding, hint), both without credentials.
     """
     try:
         parts = urlsplit(uri)
@@ -23,7 +23,7 @@ def seen_at(uri: str, timeout_s: float) -> tuple[str, str]:
     except (ValueError, KeyError):
         return "the URI is not valid", _PERCENT
     host = parts.hostname or ""
-    # An @ behind the authority is most likely a password that was cut in two by its own slash.
+    # An @ after the authority is most likely part of a password with an unescaped slash.
     place = "the host" if "@" in parts.path + parts.query else f"{host}:{port}"
     try:
         with socket.create_connection((host, port), timeout_s) as connection:
@@ -40,7 +40,7 @@ def seen_at(uri: str, timeout_s: float) -> tuple[str, str]:
 
 
 def _reply(connection: socket.socket, scheme: str, path: str, host: str) -> bytes | None:
-    """Ask for the stream and return at most one packet of the reply; None if not asked (TLS)."""
+    """Request the stream and return at most one packet of the reply; None for TLS, unrequested."""
     requests = {
         "http": f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n",
         "rtsp": f"DESCRIBE rtsp://{host}{path} RTSP/1.0\r\nCSeq: 1\r\n\r\n",

@@ -1,4 +1,4 @@
-"""The Camera port without a camera: a moving pattern, marked as synthetic wherever it shows."""
+"""The Camera port without a camera: a moving pattern, marked as synthetic in all reports."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHAPES = 12
 
 
 class SyntheticCamera(PacedCamera):
-    """Boxes that drift over a moving gradient with noise; the same for the same seed.
+    """Boxes that drift over a moving gradient with noise, reproducible by seed.
 
     Args:
         uri: synthetic:// or synthetic://SEED, SEED a whole number (0 if left out).

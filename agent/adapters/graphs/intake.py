@@ -235,9 +235,11 @@ def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.M
     if len(optimized.graph.node) != before:
         changes.append(f"folded {before} nodes to {len(optimized.graph.node)}")
     _name_nodes(optimized, [])
-    optimized, gone = fold_scales_and_shifts(optimized)
-    if gone:
-        changes.append(f"took {gone} constant scales and shifts into the convolutions before them")
+    optimized, count = fold_scales_and_shifts(optimized)
+    if count:
+        changes.append(
+            f"folded {count} constant scales and shifts into the convolutions before them"
+        )
     del optimized.graph.value_info[:]
     return shape_inference.infer_shapes(optimized, data_prop=True)
 

@@ -85,7 +85,7 @@ def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detecti
     if trusted and 2 * len(solid) < len(found):
         raise _decode_error(
             "most boxes have no positive size",
-            'check model.task.decode.format; a "yolo" head must hold decoded boxes '
+            'check model.task.decode.format; a "yolo" head must contain decoded boxes '
             "(export YOLOX with its decoding)",
         )
     return suppress(found.pick(solid), how.overlap, _MOST)
