@@ -257,7 +257,7 @@ class OnDevice:
 
     def __init__(self, reported: str | None) -> None:
         self._trt = find_tensorrt(cross=True)
-        self._told = reported
+        self._reported = reported
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._trt, name)
@@ -267,14 +267,14 @@ class OnDevice:
 
     def deserialize_cuda_engine(self, plan: Any) -> OnDevice | None:
         assert memoryview(plan).nbytes > 0
-        return None if self._told is None else self
+        return None if self._reported is None else self
 
     def create_engine_inspector(self) -> OnDevice:
         return self
 
     def get_engine_information(self, _format: object) -> str:
-        assert self._told is not None
-        return self._told
+        assert self._reported is not None
+        return self._reported
 
 
 @pytest.mark.filterwarnings("ignore:.*Timing cache operations:DeprecationWarning")
@@ -328,7 +328,7 @@ def leave():
 
 trt = find_tensorrt(cross=True)
 logger = make_logger(trt)
-first = trt.Builder(logger)  # of another logger than its own the next one tells
+first = trt.Builder(logger)  # of another logger than its own: the next one logs that
 builder = TensorrtBuilder(BuilderSettings(compute_capability="8.6"))
 for allocations in range(1, 60):  # at one of them, it used to be on the way into the logger
     gc.disable()

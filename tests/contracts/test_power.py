@@ -75,7 +75,7 @@ def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
             with contextlib.suppress(PowerError):
                 yield Case(NvmlPowerMeter(), "nvml", "GPU board", None)
                 return
-            missing_part("nvml", "no NVIDIA GPU that tells its power")
+            missing_part("nvml", "no NVIDIA GPU that reports its power")
         else:
             rails = boards.build(tmp_path, kind)
             total = boards.BOARDS[kind].total or "sum:VDDQ_VDD2_1V8AO+VDD_CPU_CV+VDD_GPU_SOC"

@@ -228,7 +228,7 @@ def test_what_is_no_engine_is_an_error(make, tmp_path, body):
         runner.__enter__()
 
 
-def test_it_is_reported_how_kernels_are_launched_where_the_runtime_leaves_that_open(make, tmp_path):
+def test_launches_are_reported_if_the_runtime_leaves_them_open(make, tmp_path):
     model = quant_graphs.classifier(tmp_path / "m.onnx")
     with make(model) as runner:
         runner.bind(inferred(model))

@@ -45,11 +45,11 @@ def test_both_ways_take_turns_and_a_slow_engine_is_not_run_for_long(once_ms, run
     machine = Machine()
     plain, graph = (machine.way(name, repeat(once_ms)) for name in "pg")
     faster_launches(plain, graph, lambda: machine.now_ns)
-    reported = "".join(machine.runs)
-    assert len(reported) == 2 + 2 * 5 * runs
-    assert "ppp" not in reported
-    assert "ggg" not in reported
-    assert reported.count("p") == reported.count("g")
+    order = "".join(machine.runs)
+    assert len(order) == 2 + 2 * 5 * runs
+    assert "ppp" not in order
+    assert "ggg" not in order
+    assert order.count("p") == order.count("g")
 
 
 @pytest.mark.parametrize("step", [-0.002, 0.002])
@@ -79,8 +79,8 @@ def test_what_is_faster_by_the_same_share_each_time_is_kept_whatever_the_drift(p
 
 
 def test_both_times_are_reported():
-    reported = choose_launches([1.01e6] * 5, [1.02e6] * 5)
-    assert reported.reason == "a CUDA graph is not faster: 1.020 ms against 1.010 ms"
+    found = choose_launches([1.01e6] * 5, [1.02e6] * 5)
+    assert found.reason == "a CUDA graph is not faster: 1.020 ms against 1.010 ms"
 
 
 def driver() -> ModuleType:

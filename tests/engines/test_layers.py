@@ -1,4 +1,4 @@
-"""What TensorRT's inspector tells, in the shape its developer guide documents."""
+"""Layers from TensorRT's inspector, in the shape that its developer guide documents."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_each_node_is_counted_once_by_what_it_reads():
     assert found.providers == {CPU: 8, "CUDA": 1}
 
 
-def test_a_graph_that_became_one_node_is_reported_as_one_whose_inside_is_unknown():
+def test_a_graph_that_became_one_node_is_reported_as_a_whole_graph():
     found = count([node("TRTKernel_graph_main_1234_0_0", "float", TENSORRT), node("Cast", "float")])
     assert (found.int8, found.fp16, found.fp32, found.others) == (0, 0, 0, 0)
     assert found.providers == {TENSORRT: 1, CPU: 1}
@@ -68,7 +68,7 @@ def test_every_node_is_listed_with_the_provider_that_ran_it():
         ("int8", {"trt_int8_enable", "trt_fp16_enable"}),
     ],
 )
-def test_tensorrts_provider_is_reported_which_precisions_a_graph_has(tmp_path, recipe, flags):
+def test_tensorrts_provider_gets_the_precisions_of_a_graph(tmp_path, recipe, flags):
     """Without its flag it refuses Q/DQ."""
     model = quant_graphs.detector(tmp_path / "model.onnx")
     graph, _, _ = quantized(recipe, model, tmp_path)

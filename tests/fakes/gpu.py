@@ -111,7 +111,7 @@ class Context:
 
 
 class Allocation:
-    """Device memory, given back when nobody holds it."""
+    """Device memory, freed when unreferenced."""
 
     def __init__(self, gpu: Gpu, size: int) -> None:
         gpu.asked("mem_alloc")

@@ -1,4 +1,4 @@
-"""Probes tell of a tensor what taking it out whole would: exact extremes, an even sample, NaN."""
+"""Probes return exact extremes, an even sample and NaN of a tensor."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def doubled(*shape: int) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def reported(model: onnx.ModelProto, x: np.ndarray, turn: int) -> dict[str, np.ndarray]:
+def probe(model: onnx.ModelProto, x: np.ndarray, turn: int) -> dict[str, np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     session = onnxruntime.InferenceSession(
@@ -38,9 +38,9 @@ def reported(model: onnx.ModelProto, x: np.ndarray, turn: int) -> dict[str, np.n
 
 
 @given(size=st.integers(1, 3000), seed=st.integers(0, 9))
-def test_small_tensors_are_reported_whole(size, seed):
+def test_small_tensors_are_sampled_whole(size, seed):
     x = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
-    found = reported(doubled(size), x, seed)
+    found = probe(doubled(size), x, seed)
     np.testing.assert_array_equal(found["sample"], 2 * x)
     assert (found["minimum"], found["maximum"]) == (2 * x.min(), 2 * x.max())
 
@@ -61,7 +61,7 @@ def test_large_tensors_are_sampled_evenly_but_their_extremes_are_exact(shape, st
     x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     x.flat[-1] = -7.0
     model = doubled(*shape)
-    seen = [reported(model, x, turn) for turn in range(stride)]
+    seen = [probe(model, x, turn) for turn in range(stride)]
     assert all((f["minimum"], f["maximum"]) == (-14.0, 2 * x.flat[-2]) for f in seen)
     sizes = [f["sample"].size for f in seen]
     assert min(sizes) >= SAMPLE * 0.9 or stride == 1
@@ -80,7 +80,7 @@ def test_large_tensors_are_sampled_evenly_but_their_extremes_are_exact(shape, st
         ([3.0, -1.0], (-2.0, 6.0)),
     ],
 )
-def test_what_is_no_number_is_reported(values, expected):
+def test_not_a_number_is_reported(values, expected):
     x = np.zeros(1000, np.float32)
     x[-2:] = values
     collector = Collector(doubled(x.size), ["y"], 1)

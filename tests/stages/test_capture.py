@@ -39,7 +39,7 @@ class Run:
             frames=self.frames,
             clock=self.clock,
             seed=self.seed,
-            progress=lambda *reported: self.reported.append(reported),
+            progress=lambda *step: self.reported.append(step),
         )
 
     @property
@@ -110,7 +110,7 @@ def test_black_and_blown_out_frames_are_counted_and_left_out():
 
 
 def test_blurred_frames_are_left_out_even_those_that_came_first():
-    """Before the first sharp frame nobody can know that the scene has more detail."""
+    """Before the first sharp frame the usual detail of the scene is unknown."""
 
     def picture(number):
         sharp = scenes.street(number, noise=0)
@@ -143,7 +143,7 @@ def test_a_smooth_part_of_a_rich_scene_stays():
     assert any(number % 4 == 0 for number in numbers(found.frames))
 
 
-def test_a_fixed_camera_before_a_still_scene_is_served_and_reported(caplog):
+def test_a_fixed_camera_before_a_still_scene_is_used_with_a_warning(caplog):
     run = Run(lambda n: scenes.street(n % 31, still=True), fps=60.0)
     with caplog.at_level(logging.WARNING):
         found = run.go()
@@ -234,7 +234,7 @@ def test_a_full_disk_ends_the_capture():
 def test_progress_is_in_tenths_of_a_second_and_not_a_flood():
     run = Run(scenes.street, fps=30.0)
     run.go()
-    done = [reported[0] for reported in run.reported]
+    done = [step[0] for step in run.reported]
     assert done == sorted(done)
     assert run.reported[-1][:2] == (300, 300)
     assert 50 <= len(run.reported) <= 62

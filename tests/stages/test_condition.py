@@ -114,7 +114,7 @@ def test_a_step_that_loses_is_undone_and_reported(tmp_path, monkeypatch):
     found = conditioned(path, tmp_path / "work")
     assert found.steps == ()
     assert len(found.tried) == 5
-    assert all(reported.endswith("not kept") for reported in found.tried[:-1])
+    assert all(one.endswith("not kept") for one in found.tried[:-1])
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["model.onnx", "weights.npz"]
 
@@ -122,11 +122,9 @@ def test_a_step_that_loses_is_undone_and_reported(tmp_path, monkeypatch):
 def test_a_model_without_a_place_is_taken_as_it_is(tmp_path):
     path = quant_graphs.elementwise(tmp_path / "m.onnx")
     found = conditioned(path, tmp_path / "work")
-    assert [reported.partition(":")[0] for reported in found.tried] == [
+    assert [one.partition(":")[0] for one in found.tried] == [
         "equalization", "smoothing", "centering", "pixels", "weight-rounding",
     ]  # fmt: skip
-    assert all(
-        reported.endswith("no place where it would be exact") for reported in found.tried[:-1]
-    )
+    assert all(one.endswith("no place where it would be exact") for one in found.tried[:-1])
     assert found.tried[-1].endswith("weights of 0 of 0 layers chosen by it")
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()

@@ -1,8 +1,8 @@
-"""A camera that is always drained, never stale, and comes back after a loss.
+"""A live camera that returns only new frames and reconnects after a loss.
 
-One thread opens the stream, reads it as fast as frames come and keeps only the newest one;
-when the stream ends or hangs it is released and opened again. Readers wait on a condition, so
-their timeout holds however long the capture library blocks.
+One thread opens the stream, reads it as fast as frames arrive and keeps only the newest one; when
+the stream ends or hangs, the thread closes and reopens it. Readers wait on a condition, so their
+timeout is met even while the capture library blocks.
 """
 
 from __future__ import annotations
@@ -88,14 +88,10 @@ class LiveCamera:
             self._thread.join(_CLOSE_S)
 
     def read(self, timeout_s: float) -> Frame:
-        """Return the newest frame, one that was never returned before.
+        """See `ports.Camera`.
 
-        A source that can't be opened at first is an error at once; one that was seen before is
-        waited for, since it is being reopened meanwhile.
-
-        Raises:
-            CameraError: "timeout" if no frame came in timeout_s, saying what was last seen;
-                the stream's own error if there never was a frame; "closed" outside `with`.
+        Before the first frame the stream's own error is raised at once; after it, the stream is
+        retried until the timeout.
         """
         deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
         with self._changed:

@@ -161,4 +161,4 @@ def test_where_the_memory_is_shared_the_processs_own_part_counts_once(gpu, plan,
     with TensorrtRunner(plan) as runner:
         ballast.append(np.ones(300 << 20, np.uint8))  # of the 600 MiB that went 300 are resident
         assert runner.device_bytes() == pytest.approx(300 << 20, abs=50 << 20)
-        assert runner.device_bytes() == 0  # somebody else gave memory back
+        assert runner.device_bytes() == 0  # another process freed memory

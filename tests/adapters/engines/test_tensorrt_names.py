@@ -63,7 +63,7 @@ def test_every_name_in_use_is_in_every_version(version, names):
 
 @pytest.mark.parametrize("version", sorted(VERSIONS))
 def test_every_name_read_from_the_module_is_in_every_version(version):
-    """Also one that no version has: a slip of the pen is not somebody else's attribute."""
+    """Also one that no version has: a typo is not another library's attribute."""
     found = extract.of_the_module()
     assert {"BuilderFlag", "GPU_FALLBACK", "nptype", "TensorIOMode", "INPUT"} <= found
     assert found - known(VERSIONS[version]) == set()

@@ -29,8 +29,8 @@ def test_both_precisions_take_some_time(tmp_path, scheme, batch):
 def test_what_the_runtime_refuses_is_an_error_of_ours(tmp_path):
     model = onnx.load(quant_graphs.detector(tmp_path / "model.onnx"))
     model.graph.node[0].op_type = "Nonsense"
-    model.graph.node[0].domain = "nobody.knows"
-    model.opset_import.append(onnx.helper.make_opsetid("nobody.knows", 1))
+    model.graph.node[0].domain = "not.registered"
+    model.opset_import.append(onnx.helper.make_opsetid("not.registered", 1))
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(RunnerError, match="trial of the graph"):
         time_trial(str(tmp_path / "model.onnx"), 1, "U8S8", 1, ())

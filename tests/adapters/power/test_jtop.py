@@ -108,7 +108,7 @@ def test_mean_power_is_the_truth_and_each_sample_is_of_its_time(
     board: Boards, name: str, wave: Wave, whole_s: float, release: str
 ) -> None:
     jetson = board(name)
-    moved, others_w = rails_told(name, release)
+    moved, others_w = reported_rails(name, release)
     with meter(jetson) as sampling, Player(wave, jetson.rails[moved].set) as player:
         for _ in range(4):  # a loaded machine may let a client of 0.1 s lose its service once
             begin_ns = time.monotonic_ns()
@@ -128,11 +128,11 @@ def test_mean_power_is_the_truth_and_each_sample_is_of_its_time(
         seen_w = sample.power_w - others_w
         return min(possible) - 0.01 <= seen_w <= max(possible) + 0.01  # a mA at 20 V, rounded
 
-    # the service reads the rail some ms after the time it tells, or more on a loaded machine
+    # the service reads the rail some ms after the time it reports, or more on a loaded machine
     assert sum(map(is_of_its_time, inside)) >= 0.9 * len(inside)
 
 
-def rails_told(name: str, release: str) -> tuple[str, float]:
+def reported_rails(name: str, release: str) -> tuple[str, float]:
     """Return a rail that jtop's figure holds, and what the others in it carry, W."""
     known = boards.BOARDS[name]
     if known.total and not (name == "thor" and release):  # 4.3.2 reads no INA238
@@ -174,7 +174,7 @@ def test_energy_of_an_inference_through_the_whole_stage_is_the_truth(
     board: Boards, name: str
 ) -> None:
     jetson = board(name)
-    moved, others_w = rails_told(name, "")
+    moved, others_w = reported_rails(name, "")
     rail = jetson.rails[moved]
     with meter(jetson) as sampling, Player(sine(5.0, 9.0, 1.37), rail.set) as player:
         for _ in range(4):  # a loaded machine may lose samples: then its energy is a guess

@@ -71,7 +71,7 @@ def test_frames_of_a_batch_have_their_own_labels():
     comparison.add(scores(3, 3), scores(3, 3), frames=2)
     found = comparison.result()
     assert found.task["accuracy"] == 0.75
-    assert found.accuracy_ci95 is None  # four frames tell too little
+    assert found.accuracy_ci95 is None  # four frames are too few
 
 
 def test_class_ids_as_outputs_are_classes_too():
@@ -102,7 +102,7 @@ def test_outputs_without_such_a_class_are_reported(outputs, label, said):
     assert (caught.value.code, bool(caught.value.hint)) == ("labels", True)
 
 
-def test_a_batch_that_can_not_be_reported_apart_has_no_labels():
+def test_a_batch_that_can_not_be_split_by_frame_has_no_labels():
     comparison = Comparison("classification", labels=(1, 1))
     with pytest.raises(ConfigError, match="batch of 2"):
         comparison.add({"y": np.zeros(4)}, {"y": np.zeros(4)}, frames=2)

@@ -15,7 +15,7 @@ def test_overlap_by_hand():
     boxes = np.array([[0, 0, 2, 2], [1, 1, 3, 3], [2, 0, 4, 2], [0, 0, 2, 2], [1, 1, 1, 1]], float)
     (first, *_) = overlaps(boxes, boxes)
     assert first.tolist() == pytest.approx([1, 1 / 7, 0, 1, 0])
-    assert overlaps(boxes[4:], boxes[4:]) == 0  # a box without an area is nobody's
+    assert overlaps(boxes[4:], boxes[4:]) == 0  # a box without an area overlaps nothing
     assert overlaps(np.zeros((0, 4)), boxes).shape == (0, 5)
 
 

@@ -114,7 +114,7 @@ def test_the_worst_output_may_be_another_one_on_other_frames():
     assert found.sqnr_db_ci95[1] <= found.sqnr_db + 1e-9  # whichever is worse is worse
 
 
-def test_frames_of_a_batch_are_reported_apart():
+def test_frames_of_a_batch_are_counted_one_by_one():
     scores = np.random.default_rng(7).random((32, 4))
     other = scores.copy()
     other[::4] = other[::4, ::-1]

@@ -212,7 +212,7 @@ def test_a_warm_up_of_fewer_than_three_slices_is_judged_in_three_parts():
         ([40.0, 44.0, 47.0], 0.5, True),
         ([40.0, 42.0, 44.0, 47.0, 47.0, 47.1, 47.0, 47.1], 0.5, False),
         ([47.0, 47.5], 0.5, False),
-        ([47.0, 47.0, 47.0, 47.5, 47.0, 47.5, 47.0, 47.5], 0.5, False),  # the zone tells halves
+        ([47.0, 47.0, 47.0, 47.5, 47.0, 47.5, 47.0, 47.5], 0.5, False),  # the zone has steps of 0.5
         ([47.0, 47.1, 47.2, 47.3, 47.4], 0.5, True),  # 6 deg C in 30 s, and no 1 deg C yet
         ([47.0, 47.1, 47.2, 47.3, 47.4], 6.0, False),  # half a degree in 30 s
         ([50.0, 49.0, 48.0, 47.0], 0.5, False),  # it cools down after another candidate

@@ -90,7 +90,7 @@ def test_time_without_samples_at_the_ends_is_not_covered():
         ([(9, 13)], 0),  # 2 s without a sample are no gap yet
         ([(-3, 4)], 1),
         ([(-9, -3)], 1),
-        ([(12, 14)], 0),  # too short to tell
+        ([(12, 14)], 0),  # too short for a gap
     ],
 )
 def test_a_sensor_that_dies_for_good_or_wakes_late_leaves_gaps_too(windows_s, gaps):

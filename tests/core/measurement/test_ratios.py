@@ -37,7 +37,7 @@ levels = st.lists(st.tuples(st.floats(1, 100), st.floats(1, 100)), min_size=3, m
 def test_one_against_another_is_the_other_way_round_reversed(pairs):
     found = {"a": rounds(*(a for a, _ in pairs)), "b": rounds(*(b for _, b in pairs))}
     p50s = {name: float(np.median(np.concatenate(one))) for name, one in found.items()}
-    reported = p50_ratios_ci95(found, p50s, len(pairs))
-    low, high = reported["a"]["b"]
+    ratios = p50_ratios_ci95(found, p50s, len(pairs))
+    low, high = ratios["a"]["b"]
     assert low <= p50s["a"] / p50s["b"] <= high
-    assert reported["b"]["a"] == pytest.approx((1 / high, 1 / low))
+    assert ratios["b"]["a"] == pytest.approx((1 / high, 1 / low))
