@@ -54,7 +54,7 @@ def measurement(
         power_reason=no_power,
         energy_j=None if power_w is None else power_w * p50 / 1e3,
         energy_j_ci95=None,
-        energy_net_j=None,
+        energy_net_j=None if power_w is None else (power_w - 1.0) * p50 / 1e3,
         energy_reason=no_power,
         steady=steady,
         throttled=throttled,
