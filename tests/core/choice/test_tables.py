@@ -156,7 +156,7 @@ def test_each_outcome_is_reported_in_the_objectives_words_and_unit(objective):
         assert best == f"best {objective.key} within the limits"
         return next(v.reasons[0] for v in choice.verdicts.values() if v.verdict == "feasible")
 
-    good, bad = measured(10.0, 5.0), measured(20.0, 9.0, name="int8-b")
+    good, bad = measured(10.0, 5.0), measured(20.0, 9.0, name="int8-b", memory_mb=200.0)
     assert objective.costs_more(bad, good)
     assert not objective.costs_more(good, bad)
     assert reason(good, bad).startswith(f"{objective.worse} int8-a (")
