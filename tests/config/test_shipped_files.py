@@ -13,7 +13,6 @@ import pytest
 from agent import config
 from agent.config import checks
 from agent.core.choice.limits import LIMITS
-from agent.core.choice.objectives import OBJECTIVES
 from agent.core.errors import ConfigError
 from agent.core.frames.camera_uri import CAMERAS
 from agent.core.quantization.calibrator_names import CALIBRATORS
@@ -131,15 +130,6 @@ def test_every_camera_whose_frames_have_names_is_shown_beside_labels():
 def test_every_calibrator_is_explained():
     comment = SHIPPED.read_text().partition("[search]")[2].partition("#calibrators = ")[0]
     assert re.findall(r'^#   "(.+)": (.+)$', comment, re.MULTILINE) == list(CALIBRATORS.items())
-
-
-@pytest.mark.parametrize("direction", ["minimize", "maximize"])
-def test_the_objectives_are_stated(direction):
-    (comment,) = re.findall(rf"^# (.*)\n#{direction} = ", SHIPPED.read_text(), re.MULTILINE)
-    stated = re.findall(r'"(\w+)"', comment)
-    assert stated == [
-        key for key, one in OBJECTIVES.items() if one.maximize == (direction == "maximize")
-    ]
 
 
 @pytest.mark.parametrize("name", ["README.md", "configs/quantd.toml", "agent/decisions.md"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from agent.core.records import Candidate, Evaluation, Measurement, Power
+from agent.core.records import AtRate, Candidate, Evaluation, Measurement, Power
 
 _ALIKE = 0.05  # two readings of one rail; their clocks and rates differ, its truth does not
 _COVERED = 0.95  # of the windows; the last sample of all is up to a period before their end
@@ -57,35 +57,26 @@ class MeasuredCandidate(EvaluatedCandidate):
         return self.candidate.id
 
     @property
-    def power(self) -> Power | None:
-        """At the application's frame rate where that was asked for, else flat out."""
-        return (self.measurement.at_rate or self.measurement).power_w
+    def under_load(self) -> AtRate | Measurement:
+        """What power and energy are judged by: at the application's frame rate if set."""
+        return self.measurement.at_rate or self.measurement
 
     @property
     def power_w(self) -> float | None:
         """Mean of the power."""
-        return self.power.mean if self.power else None
+        power = self.under_load.power_w
+        return power.mean if power else None
 
     @property
-    def power_ci95_w(self) -> Span | None:
+    def power_w_ci95(self) -> Span | None:
         """95 % interval of the mean power."""
-        return self.power.ci95 if self.power else None
+        power = self.under_load.power_w
+        return power.ci95 if power else None
 
     @property
     def power_reason(self) -> str:
         """Why power and energy are not known."""
-        used = self.measurement.at_rate or self.measurement
-        return used.power_reason or "power was not measured"
-
-    @property
-    def energy_j(self) -> float | None:
-        """Per frame; at the application's frame rate where that was asked for, else flat out."""
-        return (self.measurement.at_rate or self.measurement).energy_j
-
-    @property
-    def energy_ci95_j(self) -> Span | None:
-        """95 % interval of the energy."""
-        return (self.measurement.at_rate or self.measurement).energy_j_ci95
+        return self.under_load.power_reason or "power was not measured"
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -94,8 +85,8 @@ class MeasuredCandidate(EvaluatedCandidate):
         rate = self.measurement.at_rate
         if rate and rate.dropped > _DROPPED:
             found.append(f"it drops {rate.dropped:.0%} of the frames at {rate.rate_fps:g} FPS")
-        if self.power_decides and self.power:
-            found += _power_doubts(self.power)
+        if self.power_decides and self.under_load.power_w:
+            found += _power_doubts(self.under_load.power_w)
         return tuple(found)
 
 

@@ -6,7 +6,6 @@ Pure and numpy-free, because the daemon chooses.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from agent.core.choice.candidates import MeasuredCandidate
 from agent.core.choice.limits import Violation, doubts, format_distinct, violations
@@ -44,45 +43,24 @@ def choose(candidates: Sequence[Candidate], requirements: Requirements) -> Choic
         if c.measurement and c.evaluation and not c.failure
     }
     broken = {c.id: _broken(c, measured.get(c.id), requirements) for c in ordered}
+    verdicts = {name: _rejected(broken[name], measured.get(name)) for name in broken}
     front = _front(list(measured.values()), objective)
     feasible = [k for k in measured.values() if not broken[k.id]]
     if not feasible:
-        return _flagged(_infeasible(broken, objective, front), measured)
+        return _infeasible(broken, verdicts, objective, front)
     sound = [k for k in feasible if not k.flags]
     finished = [k for k in feasible if not k.measurement.eliminated]
     ties = _ties(sound or finished or feasible, objective)
-    best = ties[0]
-    verdicts = {
-        c.id: Verdict(verdict="rejected", reasons=tuple(v.reason for v in broken[c.id]))
-        for c in ordered
-    }
-    verdicts |= {k.id: _verdict(k, ties, objective, front) for k in feasible}
-    for k in feasible:
-        notes = tuple(f"note: {doubt}" for doubt in doubts(k, requirements.limits))
-        verdicts[k.id] = replace(verdicts[k.id], reasons=(*verdicts[k.id].reasons, *notes))
-    chosen = Choice(
-        candidate=best.id,
+    verdicts |= {k.id: _verdict(k, ties, requirements, front) for k in feasible}
+    return Choice(
+        candidate=ties[0].id,
         objective=objective.key,
-        why=_why(best, measured, objective),
+        why=_why(ties[0], measured, objective),
         pareto=front,
         verdicts=verdicts,
         infeasible=False,
         nearest_miss=None,
     )
-    return _flagged(chosen, measured)
-
-
-def _flagged(choice: Choice, measured: Mapping[str, MeasuredCandidate]) -> Choice:
-    """Return the choice with the flags of every candidate in its verdict."""
-    verdicts = dict(choice.verdicts)
-    for name, one in measured.items():
-        among_reasons = verdicts[name].verdict != "rejected"
-        verdicts[name] = replace(
-            verdicts[name],
-            reasons=(*verdicts[name].reasons, *(() if among_reasons else one.flags)),
-            flags=one.flags,
-        )
-    return replace(choice, verdicts=verdicts)
 
 
 def _broken(
@@ -98,6 +76,12 @@ def _broken(
         reason = f"the objective is {objective.key}, which is not known here: {why}"
         return (*found, Violation(reason=reason))
     return found
+
+
+def _rejected(broken: Sequence[Violation], one: MeasuredCandidate | None) -> Verdict:
+    flags = one.flags if one else ()
+    reasons = (*(violation.reason for violation in broken), *flags)
+    return Verdict(verdict="rejected", reasons=reasons, flags=flags)
 
 
 def _ties(sound: Sequence[MeasuredCandidate], objective: Objective) -> list[MeasuredCandidate]:
@@ -141,7 +125,7 @@ def _axes(one: MeasuredCandidate, objective: Objective) -> tuple[float | None, .
     return (
         None if objective.value(one) is None else objective.cost(one),
         one.measurement.latency_ms.p50,
-        one.energy_j,
+        one.under_load.energy_j,
         -one.sqnr_db,
         one.evaluation.memory_mb,
     )
@@ -164,14 +148,15 @@ def _front(found: Sequence[MeasuredCandidate], objective: Objective) -> tuple[st
 def _verdict(
     one: MeasuredCandidate,
     ties: Sequence[MeasuredCandidate],
-    objective: Objective,
+    requirements: Requirements,
     front: Sequence[str],
 ) -> Verdict:
-    best = ties[0]
+    best, objective = ties[0], requirements.objective
+    notes = tuple(f"note: {doubt}" for doubt in doubts(one, requirements.limits))
     if one is best:
         flags = tuple(f"note: {flag}" for flag in one.flags)
-        reason = f"best {objective.key} within the limits"
-        return Verdict(verdict="chosen", reasons=(reason, *flags))
+        reasons = (f"best {objective.key} within the limits", *flags, *notes)
+        return Verdict(verdict="chosen", reasons=reasons, flags=one.flags)
     mine, its = abs(objective.cost(one)), abs(objective.cost(best))
     figures = (
         f"{best.id} ({format_distinct(mine, its)} {objective.unit} against "
@@ -182,15 +167,16 @@ def _verdict(
     elif objective.costs_more(one, best):
         apart = objective.interval(one)[0] > objective.interval(best)[1]
         reason = f"{objective.worse} {figures}{'' if apart else ', round by round'}"
-    elif merit := _merit(ties, one):
-        reason = f"{objective.equal} {figures} inside the noise, and {merit}"
+    elif advantage := _advantage(ties, one):
+        reason = f"{objective.equal} {figures} inside the noise, and {advantage}"
     else:
         reason = f"{objective.worse} {figures}, if only inside the noise"
     front_note = ("on the Pareto front",) if one.id in front else ()
-    return Verdict(verdict="feasible", reasons=(reason, *one.flags, *front_note))
+    reasons = (reason, *one.flags, *front_note, *notes)
+    return Verdict(verdict="feasible", reasons=reasons, flags=one.flags)
 
 
-def _merit(ties: Sequence[MeasuredCandidate], one: MeasuredCandidate) -> str:
+def _advantage(ties: Sequence[MeasuredCandidate], one: MeasuredCandidate) -> str:
     """Return why the best is preferred to one that may be as good, in the order of `_ties`."""
     best = ties[0]
     if one.sqnr_db < _alike_db(ties):
@@ -235,7 +221,10 @@ def _why(
 
 
 def _infeasible(
-    broken: Mapping[str, Sequence[Violation]], objective: Objective, front: tuple[str, ...]
+    broken: Mapping[str, Sequence[Violation]],
+    verdicts: Mapping[str, Verdict],
+    objective: Objective,
+    front: tuple[str, ...],
 ) -> Choice:
     misses = [
         (sum(v.excess for v in found), name)
@@ -254,10 +243,7 @@ def _infeasible(
         objective=objective.key,
         why=why,
         pareto=front,
-        verdicts={
-            name: Verdict(verdict="rejected", reasons=tuple(v.reason for v in found))
-            for name, found in broken.items()
-        },
+        verdicts=verdicts,
         infeasible=True,
         nearest_miss=nearest,
     )

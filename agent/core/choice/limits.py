@@ -122,7 +122,7 @@ _ENTRIES: tuple[Limit[MeasuredCandidate], ...] = (
         highest=1e4,
         value=lambda one: one.power_w,
         missing=lambda one: one.power_reason,
-        interval=lambda one: one.power_ci95_w,
+        interval=lambda one: one.power_w_ci95,
         needs_power=True,
     ),
     Limit(
@@ -130,9 +130,9 @@ _ENTRIES: tuple[Limit[MeasuredCandidate], ...] = (
         words="energy per frame",
         unit="J",
         highest=1e6,
-        value=lambda one: one.energy_j,
+        value=lambda one: one.under_load.energy_j,
         missing=lambda one: one.power_reason,
-        interval=lambda one: one.energy_ci95_j,
+        interval=lambda one: one.under_load.energy_j_ci95,
         needs_power=True,
     ),
     ForeseeableLimit(

@@ -104,8 +104,8 @@ _ENTRIES = (
         worse="needs more energy than",
         equal="needs the energy of",
         better="needs less energy than",
-        value=lambda one: one.energy_j,
-        margins=lambda one: _power_margins(one.energy_j, one.energy_ci95_j),
+        value=lambda one: one.under_load.energy_j,
+        margins=lambda one: _power_margins(one.under_load.energy_j, one.under_load.energy_j_ci95),
         needs_power=True,
     ),
     Objective(
@@ -115,7 +115,7 @@ _ENTRIES = (
         equal="draws the power of",
         better="draws less power than",
         value=lambda one: one.power_w,
-        margins=lambda one: _power_margins(one.power_w, one.power_ci95_w),
+        margins=lambda one: _power_margins(one.power_w, one.power_w_ci95),
         needs_power=True,
     ),
     Objective(

@@ -166,7 +166,8 @@ def _same_graphs(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
         if one.recipe.precision == "int8":
             kinds.setdefault((one.batch, one.power_mode, one.dla_core), []).append(one)
     return [
-        sorted(alike, key=lambda c: (*_merit(c), c.id), reverse=True) for alike in kinds.values()
+        sorted(alike, key=lambda c: (*_faithfulness(c), c.id), reverse=True)
+        for alike in kinds.values()
     ]
 
 
@@ -182,7 +183,7 @@ def _less_faithful(candidates: Sequence[Candidate]) -> _Reasons:
     }
 
 
-def _merit(candidate: Candidate) -> tuple[float, float]:
+def _faithfulness(candidate: Candidate) -> tuple[float, float]:
     if candidate.evaluation is None:
         return -1.0, float("-inf")
     fidelity = candidate.evaluation.fidelity
