@@ -26,29 +26,6 @@ def release_check(config: Config, jobs: Jobs, cancelled: threading.Event) -> Cal
     return check
 
 
-def activate(
-    release: str,
-    files: Mapping[str, bytes | str],
-    settings: ActivationTable,
-    *,
-    releases: Releases,
-    run: RunCommand,
-    check: Callable[[str], None],
-) -> Activation:
-    """Create a release and make it current.
-
-    Args:
-        release: Id of the new release.
-        files: Its contents, see `Releases.create`.
-        settings: The reload and health commands, and how many releases to keep.
-        releases: All releases of the device.
-        run: Runs a user's command.
-        check: See `release_check`.
-    """
-    releases.create(release, files)
-    return switch(release, settings, releases=releases, run=run, check=check)
-
-
 def switch(
     release: str,
     settings: ActivationTable,
@@ -57,7 +34,15 @@ def switch(
     run: RunCommand,
     check: Callable[[str], None],
 ) -> Activation:
-    """Make an existing release current: check, intend, switch, reload, health, then keep or undo."""
+    """Make an existing release current: check, intend, switch, reload, health, then keep or undo.
+
+    Args:
+        release: Its id.
+        settings: The reload and health commands, and how many releases to keep.
+        releases: All releases of the device.
+        run: Runs a user's command.
+        check: See `release_check`.
+    """
     previous = releases.current()
     if previous == release:
         return Activation(state="unchanged", release=release, previous=previous)
@@ -80,16 +65,19 @@ def switch(
 
 
 def roll_back(
-    settings: ActivationTable, *, releases: Releases, earlier: Sequence[str], run: RunCommand,
+    settings: ActivationTable,
+    *,
+    releases: Releases,
+    run: RunCommand,
     check: Callable[[str], None],
-) -> Activation:  # fmt: skip
+) -> Activation:
     """Make the newest good release before the current one current.
 
     Raises:
         ActivationError: if none of them loads.
     """
     current = releases.current()
-    before = [release for release in earlier if current is None or release < current]
+    before = [release for release in releases.ids() if current is None or release < current]
     for release in reversed(before):
         try:
             return switch(release, settings, releases=releases, run=run, check=check)

@@ -19,7 +19,7 @@ from agent.core.release.reuse import ReusedCalibration
 from agent.core.release.upgrade import conditions
 from agent.core.report.document import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
-from agent.run.activation import RunCommand, activate, release_check
+from agent.run.activation import RunCommand, release_check, switch
 from agent.run.artifacts import Observe
 from agent.run.chain import Chain, Outcome
 from agent.run.report import encode
@@ -158,9 +158,9 @@ def _activate(
         engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
         "model.json": json.dumps({"release": request.run_id, **described}, indent=2).encode(),
     }
-    done = activate(
+    ports.releases.create(request.run_id, files)
+    done = switch(
         request.run_id,
-        files,
         config.activation,
         releases=ports.releases,
         run=ports.run_command,

@@ -83,11 +83,9 @@ def activate_release(config: Config, release: str) -> Activation:
 
 def roll_back(config: Config) -> Activation:
     """Go back to the newest earlier release that loads; see `run.activation.roll_back`."""
-    releases = storage.releases(config)
     return activation.roll_back(
         config.activation,
-        releases=releases,
-        earlier=releases.ids(),
+        releases=storage.releases(config),
         run=run_command,
         check=activation.release_check(config, SubprocessJobs(), threading.Event()),
     )

@@ -15,7 +15,7 @@ from agent.adapters.storage.releases import FileReleases
 from agent.config import ActivationTable
 from agent.core.errors import RunnerError
 from agent.core.release.recovery import recovery
-from agent.run.activation import activate, recover, roll_back, switch
+from agent.run.activation import recover, roll_back, switch
 
 FILES = {"model.json": b"{}", "model.onnx": b"graph"}
 GOOD = (sys.executable, "-c", "pass")
@@ -33,7 +33,8 @@ def fail(_: str) -> None:
 @pytest.fixture
 def releases(tmp_path: Path) -> FileReleases:
     found = FileReleases(str(tmp_path))
-    done = activate("r1", FILES, ActivationTable(), releases=found, run=run_command, check=look)
+    found.create("r1", FILES)
+    done = switch("r1", ActivationTable(), releases=found, run=run_command, check=look)
     assert done.state == "active"
     return found
 
@@ -41,7 +42,8 @@ def releases(tmp_path: Path) -> FileReleases:
 def activated(
     releases: FileReleases, settings: ActivationTable, check: Callable[[str], None] = look
 ):
-    return activate("r2", FILES, settings, releases=releases, run=run_command, check=check)
+    releases.create("r2", FILES)
+    return switch("r2", settings, releases=releases, run=run_command, check=check)
 
 
 def test_a_healthy_release_becomes_current(releases: FileReleases) -> None:
@@ -86,9 +88,7 @@ def test_an_engine_that_does_not_load_never_becomes_current(releases: FileReleas
 
 def test_roll_back_takes_the_newest_earlier_release_that_loads(releases: FileReleases) -> None:
     activated(releases, ActivationTable())
-    done = roll_back(
-        ActivationTable(), releases=releases, earlier=releases.ids(), run=run_command, check=look
-    )
+    done = roll_back(ActivationTable(), releases=releases, run=run_command, check=look)
     assert done.state == "active"
     assert releases.current() == "r1"
 
