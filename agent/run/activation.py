@@ -60,7 +60,7 @@ def switch(
         state="rolled_back",
         release=previous,
         previous=release,
-        detail=trouble + (f"; and after going back: {back}" if back else ""),
+        detail=trouble + (f"; and after rolling back: {back}" if back else ""),
     )
 
 
