@@ -55,7 +55,7 @@ class Judging:
         if decides and not found:
             _LOG.warning(
                 "no_power_sensor measure.power=%s: power decides and will not be known, so nothing "
-                "can be chosen; quantd doctor tells which sensors were looked for",
+                "can be chosen; quantd doctor lists the sensors that were tried",
                 wanted,
             )
 

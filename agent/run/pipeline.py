@@ -187,10 +187,10 @@ def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str,
         model.inputs[0].shape[1:3] if preprocess["layout"] == "NHWC" else model.inputs[0].shape[2:4]
     )
     preprocess |= {"width": width, "height": height}
-    holds_for = conditions(outcome.platform)
+    made_for = conditions(outcome.platform)
     return {
         "schema": 1,
-        "identity": digest_of("release-2", engine.file_digest, preprocess, chosen.batch, holds_for),
+        "identity": digest_of("release-2", engine.file_digest, preprocess, chosen.batch, made_for),
         "name": model.name,
         "candidate": chosen.id,
         "precision": chosen.recipe.precision,
@@ -200,7 +200,7 @@ def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str,
         "inputs": [asdict(t) for t in model.inputs],
         "outputs": [asdict(t) for t in model.outputs],
         "preprocess": preprocess,
-        "runtime": holds_for | ({"dla_core": engine.dla_core} if engine.dla_core >= 0 else {}),
+        "runtime": made_for | ({"dla_core": engine.dla_core} if engine.dla_core >= 0 else {}),
         "engine": {
             "file": engine.file,
             "sha256": engine.file_digest,
