@@ -47,7 +47,8 @@ def count(events: Iterable[Mapping[str, Any]]) -> Layers:
         elif _CONVERSIONS.search(operator):
             conversions += 1
         elif _COMPUTE.search(operator):
-            compute[_precision(facts)] += 1
+            shapes = facts.get("input_type_shape") or [{}]
+            compute[_PRECISIONS.get(next(iter(shapes[0]), ""), "other")] += 1
         else:
             others += 1
     return Layers(
@@ -69,8 +70,3 @@ def _ran(events: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, M
             facts = event.get("args", {})
             operator, provider = facts.get("op_name", ""), facts.get("provider", "unknown")
             yield name.removesuffix(_KERNEL), str(operator), str(provider), facts
-
-
-def _precision(facts: Mapping[str, Any]) -> str:
-    shapes = facts.get("input_type_shape") or [{}]
-    return _PRECISIONS.get(next(iter(shapes[0]), ""), "other")

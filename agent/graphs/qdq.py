@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +19,7 @@ from agent.graphs.compute import WEIGHTED
 from agent.graphs.edits import sort_topologically
 from agent.graphs.guards import guard
 from agent.graphs.residuals import SCALE, quantize_residuals, residuals
+from agent.graphs.schemes import SCHEMES
 
 _MOVING = (
     "AveragePool", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Reshape", "Resize", "Slice",
@@ -29,61 +28,6 @@ _MOVING = (
 _REMOVED = ("Clip", "Relu")  # into the range of their output, under U8S8
 _REFUSALS = (AssertionError, AttributeError, IndexError, KeyError, TypeError, ValueError)
 _IR_VERSION = 10  # the newest that ONNX Runtime 1.23 and TensorRT 10.3 both read
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scheme:
-    """Q/DQ placement for one runtime.
-
-    Attributes:
-        activation: Integer type of activations; weights are int8, one scale per channel.
-        operators: Operators that get Q/DQ.
-        between: True if tensors between weighted layers are quantized too; if not, the skip input
-            of a residual addition still is.
-        half: True if float parts are float16.
-        options: `extra_options` of ONNX Runtime's QDQQuantizer.
-    """
-
-    activation: Any
-    operators: tuple[str, ...]
-    between: bool
-    half: bool
-    options: Mapping[str, object]
-
-
-SCHEMES: dict[str, Scheme] = {
-    # ONNX Runtime on a CPU fuses DQ -> operator -> Q, so outputs are quantized too, and so are
-    # all operators between convolutions that have an integer kernel: ConvTranspose has none and
-    # would only be rounded and then computed in float.
-    "U8S8": Scheme(
-        activation=QuantType.QUInt8,
-        operators=(
-            "Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gather", "Gemm",
-            "GlobalAveragePool", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Relu",
-            "Reshape", "Resize", "Sigmoid", "Slice", "Softmax", "Split", "Squeeze", "Transpose",
-            "Unsqueeze",
-        ),
-        between=True,
-        half=False,
-        options={"WeightSymmetric": True},
-    ),
-    # TensorRT fuses Q/DQ on the inputs of weighted layers and propagates it through the others
-    # itself; Q/DQ between a convolution and its activation would break that fusion. Its parser
-    # does not support an int32 DequantizeLinear, so biases stay in float.
-    "S8S8": Scheme(
-        activation=QuantType.QInt8,
-        operators=WEIGHTED,
-        between=False,
-        half=False,
-        options={
-            "ActivationSymmetric": True,
-            "WeightSymmetric": True,
-            "QuantizeBias": False,
-            "OpTypesToExcludeOutputQuantization": list(WEIGHTED),
-        },
-    ),
-}  # fmt: skip
-SCHEMES["S8S8-FP16"] = replace(SCHEMES["S8S8"], half=True)  # what TensorRT itself executes
 
 
 def load_inferred(path: str) -> onnx.ModelProto:
@@ -155,7 +99,9 @@ def with_qdq(
 
 def quantized_tensors(model: onnx.ModelProto, scheme: str) -> tuple[str, ...]:
     """Return the tensors that need a range under a scheme, by placing Q/DQ once."""
-    known = dict.fromkeys(_activations(model.graph), (-1.0, 1.0))
+    activations = [value.name for value in model.graph.input]
+    activations += [name for node in model.graph.node for name in node.output if name]
+    known = dict.fromkeys(activations, (-1.0, 1.0))
     trial = with_qdq(model, scheme, known, per_channel=False)
     found = {
         node.input[1].removesuffix(SCALE): None
@@ -203,11 +149,6 @@ def save(model: onnx.ModelProto, target: str) -> None:
     model.ir_version = min(model.ir_version, _IR_VERSION)
     with disk_errors(Path(target).parent):
         onnx.save(model, target)
-
-
-def _activations(graph: onnx.GraphProto) -> tuple[str, ...]:
-    made = [name for node in graph.node for name in node.output if name]
-    return (*(value.name for value in graph.input), *made)
 
 
 def _with_shared_ranges(

@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 import onnx
 
 from agent.graphs.compute import WEIGHTED
-from agent.graphs.qdq import SCHEMES
 from agent.graphs.residuals import residuals
+from agent.graphs.schemes import SCHEMES
 
 LayersByTensor = Mapping[str, frozenset[str]]
 

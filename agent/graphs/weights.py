@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,14 +10,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from agent.core.errors import CalibrationError
 from agent.core.quantization.weight_rounding import round_weights
-from agent.disk import disk_errors
 from agent.graphs.biases import layers_with_bias
 from agent.graphs.compute import WEIGHTED, shapes
 from agent.graphs.edits import group_of, has_auto_pad, int_attribute
 from agent.graphs.moments import LARGEST_ROW, Frames, Moment, moments, row_length
-from agent.graphs.rounding import Weights
 
 _STEPS = 127
 _RANK = 4
@@ -82,28 +77,6 @@ def _error_weights(moment: Moment, *, centered: bool) -> NDArray[np.float64]:
     size = found.shape[-1]
     shrinkage = size / (size + moment.count)
     return np.asarray((1 - shrinkage) * found + shrinkage * found * np.eye(size))
-
-
-def save_weights(path: str, weights: Weights) -> None:
-    """Write weights by layer to an npz file; layer names are stored as values, not as keys."""
-    arrays = {f"weights{index}": values for index, values in enumerate(weights.values())}
-    names = np.array(list(weights), dtype=np.str_)
-    with disk_errors(Path(path).parent), Path(path).open("wb") as out:
-        np.savez_compressed(out, layers=names, **arrays)  # type: ignore[arg-type]  # not a bool
-
-
-def load_weights(path: str) -> dict[str, NDArray[np.float32]]:
-    """Read a file of `save_weights`.
-
-    Raises:
-        CalibrationError: "damaged" if it is not one.
-    """
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            names = arrays["layers"]
-            return {str(name): arrays[f"weights{index}"] for index, name in enumerate(names)}
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as e:
-        raise CalibrationError(f"{path}: {e}", code="damaged", hint="run the capture again") from e
 
 
 def _is_roundable(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:

@@ -64,7 +64,8 @@ def condition(
     """
 
     def int8_sqnr_db(path: str) -> float:
-        histograms = [h for h in quantizer.collect(path, frames, 0, _silent) if not defect(h)]
+        collected = quantizer.collect(path, frames, 0, lambda *_: None)
+        histograms = [h for h in collected if not defect(h)]
         trial = open_trial(path, [h.name for h in histograms])
         even = is_symmetric(blank.scheme)
         found = [
@@ -112,7 +113,3 @@ def condition(
     else:
         tried.append(f"{WEIGHT_ROUNDING}: weights of {chosen} of {layers} layers chosen by it")
     return replace(blank, steps=tuple(kept), tried=tuple(tried))
-
-
-def _silent(*_: object) -> None:
-    """Report nothing: progress counts whole trials."""

@@ -14,7 +14,8 @@ from agent.graphs.edits import copy_of
 from agent.graphs.moments import LARGEST_ROW, Moment, moments
 from agent.graphs.qdq import load_inferred
 from agent.graphs.rounding import rounded_weights, with_weights
-from agent.graphs.weights import _error_weights, least_error_weights, load_weights, save_weights
+from agent.graphs.weight_file import load_weights, save_weights
+from agent.graphs.weights import _error_weights, least_error_weights
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
 

@@ -16,7 +16,7 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.records import ConditionedModel, Digest
 from agent.graphs.qdq import load_inferred
-from agent.graphs.weights import load_weights
+from agent.graphs.weight_file import load_weights
 from agent.stages.condition import condition
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run

@@ -43,7 +43,10 @@ def time_trial(
     """
     try:
         with tempfile.TemporaryDirectory(prefix="quantd-trial-") as directory:
-            floats = _prepared(model, batch, Path(directory))
+            floats = model
+            if batch > 1:
+                floats = str(Path(directory, "batch.onnx"))
+                onnx.save(with_batch(onnx.load(model), batch), floats)
             graph = load_inferred(floats)
             ranges = dict.fromkeys(quantized_tensors(graph, scheme), (-4.0, 4.0))
             integers = str(Path(directory, "int8.onnx"))
@@ -62,14 +65,6 @@ def time_trial(
     except QuantizeError as e:
         raise RunnerError(f"trial of the graph: {e.message}") from e
     return Trial(batch=batch, fp32_ms=median(spent[0]), int8_ms=median(spent[1]))
-
-
-def _prepared(model: str, batch: int, folder: Path) -> str:
-    if batch == 1:
-        return model
-    path = str(folder / "batch.onnx")
-    onnx.save(with_batch(onnx.load(model), batch), path)
-    return path
 
 
 def _feed(model: str) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from agent.graphs.channels import channel_maxima
 from agent.graphs.compute import WEIGHTED
 from agent.graphs.equalization import equalized, tensors_to_equalize
 from agent.graphs.pixels import aligned_to_levels, input_levels
-from agent.graphs.qdq import SCHEMES, load_inferred, save, tensors_after_last_layers
+from agent.graphs.qdq import load_inferred, save, tensors_after_last_layers
+from agent.graphs.schemes import SCHEMES
 from agent.graphs.smoothing import smoothable, smoothed
 from agent.graphs.statistics import Collector
-from agent.graphs.weights import least_error_weights, save_weights
+from agent.graphs.weight_file import save_weights
+from agent.graphs.weights import least_error_weights
 
 if TYPE_CHECKING:
     from agent.ports import Progress, Tensors

@@ -20,19 +20,13 @@ from agent.graphs.compute import int8_share, node_macs
 from agent.graphs.edits import copy_of
 from agent.graphs.half import nodes_overflowing
 from agent.graphs.half_rest import rest_to_float16
-from agent.graphs.qdq import (
-    SCHEMES,
-    load_inferred,
-    nodes_touching,
-    quantized_tensors,
-    save,
-    with_qdq,
-)
+from agent.graphs.qdq import load_inferred, nodes_touching, quantized_tensors, save, with_qdq
 from agent.graphs.regions import float_nodes, layers_by_tensor
 from agent.graphs.residuals import residuals
 from agent.graphs.rounding import Weights, insert_qdq, rounded_weights, with_weights
+from agent.graphs.schemes import SCHEMES
 from agent.graphs.sessions import session
-from agent.graphs.weights import load_weights
+from agent.graphs.weight_file import load_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,7 +52,7 @@ class OnnxQuantizationTrial:
         ranged: The tensors that have a range; layers at others stay in float.
         frames: Inputs of the model; all are kept.
         threads: Of the runtime; 0 takes all cores.
-        weights: Path of the chosen rounded weights, from `graphs.weights`; "" for none.
+        weights: Path of the chosen rounded weights, from `graphs.weight_file`; "" for none.
         reference: Path of the model to compare with; "" for `model` itself.
 
     Raises:

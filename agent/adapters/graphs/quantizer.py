@@ -11,13 +11,8 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.histogram import TensorHistogram
 from agent.disk import disk_errors
 from agent.graphs.half import to_float16
-from agent.graphs.qdq import (
-    SCHEMES,
-    load_inferred,
-    quantized_tensors,
-    save,
-    tensors_after_last_layers,
-)
+from agent.graphs.qdq import load_inferred, quantized_tensors, save, tensors_after_last_layers
+from agent.graphs.schemes import SCHEMES
 from agent.graphs.statistics import Collector
 from agent.ports import Progress
 

@@ -73,7 +73,7 @@ def find_rails(root: str = "/") -> dict[str, Reader]:
 def _readers(device: Path) -> Iterator[tuple[str, Reader]]:
     if (device / "power1_input").exists():  # an INA238 computes power itself, in uW
         name = _text(device / "power1_label") or _text(device / "in1_label") or "VIN"
-        yield name, _microwatts(device / "power1_input")
+        yield name, lambda: _number(device / "power1_input") / 1e6
         return
     for label in sorted(device.glob("in*_label")):
         name, number = _text(label), label.name.removesuffix("_label").removeprefix("in")
@@ -85,10 +85,6 @@ def _readers(device: Path) -> Iterator[tuple[str, Reader]]:
 def _volts_times_amps(device: Path, number: str) -> Reader:
     volts, amps = device / f"in{number}_input", device / f"curr{number}_input"
     return lambda: _number(volts) * _number(amps) / 1e6  # mV x mA
-
-
-def _microwatts(path: Path) -> Reader:
-    return lambda: _number(path) / 1e6
 
 
 def _number(path: Path) -> float:

@@ -95,10 +95,6 @@ def _full_range(histogram: TensorHistogram, symmetric: bool) -> Range:
     return (-largest, largest) if symmetric else (low, high)
 
 
-def _minmax(histogram: TensorHistogram, symmetric: bool) -> Range:
-    return _full_range(histogram, symmetric)
-
-
 def _percentile(histogram: TensorHistogram, symmetric: bool) -> Range:
     """Return the range of PERCENTILE of the values; an asymmetric one clips half at each end."""
     outside = 1 - PERCENTILE / 100
@@ -210,7 +206,7 @@ def _magnitudes(histogram: TensorHistogram) -> NDArray[np.int64]:
 
 
 CALIBRATOR_RANGES: dict[str, Callable[[TensorHistogram, bool], Range]] = {
-    "minmax": _minmax,
+    "minmax": _full_range,
     "entropy": _entropy,
     "percentile": _percentile,
     "mse": _mse,

@@ -137,7 +137,8 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ..
     if not shaped or any(arrays[key].shape != (rows,) for key in kinds if key != "counts"):
         raise CalibrationError(f"statistics have counts of shape {counts.shape}", code="damaged")
     exponents = arrays["exponent"]
-    if rows and (counts.min() < 0 or not _within(exponents, LOWEST_EXPONENT, HIGHEST_EXPONENT)):
+    known = (exponents >= LOWEST_EXPONENT) & (exponents <= HIGHEST_EXPONENT)
+    if rows and (counts.min() < 0 or not known.all()):
         raise CalibrationError("statistics have invalid counts or ranges", code="damaged")
     return tuple(
         TensorHistogram(
@@ -152,10 +153,6 @@ def from_arrays(arrays: Mapping[str, NDArray[Any]]) -> tuple[TensorHistogram, ..
         )
         for row in range(rows)
     )
-
-
-def _within(values: NDArray[Any], low: int, high: int) -> bool:
-    return bool(values.min() >= low and values.max() <= high)
 
 
 def _coarsened(histogram: TensorHistogram, exponent: int) -> NDArray[np.int64]:
