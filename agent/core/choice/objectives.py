@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from agent.core.choice.candidates import MeasuredCandidate, Span
 
-_ONE_ROUND = 0.05  # as far as several may drift apart and be called steady
+_ONE_ROUND = 0.05  # several rounds may differ by as much and count as steady
 _POWER_NOISE = 0.01
 """Smallest difference between mean powers that counts, as a share: one step of the INA3221 (40 uV
 over 5 mOhm at 5 V is 40 mW, its data sheet SBOS576) at the 4 W of a small board."""

@@ -49,12 +49,12 @@ def survivors(
     frames: Mapping[str, int],
     baselines: Collection[str],
     alternatives: Mapping[str, str],
-    keeping: Collection[str],
+    able: Collection[str],
 ) -> frozenset[str]:
     """Return the candidates to measure on: those whose best round comes near the leader's worst.
 
-    Only one that keeps the limits can lead: while none does, all go on. An alternative is
-    dropped once the candidate that is preferred to it has shown even rounds.
+    Only one that keeps the limits can lead; without one, all stay. An alternative is dropped
+    once the candidate that is preferred to it has shown even rounds.
 
     Args:
         rounds_ns: Wall time per inference of each round so far, by candidate.
@@ -62,11 +62,11 @@ def survivors(
             1 for latency.
         baselines: Candidates that stay for three rounds whatever happens.
         alternatives: By candidate the one of the same graph that is preferred to it.
-        keeping: The candidates that keep the limits so far.
+        able: The candidates that keep the limits so far.
 
     Source: Jamieson and Talwalkar, "Non-stochastic Best Arm Identification" (AISTATS 2016) for
-        dropping between rounds; here by how far rounds reach and not by half, since a tie must
-        be settled by fidelity and not by chance.
+        dropping between rounds; here by the range of the rounds and not by half, since fidelity
+        and not chance must decide a tie.
     """
     if min((len(rounds) for rounds in rounds_ns.values()), default=0) < _LEAST_ROUNDS:
         return frozenset(rounds_ns)
@@ -75,7 +75,7 @@ def survivors(
         for name, rounds in rounds_ns.items()
     }
     worst = {name: max(values) for name, values in levels.items()}
-    leading = [worst[name] for name in keeping]
+    leading = [worst[name] for name in able]
     if not leading:
         return frozenset(rounds_ns)
     highest = min(leading) * (1 + _MARGIN)
@@ -85,8 +85,6 @@ def survivors(
         if min(values) <= highest or (name in baselines and len(values) < _BASELINE_ROUNDS)
     )
     even = {
-        name
-        for name in near.intersection(keeping)
-        if worst[name] <= min(levels[name]) * (1 + _MARGIN)
+        name for name in near.intersection(able) if worst[name] <= min(levels[name]) * (1 + _MARGIN)
     }
     return near - {name for name, preferred in alternatives.items() if preferred in even}

@@ -1,7 +1,6 @@
-"""How candidates that were measured in turn compare, round by round. Pure.
+"""Ratios of candidates that were measured in turn, round by round. Pure.
 
-What moves a round moves all candidates in it: in the ratio of two, a drift or a busy neighbour is
-no noise.
+A drift or a busy neighbour disturbs all candidates of a round alike, so it cancels in the ratio.
 """
 
 from __future__ import annotations
