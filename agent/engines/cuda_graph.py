@@ -63,7 +63,10 @@ def capture(enqueue: Callable[[], object], stream: int) -> CudaGraph:
     Source: CUDA driver API, stream capture. Thread-local mode leaves other threads of the process
         free to use CUDA. An executable graph is a snapshot: its source graph can be destroyed.
     """
-    driver = _find_driver()
+    try:
+        driver = import_module("cuda.bindings.driver")
+    except ImportError as e:
+        raise RunnerError(f"cuda-bindings is not usable from this Python: {e}") from e
     mode = driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
     _call(driver.cuStreamBeginCapture, stream, mode)
     graph = None
@@ -131,13 +134,6 @@ def bitwise_equal(one: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[A
     return {name: value.tobytes() for name, value in one.items()} == {
         name: value.tobytes() for name, value in other.items()
     }
-
-
-def _find_driver() -> Any:
-    try:
-        return import_module("cuda.bindings.driver")
-    except ImportError as e:
-        raise RunnerError(f"cuda-bindings is not usable from this Python: {e}") from e
 
 
 def _call(function: Callable[..., Sequence[Any]], *arguments: Any) -> Any:

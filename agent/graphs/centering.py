@@ -48,11 +48,7 @@ class CenterableTensor:
 
 
 def centerable(model: onnx.ModelProto) -> tuple[CenterableTensor, ...]:
-    """Return the activations that can be centred.
-
-    Args:
-        model: From `qdq.load_inferred`.
-    """
+    """Return the activations of an inferred model that can be centred."""
     return () if has_subgraphs(model.graph) else tuple(_places(model.graph))
 
 

@@ -102,11 +102,7 @@ def find_levels(seen: NDArray[np.float64], *, zero: bool) -> Levels | None:
 
 
 def input_convolutions(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:
-    """Return the convolutions with no other layer between them and the model's input.
-
-    Args:
-        model: From `qdq.load_inferred`.
-    """
+    """Return an inferred model's convolutions without another layer before them."""
     graph = model.graph
     if has_subgraphs(graph):
         return ()

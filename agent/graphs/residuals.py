@@ -23,11 +23,7 @@ _SUMMANDS = 2
 
 
 def residuals(graph: onnx.GraphProto) -> dict[str, tuple[str, str]]:
-    """Return, for each residual addition, its skip tensor and the layer it is fused with.
-
-    Args:
-        graph: Of the clean model, every node named.
-    """
+    """Return the skip tensor of each residual addition, and the layer that it is fused with."""
     constants = {tensor.name for tensor in graph.initializer}
     makers = {name: (i, node) for i, node in enumerate(graph.node) for name in node.output}
     reads: dict[str, int] = {value.name: 2 for value in graph.output}  # outputs are not fused away

@@ -48,11 +48,7 @@ def pointwise_tensors(graph: onnx.GraphProto) -> frozenset[str]:
 
 
 def smoothable(model: onnx.ModelProto) -> Readers:
-    """Return the tensors that can be divided, and the layers that read them.
-
-    Args:
-        model: From `qdq.load_inferred`.
-    """
+    """Return the tensors of an inferred model that can be divided, and their reading layers."""
     graph = model.graph
     shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     reached = pointwise_tensors(graph) - set(tensors_to_equalize(model))

@@ -53,11 +53,7 @@ def least_error_weights(
 
 
 def roundable_layers(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:
-    """Return the layers whose weights can be chosen: 2-D Conv and ConvTranspose, Gemm.
-
-    Args:
-        model: From `qdq.load_inferred`.
-    """
+    """Return an inferred model's layers for chosen weights: 2-D Conv and ConvTranspose, Gemm."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     known = shapes(model.graph)
     return tuple(n for n in model.graph.node if _is_roundable(n, constants) and n.input[0] in known)
