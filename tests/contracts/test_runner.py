@@ -65,9 +65,9 @@ def by_standin_graph(model: str) -> EngineRunner:
 def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Make:
     chosen: Make = request.param
     if chosen in {by_standin, by_standin_graph}:
-        standin = gpu.give(monkeypatch)
+        standin = gpu.install(monkeypatch)
     if chosen is by_standin_graph:
-        cuda_graphs.give(monkeypatch, standin)
+        cuda_graphs.install(monkeypatch, standin)
     return chosen
 
 

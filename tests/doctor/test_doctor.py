@@ -225,7 +225,7 @@ def test_the_verb_shows_a_table_or_json_and_fails_on_a_problem(tmp_path: Path, c
 
 
 def test_a_gpu_that_fails_is_a_finding_and_not_a_traceback(checked, monkeypatch):
-    fakes.give(monkeypatch).fails["init"] = fakes.Error("cuInit failed: no device")
+    fakes.install(monkeypatch).fails["init"] = fakes.Error("cuInit failed: no device")
     assert checked("runtime").level == "ok"  # ONNX Runtime is as good an answer on a laptop
     found = checked("runtime", runtime={"kind": "tensorrt"})
     assert found.level == "problem"
@@ -233,7 +233,7 @@ def test_a_gpu_that_fails_is_a_finding_and_not_a_traceback(checked, monkeypatch)
 
 
 def test_on_a_jetson_a_runtime_without_tensorrt_is_worth_a_warning(monkeypatch, tmp_path):
-    fakes.give(monkeypatch).fails["init"] = fakes.Error("cuInit failed: no device")
+    fakes.install(monkeypatch).fails["init"] = fakes.Error("cuInit failed: no device")
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3")
     found = needs.runtime(configuration.Config(), Machine(tmp_path))

@@ -10,7 +10,7 @@ from tests.fakes import gpu
 
 @pytest.fixture
 def logger(monkeypatch):
-    gpu.give(monkeypatch)
+    gpu.install(monkeypatch)
     return make_logger(find_tensorrt())
 
 

@@ -53,7 +53,7 @@ class Graphs:
     distorts: bool = False
 
 
-def give(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> Graphs:
+def install(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> Graphs:
     """Put the library where imports look first."""
     graphs = Graphs()
 

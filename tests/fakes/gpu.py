@@ -298,7 +298,7 @@ _STATES = onnxruntime.capi.onnxruntime_pybind11_state
 _NO_MODEL = (_STATES.Fail, _STATES.InvalidArgument, _STATES.InvalidProtobuf, _STATES.NoModel)
 
 
-def give(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+def install(monkeypatch: pytest.MonkeyPatch) -> Gpu:
     """Put a GPU where imports look first; it captures nothing before `cuda_graphs.give`."""
     gpu = Gpu()
     driver = _cuda(gpu)

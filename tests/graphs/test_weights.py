@@ -175,7 +175,7 @@ def test_few_positions_shrink_moments_towards_their_diagonal(tmp_path):
 
 def test_weights_of_another_node_are_not_taken_for_ones_own(tmp_path):
     model = onnx.load(quant_graphs.detector(tmp_path / "m.onnx"))
-    for node in model.graph.node:  # a name that `give` would use for the stem
+    for node in model.graph.node:  # a name that `set_input` would use for the stem
         if node.name == "block":
             node.input[1] = "stem:rounded"
     for tensor in model.graph.initializer:

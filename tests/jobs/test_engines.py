@@ -75,7 +75,7 @@ def test_a_builder_that_shares_the_memory_gets_a_limit_where_none_is_set(
 def test_a_graph_is_looked_for_only_where_that_is_allowed_and_time_counts(
     monkeypatch, tmp_path, allowed, timed
 ):
-    cuda_graphs.give(monkeypatch, gpu.give(monkeypatch))
+    cuda_graphs.install(monkeypatch, gpu.install(monkeypatch))
     config = configuration.from_dump({"runtime": {"cuda_graphs": allowed}})
     model = quant_graphs.classifier(tmp_path / "m.onnx")
     with engines.runner(config, "tensorrt", Path(model), timed=timed) as runner:

@@ -22,12 +22,12 @@ from tests.fakes.gpu import Gpu
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    return fakes.give(monkeypatch)
+    return fakes.install(monkeypatch)
 
 
 @pytest.fixture
 def graphs(monkeypatch: pytest.MonkeyPatch, gpu: Gpu) -> Graphs:
-    return cuda_graphs.give(monkeypatch, gpu)
+    return cuda_graphs.install(monkeypatch, gpu)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from tests.fakes.gpu import Gpu
 
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
-    return fakes.give(monkeypatch)
+    return fakes.install(monkeypatch)
 
 
 def doubling(path: Any, kind: int = TensorProto.FLOAT) -> str:

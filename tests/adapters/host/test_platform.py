@@ -18,7 +18,7 @@ NO_DEVICE = "no CUDA-capable device is detected"
 @pytest.fixture
 def jetson(monkeypatch):
     """Put the two modules of a Jetson where imports look first."""
-    return lambda: fakes.give(monkeypatch)
+    return lambda: fakes.install(monkeypatch)
 
 
 def test_a_provider_that_this_onnxruntime_lacks_is_named_with_those_it_has():
