@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from agent.config import Config
 from agent.core.frames.camera_uri import camera_kind
-from agent.core.records import CalibrationSet, CleanModel, Digest
+from agent.core.records import CalibrationSet, CleanModel
+from agent.wire.jobs import CaptureFrames
 
 if TYPE_CHECKING:
     from agent.core.frames.preprocess import InputSpec
@@ -42,23 +43,21 @@ def open_camera(config: Config) -> Camera:
     return camera
 
 
-def capture(
-    config: Config, digest: Digest, work: str, *, seed: int, progress: Progress
-) -> CalibrationSet:
+def capture(spec: CaptureFrames, progress: Progress) -> CalibrationSet:
     """Run the capture stage."""
     from agent.adapters.host.clock import SystemClock
     from agent.adapters.storage.frames import OpencvFrames
     from agent.stages.capture import capture as stage
 
-    with open_camera(config) as camera:
+    with open_camera(spec.config) as camera:
         return stage(
-            config.calibration,
-            digest=digest,
-            work=work,
+            spec.config.calibration,
+            digest=spec.digest,
+            work=spec.work,
             camera=camera,
             frames=OpencvFrames(),
             clock=SystemClock(),
-            seed=seed,
+            seed=spec.seed,
             progress=progress,
         )
 

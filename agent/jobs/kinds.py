@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import reduce
 from operator import or_
 from pathlib import Path
@@ -79,38 +78,26 @@ def _fleet(spec: specs.ReadFleet, job: Job) -> Fleet:
 
 
 def _intake(spec: specs.CleanGraph, _: Job) -> CleanModel:
-    return quantizing.intake(spec.config, spec.sha256, spec.digest, spec.work)
+    return quantizing.intake(spec)
 
 
 def _capture(spec: specs.CaptureFrames, job: Job) -> CalibrationSet:
-    return frames.capture(
-        spec.config, spec.digest, spec.work, seed=spec.seed, progress=job.progress
-    )
+    return frames.capture(spec, job.progress)
 
 
 def _condition(spec: specs.ConditionModel, job: Job) -> ConditionedModel:
-    blank = ConditionedModel(
-        digest=spec.digest, model=spec.model, calibration=spec.calibration, scheme=spec.scheme
-    )
-    return quantizing.condition(
-        spec.config,
-        blank,
-        job.parent(spec.model, CleanModel),
-        job.parent(spec.calibration, CalibrationSet),
-        work=spec.work,
-        progress=job.progress,
-    )
+    model = job.parent(spec.model, CleanModel)
+    calibration = job.parent(spec.calibration, CalibrationSet)
+    return quantizing.condition(spec, model, calibration, job.progress)
 
 
 def _statistics(spec: specs.CollectStatistics, job: Job) -> Statistics:
     return quantizing.statistics(
-        spec.config,
+        spec,
         job.parent(spec.conditioned, ConditionedModel),
         job.parent(spec.model, CleanModel)[0],
         job.parent(spec.calibration, CalibrationSet),
-        digest=spec.digest,
-        work=spec.work,
-        progress=job.progress,
+        job.progress,
         extends=job.parent(spec.extends, Statistics) if spec.extends else None,
     )
 
@@ -118,22 +105,15 @@ def _statistics(spec: specs.CollectStatistics, job: Job) -> Statistics:
 def _quantize(spec: specs.QuantizeModel, job: Job) -> QuantizedModel:
     model = job.parent(spec.model, CleanModel)
     calibration = job.parent(spec.calibration, CalibrationSet)
-    blank = QuantizedModel(
-        digest=spec.digest, model=spec.model, statistics=spec.statistics, recipe=spec.recipe
-    )
     if spec.conditioned is None or spec.statistics is None:
-        return quantizing.convert(spec.config, blank, model, calibration, work=spec.work)
-    _, statistics_folder = job.parent(spec.statistics, Statistics)
-    conditioned, conditioned_folder = job.parent(spec.conditioned, ConditionedModel)
+        return quantizing.convert(spec, model, calibration)
     return quantizing.quantize(
-        spec.config,
-        replace(blank, steps=conditioned.steps),
-        conditioned_folder,
-        statistics_folder,
+        spec,
+        job.parent(spec.conditioned, ConditionedModel),
+        job.parent(spec.statistics, Statistics)[1],
         model[0],
         calibration,
-        work=spec.work,
-        progress=job.progress,
+        job.progress,
     )
 
 

@@ -25,7 +25,7 @@ def trial(config: Config, model: Path, batch: int, found: Platform) -> Trial:
 
 
 def fleet(config: Config, model: CleanModel, found: Platform) -> Fleet:
-    """Return what `search.fleet`, and the CSV of a profile:/// camera, tell of the model.
+    """Return what `search.fleet`, and the CSV of a profile:/// camera, contain on the model.
 
     Raises:
         ConfigError: "bad_fleet" if a file can't be read or one of its values is bad.
@@ -36,13 +36,13 @@ def fleet(config: Config, model: CleanModel, found: Platform) -> Fleet:
         "runtime": {found.runtime},
         "board": {found.device, *(str(board) for board in boards if board)},
     }
-    told: list[FleetFigure] = []
+    known: list[FleetFigure] = []
     if config.search.fleet:
-        told += figures(_rows(config.search.fleet), names, here, Path(config.search.fleet).name)
+        known += figures(_rows(config.search.fleet), names, here, Path(config.search.fleet).name)
     if config.camera.uri.startswith("profile:"):
         profile = path_of(config.camera.uri)
-        told += figures(_rows(profile), names, here, Path(profile).name)
-    return Fleet(figures=tuple(told))
+        known += figures(_rows(profile), names, here, Path(profile).name)
+    return Fleet(figures=tuple(known))
 
 
 def _rows(file: str) -> tuple[ProfileRow, ...]:

@@ -7,18 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config import Config
 from agent.core.choice.limits import AGREEMENT, SQNR
 from agent.core.records import (
     CalibrationSet,
     CleanModel,
     ConditionedModel,
-    Digest,
     QuantizedModel,
     Statistics,
 )
 from agent.jobs.comparison import comparison
 from agent.jobs.frames import MOST_FRAMES, every_level, input_spec, some_frames, tensors
+from agent.wire.jobs import CleanGraph, CollectStatistics, ConditionModel, QuantizeModel
 
 if TYPE_CHECKING:
     from agent.ports import Progress, QuantizationTrial
@@ -26,25 +25,23 @@ if TYPE_CHECKING:
 _FEW_FRAMES = 8  # where only one question is asked
 
 
-def intake(config: Config, sha256: str, digest: Digest, work: str) -> CleanModel:
-    """Write the graph of the model file, of this sha256, to work/model.onnx.
+def intake(spec: CleanGraph) -> CleanModel:
+    """Write the graph of the model file to the folder of the job.
 
     Raises:
         ModelError: naming what is wrong with the file and what to do.
     """
     from agent.adapters.graphs.intake import OnnxIntake
 
-    clean = OnnxIntake().clean(config.model.path, config.model.name, input_spec(config), work)
-    return replace(clean, digest=digest, sha256=sha256)
+    model = spec.config.model
+    clean = OnnxIntake().clean(model.path, model.name, input_spec(spec.config), spec.work)
+    return replace(clean, digest=spec.digest, sha256=spec.sha256)
 
 
 def condition(
-    config: Config,
-    blank: ConditionedModel,
+    spec: ConditionModel,
     model: tuple[CleanModel, Path],
     calibration: tuple[CalibrationSet, Path],
-    *,
-    work: str,
     progress: Progress,
 ) -> ConditionedModel:
     """Run the condition stage."""
@@ -53,19 +50,21 @@ def condition(
     from agent.adapters.graphs.quantizer import OnnxQuantizer
     from agent.stages.condition import condition as stage
 
-    threads = config.runtime.threads
+    config, threads = spec.config, spec.config.runtime.threads
     path = str(model[1] / "model.onnx")
     few = some_frames(config, model[0], calibration, most=_FEW_FRAMES)
     return stage(
-        blank,
+        ConditionedModel(
+            digest=spec.digest, model=spec.model, calibration=spec.calibration, scheme=spec.scheme
+        ),
         path,
         few,
         others=lambda: some_frames(config, model[0], calibration, _FEW_FRAMES, others=True),
-        work=work,
-        quantizer=OnnxQuantizer(threads, blank.scheme),
+        work=spec.work,
+        quantizer=OnnxQuantizer(threads, spec.scheme),
         conditioner=OnnxConditioner(threads, every_level(config, model[0])),
         open_trial=lambda made, ranged: OnnxQuantizationTrial(
-            made, blank.scheme, ranged, few, threads, reference=path
+            made, spec.scheme, ranged, few, threads, reference=path
         ),
         comparison=lambda: comparison(config),
         progress=progress,
@@ -73,13 +72,10 @@ def condition(
 
 
 def statistics(
-    config: Config,
+    spec: CollectStatistics,
     conditioned: tuple[ConditionedModel, Path],
     model: CleanModel,
     calibration: tuple[CalibrationSet, Path],
-    *,
-    digest: Digest,
-    work: str,
     progress: Progress,
     extends: tuple[Statistics, Path] | None = None,
 ) -> Statistics:
@@ -91,12 +87,12 @@ def statistics(
     return collect_statistics(
         conditioned[0].digest,
         str(conditioned[1] / "model.onnx"),
-        tensors(config, model, calibration[1], frames),
+        tensors(spec.config, model, calibration[1], frames),
         len(frames),
-        digest=digest,
-        calibration=calibration[0].digest,
-        work=work,
-        quantizer=OnnxQuantizer(config.runtime.threads, conditioned[0].scheme),
+        digest=spec.digest,
+        calibration=spec.calibration,
+        work=spec.work,
+        quantizer=OnnxQuantizer(spec.config.runtime.threads, conditioned[0].scheme),
         progress=progress,
         earlier=(extends[0], load_statistics(str(extends[1] / "statistics.npz")))
         if extends
@@ -105,35 +101,29 @@ def statistics(
 
 
 def convert(
-    config: Config,
-    blank: QuantizedModel,
+    spec: QuantizeModel,
     model: tuple[CleanModel, Path],
     calibration: tuple[CalibrationSet, Path],
-    *,
-    work: str,
 ) -> QuantizedModel:
     """Make a float precision."""
     from agent.adapters.graphs.quantizer import OnnxQuantizer
     from agent.stages.quantize import convert as stage
 
     return stage(
-        blank,
+        _blank(spec),
         str(model[1] / "model.onnx"),
-        some_frames(config, model[0], calibration, most=_FEW_FRAMES),
-        work=work,
-        quantizer=OnnxQuantizer(config.runtime.threads),
+        some_frames(spec.config, model[0], calibration, most=_FEW_FRAMES),
+        work=spec.work,
+        quantizer=OnnxQuantizer(spec.config.runtime.threads),
     )
 
 
 def quantize(
-    config: Config,
-    blank: QuantizedModel,
-    conditioned: Path,
+    spec: QuantizeModel,
+    conditioned: tuple[ConditionedModel, Path],
     statistics: Path,
     model: CleanModel,
     calibration: tuple[CalibrationSet, Path],
-    *,
-    work: str,
     progress: Progress,
 ) -> QuantizedModel:
     """Make an INT8 precision, by one calibrator or with layers left in float."""
@@ -143,18 +133,19 @@ def quantize(
     from agent.stages.quantize import load_statistics
     from agent.stages.quantize import quantize as plain
 
+    config, blank = spec.config, replace(_blank(spec), steps=conditioned[0].steps)
     histograms = load_statistics(str(statistics / "statistics.npz"))
     searched = blank.recipe.precision == "int8-mixed"
     few = some_frames(config, model, calibration, MOST_FRAMES if searched else _FEW_FRAMES)
 
     def open_trial(ranged: Collection[str]) -> QuantizationTrial:
-        path, weights = str(conditioned / "model.onnx"), conditioned / WEIGHTS
+        path, weights = str(conditioned[1] / "model.onnx"), conditioned[1] / WEIGHTS
         chosen = str(weights) if weights.exists() else ""  # older versions made none
         scheme, threads = blank.recipe.scheme or "", config.runtime.threads
         return OnnxQuantizationTrial(path, scheme, ranged, few, threads, weights=chosen)
 
     if not searched:
-        return plain(blank, histograms, work=work, open_trial=open_trial)
+        return plain(blank, histograms, work=spec.work, open_trial=open_trial)
     requirements = config.requirements
     return mixed(
         blank,
@@ -164,8 +155,14 @@ def quantize(
             requirements.bound(AGREEMENT),
             comparison(config).has_metric,
         ),
-        work=work,
+        work=spec.work,
         open_trial=open_trial,
         comparison=lambda: comparison(config),
         progress=progress,
+    )
+
+
+def _blank(spec: QuantizeModel) -> QuantizedModel:
+    return QuantizedModel(
+        digest=spec.digest, model=spec.model, statistics=spec.statistics, recipe=spec.recipe
     )

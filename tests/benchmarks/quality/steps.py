@@ -29,10 +29,10 @@ from agent.core.records import (
     CleanModel,
     ConditionedModel,
     Digest,
-    QuantizedModel,
     Recipe,
     Rejected,
 )
+from agent.wire.jobs import CleanGraph, CollectStatistics, ConditionModel, QuantizeModel
 from tests.benchmarks.memory import peak_rss_mb
 from tests.benchmarks.quality.material import REPOSITORY
 
@@ -90,7 +90,9 @@ def intake(folder: Path) -> dict[str, Any]:
     from agent.jobs import frames, quantizing
 
     config = _config(folder)
-    clean = quantizing.intake(config, "", _NO_DIGEST, str(folder))
+    clean = quantizing.intake(
+        CleanGraph(config=config, digest=_NO_DIGEST, work=str(folder), sha256="")
+    )
     _write(folder / "clean.json", clean)
     taken = _read(folder / "calibration.json", CalibrationSet)
     for kind, names in (("calibration", taken.frames), ("holdout", taken.holdout)):
@@ -106,18 +108,18 @@ def condition(folder: Path) -> dict[str, Any]:
     """Equalize, where that helps."""
     from agent.jobs import quantizing
 
-    blank = ConditionedModel(
-        digest=_NO_DIGEST, model=_NO_DIGEST, calibration=_NO_DIGEST, scheme=_SCHEME
-    )
     work = folder / "conditioned"
     work.mkdir()
-    done = quantizing.condition(
-        _config(folder),
-        blank,
-        (_clean(folder), folder),
-        (_calibration(folder), folder),
+    spec = ConditionModel(
+        config=_config(folder),
+        digest=_NO_DIGEST,
         work=str(work),
-        progress=_silent,
+        model=_NO_DIGEST,
+        calibration=_NO_DIGEST,
+        scheme=_SCHEME,
+    )
+    done = quantizing.condition(
+        spec, (_clean(folder), folder), (_calibration(folder), folder), _silent
     )
     _write(work / "record.json", done)
     return {"tried": list(done.tried)}
@@ -129,14 +131,21 @@ def statistics(folder: Path) -> dict[str, Any]:
 
     work = folder / "statistics"
     work.mkdir()
+    spec = CollectStatistics(
+        config=_config(folder),
+        digest=_NO_DIGEST,
+        work=str(work),
+        conditioned=_NO_DIGEST,
+        model=_NO_DIGEST,
+        calibration=_NO_DIGEST,
+        extends=None,
+    )
     done = quantizing.statistics(
-        _config(folder),
+        spec,
         (_conditioned(folder), folder / "conditioned"),
         _clean(folder),
         (_calibration(folder), folder),
-        digest=_NO_DIGEST,
-        work=str(work),
-        progress=_silent,
+        _silent,
     )
     return {"tensors": done.tensors, "frames": done.frames}
 
@@ -155,24 +164,25 @@ def mixed(folder: Path) -> dict[str, Any]:
 def _quantized(folder: Path, recipe: Recipe) -> dict[str, Any]:
     from agent.jobs import quantizing
 
-    blank = QuantizedModel(
-        digest=_NO_DIGEST,
-        model=_NO_DIGEST,
-        statistics=_NO_DIGEST,
-        recipe=recipe,
-        steps=_conditioned(folder).steps,
-    )
     work = folder / f"{recipe.precision}-{recipe.calibrator}"
     work.mkdir()
+    spec = QuantizeModel(
+        config=_config(folder),
+        digest=_NO_DIGEST,
+        work=str(work),
+        model=_NO_DIGEST,
+        calibration=_NO_DIGEST,
+        recipe=recipe,
+        conditioned=_NO_DIGEST,
+        statistics=_NO_DIGEST,
+    )
     done = quantizing.quantize(
-        _config(folder),
-        blank,
-        folder / "conditioned",
+        spec,
+        (_conditioned(folder), folder / "conditioned"),
         folder / "statistics",
         _clean(folder),
         (_calibration(folder), folder),
-        work=str(work),
-        progress=_silent,
+        _silent,
     )
     return {
         "graph": str(work / "model.onnx"),
@@ -208,7 +218,7 @@ def _write(path: Path, record: object) -> None:
     path.write_bytes(msgspec.json.encode(record))
 
 
-def _silent(_done: int, _total: int, _note: str) -> None:
+def _silent(*_: object) -> None:
     """Steps are told as wholes."""
 
 
