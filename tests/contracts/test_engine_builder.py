@@ -308,7 +308,7 @@ def test_an_engine_that_has_nothing_on_the_accelerator_is_none_for_it(tmp_path, 
     builder = tensorrt(dla_core=0)
     builder.runnable = True
     builder._trt = OnDevice(reported)
-    with pytest.raises(BuildError, match=r"nothing on accelerator 0") as caught:
+    with pytest.raises(BuildError, match=r"no layer on accelerator 0") as caught:
         built(builder, detector, tmp_path / "out")
     assert caught.value.code == "no_dla"
     assert list((tmp_path / "out").iterdir()) == []
