@@ -110,6 +110,17 @@ def full_disk(where: Path) -> Iterator[None]:
         raise _full(where) from e
 
 
+def text_of(path: Path) -> str:
+    """Return a file's text without surrounding whitespace, "" if it can't be read.
+
+    A device tree ends its strings with a zero byte, which counts as whitespace.
+    """
+    try:
+        return path.read_text(errors="replace").replace("\0", " ").strip()
+    except OSError:
+        return ""
+
+
 def sha256_of(path: Path) -> str:
     """Return the hex digest of a file, however large it is."""
     found = hashlib.sha256()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.config import Config
+from agent.disk import text_of
 
 _COMMAND_TIMEOUT_S = 10.0
 
@@ -56,11 +57,7 @@ class Machine:
 
     def text(self, path: str) -> str:
         """Return a file's text without surrounding whitespace, "" if it can't be read."""
-        try:
-            found = (self.root / path).read_text(errors="replace")
-        except OSError:
-            return ""
-        return found.replace("\0", " ").strip()
+        return text_of(self.root / path)
 
     def has(self, path: str) -> bool:
         """Return whether there is such a file."""

@@ -7,6 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from agent.disk import text_of
+
 _NVPMODEL_S = 4.0
 
 
@@ -23,17 +25,18 @@ def read_board(root: str = "/") -> dict[str, str | int | float | None]:
     """
     base = Path(root)
     return {
-        "board": _text(base / "proc/device-tree/model")
-        or _text(base / "sys/devices/virtual/dmi/id/product_name"),
-        "l4t": l4t_release(_text(base / "etc/nv_tegra_release")),
+        "board": text_of(base / "proc/device-tree/model")
+        or text_of(base / "sys/devices/virtual/dmi/id/product_name")
+        or None,
+        "l4t": l4t_release(text_of(base / "etc/nv_tegra_release")),
         "power_mode": power_mode() if root == "/" else None,
-        "driver": _text(base / "sys/module/nvidia/version"),
+        "driver": text_of(base / "sys/module/nvidia/version") or None,
     }
 
 
-def l4t_release(text: str | None) -> str | None:
+def l4t_release(text: str) -> str | None:
     """Return "36.4.3" for the text "# R36 (release), REVISION: 4.3, ..." of nv_tegra_release."""
-    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text or "")
+    match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
     return f"{match.group(1)}.{match.group(2)}" if match else None
 
 
@@ -50,10 +53,3 @@ def power_mode() -> str | None:
         return None
     match = re.search(r"NV Power Mode: *(\S+)", done.stdout)
     return match.group(1) if match else None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").replace("\0", "").strip() or None
-    except OSError:
-        return None

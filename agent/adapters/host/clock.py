@@ -7,6 +7,8 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+from agent.disk import text_of
+
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
 _TIMEX_BYTES = 512  # struct timex is 208 on 64-bit Linux; zeros ask without changing anything
 
@@ -42,7 +44,5 @@ class SystemClock:
 
 def boot_id() -> str:
     """Return the kernel's id of this boot; without one, an id from the time of boot."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return f"boot-{int(time.time() - time.monotonic())}"
+    known = text_of(Path("/proc/sys/kernel/random/boot_id"))
+    return known or f"boot-{int(time.time() - time.monotonic())}"

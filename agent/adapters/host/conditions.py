@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.core.measurement.power import ClockTotal, Conditions
+from agent.disk import text_of
 
 _THROTTLE_COUNTERS = (
     "sys/devices/system/cpu/cpu*/thermal_throttle/*_throttle_count",
@@ -22,6 +23,7 @@ _CPU_TIMES = ("sys/devices/system/cpu/cpufreq/policy*/stats/time_in_state",)
 _CPU_TIME = re.compile(r"^([0-9]+) ([0-9]+)$", re.MULTILINE)
 _GPU_TIMES = tuple(f"sys/class/devfreq/{name}/trans_stat" for name in GPUS)
 _GPU_TIME = re.compile(r"^\*? *([0-9]+):(?: +[0-9]+)* +([0-9]+)$", re.MULTILINE)
+_NUMBER = r"-?[0-9]{1,18}"
 _GPU_CLOCKS = tuple(f"sys/class/devfreq/{name}/cur_freq" for name in GPUS)
 
 
@@ -70,13 +72,10 @@ def _cooling(root: str) -> int | None:
     """
     found = None
     for device in Path(root).glob("sys/class/thermal/cooling_device*"):
-        try:
-            kind = (device / "type").read_text(errors="replace").strip()
-            state = int((device / "cur_state").read_text(errors="replace"))
-        except (OSError, ValueError):
-            continue
-        if _COOLING.search(kind) and "fan" not in kind.lower():
-            found = (found or 0) + (state > 0)
+        kind, state = text_of(device / "type"), text_of(device / "cur_state")
+        slows = _COOLING.search(kind) and "fan" not in kind.lower()
+        if slows and re.fullmatch(_NUMBER, state):
+            found = (found or 0) + (int(state) > 0)
     return found
 
 
@@ -92,17 +91,10 @@ def _clocked(
         (int(clock) * mhz, int(time) * seconds)
         for pattern in patterns
         for file in Path(root).glob(pattern)
-        for clock, time in row.findall(_text(file))
+        for clock, time in row.findall(text_of(file))
     ]
     whole_s = sum(time for _, time in times)
     return ClockTotal(whole_s, sum(clock * time for clock, time in times)) if whole_s else None
-
-
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 def _scheduled_ns(root: str) -> tuple[int, int] | tuple[None, None]:
@@ -113,23 +105,18 @@ def _scheduled_ns(root: str) -> tuple[int, int] | tuple[None, None]:
     """
     times = []
     for file in Path(root).glob(_WAITED):
-        try:
-            fields = file.read_text().split()
-        except OSError:
-            continue  # the thread ended meanwhile
+        fields = text_of(file).split()  # none if the thread ended meanwhile
         if len(fields) == 3 and fields[0].isdigit() and fields[1].isdigit():
             times.append((int(fields[0]), int(fields[1])))
-    return (
-        (sum(ran for ran, _ in times), sum(waited for _, waited in times))
-        if times
-        else (None, None)
-    )
+    if not times:
+        return None, None
+    return sum(ran for ran, _ in times), sum(waited for _, waited in times)
 
 
 def _numbers(root: str, patterns: tuple[str, ...]) -> Iterator[int]:
     """Yield the numbers in the files that can be read."""
     for pattern in patterns:
         for file in Path(root).glob(pattern):
-            text = _text(file).strip()
-            if re.fullmatch(r"-?[0-9]{1,18}", text):
+            text = text_of(file)
+            if re.fullmatch(_NUMBER, text):
                 yield int(text)

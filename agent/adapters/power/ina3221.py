@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agent.adapters.power.sampling import SampledMeter
 from agent.core.errors import PowerError
+from agent.disk import text_of
 
 _CHIPS = {"ina3221", "ina238"}
 TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")
@@ -63,7 +64,7 @@ def find_rails(root: str = "/") -> dict[str, Reader]:
     """
     rails: dict[str, Reader] = {}
     for device in sorted(Path(root, "sys/class/hwmon").glob("hwmon*")):
-        if _text(device / "name") not in _CHIPS:
+        if text_of(device / "name") not in _CHIPS:
             continue
         for name, reader in _readers(device):
             rails[f"{name} ({device.name})" if name in rails else name] = reader
@@ -72,12 +73,12 @@ def find_rails(root: str = "/") -> dict[str, Reader]:
 
 def _readers(device: Path) -> Iterator[tuple[str, Reader]]:
     if (device / "power1_input").exists():  # an INA238 computes power itself, in uW
-        name = _text(device / "power1_label") or _text(device / "in1_label") or "VIN"
+        name = text_of(device / "power1_label") or text_of(device / "in1_label") or "VIN"
         yield name, lambda: _number(device / "power1_input") / 1e6
         return
     for label in sorted(device.glob("in*_label")):
-        name, number = _text(label), label.name.removesuffix("_label").removeprefix("in")
-        off = _text(device / f"in{number}_enable") == "0"
+        name, number = text_of(label), label.name.removesuffix("_label").removeprefix("in")
+        off = text_of(device / f"in{number}_enable") == "0"
         if name not in {"", "NC"} and not off and (device / f"curr{number}_input").exists():
             yield name, _volts_times_amps(device, number)
 
@@ -95,10 +96,3 @@ def _number(path: Path) -> float:
     if not isfinite(number):
         raise PowerError(f"{path}: {number}", code="gone")
     return number
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.errors import PowerError
-from agent.disk import write_atomically
+from agent.disk import text_of, write_atomically
 
 _CONF = "etc/nvpmodel.conf"
 _PATIENCE_S = 30.0
@@ -54,10 +54,7 @@ class NvpModes:
     def __init__(self, folder: str, socket: str = "/run/jtop.sock", root: str = "/") -> None:
         self._marker = Path(folder, _MARKER)
         self._socket = socket
-        try:
-            self._modes = parse(Path(root, _CONF).read_text(errors="replace"))
-        except OSError:
-            self._modes = ()
+        self._modes = parse(text_of(Path(root, _CONF)))
 
     def modes(self) -> Mapping[str, str]:
         """See `ports.PowerModes`.
@@ -106,10 +103,7 @@ class NvpModes:
 
     def restore(self) -> str:
         """See `ports.PowerModes`."""
-        try:
-            wanted = self._marker.read_text().strip()
-        except OSError:
-            return ""
+        wanted = text_of(self._marker)
         if wanted and wanted != self.current():
             self._set(wanted)
         self._marker.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agent.adapters.power.sampling import SampledMeter
 from agent.core.errors import PowerError
+from agent.disk import text_of
 
 _PERIOD_S = 0.1
 
@@ -31,7 +32,9 @@ class RaplPowerMeter(SampledMeter):
         zones = {
             zone: name
             for zone in sorted(Path(root, "sys/class/powercap").glob("intel-rapl:[0-9]"))
-            if (name := _name(zone)).startswith("package")  # "psys" includes the packages
+            if (name := text_of(zone / "name")).startswith(
+                "package"
+            )  # "psys" includes the packages
         }
         if not zones:
             raise PowerError(
@@ -62,13 +65,6 @@ class RaplPowerMeter(SampledMeter):
         seconds = (at_ns - self._at_ns) / 1e9
         self._before, self._at_ns = now, at_ns
         return spent_uj / 1e6 / seconds
-
-
-def _name(zone: Path) -> str:
-    try:
-        return (zone / "name").read_text().strip()
-    except OSError:
-        return ""
 
 
 def _number(path: Path) -> int:
