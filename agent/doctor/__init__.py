@@ -22,11 +22,23 @@ _CURES = {
 _ANY_CURE = "run it again as the user that runs quantd"
 
 CHECKS: Mapping[str, Check] = {
-    **device.CHECKS,
-    **measuring.CHECKS,
-    **needs.CHECKS,
-    **broker.CHECKS,
-    **system.CHECKS,
+    "board": device.board,
+    "JetPack": device.jetpack,
+    "TensorRT": device.tensorrt,
+    "groups": device.groups,
+    "jtop": measuring.jtop,
+    "clocks": measuring.clocks,
+    "runtime": needs.runtime,
+    "model": needs.model,
+    "camera": needs.camera,
+    "storage": needs.storage,
+    "power sensor": needs.power,
+    "broker": broker.broker,
+    "memory": system.memory,
+    "swap": system.swap,
+    "time": system.time,
+    "service": system.service,
+    "commands": system.commands,
 }
 """All checks, in the order of the output."""
 

@@ -7,11 +7,10 @@ import re
 import shlex
 import socket
 import ssl
-from collections.abc import Mapping
 
 from agent.adapters.mqtt.link import password, tls_context, uses_tls
 from agent.config import Config
-from agent.doctor.findings import Check, Finding, command_output, ok, problem, warning
+from agent.doctor.findings import Finding, command_output, ok, problem, warning
 
 _CONNECT_TIMEOUT_S = 10.0
 _REFUSAL_S = 1.0
@@ -112,6 +111,3 @@ def _expires_soon(certificate: str) -> str:
     )  # fmt: skip
     ends = re.search(r"notAfter=(.+)", text)
     return ends.group(1) if ends and "will expire" in text else ""
-
-
-CHECKS: Mapping[str, Check] = {"broker": broker}

@@ -7,14 +7,13 @@ import os
 import pwd
 import re
 import sys
-from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 
 from agent.adapters.host.board import l4t_release
 from agent.adapters.host.platform import installed_version
 from agent.config import Config
-from agent.doctor.findings import HERE, Check, Finding, Machine, ok, problem, warning
+from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
 from agent.wiring.boards import board_of
 
 _OLDEST_L4T = 36  # JetPack 6: the first with Python 3.10 and TensorRT 10
@@ -146,11 +145,3 @@ def _user_and_groups() -> tuple[str, set[str]]:
     else:
         return "", set()
     return user, {one.gr_name for one in grp.getgrall() if one.gr_gid in numbers}
-
-
-CHECKS: Mapping[str, Check] = {
-    "board": board,
-    "JetPack": jetpack,
-    "TensorRT": tensorrt,
-    "groups": groups,
-}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 
 from agent.adapters.host.board import power_mode
 from agent.adapters.host.conditions import GPUS
@@ -12,7 +11,6 @@ from agent.adapters.host.platform import installed_version
 from agent.config import Config
 from agent.doctor.findings import (
     HERE,
-    Check,
     Finding,
     Machine,
     command_output,
@@ -79,6 +77,3 @@ def _gpu_clock(machine: Machine) -> str:
     if not (low.isdigit() and high.isdigit()):
         return ", GPU clock unknown"
     return ", GPU clock locked" if low == high else ", GPU clock free"
-
-
-CHECKS: Mapping[str, Check] = {"jtop": jtop, "clocks": clocks}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 
 from agent.config import Config
-from agent.doctor.findings import HERE, Check, Finding, Machine, ok, problem, warning
+from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
 from agent.jobs import engines, frames, sensors
 
 _LOW_DISK_MB = 1024
@@ -28,7 +27,8 @@ def runtime(config: Config, machine: Machine = HERE) -> Finding:
     return ok(seen)
 
 
-def _model(config: Config) -> Finding:
+def model(config: Config) -> Finding:
+    """Check that the model is a file."""
     if not config.model.path:
         return problem(
             "model.path is empty", 'set path = "your.onnx" under [model], or pass --model your.onnx'
@@ -42,18 +42,20 @@ def _model(config: Config) -> Finding:
     return ok(f"{file}, {file.stat().st_size / 1e6:.1f} MB")
 
 
-def _camera(config: Config) -> Finding:
+def camera(config: Config) -> Finding:
+    """Check that the camera delivers a frame."""
     if not config.camera.uri:
         return problem(
             "camera.uri is empty",
             'set uri = "v4l2:///dev/video0" under [camera], or pass --camera URI',
         )
-    with frames.open_camera(config) as camera:
-        height, width = camera.read(_FRAME_TIMEOUT_S).image.shape[:2]
-        return ok(f"{camera.source}, {width}x{height}")
+    with frames.open_camera(config) as opened:
+        height, width = opened.read(_FRAME_TIMEOUT_S).image.shape[:2]
+        return ok(f"{opened.source}, {width}x{height}")
 
 
-def _storage(config: Config) -> Finding:
+def storage(config: Config) -> Finding:
+    """Check that the storage folder is writable and has space."""
     folder = Path(config.storage.dir).absolute()
     # the first run creates the folder: check that its nearest existing parent is writable
     existing = next(path for path in (folder, *folder.parents) if path.exists())
@@ -67,7 +69,8 @@ def _storage(config: Config) -> Finding:
     return ok(seen)
 
 
-def _power(config: Config) -> Finding:
+def power(config: Config) -> Finding:
+    """Check which sensor would measure power."""
     source, reason = sensors.power_source(config)
     if source:
         return ok(source)
@@ -78,12 +81,3 @@ def _power(config: Config) -> Finding:
         "power and energy are null in reports; on a Jetson: `pip install jetson-stats`, "
         "then `systemctl restart jtop`",
     )
-
-
-CHECKS: Mapping[str, Check] = {
-    "runtime": runtime,
-    "model": _model,
-    "camera": _camera,
-    "storage": _storage,
-    "power sensor": _power,
-}

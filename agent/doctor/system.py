@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
 from agent.adapters.host.clock import SystemClock
 from agent.config import Config
 from agent.doctor.findings import (
     HERE,
-    Check,
     Finding,
     Machine,
     command_output,
@@ -131,12 +129,3 @@ def commands(config: Config) -> Finding | None:
             f"`openssl pkey -in ops.key -pubout -out {folder}/ops.pem`",
         )
     return ok(f"signed by {', '.join(keys)}")
-
-
-CHECKS: Mapping[str, Check] = {
-    "memory": memory,
-    "swap": swap,
-    "time": time,
-    "service": service,
-    "commands": commands,
-}
