@@ -20,6 +20,7 @@ from agent.core.errors import LinkError
 
 _HOST = "127.0.0.1"
 _START_S = 10.0
+_END_S = 10.0
 _MOSQUITTO = """\
 listener {port} {host}
 allow_anonymous true
@@ -70,10 +71,16 @@ def start_broker(directory: Path) -> Iterator[Broker]:
         LinkError: "no_broker" if neither is installed, or it doesn't start.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
     program = find_mosquitto()
     if program is not None:
-        with _mosquitto(program, directory) as broker:
-            yield broker
+        config, log = directory / "mosquitto.conf", directory / "mosquitto.log"
+        # as root it would switch to a user without access
+        user = "user root" if os.getuid() == 0 else ""
+        config.write_text(_MOSQUITTO.format(host=_HOST, port=port, directory=directory, user=user))
+        with running(log, program, "-c", str(config)) as process:
+            _wait_listening(port, process, log)
+            yield Broker(_HOST, port, "mosquitto")
         return
     try:
         import iotcore
@@ -83,7 +90,6 @@ def start_broker(directory: Path) -> Iterator[Broker]:
             code="no_broker",
             hint="apt install mosquitto, or pip install quantd[demo]",
         ) from error
-    port = _free_port()
     config = directory / "rumqttd.toml"
     config.write_text(RUMQTTD.format(host=_HOST, port=port))
     with iotcore.Broker(config_path=str(config)):
@@ -97,23 +103,22 @@ def find_mosquitto() -> str | None:
 
 
 @contextlib.contextmanager
-def _mosquitto(program: str, directory: Path) -> Iterator[Broker]:
-    port = _free_port()
-    config = directory / "mosquitto.conf"
-    user = "user root" if os.getuid() == 0 else ""  # otherwise it switches to a user without access
-    config.write_text(_MOSQUITTO.format(host=_HOST, port=port, directory=directory, user=user))
-    with (directory / "mosquitto.log").open("wb") as log:
-        process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
+def running(log: Path, *command: str, piped: bool = False) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command while the block runs; its output goes to a pipe or to the log."""
+    with log.open("wb") as out:
+        stdout = subprocess.PIPE if piped else out
+        process = subprocess.Popen(command, stdout=stdout, stderr=out)
     try:
-        _wait_listening(port, process, directory / "mosquitto.log")
-        yield Broker(_HOST, port, "mosquitto")
+        yield process
     finally:
         process.terminate()
         try:
-            process.wait(5)
+            process.wait(_END_S)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def _free_port() -> int:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from agent.core.errors import JobError, QuantdError
-from agent.demo.broker import start_broker
+from agent.demo.broker import running, start_broker
 from agent.demo.material import car_video, face_detector
 from agent.demo.operator import Operator, make_key
 from agent.terminal import ProgressBars, next_steps, show, summary
@@ -88,12 +86,15 @@ def demo(
         agreement: The fidelity limit: average precision of the faces against those of FP32, 0 to 1.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    module = sys.executable, "-m"
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(start_broker(directory / "broker"))
         show(f"broker   {broker.kind} on {broker.host}:{broker.port}")
         video, log = car_video(), directory / "camera.log"
         server = stack.enter_context(
-            _child(log, "agent.demo.camera_server", str(video), "0", "640x480", piped=True)
+            running(
+                log, *module, "agent.demo.camera_server", str(video), "0", "640x480", piped=True
+            )
         )
         line = server.stdout.readline().decode() if server.stdout else ""
         if not line.startswith("READY "):
@@ -117,7 +118,7 @@ def demo(
             )
         )
         daemon = stack.enter_context(
-            _child(directory / "daemon.log", "agent", "run", "-c", str(config))
+            running(directory / "daemon.log", *module, "agent", "run", "-c", str(config))
         )
         show(f"daemon   pid {daemon.pid}, log {directory / 'daemon.log'}")
         topic = f"quantd/v1/{DEVICE}"
@@ -166,25 +167,3 @@ def _follow(operator: Operator, command: str, bars: ProgressBars, alive: Any) ->
                 progress["step"], int(percent or 0), 100 if percent is not None else 0, note
             )
     return last
-
-
-@contextlib.contextmanager
-def _child(log: Path, *arguments: str, piped: bool = False) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a module of quantd while the block runs; its output goes to a pipe or to the log."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-m", *arguments],
-            stdout=subprocess.PIPE if piped else out,
-            stderr=out,
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        if process.stdout is not None:
-            process.stdout.close()

@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from agent import config as configuration
 from agent.config import Config
@@ -32,15 +32,12 @@ from agent.verbs.options import (
 )
 from agent.wiring import runs
 
+ResultT = TypeVar("ResultT")
+
 
 def _stage(run: Callable[[Chain], Any], *, new: bool = False) -> Callable[..., int]:
     def verb(options: argparse.Namespace) -> int:
-        config = load(options)
-        configuration.require_source(config)
-        with ProgressBars() as bars:
-            chain = _chain(config, new=new, observe=bars.update)
-            with interruptible(chain.cancelled):
-                result = run(chain)
+        chain, result = _continued(load(options), run, new=new)
         if options.json:
             print_json(result)
         else:
@@ -50,9 +47,16 @@ def _stage(run: Callable[[Chain], Any], *, new: bool = False) -> Callable[..., i
     return verb
 
 
-def _chain(config: Config, *, new: bool, observe: Callable[..., None]) -> Chain:
-    run_id = runs.manual_run(config, new=new)
-    return runs.chain(config, run_id, observe, threading.Event())
+def _continued(
+    config: Config, work: Callable[[Chain], ResultT], *, new: bool = False
+) -> tuple[Chain, ResultT]:
+    """Do some of the manual run's work in the foreground; with `new`, begin that run."""
+    configuration.require_source(config)
+    with ProgressBars() as bars:
+        run_id = runs.manual_run(config, new=new)
+        chain = runs.chain(config, run_id, bars.update, threading.Event())
+        with interruptible(chain.cancelled):
+            return chain, work(chain)
 
 
 def _describe(result: Any, chain: Chain) -> None:
@@ -89,11 +93,7 @@ def _measured(config: Config) -> tuple[Outcome, Choice]:
     """Run up to the measurements, and choose from them."""
     from agent.core.choice.choose import choose
 
-    configuration.require_source(config)
-    with ProgressBars() as bars:
-        chain = _chain(config, new=False, observe=bars.update)
-        with interruptible(chain.cancelled):
-            outcome = chain.run()
+    _, outcome = _continued(config, Chain.run)
     return outcome, choose(outcome.candidates, config.requirements)
 
 
