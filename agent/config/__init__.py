@@ -10,20 +10,3 @@ from __future__ import annotations
 from agent.config.checks import flatten, without_effect
 from agent.config.loading import dump, from_dump, load, load_with_origin, require_source
 from agent.config.tables import ActivationTable, Calibration, Config, Measure, Model, Mqtt, Tls
-
-__all__ = [
-    "ActivationTable",
-    "Calibration",
-    "Config",
-    "Measure",
-    "Model",
-    "Mqtt",
-    "Tls",
-    "dump",
-    "flatten",
-    "from_dump",
-    "load",
-    "load_with_origin",
-    "require_source",
-    "without_effect",
-]

@@ -67,6 +67,3 @@ def examine(config: Config, checks: Mapping[str, Check] | None = None) -> list[F
             cure = one.cure or ("" if one.level == "ok" else _CURES.get(what, _ANY_CURE))
             found.append(replace(one, what=what, cure=cure))
     return found
-
-
-__all__ = ["CHECKS", "Check", "Finding", "examine"]

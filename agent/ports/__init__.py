@@ -20,27 +20,3 @@ from agent.ports.types import Progress, RecordT
 
 if TYPE_CHECKING:
     from agent.ports.types import Tensors
-
-__all__ = [
-    "Camera",
-    "Clock",
-    "Conditioner",
-    "EngineBuilder",
-    "EngineRunner",
-    "FrameStore",
-    "Intake",
-    "Jobs",
-    "Journal",
-    "Link",
-    "Notifier",
-    "PowerMeter",
-    "PowerModes",
-    "Progress",
-    "QuantizationTrial",
-    "Quantizer",
-    "RecordT",
-    "Releases",
-    "Signatures",
-    "Store",
-    "Tensors",
-]

@@ -9,13 +9,3 @@ from agent.terminal.answer import figures, next_steps, summary
 from agent.terminal.bars import ProgressBars
 from agent.terminal.candidates import candidates_table
 from agent.terminal.console import show, table
-
-__all__ = [
-    "ProgressBars",
-    "candidates_table",
-    "figures",
-    "next_steps",
-    "show",
-    "summary",
-    "table",
-]

@@ -7,5 +7,3 @@ from agent.verbs.looking import LOOKING
 from agent.verbs.single import SINGLE
 
 VERBS = (*DAILY, *SINGLE, *LOOKING)
-
-__all__ = ["VERBS"]

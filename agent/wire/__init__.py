@@ -27,29 +27,3 @@ from agent.wire.messages import (
     encode,
 )
 from agent.wire.topics import Topics
-
-__all__ = [
-    "COMMANDS",
-    "TEXT_LIMIT",
-    "Active",
-    "Envelope",
-    "Event",
-    "Inventory",
-    "Job",
-    "Message",
-    "Outbox",
-    "Progress",
-    "Reason",
-    "Report",
-    "Result",
-    "State",
-    "Telemetry",
-    "Topics",
-    "decode_command",
-    "decode_request",
-    "decode_task",
-    "digest",
-    "encode",
-    "encode_task",
-    "is_token",
-]
