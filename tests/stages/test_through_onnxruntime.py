@@ -128,4 +128,5 @@ def test_candidates_measured_together_keep_their_order_and_their_own_time(tmp_pa
     assert 0 < quick.p50 < slow.p50 < 50
     for one in found.measured.values():
         assert one.samples > 50
-        assert one.throughput_fps == pytest.approx(1e3 / np.mean(one.sketch_ms), rel=0.3)
+        quickest_ms, slowest_ms = min(one.sketch_ms), max(one.sketch_ms)
+        assert 1e3 / slowest_ms < one.throughput_fps < 1e3 / quickest_ms
