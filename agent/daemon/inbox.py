@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from agent import wire
 from agent.core.control.command import (
     BODY_LIMIT_BYTES,
     Command,
@@ -24,6 +23,8 @@ from agent.core.control.link import CommandArrived
 from agent.core.errors import CommandError
 from agent.daemon.messages import Messages
 from agent.ports import Clock, Journal, Signatures
+from agent.wire.commands import decode_command, digest, is_token
+from agent.wire.topics import Topics
 
 
 class Inbox:
@@ -41,7 +42,7 @@ class Inbox:
 
     def __init__(
         self,
-        topics: wire.Topics,
+        topics: Topics,
         journal: Journal,
         messages: Messages,
         *,
@@ -105,16 +106,16 @@ class Inbox:
         size = len(arrived.body)
         if size > BODY_LIMIT_BYTES:
             return Rejection("too_large", f"{size} bytes, {BODY_LIMIT_BYTES} is the limit")
-        sha256 = wire.digest(arrived.body)
-        if not wire.is_token(arrived.body):
+        sha256 = digest(arrived.body)
+        if not is_token(arrived.body):
             if self._require_signature:
                 return Rejection("bad_signature", "this device takes signed commands only")
-            return wire.decode_command(arrived.body, command_id, sha256=sha256, signed=False)
+            return decode_command(arrived.body, command_id, sha256=sha256, signed=False)
         try:
             claims = self._signatures.verify(arrived.body)
         except CommandError as error:
             return Rejection(error.code, error.message)
-        return wire.decode_command(claims, command_id, sha256=sha256, signed=True)
+        return decode_command(claims, command_id, sha256=sha256, signed=True)
 
     def _refuse(self, command_id: CommandId, why: Rejection) -> Rejection:
         self._messages.refuse(

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
-from agent import wire
 from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.events import (
     Asked,
@@ -53,6 +52,7 @@ from agent.core.errors import CommandError, StoreError
 from agent.daemon.inspector import Inspector
 from agent.daemon.worker import Worker
 from agent.ports import Clock, Journal, Notifier
+from agent.wire.commands import decode_request, decode_task, encode_task
 
 _LOG = logging.getLogger(__name__)
 _WAKE_S = 1.0
@@ -213,7 +213,7 @@ class Daemon:
         """Write into the journal what must survive a crash."""
         if isinstance(effect, Begin):
             work = effect.work
-            spec = wire.encode_task(work.task)
+            spec = encode_task(work.task)
             self.journal.begin_run(work.run_id, work.trigger, work.command_id, spec)
             _LOG.info("run_started run_id=%s kind=%s", work.run_id, work.kind)
         elif isinstance(effect, Close):
@@ -230,7 +230,7 @@ class Daemon:
             if entry.command_id in begun:
                 continue
             try:
-                request = wire.decode_request(entry.type, entry.args)
+                request = decode_request(entry.type, entry.args)
             except CommandError as error:
                 with self.journal.atomic():
                     self._give_up(entry.command_id, error.code, error.message)
@@ -245,7 +245,7 @@ class Daemon:
         )
         if run.attempts < _ATTEMPTS:
             try:
-                task = wire.decode_task(run.spec)
+                task = decode_task(run.spec)
             except CommandError as error:
                 code, detail = error.code, error.message
             else:

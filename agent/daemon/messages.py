@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from agent import __version__, wire
+from agent import __version__
 from agent.core.control.journal import Answered, MessageClass, Outgoing
 from agent.core.control.ulid import Ulids
 from agent.ports import Clock, Journal
+from agent.wire import messages as wire
+from agent.wire.commands import COMMANDS
+from agent.wire.topics import Topics
 
 TELEMETRY_EXPIRY_S = 3600
 Severity = Literal["info", "warning", "error"]
@@ -29,7 +32,7 @@ class Messages:
 
     def __init__(
         self,
-        topics: wire.Topics,
+        topics: Topics,
         journal: Journal,
         clock: Clock,
         *,
@@ -96,7 +99,7 @@ class Messages:
                 labels=labels,
                 environment=environment,
                 models=models,
-                commands=tuple(wire.COMMANDS),
+                commands=tuple(COMMANDS),
             )
             self._put(self._topics.meta, message, MessageClass.STATE, "meta", replaces=True)
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from agent import wire
 from agent.core.control.command import Command
 from agent.core.control.journal import Answered
 from agent.core.control.link import (
@@ -33,6 +32,8 @@ from agent.daemon.inbox import Inbox
 from agent.daemon.messages import Messages
 from agent.daemon.outbox import Outbox
 from agent.ports import Clock, Journal, Link
+from agent.wire import messages as wire
+from agent.wire.topics import Topics
 
 _LOG = logging.getLogger(__name__)
 _TIDY_EVERY_NS = 60_000_000_000
@@ -77,7 +78,7 @@ class Broker:
         self,
         *,
         link: Link,
-        topics: wire.Topics,
+        topics: Topics,
         journal: Journal,
         messages: Messages,
         inbox: Inbox,

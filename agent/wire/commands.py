@@ -262,16 +262,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deep"
     return str(error)[:300]
-
-
-__all__ = [
-    "ARGS",
-    "COMMANDS",
-    "CommandBody",
-    "decode_command",
-    "decode_request",
-    "decode_task",
-    "digest",
-    "encode_task",
-    "is_token",
-]

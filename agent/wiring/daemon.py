@@ -16,7 +16,6 @@ import msgspec
 import psutil
 from typing_extensions import assert_never
 
-from agent import wire
 from agent.adapters.host.clock import SystemClock, boot_id
 from agent.adapters.host.commands import run_command
 from agent.adapters.host.conditions import temperature_c
@@ -42,6 +41,8 @@ from agent.ports import Journal
 from agent.run.activation import recover
 from agent.run.artifacts import Observe
 from agent.run.upgrade import UnfitRelease
+from agent.wire import messages as wire
+from agent.wire.topics import Topics
 from agent.wiring import released, reported, runs, storage
 from agent.wiring.boards import environment
 
@@ -75,7 +76,7 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
 
 
 def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemClock) -> Outward:
-    topics = wire.Topics(config.mqtt.root, config.device.id)
+    topics = Topics(config.mqtt.root, config.device.id)
     link: MqttLink
     messages = Messages(
         topics,

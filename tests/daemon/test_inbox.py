@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from agent import wire
 from agent.adapters.storage.journal import SqliteJournal
 from agent.core.control.command import Command, Rejection, Stage
 from agent.core.control.journal import Answered
@@ -13,8 +12,9 @@ from agent.core.control.link import CommandArrived
 from agent.core.errors import CommandError
 from agent.daemon.inbox import Inbox
 from agent.daemon.messages import Messages
+from agent.wire.topics import Topics
 
-TOPICS = wire.Topics("quantd", "cam-1")
+TOPICS = Topics("quantd", "cam-1")
 
 
 class Now:

@@ -7,16 +7,17 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agent import wire
 from agent.adapters.storage.journal import SqliteJournal
 from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.journal import Answered, MessageClass
 from agent.core.control.requests import Ping
 from agent.core.errors import StoreError
 from agent.daemon.messages import TELEMETRY_EXPIRY_S, Messages
+from agent.wire import messages as wire
 from agent.wire.schema import schemas
+from agent.wire.topics import Topics
 
-TOPICS = wire.Topics("quantd", "cam-1")
+TOPICS = Topics("quantd", "cam-1")
 
 
 class Now:

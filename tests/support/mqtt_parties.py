@@ -20,7 +20,7 @@ from agent.config import Mqtt
 from agent.core.control.journal import MessageClass, Outgoing
 from agent.core.control.link import Acked, Connected, Disconnected, LinkEvent
 from agent.daemon.outbox import Outbox
-from agent.wire import Topics
+from agent.wire.topics import Topics
 
 TOPICS = Topics("quantd", "cam-1")
 QUICK = Patience(

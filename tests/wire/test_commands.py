@@ -14,8 +14,14 @@ from hypothesis import strategies as st
 from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
 from agent.core.control.requests import Activate, Optimize, Request, Task
 from agent.core.errors import CommandError
-from agent.wire import decode_command, decode_request, decode_task, encode_task
-from agent.wire.commands import ARGS, COMMANDS
+from agent.wire.commands import (
+    ARGS,
+    COMMANDS,
+    decode_command,
+    decode_request,
+    decode_task,
+    encode_task,
+)
 
 ID = CommandId("c1")
 

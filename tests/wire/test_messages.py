@@ -11,9 +11,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent import wire
 from agent.core.control.command import Stage
+from agent.wire import messages as wire
+from agent.wire.commands import decode_command
 from agent.wire.schema import schemas
+from agent.wire.topics import Topics
 
 ROOT = Path(__file__).parents[2]
 STAMP: dict[str, Any] = {
@@ -86,9 +88,9 @@ def test_the_published_schemas_are_those_of_the_code() -> None:
 )
 def test_the_command_schema_and_the_decoder_agree(body: dict[str, Any], valid: bool) -> None:
     assert jsonschema.Draft202012Validator(schemas()["command"]).is_valid(body) is valid
-    found = wire.decode_command(
+    found = decode_command(
         json.dumps(body).encode(),
-        wire.Topics("q", "d").command_id("q/v1/d/cmd/c"),
+        Topics("q", "d").command_id("q/v1/d/cmd/c"),
         sha256="",
         signed=False,
     )
@@ -97,7 +99,7 @@ def test_the_command_schema_and_the_decoder_agree(body: dict[str, Any], valid: b
 
 def test_the_contract_names_every_topic_and_only_files_that_exist() -> None:
     contract = yaml.safe_load((ROOT / "configs" / "asyncapi.yaml").read_text())
-    topics = wire.Topics("{root}", "{device}")
+    topics = Topics("{root}", "{device}")
     assert {channel["address"] for channel in contract["channels"].values()} == {
         topics.state,
         topics.meta,
@@ -133,10 +135,10 @@ def test_what_json_can_not_express_becomes_null_or_text() -> None:
     ],
 )
 def test_only_a_command_topic_has_a_command(topic: str, expected: str | None) -> None:
-    assert wire.Topics("quantd", "d").command_id(topic) == expected
+    assert Topics("quantd", "d").command_id(topic) == expected
 
 
 @given(st.text(max_size=30))
 def test_no_topic_confuses_the_parser(topic: str) -> None:
-    found = wire.Topics("q", "d").command_id("q/v1/d/cmd/" + topic)
+    found = Topics("q", "d").command_id("q/v1/d/cmd/" + topic)
     assert found is None or found == topic

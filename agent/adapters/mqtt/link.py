@@ -32,7 +32,7 @@ from agent.core.control.link import (
     Refused,
 )
 from agent.core.errors import ConfigError, QuantdError
-from agent.wire import Topics
+from agent.wire.topics import Topics
 
 _TLS_PORT = 8883
 _SESSION_S = 7 * 86_400
