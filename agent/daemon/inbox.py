@@ -7,6 +7,7 @@ stored, so that it can't take the id of a genuine command that is still on its w
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from agent.core.control.command import (
@@ -27,10 +28,11 @@ from agent.wire.commands import decode_command, digest, is_token
 from agent.wire.topics import Topics
 
 
+@dataclass
 class Inbox:
     """Judges what arrives and answers what is refused.
 
-    Args:
+    Attributes:
         topics: The device's topics.
         journal: Remembers commands.
         messages: Publishes the answers.
@@ -40,24 +42,13 @@ class Inbox:
         clock_ok: Returns whether the wall clock is synchronized.
     """
 
-    def __init__(
-        self,
-        topics: Topics,
-        journal: Journal,
-        messages: Messages,
-        *,
-        signatures: Signatures,
-        require_signature: bool,
-        clock: Clock,
-        clock_ok: Callable[[], bool],
-    ) -> None:
-        self._topics = topics
-        self._journal = journal
-        self._messages = messages
-        self._signatures = signatures
-        self._require_signature = require_signature
-        self._clock = clock
-        self._clock_ok = clock_ok
+    topics: Topics
+    journal: Journal
+    messages: Messages
+    signatures: Signatures
+    require_signature: bool
+    clock: Clock
+    clock_ok: Callable[[], bool]
 
     def admit(self, arrived: CommandArrived) -> Command | Rejection | None:
         """Return the command to be run, stored as RECEIVED; or why there is none.
@@ -69,38 +60,36 @@ class Inbox:
         Raises:
             StoreError: if it can't be stored; then the message must not be acknowledged.
         """
-        command_id = self._topics.command_id(arrived.topic)
+        command_id = self.topics.command_id(arrived.topic)
         if command_id is None:
             return None
         found = self._read(arrived, command_id)
         if isinstance(found, Rejection):
             return self._refuse(command_id, found)
-        with self._journal.atomic():
+        with self.journal.atomic():
             return self._store(found, arrived.retain)
 
     def _store(self, command: Command, retained: bool) -> Command | Rejection | None:
-        known = self._journal.entry(command.id)
+        known = self.journal.entry(command.id)
         if known is None:
-            refused = judge(command, self._receipt(retained))
+            receipt = Receipt(
+                device=self.topics.device,
+                now_s=datetime.fromisoformat(self.clock.utc().replace("Z", "+00:00")).timestamp(),
+                clock_ok=self.clock_ok(),
+                retained=retained,
+                require_signature=self.require_signature,
+            )
+            refused = judge(command, receipt)
             if refused is not None:
                 return self._refuse(command.id, refused)
-        arrival = self._journal.receive(command)
+        arrival = self.journal.receive(command)
         if arrival is Arrival.CONFLICT:
             detail = "this id was used for another command"
             return self._refuse(command.id, Rejection("conflict", detail))
         if arrival is Arrival.DUPLICATE and known is not None and known.stage is not Stage.RECEIVED:
-            self._messages.repeat(command.id)
+            self.messages.repeat(command.id)
             return None
         return command  # new, or a crash came between storing and beginning it
-
-    def _receipt(self, retained: bool) -> Receipt:
-        return Receipt(
-            device=self._topics.device,
-            now_s=datetime.fromisoformat(self._clock.utc().replace("Z", "+00:00")).timestamp(),
-            clock_ok=self._clock_ok(),
-            retained=retained,
-            require_signature=self._require_signature,
-        )
 
     def _read(self, arrived: CommandArrived, command_id: CommandId) -> Command | Rejection:
         size = len(arrived.body)
@@ -108,17 +97,17 @@ class Inbox:
             return Rejection("too_large", f"{size} bytes, {BODY_LIMIT_BYTES} is the limit")
         sha256 = digest(arrived.body)
         if not is_token(arrived.body):
-            if self._require_signature:
+            if self.require_signature:
                 return Rejection("bad_signature", "this device takes signed commands only")
             return decode_command(arrived.body, command_id, sha256=sha256, signed=False)
         try:
-            claims = self._signatures.verify(arrived.body)
+            claims = self.signatures.verify(arrived.body)
         except CommandError as error:
             return Rejection(error.code, error.message)
         return decode_command(claims, command_id, sha256=sha256, signed=True)
 
     def _refuse(self, command_id: CommandId, why: Rejection) -> Rejection:
-        self._messages.refuse(
+        self.messages.refuse(
             command_id, Answered(stage=Stage.REJECTED, code=why.code, detail=why.detail)
         )
         return why

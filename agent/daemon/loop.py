@@ -14,7 +14,6 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Protocol
 
 from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.events import (
@@ -65,14 +64,15 @@ _OWED_LIMIT = 1000
 Mailbox = queue.SimpleQueue["Event | LinkEvent"]
 
 
-class Outward(Protocol):
-    """What the daemon publishes; nothing without a broker."""
+class Outward:
+    """What the daemon publishes; this one, for a daemon without a broker, publishes nothing."""
 
     def start(self) -> None:
         """Begin connecting."""
 
-    def take(self, event: LinkEvent) -> Command | None:
+    def take(self, event: LinkEvent) -> Command | None:  # noqa: ARG002 - there is no link
         """Handle an event of the link; return a command to run."""
+        return None
 
     def publish(self, effect: Effect, state: State) -> None:
         """Put into the outbox what an effect is about; ignore the others."""

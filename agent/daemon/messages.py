@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 from agent import __version__
+from agent.core.control.events import Severity
 from agent.core.control.journal import Answered, MessageClass, Outgoing
 from agent.core.control.ulid import Ulids
 from agent.ports import Clock, Journal
@@ -15,13 +17,13 @@ from agent.wire.commands import COMMANDS
 from agent.wire.topics import Topics
 
 TELEMETRY_EXPIRY_S = 3600
-Severity = Literal["info", "warning", "error"]
 
 
+@dataclass
 class Messages:
     """Puts messages into the outbox; what belongs together is one transaction.
 
-    Args:
+    Attributes:
         topics: The device's topics.
         journal: Numbers the messages and holds them.
         clock: For their times.
@@ -30,27 +32,17 @@ class Messages:
         clock_ok: Returns whether the wall clock is synchronized.
     """
 
-    def __init__(
-        self,
-        topics: Topics,
-        journal: Journal,
-        clock: Clock,
-        *,
-        boot: str,
-        session: Callable[[], int],
-        clock_ok: Callable[[], bool],
-    ) -> None:
-        self._topics = topics
-        self._journal = journal
-        self._clock = clock
-        self._boot = boot
-        self._session = session
-        self._clock_ok = clock_ok
-        self._ulids = Ulids()
+    topics: Topics
+    journal: Journal
+    clock: Clock
+    boot: str
+    session: Callable[[], int]
+    clock_ok: Callable[[], bool]
+    _ulids: Ulids = field(default_factory=Ulids)
 
     def state(self, *, active: wire.Active | None, job: wire.Job | None) -> None:
         """Publish that the device is online, its active release and its work."""
-        counts = self._journal.counts()
+        counts = self.journal.counts()
         waiting = wire.Outbox(
             n=counts.waiting,
             bytes=counts.waiting_bytes,
@@ -58,7 +50,7 @@ class Messages:
             parked=counts.parked,
             dropped_total=counts.evicted,
         )
-        with self._journal.atomic():
+        with self.journal.atomic():
             message = wire.State(
                 **self._stamp("state"),
                 status="online",
@@ -67,7 +59,7 @@ class Messages:
                 active=active,
                 job=job,
             )
-            self._put(self._topics.state, message, MessageClass.STATE, "state", replaces=True)
+            self._put(self.topics.state, message, MessageClass.STATE, "state", replaces=True)
 
     def will(self, session: int) -> bytes:
         """Return the last will of a connection; its seq is 0, for nothing is numbered by it."""
@@ -79,7 +71,7 @@ class Messages:
 
     def farewell(self) -> bytes:
         """Return the state message of a clean disconnect."""
-        with self._journal.atomic():
+        with self.journal.atomic():
             return wire.encode(
                 wire.State(**self._stamp("state"), status="shutdown", agent=__version__)
             )
@@ -92,7 +84,7 @@ class Messages:
         models: tuple[str, ...],
     ) -> None:
         """Publish what the device is and which commands it takes."""
-        with self._journal.atomic():
+        with self.journal.atomic():
             message = wire.Inventory(
                 **self._stamp("meta"),
                 agent=__version__,
@@ -101,26 +93,26 @@ class Messages:
                 models=models,
                 commands=tuple(COMMANDS),
             )
-            self._put(self._topics.meta, message, MessageClass.STATE, "meta", replaces=True)
+            self._put(self.topics.meta, message, MessageClass.STATE, "meta", replaces=True)
 
     def telemetry(self, figures: Mapping[str, float | int | bool | None]) -> None:
         """Publish one set of figures; it expires after an hour."""
-        with self._journal.atomic():
+        with self.journal.atomic():
             message = wire.Telemetry(**self._stamp("telemetry"), m=figures)
-            self._put(self._topics.telemetry, message, MessageClass.TELEMETRY, "telemetry")
+            self._put(self.topics.telemetry, message, MessageClass.TELEMETRY, "telemetry")
 
     def event(self, kind: str, severity: Severity, facts: Mapping[str, object]) -> None:
         """Publish an event."""
         message_class = MessageClass.INFO if severity == "info" else MessageClass.WARNING
-        with self._journal.atomic():
+        with self.journal.atomic():
             message = wire.Event(**self._stamp("event"), kind=kind, severity=severity, facts=facts)
-            self._put(self._topics.event, message, message_class, "event")
+            self._put(self.topics.event, message, message_class, "event")
 
     def report(self, model: str, report: Mapping[str, Any]) -> None:
         """Publish the report of a run."""
-        with self._journal.atomic():
+        with self.journal.atomic():
             message = wire.Report(**self._stamp("report"), model=model, report=report)
-            self._put(self._topics.report(model), message, MessageClass.REPORT, "report")
+            self._put(self.topics.report(model), message, MessageClass.REPORT, "report")
 
     def result(
         self, command_id: str, answer: Answered, progress: wire.Progress | None = None
@@ -130,23 +122,23 @@ class Messages:
         Raises:
             StoreError: "stage" if it may not follow the stored one.
         """
-        with self._journal.atomic():
-            version = self._journal.advance(command_id, answer)
+        with self.journal.atomic():
+            version = self.journal.advance(command_id, answer)
             self._publish_result(command_id, answer, version, progress)
 
     def repeat(self, command_id: str) -> None:
         """Publish the last answer to a command again: the command came twice."""
-        entry = self._journal.entry(command_id)
+        entry = self.journal.entry(command_id)
         if entry is not None:
             answer = Answered(
                 stage=entry.stage, code=entry.code, detail=entry.detail, result=entry.result
             )
-            with self._journal.atomic():
+            with self.journal.atomic():
                 self._publish_result(command_id, answer, entry.version, None)
 
     def refuse(self, command_id: str, answer: Answered) -> None:
         """Publish that a command is rejected, without storing it: its sender is not known."""
-        with self._journal.atomic():
+        with self.journal.atomic():
             self._publish_result(command_id, answer, 0, None)
 
     def _publish_result(
@@ -164,7 +156,7 @@ class Messages:
             reason=reason,
             result_ref=answer.result or None,
         )
-        self._put(self._topics.result(command_id), message, MessageClass.RESULT, "result")
+        self._put(self.topics.result(command_id), message, MessageClass.RESULT, "result")
 
     def _put(
         self,
@@ -175,7 +167,7 @@ class Messages:
         *,
         replaces: bool = False,
     ) -> None:
-        self._journal.append(
+        self.journal.append(
             Outgoing(
                 topic=topic,
                 body=wire.encode(message),
@@ -190,15 +182,15 @@ class Messages:
 
     def _stamp(self, stream: str, session: int | None = None) -> dict[str, Any]:
         """Return the envelope's fields; call it in the transaction that appends the message."""
-        utc = self._clock.utc()
+        utc = self.clock.utc()
         unix_s = datetime.fromisoformat(utc.replace("Z", "+00:00")).timestamp()
         return {
             "id": self._ulids.next(round(unix_s * 1000)),
-            "dev": self._topics.device,
+            "dev": self.topics.device,
             "ts": utc,
-            "mono_ms": self._clock.monotonic_ns() // 1_000_000,
-            "boot": self._boot,
-            "sess": self._session() if session is None else session,
-            "seq": self._journal.next(f"seq_{stream}") if stream else 0,
-            "clock_ok": self._clock_ok(),
+            "mono_ms": self.clock.monotonic_ns() // 1_000_000,
+            "boot": self.boot,
+            "sess": self.session() if session is None else session,
+            "seq": self.journal.next(f"seq_{stream}") if stream else 0,
+            "clock_ok": self.clock_ok(),
         }

@@ -29,6 +29,7 @@ from agent.core.control.step import (
 )
 from agent.core.errors import ConfigError, StoreError
 from agent.daemon.inbox import Inbox
+from agent.daemon.loop import Outward
 from agent.daemon.messages import Messages
 from agent.daemon.outbox import Outbox
 from agent.ports import Clock, Journal, Link
@@ -60,10 +61,11 @@ class Facts:
     report: Callable[[str], tuple[str, Mapping[str, Any]] | None]
 
 
-class Broker:
-    """Implements `loop.Outward` over MQTT.
+@dataclass(kw_only=True)
+class Broker(Outward):
+    """The daemon's messages and commands over MQTT.
 
-    Args:
+    Attributes:
         link: The connection.
         topics: The device's topics.
         journal: For resending.
@@ -74,32 +76,20 @@ class Broker:
         clock: For the pace of tidying.
     """
 
-    def __init__(
-        self,
-        *,
-        link: Link,
-        topics: Topics,
-        journal: Journal,
-        messages: Messages,
-        inbox: Inbox,
-        outbox: Outbox,
-        facts: Facts,
-        clock: Clock,
-    ) -> None:
-        self._link = link
-        self._topics = topics
-        self._journal = journal
-        self._messages = messages
-        self._inbox = inbox
-        self._outbox = outbox
-        self._facts = facts
-        self._clock = clock
-        self._tidied_ns = 0
-        self._dead_since_ns: int | None = None
+    link: Link
+    topics: Topics
+    journal: Journal
+    messages: Messages
+    inbox: Inbox
+    outbox: Outbox
+    facts: Facts
+    clock: Clock
+    _tidied_ns: int = 0
+    _dead_since_ns: int | None = None
 
     def start(self) -> None:
-        """Begin connecting."""
-        self._link.start()
+        """See `loop.Outward`."""
+        self.link.start()
 
     def take(self, event: LinkEvent) -> Command | None:
         """Handle an event of the link; return a command to run.
@@ -109,19 +99,19 @@ class Broker:
         """
         if isinstance(event, Connected):
             _LOG.info("broker_connected session=%d", event.session)
-            self._outbox.connected(event)
+            self.outbox.connected(event)
             self._dead_since_ns = None
         elif isinstance(event, Disconnected):
             _LOG.warning("broker_lost reason=%s", event.reason)
-            self._outbox.disconnected(event)
-            self._dead_since_ns = self._clock.monotonic_ns() if event.dead else None
+            self.outbox.disconnected(event)
+            self._dead_since_ns = self.clock.monotonic_ns() if event.dead else None
         elif isinstance(event, Acked):
-            self._outbox.acked(event)
+            self.outbox.acked(event)
         elif isinstance(event, Refused):
             _LOG.error("subscription_refused topic=%s reason=%s", event.topic, event.reason)
         elif isinstance(event, CommandArrived):
-            found = self._inbox.admit(event)
-            self._link.acknowledge(event.message)
+            found = self.inbox.admit(event)
+            self.link.acknowledge(event.message)
             if isinstance(found, Command):
                 _LOG.info("command_received id=%s type=%s", found.id, found.type)
                 return found
@@ -134,43 +124,43 @@ class Broker:
         if isinstance(effect, PublishState):
             self._publish_state(state, with_meta=effect.with_meta)
         elif isinstance(effect, PublishTelemetry):
-            self._messages.telemetry(self._facts.telemetry())
+            self.messages.telemetry(self.facts.telemetry())
         elif isinstance(effect, PublishEvent):
-            self._messages.event(effect.kind, effect.severity, effect.facts)
+            self.messages.event(effect.kind, effect.severity, effect.facts)
         elif isinstance(effect, PublishReport):
-            found = self._facts.report(effect.run_id)
+            found = self.facts.report(effect.run_id)
             if found is not None:
-                self._messages.report(*found)
+                self.messages.report(*found)
         elif isinstance(effect, Answer):
             self._answer(effect)
         elif isinstance(effect, Resend):
             stream = effect.request.stream
-            self._journal.resend((stream,) if stream else _RESENT, effect.request.from_seq)
+            self.journal.resend((stream,) if stream else _RESENT, effect.request.from_seq)
 
     def pump(self) -> None:
         """Hand over what waits; once a minute give up what has expired."""
-        now_ns = self._clock.monotonic_ns()
-        if self._outbox.silent:
+        now_ns = self.clock.monotonic_ns()
+        if self.outbox.silent:
             self.take(Disconnected("nothing is acknowledged any more", dead=True))
         if self._dead_since_ns is not None and now_ns - self._dead_since_ns > _RESTART_EVERY_NS:
             self._restart(now_ns)
-        self._outbox.pump()
+        self.outbox.pump()
         if now_ns - self._tidied_ns > _TIDY_EVERY_NS:
             self._tidied_ns = now_ns
-            self._outbox.tidy()
+            self.outbox.tidy()
 
     def stop(self) -> None:
         """Publish the shutdown and disconnect; if the journal can't number it, the will is sent."""
         try:
-            farewell = self._messages.farewell()
+            farewell = self.messages.farewell()
         except StoreError as error:
             _LOG.error("no_farewell code=%s %s", error.code, error.message)
         else:
-            self._link.stop(self._topics.state, farewell)
+            self.link.stop(self.topics.state, farewell)
 
     def _restart(self, now_ns: int) -> None:
         try:
-            self._link.start()
+            self.link.start()
             self._dead_since_ns = None
         except ConfigError as error:  # a certificate that is just being replaced, for instance
             _LOG.error("link_not_restarted code=%s %s", error.code, error.message)
@@ -183,12 +173,12 @@ class Broker:
             job = wire.Job(
                 run_id=running.run_id, kind=running.kind, stage=state.stage, pct=state.percent
             )
-        self._messages.state(active=self._facts.active(), job=job)
+        self.messages.state(active=self.facts.active(), job=job)
         if with_meta:
-            self._messages.meta(
-                labels=self._facts.labels,
-                environment=self._facts.environment(),
-                models=(self._facts.model,),
+            self.messages.meta(
+                labels=self.facts.labels,
+                environment=self.facts.environment(),
+                models=(self.facts.model,),
             )
 
     def _answer(self, effect: Answer) -> None:
@@ -199,27 +189,7 @@ class Broker:
             stage=effect.stage, code=effect.code, detail=effect.detail, result=effect.result
         )
         try:
-            self._messages.result(effect.command_id, answer, progress)
+            self.messages.result(effect.command_id, answer, progress)
         except StoreError as error:
             if error.code != "stage":  # published before a restart already
                 raise
-
-
-class Silence:
-    """Implements `loop.Outward` where no broker is configured."""
-
-    def start(self) -> None:
-        """Connect to nothing."""
-
-    def take(self, event: LinkEvent) -> Command | None:  # noqa: ARG002 - the protocol's
-        """Return no command: there is no link."""
-        return None
-
-    def publish(self, effect: Effect, state: State) -> None:
-        """Publish nothing."""
-
-    def pump(self) -> None:
-        """Send nothing."""
-
-    def stop(self) -> None:
-        """Leave nothing behind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from agent.core.control.command import Stage
 from agent.core.control.events import Ended, Event, Progressed, Work
@@ -19,21 +20,21 @@ Perform = Callable[[Work, Observe, threading.Event], tuple[Stage, str, str, str]
 """Called as perform(work, observe, cancelled); returns (stage, code, detail, result)."""
 
 
+@dataclass
 class Worker:
     """Runs work handed to it in a thread of its own.
 
-    Args:
+    Attributes:
         perform: Does the work; raises a QuantdError where it fails.
         post: Puts an event into the daemon's mailbox.
         clock: For the times of progress events.
     """
 
-    def __init__(self, perform: Perform, post: Callable[[Event], None], clock: Clock) -> None:
-        self._perform = perform
-        self._post = post
-        self._clock = clock
-        self._cancelled = threading.Event()
-        self._thread: threading.Thread | None = None
+    perform: Perform
+    post: Callable[[Event], None]
+    clock: Clock
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
 
     def begin(self, work: Work) -> None:
         """Start the work; the daemon starts the next only when this one has ended."""
@@ -56,18 +57,16 @@ class Worker:
 
     def _run(self, work: Work, cancelled: threading.Event) -> None:
         def observe(stage: str, done: int, total: int, note: str) -> None:
-            self._post(
-                Progressed(work.run_id, stage, done, total, note, self._clock.monotonic_ns())
-            )
+            self.post(Progressed(work.run_id, stage, done, total, note, self.clock.monotonic_ns()))
 
         try:
-            stage, code, detail, result = self._perform(work, observe, cancelled)
-            self._post(Ended(work.run_id, stage, code, detail, result))
+            stage, code, detail, result = self.perform(work, observe, cancelled)
+            self.post(Ended(work.run_id, stage, code, detail, result))
         except QuantdError as error:
             stage = _OUTCOME.get(error.code, Stage.FAILED)
             _LOG.error("work_failed run_id=%s code=%s %s", work.run_id, error.code, error.message)
-            self._post(Ended(work.run_id, stage, error.code, str(error)))
+            self.post(Ended(work.run_id, stage, error.code, str(error)))
         except Exception as error:  # the worker must outlive a bug, and the bug must be seen
             _LOG.exception("work_crashed run_id=%s", work.run_id)
             detail = f"{type(error).__name__}: {error}"
-            self._post(Ended(work.run_id, Stage.FAILED, "internal", detail))
+            self.post(Ended(work.run_id, Stage.FAILED, "internal", detail))

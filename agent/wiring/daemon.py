@@ -35,7 +35,7 @@ from agent.daemon.inspector import Inspect, Inspector
 from agent.daemon.loop import Daemon, Mailbox, Outward
 from agent.daemon.messages import Messages
 from agent.daemon.outbox import Outbox
-from agent.daemon.outward import Broker, Facts, Silence
+from agent.daemon.outward import Broker, Facts
 from agent.daemon.worker import Worker
 from agent.ports import Journal
 from agent.run.activation import recover
@@ -64,7 +64,7 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
     return Daemon(
         mailbox=mailbox,
         journal=journal,
-        outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Silence(),
+        outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Outward(),
         worker=Worker(_performer(config), mailbox.put, clock),
         inspector=Inspector(_inspector(config, ids.next), mailbox.put),
         notifier=SystemdNotifier(),

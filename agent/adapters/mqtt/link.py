@@ -55,9 +55,6 @@ class Patience:
     farewell_s: float = 3.0
 
 
-_PATIENCE = Patience()
-
-
 class _Client(mqtt.Client):
     """A paho client that reports when its thread has ended, and why."""
 
@@ -77,10 +74,11 @@ class _Client(mqtt.Client):
                 self.died(f"{type(error).__name__}: {error}")
 
 
+@dataclass
 class MqttLink:
     """The link to one broker. Not connected before `start`.
 
-    Args:
+    Attributes:
         settings: Table [mqtt].
         topics: The device's topics; its id is the client id.
         post: Puts an event into the mailbox; called from paho's thread.
@@ -89,34 +87,19 @@ class MqttLink:
         next_session: Returns a persisted number greater than all before; called in that thread too.
         will: Returns the last will of the connection with this number.
         patience: Waiting times.
+        session: See `ports.Link`.
     """
 
-    def __init__(
-        self,
-        settings: config.Mqtt,
-        topics: Topics,
-        *,
-        post: Callable[[LinkEvent], None],
-        next_session: Callable[[], int],
-        will: Callable[[int], bytes],
-        crowded: Callable[[], bool],
-        patience: Patience = _PATIENCE,
-    ) -> None:
-        self._settings = settings
-        self._topics = topics
-        self._post = post
-        self._next_session = next_session
-        self._will = will
-        self._crowded = crowded
-        self._patience = patience
-        self._session = 0
-        self._connections = 0  # of this process; distinguishes messages of different connections
-        self._client: _Client | None = None
-
-    @property
-    def session(self) -> int:
-        """See `ports.Link`."""
-        return self._session
+    settings: config.Mqtt
+    topics: Topics
+    post: Callable[[LinkEvent], None]
+    next_session: Callable[[], int]
+    will: Callable[[int], bytes]
+    crowded: Callable[[], bool]
+    patience: Patience = Patience()
+    session: int = 0
+    _connections: int = 0  # of this process; distinguishes messages of different connections
+    _client: _Client | None = None
 
     def start(self) -> None:
         """See `ports.Link`."""
@@ -124,19 +107,19 @@ class MqttLink:
             _abandon(self._client)
         client = _Client(
             CallbackAPIVersion.VERSION2,
-            client_id=self._topics.device,
+            client_id=self.topics.device,
             protocol=mqtt.MQTTv5,
             manual_ack=True,
         )
         client.ended = threading.Event()
-        client.died = lambda why: self._post(Disconnected(f"network thread: {why}", dead=True))
+        client.died = lambda why: self.post(Disconnected(f"network thread: {why}", dead=True))
         client.max_inflight_messages_set(0)  # the outbox decides how many
         client.reconnect_delay_set(
-            random.uniform(*self._patience.first_delay_s),  # type: ignore[arg-type]
-            random.uniform(*self._patience.longest_delay_s),  # type: ignore[arg-type]
+            random.uniform(*self.patience.first_delay_s),  # type: ignore[arg-type]
+            random.uniform(*self.patience.longest_delay_s),  # type: ignore[arg-type]
         )
-        if uses_tls(self._settings):
-            client.tls_set_context(tls_context(self._settings.tls))
+        if uses_tls(self.settings):
+            client.tls_set_context(tls_context(self.settings.tls))
         client.on_pre_connect = self._on_pre_connect
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
@@ -151,9 +134,9 @@ class MqttLink:
             MaximumPacketSize=_PACKET_LIMIT_BYTES,
         )
         client.connect_async(
-            self._settings.host,
-            self._settings.port,
-            keepalive=self._patience.keepalive_s,
+            self.settings.host,
+            self.settings.port,
+            keepalive=self.patience.keepalive_s,
             clean_start=False,
             properties=options,
         )
@@ -186,8 +169,8 @@ class MqttLink:
         if client.is_connected():
             sent = client.publish(topic, farewell, qos=1, retain=True)
             if sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
-                sent.wait_for_publish(self._patience.farewell_s)
-        for _ in range(round(self._patience.farewell_s / _STOP_WAIT_S)):
+                sent.wait_for_publish(self.patience.farewell_s)
+        for _ in range(round(self.patience.farewell_s / _STOP_WAIT_S)):
             client.disconnect()  # lost while a connection is being made: repeat it
             if client.ended.wait(_STOP_WAIT_S):
                 client.loop_stop()
@@ -199,17 +182,15 @@ class MqttLink:
         client.drop_out_messages()
         self._connections += 1
         try:
-            self._session = self._next_session()
-            if self._settings.username:
-                client.username_pw_set(self._settings.username, password(self._settings))
+            self.session = self.next_session()
+            if self.settings.username:
+                client.username_pw_set(self.settings.username, password(self.settings))
         except QuantdError as error:  # without the journal the number must still grow
-            self._session += 1
-            self._post(Disconnected(str(error)))
-        options = _properties(
-            PacketTypes.WILLMESSAGE, WillDelayInterval=self._patience.will_delay_s
-        )
+            self.session += 1
+            self.post(Disconnected(str(error)))
+        options = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=self.patience.will_delay_s)
         client.will_set(
-            self._topics.state, self._will(self._session), qos=1, retain=True, properties=options
+            self.topics.state, self.will(self.session), qos=1, retain=True, properties=options
         )
 
     def _on_connect(
@@ -221,16 +202,16 @@ class MqttLink:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
-            self._post(Disconnected(f"the broker refused: {reason}", code=reason.value))
+            self.post(Disconnected(f"the broker refused: {reason}", code=reason.value))
             return
-        client.subscribe(self._topics.command_filter, qos=1)
+        client.subscribe(self.topics.command_filter, qos=1)
         limit = getattr(properties, "MaximumPacketSize", None)
-        self._post(Connected(self._session, flags.session_present, limit))
+        self.post(Connected(self.session, flags.session_present, limit))
 
     def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
         error = sys.exc_info()[1]  # paho calls this while it handles the error
-        where = f"{self._settings.host}:{self._settings.port}"
-        self._post(Disconnected(f"{where}: {error or 'no connection'}"))
+        where = f"{self.settings.host}:{self.settings.port}"
+        self.post(Disconnected(f"{where}: {error or 'no connection'}"))
 
     def _on_disconnect(
         self,
@@ -238,41 +219,31 @@ class MqttLink:
         _data: Any,
         flags: mqtt.DisconnectFlags,
         reason: ReasonCode,
-        _properties: Properties | None,
+        *_: Any,
     ) -> None:
         from_broker = flags.is_disconnect_packet_from_server
-        self._post(Disconnected(str(reason), code=reason.value if from_broker else None))
+        self.post(Disconnected(str(reason), code=reason.value if from_broker else None))
 
     def _on_subscribe(
-        self,
-        _client: mqtt.Client,
-        _data: Any,
-        _mid: int,
-        reasons: list[ReasonCode],
-        _properties: Properties | None,
+        self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], *_: Any
     ) -> None:
         for reason in reasons:
             if reason.is_failure:
-                self._post(Refused(self._topics.command_filter, str(reason)))
+                self.post(Refused(self.topics.command_filter, str(reason)))
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        if not message.qos and self._crowded():
+        if not message.qos and self.crowded():
             return
         # QoS 0 is not acknowledged: 0 is the number of no connection.
         number = self._connections << _MID_BITS | message.mid if message.qos else 0
         body = bytes(message.payload)
-        self._post(CommandArrived(message.topic, body, bool(message.retain), number))
+        self.post(CommandArrived(message.topic, body, bool(message.retain), number))
 
     def _on_publish(
-        self,
-        _client: mqtt.Client,
-        _data: Any,
-        mid: int,
-        reason: ReasonCode,
-        _properties: Properties | None,
+        self, _client: mqtt.Client, _data: Any, mid: int, reason: ReasonCode, *_: Any
     ) -> None:
         number = self._connections << _MID_BITS | mid
-        self._post(Acked(number, not reason.is_failure, reason.value))
+        self.post(Acked(number, not reason.is_failure, reason.value))
 
 
 def uses_tls(settings: config.Mqtt) -> bool:
