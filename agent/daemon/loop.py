@@ -217,7 +217,7 @@ class Daemon:
             self.journal.begin_run(work.run_id, work.trigger, work.command_id, spec)
             _LOG.info("run_started run_id=%s kind=%s", work.run_id, work.kind)
         elif isinstance(effect, Close):
-            self.journal.update_run(effect.run_id, outcome=effect.outcome)
+            self.journal.end_run(effect.run_id, effect.outcome)
             _LOG.info("run_ended run_id=%s outcome=%s", effect.run_id, effect.outcome)
 
     def _resume(self) -> None:
@@ -260,7 +260,7 @@ class Daemon:
                 self._step(Resume(work))
                 return
         with self.journal.atomic():
-            self.journal.update_run(run.run_id, outcome=code)
+            self.journal.end_run(run.run_id, code)
             if run.command_id:
                 self._give_up(run.command_id, code, detail)
 

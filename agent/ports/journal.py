@@ -70,11 +70,11 @@ class Journal(Protocol):
     def unanswered(self) -> Sequence[Entry]:
         """Return the commands without a final stage, oldest first."""
 
-    def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> int:
-        """Store the start of a run, first or repeated; return the number of attempts so far."""
+    def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> None:
+        """Store the start of a run; a repeated one is one more attempt."""
 
-    def update_run(self, run_id: str, *, stage: str = "", outcome: str = "") -> None:
-        """Store the stage that a run has reached, or its outcome."""
+    def end_run(self, run_id: str, outcome: str) -> None:
+        """Store the outcome of a run."""
 
     def unfinished_runs(self) -> Sequence[Run]:
         """Return the runs without an outcome, oldest first."""

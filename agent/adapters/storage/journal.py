@@ -188,32 +188,28 @@ class SqliteJournal(OutboxTable):
 
     # Runs and measurements --------------------------------------------------------------------
 
-    def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> int:
+    def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> None:
         """See `ports.Journal`."""
         now = self._utc()
-        with self.atomic():
-            self._db.write(
-                "INSERT INTO runs (id, cause, command_id, spec, started, updated)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
-                " attempts = attempts + 1, outcome = '', updated = excluded.updated",
-                (run_id, trigger, command_id, spec, now, now),
-            )
-            return self._db.number("SELECT attempts FROM runs WHERE id = ?", (run_id,))
+        self._db.write(
+            "INSERT INTO runs (id, cause, command_id, spec, started, updated)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " attempts = attempts + 1, outcome = '', updated = excluded.updated",
+            (run_id, trigger, command_id, spec, now, now),
+        )
 
-    def update_run(self, run_id: str, *, stage: str = "", outcome: str = "") -> None:
+    def end_run(self, run_id: str, outcome: str) -> None:
         """See `ports.Journal`."""
         self._db.write(
-            "UPDATE runs SET stage = coalesce(nullif(?, ''), stage),"
-            " outcome = coalesce(nullif(?, ''), outcome), updated = ? WHERE id = ?",
-            (stage, outcome, self._utc(), run_id),
+            "UPDATE runs SET outcome = ?, updated = ? WHERE id = ?", (outcome, self._utc(), run_id)
         )
 
     def unfinished_runs(self) -> Sequence[Run]:
         """See `ports.Journal`."""
         names = [field.name for field in fields(Run)]
         found = self._db.read(
-            "SELECT id, cause, command_id, spec, stage, attempts, outcome, started, updated"
-            " FROM runs WHERE outcome = '' ORDER BY rowid"
+            "SELECT id, cause, command_id, spec, attempts FROM runs WHERE outcome = ''"
+            " ORDER BY rowid"
         )
         return tuple(Run(**dict(zip(names, row, strict=True))) for row in found)
 

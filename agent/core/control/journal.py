@@ -129,14 +129,10 @@ class Arrival(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run as the journal knows it; the spec is JSON, an empty outcome means unfinished."""
+    """An unfinished run as the journal knows it; the spec is JSON."""
 
     run_id: str
     trigger: str
     command_id: str | None
     spec: str
-    stage: str
     attempts: int
-    outcome: str
-    started: str
-    updated: str

@@ -222,13 +222,13 @@ def test_old_commands_are_forgotten_whether_they_expire_or_not(
 
 
 def test_runs(journal: SqliteJournal) -> None:
-    assert journal.begin_run("r1", "schedule", None, "{}") == 1
-    assert journal.begin_run("r2", "command:c", "c", "{}") == 1
-    journal.update_run("r1", stage="build")
-    assert journal.begin_run("r1", "schedule", None, "{}") == 2
-    journal.update_run("r2", outcome="succeeded")
+    journal.begin_run("r1", "schedule", None, "{}")
+    journal.begin_run("r2", "command:c", "c", "{}")
+    assert [run.attempts for run in journal.unfinished_runs()] == [1, 1]
+    journal.begin_run("r1", "schedule", None, "{}")
+    journal.end_run("r2", "succeeded")
     (run,) = journal.unfinished_runs()
-    assert (run.run_id, run.stage, run.attempts) == ("r1", "build", 2)
+    assert (run.run_id, run.attempts) == ("r1", 2)
 
 
 def test_measurements(journal: SqliteJournal) -> None:
