@@ -152,7 +152,9 @@ def step(state: State, event: Event) -> tuple[State, Effects]:
     result: tuple[State, Effects]
     match event:
         case Online() | Offline():
-            result = _link(state, event)
+            online = isinstance(event, Online)
+            published = (PublishState(with_meta=True),) if online else ()
+            result = replace(state, online=online), published
         case Asked():
             result = _asked(state, event)
         case Resume(work=work):
@@ -170,12 +172,6 @@ def step(state: State, event: Event) -> tuple[State, Effects]:
         case Stop():
             result = _stop(state)
     return result
-
-
-def _link(state: State, event: Online | Offline) -> tuple[State, Effects]:
-    if isinstance(event, Offline):
-        return replace(state, online=False), ()
-    return replace(state, online=True), (PublishState(with_meta=True),)
 
 
 def _tick(state: State, event: Tick) -> tuple[State, Effects]:
@@ -237,18 +233,32 @@ def _outdated(state: State, event: Outdated) -> tuple[State, Effects]:
 
 def _accept(state: State, work: Work) -> tuple[State, Effects]:
     if state.running is not None:
-        waiting = (Answer(work.command_id, Stage.QUEUED),) if work.command_id else ()
-        return replace(state, queue=(*state.queue, work)), waiting
+        return replace(state, queue=(*state.queue, work)), _answer(work, Stage.QUEUED)
     return _begin(state, work)
+
+
+def _answer(
+    work: Work,
+    stage: Stage,
+    code: str = "",
+    detail: str = "",
+    *,
+    step: str = "",
+    percent: float | None = None,
+    result: str = "",
+) -> Effects:
+    """Return the answer to the command that asked for the work, none if no command did."""
+    if not work.command_id:
+        return ()
+    return (Answer(work.command_id, stage, code, detail, step, percent, result),)
 
 
 def _begin(state: State, work: Work) -> tuple[State, Effects]:
     state = replace(state, running=work, stage="", percent=None, last_progress_ns=0)
-    answer = (Answer(work.command_id, Stage.IN_PROGRESS),) if work.command_id else ()
     facts = {"run_id": work.run_id, "trigger": work.trigger, "attempt": work.attempt}
     return state, (
         Begin(work),
-        *answer,
+        *_answer(work, Stage.IN_PROGRESS),
         PublishEvent(f"{work.kind}_started", "info", facts),
         PublishState(),
     )
@@ -262,8 +272,8 @@ def _cancel(state: State, answer: CommandId, target: str | None) -> tuple[State,
     for work in state.queue:
         if target in {work.command_id, work.run_id}:
             left = tuple(other for other in state.queue if other is not work)
-            canceled = (Answer(work.command_id, Stage.CANCELED),) if work.command_id else ()
-            return replace(state, queue=left), (*done, Close(work.run_id, "canceled"), *canceled)
+            canceled = (Close(work.run_id, "canceled"), *_answer(work, Stage.CANCELED))
+            return replace(state, queue=left), (*done, *canceled)
     seen = f"no run of {target}" if target else "nothing is running"
     return state, (Answer(answer, Stage.REJECTED, "unsupported", seen),)
 
@@ -279,18 +289,10 @@ def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
     if not (changed or due):
         return state, ()
     state = replace(state, last_progress_ns=event.now_ns)
-    answers: Effects = ()
-    if running.command_id:
-        answers = (
-            Answer(
-                running.command_id,
-                Stage.IN_PROGRESS,
-                step=event.stage,
-                percent=percent,
-                detail=event.note,
-            ),
-        )
-    return state, (*answers, *((PublishState(),) if changed else ()))
+    answer = _answer(
+        running, Stage.IN_PROGRESS, detail=event.note, step=event.stage, percent=percent
+    )
+    return state, (*answer, *((PublishState(),) if changed else ()))
 
 
 def _ended(state: State, event: Ended) -> tuple[State, Effects]:
@@ -302,15 +304,10 @@ def _ended(state: State, event: Ended) -> tuple[State, Effects]:
         return state, (Exit(),)
     severity: Severity = "info" if event.stage is Stage.SUCCEEDED else "warning"
     facts = {"run_id": work.run_id, "outcome": event.stage.value, "detail": event.detail}
-    answers = (
-        (Answer(work.command_id, event.stage, event.code, event.detail, result=event.result),)
-        if work.command_id
-        else ()
-    )
     effects: Effects = (
         Close(work.run_id, event.stage.value.lower()),
         PublishReport(work.run_id),
-        *answers,
+        *_answer(work, event.stage, event.code, event.detail, result=event.result),
         PublishEvent(f"{work.kind}_ended", severity, facts),
     )
     if state.queue:
