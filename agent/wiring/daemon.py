@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -27,11 +26,10 @@ from agent.core.control.command import Stage
 from agent.core.control.events import Outdated, Work
 from agent.core.control.requests import Activate, Optimize, RollBack
 from agent.core.errors import ConfigError, StoreError
-from agent.core.records import Activation
 from agent.daemon.cached_lookup import CachedLookup
 from agent.daemon.calendar import Calendar
 from agent.daemon.inbox import Inbox
-from agent.daemon.inspector import Inspect, Inspector
+from agent.daemon.inspector import Inspector
 from agent.daemon.loop import Daemon, Mailbox, Outward
 from agent.daemon.messages import Messages
 from agent.daemon.outbox import Outbox
@@ -61,12 +59,17 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
     if journal.recreated_from:
         _LOG.error("journal_renewed damaged file set aside as %s", journal.recreated_from)
     ids = storage.RunIds(config)
+
+    def inspect(cancelled: threading.Event) -> Outdated | None:
+        found = released.inspect(config, cancelled)
+        return _outdated(found, ids.next) if found else None
+
     return Daemon(
         mailbox=mailbox,
         journal=journal,
         outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Outward(),
-        worker=Worker(_performer(config), mailbox.put, clock),
-        inspector=Inspector(_inspector(config, ids.next), mailbox.put),
+        worker=Worker(partial(_perform, config), mailbox.put, clock),
+        inspector=Inspector(inspect, mailbox.put),
         notifier=SystemdNotifier(),
         clock=clock,
         due=Calendar(config.schedule.reoptimize, config.schedule.window, datetime.now).due,
@@ -125,14 +128,6 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
     )
 
 
-def _inspector(config: Config, new_id: Callable[[], str]) -> Inspect:
-    def inspect(cancelled: threading.Event) -> Outdated | None:
-        found = released.inspect(config, cancelled)
-        return _outdated(found, new_id) if found else None
-
-    return inspect
-
-
 def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
     """Return the event and the work for an active release that no longer fits or loads."""
     works = []
@@ -159,33 +154,30 @@ def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
     )
 
 
-def _performer(
-    config: Config,
-) -> Callable[[Work, Observe, threading.Event], tuple[Stage, str, str, str]]:
-    """Return what the worker does with each kind of work: (stage, code, detail, result)."""
-
-    def perform(
-        work: Work, observe: Observe, cancelled: threading.Event
-    ) -> tuple[Stage, str, str, str]:
-        match work.task:
-            case Optimize():
-                return _optimize(config, work, work.task, observe, cancelled)
-            case Activate():
-                return _switched(released.activate_release(config, work.task.release))
-            case RollBack():
-                return _switched(released.roll_back(config))
-            case _:
-                assert_never(work.task)
-
-    return perform
+def _perform(
+    config: Config, work: Work, observe: Observe, cancelled: threading.Event
+) -> tuple[Stage, str, str, str]:
+    """Do each kind of work, as `daemon.worker.Perform`."""
+    match work.task:
+        case Optimize():
+            return _optimize(config, work, work.task, observe, cancelled)
+        case Activate():
+            done = released.activate_release(config, work.task.release)
+        case RollBack():
+            done = released.roll_back(config)
+        case _:
+            assert_never(work.task)
+    stage = Stage.ROLLED_BACK if done.state == "rolled_back" else Stage.SUCCEEDED
+    return stage, "", f"{done.state} {done.release} {done.detail}".strip(), ""
 
 
 def _optimize(
     config: Config, work: Work, task: Optimize, observe: Observe, cancelled: threading.Event
 ) -> tuple[Stage, str, str, str]:
-    newer = _newer_release(config, work.run_id, task.replaces)
-    if newer:
-        return Stage.SUCCEEDED, "", f"release {newer} took its place meanwhile", ""
+    current = storage.releases(config).current()
+    if task.replaces and current and current != work.run_id and current > task.replaces:
+        # ids sort by time: a newer release has done what the rebuild was begun for
+        return Stage.SUCCEEDED, "", f"release {current} took its place meanwhile", ""
     finished = runs.optimize(
         _adjusted(config, task),
         trigger=work.trigger,
@@ -205,11 +197,6 @@ def _optimize(
     return Stage.SUCCEEDED, "", why, where
 
 
-def _switched(done: Activation) -> tuple[Stage, str, str, str]:
-    stage = Stage.ROLLED_BACK if done.state == "rolled_back" else Stage.SUCCEEDED
-    return stage, "", f"{done.state} {done.release} {done.detail}".strip(), ""
-
-
 def _adjusted(config: Config, task: Optimize) -> Config:
     """Return the configuration with a command's own limits.
 
@@ -220,14 +207,6 @@ def _adjusted(config: Config, task: Optimize) -> Config:
         raise ConfigError(f"this device has the model {config.model.name}, not {task.model}")
     limits = msgspec.structs.replace(config.limits, **task.limits)
     return msgspec.structs.replace(config, limits=limits)
-
-
-def _newer_release(config: Config, run_id: str, replaces: str | None) -> str | None:
-    """Return the release that has done what a rebuild was begun for; ids sort by time."""
-    current = storage.releases(config).current()
-    if not replaces or current in {None, run_id}:
-        return None
-    return current if current and current > replaces else None
 
 
 def _recover(config: Config) -> str:
@@ -241,12 +220,12 @@ def _active(config: Config) -> wire.Active | None:
     release = releases.current()
     if release is None:
         return None
+    facts = releases.model_json(release)
     try:
-        facts = json.loads(Path(releases.path(release), "model.json").read_bytes())
         return wire.Active(
             release=release, model=facts["name"], engine_sha256=facts["engine"]["sha256"]
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError):
         return wire.Active(release=release)
 
 

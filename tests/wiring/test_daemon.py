@@ -19,7 +19,7 @@ from agent.core.control.requests import Activate, Optimize, RollBack, Task
 from agent.core.control.step import PublishReport, PublishState
 from agent.core.records import Activation
 from agent.run.upgrade import UnfitRelease
-from agent.wiring.daemon import _outdated, _performer, daemon
+from agent.wiring.daemon import _outdated, _perform, daemon
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_a_tool_of_the_board_that_hangs_does_not_block_the_daemon(
 
 def perform(config: Config, task: Task) -> tuple[object, ...]:
     work = Work(task=task, run_id="r1", trigger="t")
-    return _performer(config)(work, lambda *_: None, threading.Event())
+    return _perform(config, work, lambda *_: None, threading.Event())
 
 
 def test_each_kind_of_work_is_done_by_its_own_hand(
