@@ -46,14 +46,14 @@ def plots(
             ("Speed against fidelity",
              "Up and to the left is better; dots are on the Pareto front, the large one is chosen. "
              "Bars are the 95 % intervals.",
-             _pareto(measured, report)),
+             _pareto(report)),
             ("Power", "What the rail carried all along. A candidate's windows have its colour, paler "
              "at the frame rate, with its mean as a line.", _power(measured, traces)),
             ("Fidelity of every output", "Signal-to-quantization-noise ratio on held-out frames.",
              _fidelity(measured, report.limits)),
             ("Predicted before building, against measured",
              "On the line the prediction was exact. Bars are its 90 % interval.",
-             _predicted(measured)),
+             _predicted(report.candidates)),
         ]  # fmt: skip
     return [(title, words, plot) for title, words, plot in drawn if plot]
 
@@ -83,29 +83,29 @@ def _latency(
     return _svg(figure)
 
 
-def _pareto(measured: Sequence[CandidateReport], report: Report) -> Markup | None:
-    shown = [one for one in measured if one.fidelity]
+def _pareto(report: Report) -> Markup | None:
+    shown = [
+        (one, one.measured, one.fidelity)
+        for one in report.candidates
+        if one.measured and one.fidelity
+    ]
     if not shown:
         return None
     figure, axes = _figure()
-    for one in shown:
-        if one.measured is None or one.fidelity is None:
-            continue
-        p50 = one.measured.latency_ms.p50
-        low, high = one.measured.latency_ms.ci95_p50 or (p50, p50)
-        y = _EXACT_DB if one.fidelity.sqnr_db is None else one.fidelity.sqnr_db
-        on_front = one.id in report.choice.pareto
-        below, above = one.fidelity.sqnr_db_ci95 or (y, y)
-        axes.errorbar(p50, y, xerr=[[p50 - low], [high - p50]],
-                      yerr=[[max(y - below, 0)], [max(above - y, 0)]],
-                      fmt="o" if on_front else "x", capsize=2, ms=10 if one.verdict == "chosen" else 6, label=escape_unprintable(one.id))  # fmt: skip
+    for one, measured, fidelity in shown:
+        p50 = measured.latency_ms.p50
+        low, high = measured.latency_ms.ci95_p50 or (p50, p50)
+        y = _EXACT_DB if fidelity.sqnr_db is None else fidelity.sqnr_db
+        below, above = fidelity.sqnr_db_ci95 or (y, y)
+        _point(axes, one, p50, y, xerr=[[p50 - low], [high - p50]],
+               yerr=[[max(y - below, 0)], [max(above - y, 0)]],
+               fmt="o" if one.id in report.choice.pareto else "x", capsize=2)  # fmt: skip
     if report.limits.get(SQNR.key):
         axes.axhline(report.limits[SQNR.key], color=_LIMIT, ls="--", lw=1)
     axes.margins(x=0.2, y=0.15)
     axes.set_xlim(left=0)
-    figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
     axes.set(xlabel="p50 latency, ms", ylabel=f"worst output, dB ({_EXACT_DB:g} = exact)")
-    return _svg(figure)
+    return _svg(figure, legend_columns=min(3, len(shown)))
 
 
 def _power(measured: Sequence[CandidateReport], traces: Sequence[PowerTrace]) -> Markup | None:
@@ -135,8 +135,7 @@ def _power(measured: Sequence[CandidateReport], traces: Sequence[PowerTrace]) ->
     axes.margins(x=0)
     rail = next(_rail(one) for one in measured if one.id in shown)
     axes.set(xlabel="time, s", ylabel=f"{_short(escape_unprintable(rail))}, W")
-    figure.legend(frameon=False, loc="outside lower center", ncols=min(4, len(named)))
-    return _svg(figure)
+    return _svg(figure, legend_columns=min(4, len(named)))
 
 
 def _rail(one: CandidateReport) -> str:
@@ -172,37 +171,32 @@ def _fidelity(measured: Sequence[CandidateReport], limits: Mapping[str, float]) 
     axes.invert_yaxis()
     left_out = f"the worst {len(outputs)} of {len(worst)} outputs"
     axes.set(xlabel="SQNR, dB", ylabel=left_out if len(outputs) < len(worst) else "output")
-    figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown) + 1))
-    return _svg(figure)
+    return _svg(figure, legend_columns=min(3, len(shown) + 1))
 
 
-def _predicted(measured: Sequence[CandidateReport]) -> Markup | None:
-    shown = [one for one in measured if one.predicted.latency_p50_ms is not None]
+def _predicted(candidates: Sequence[CandidateReport]) -> Markup | None:
+    shown = [
+        (one, one.predicted.latency_p50_ms, one.measured.latency_ms.p50)
+        for one in candidates
+        if one.measured and one.predicted.latency_p50_ms is not None
+    ]
     if not shown:
         return None
     figure, axes = _figure()
-    largest = 0.0
-    for one in shown:
-        if one.measured is None or one.predicted.latency_p50_ms is None:
-            continue
-        x, y = one.predicted.latency_p50_ms, one.measured.latency_ms.p50
+    for one, x, y in shown:
         low, high = one.predicted.latency_p50_ms_ci90 or (x, x)
-        largest = max(largest, x, y)
-        axes.errorbar(
-            x,
-            y,
-            xerr=[[x - low], [high - x]],
-            fmt="o",
-            capsize=3,
-            elinewidth=1,
-            ms=10 if one.verdict == "chosen" else 6,
-            label=escape_unprintable(one.id),
-        )
+        _point(axes, one, x, y, xerr=[[x - low], [high - x]], fmt="o", capsize=3, elinewidth=1)
+    largest = max(max(x, y) for _, x, y in shown)
     axes.plot([0, 1.2 * largest], [0, 1.2 * largest], color=_LINE, lw=1)
     axes.set(xlim=(0, 1.3 * largest), ylim=(0, 1.2 * largest))
     axes.set(xlabel="predicted p50, ms", ylabel="measured p50, ms")
-    figure.legend(frameon=False, loc="outside lower center", ncols=min(3, len(shown)))
-    return _svg(figure)
+    return _svg(figure, legend_columns=min(3, len(shown)))
+
+
+def _point(axes: Any, one: CandidateReport, x: float, y: float, **style: Any) -> None:
+    """Draw a candidate with the bars of its intervals; the chosen one is larger."""
+    size = 10 if one.verdict == "chosen" else 6
+    axes.errorbar(x, y, ms=size, label=escape_unprintable(one.id), **style)
 
 
 def _short(name: str) -> str:
@@ -216,8 +210,10 @@ def _figure(lines: int = 0) -> tuple[Figure, Any]:
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Figure) -> Markup:
+def _svg(figure: Figure, legend_columns: int = 0) -> Markup:
     """Return the figure as an inline SVG; matplotlib escapes the texts in it."""
+    if legend_columns:
+        figure.legend(frameon=False, loc="outside lower center", ncols=legend_columns)
     out = io.StringIO()
     figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Type": None,
                                                 "Format": None})  # fmt: skip
