@@ -6,6 +6,7 @@ import platform as machine
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -16,6 +17,7 @@ from agent.engines.cuda import CudaErrors, find_cuda
 from agent.engines.tensorrt import capability, find_tensorrt
 from agent.engines.tensorrt import version as version_of
 
+Facts = Mapping[str, str | int | float | None]
 _NO_FP16 = (
     "fp16 is not offered on ONNX Runtime's CPU provider: it has few FP16 kernels and converts "
     "to FP32 and back around them, which is slower"
@@ -24,7 +26,7 @@ _NO_FP16 = (
 
 def find_platform(
     kind: str,
-    board: Mapping[str, str | int | float | None],
+    board: Facts,
     compute_capability: str = "",
     providers: Sequence[str] = (),
 ) -> Platform:
@@ -41,7 +43,10 @@ def find_platform(
             build for the compute capability, "no_provider" if a provider is not usable.
     """
     if kind == "tensorrt" and compute_capability:
-        return _cross_built(board, compute_capability)
+        module = find_tensorrt(cross=True)
+        capability(module, compute_capability)
+        device = f"compute capability {compute_capability}"
+        return _of_tensorrt(module, device, board, compute_capability=compute_capability)
     reason = f"runtime.kind is {kind}"
     if kind in {"auto", "tensorrt"}:
         try:
@@ -59,7 +64,7 @@ def find_platform(
     return _onnxruntime(board, providers, reason)
 
 
-def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
+def _tensorrt(board: Facts) -> Platform:
     """Return the platform of this machine's GPU.
 
     Raises:
@@ -70,42 +75,24 @@ def _tensorrt(board: Mapping[str, str | int | float | None]) -> Platform:
     with CudaErrors(cuda, "no GPU can be used", "no_runtime"):
         gpu = cuda.Device(0)
         device = gpu.name()
-        its_capability = ".".join(map(str, gpu.compute_capability()))
+        its = ".".join(map(str, gpu.compute_capability()))
         shares = gpu.get_attribute(cuda.device_attribute.INTEGRATED)
-    return Platform(
-        runtime="tensorrt",
-        runtime_version=version_of(trt),
-        scheme="S8S8-FP16",
-        fp16_reason="",
-        device=device,
-        environment=_environment(board)
-        | {
-            "tensorrt": version_of(trt),
-            "gpu": device,
-            "gpu_memory": "shared" if shares else "its own",
-            "compute_capability": its_capability,
-        },
-    )
+    memory = "shared" if shares else "its own"
+    return _of_tensorrt(trt, device, board, gpu=device, gpu_memory=memory, compute_capability=its)
 
 
-def _cross_built(board: Mapping[str, str | int | float | None], name: str) -> Platform:
-    """Return the platform of a GPU of another machine, for which TensorRT-RTX builds."""
-    module = find_tensorrt(cross=True)
-    capability(module, name)
+def _of_tensorrt(module: Any, device: str, board: Facts, **gpu: str) -> Platform:
     return Platform(
         runtime="tensorrt",
         runtime_version=version_of(module),
         scheme="S8S8-FP16",
         fp16_reason="",
-        device=f"compute capability {name}",
-        environment=_environment(board)
-        | {"tensorrt": version_of(module), "compute_capability": name},
+        device=device,
+        environment=_environment(board) | {"tensorrt": version_of(module), **gpu},
     )
 
 
-def _onnxruntime(
-    board: Mapping[str, str | int | float | None], wanted: Sequence[str], no_tensorrt: str
-) -> Platform:
+def _onnxruntime(board: Facts, wanted: Sequence[str], no_tensorrt: str) -> Platform:
     try:
         import onnxruntime
 
@@ -133,9 +120,7 @@ def _onnxruntime(
     )
 
 
-def _environment(
-    board: Mapping[str, str | int | float | None],
-) -> dict[str, str | int | float | None]:
+def _environment(board: Facts) -> dict[str, str | int | float | None]:
     return {
         **board,
         "cpu": _cpu_name(),

@@ -92,15 +92,10 @@ class JtopPowerMeter:
             pause_s = min(2 * pause_s, _BACKOFF_S[1])
 
     def _run_child(self) -> None:
+        module = "agent.adapters.power.jtop_child"
         with (
             subprocess.Popen(
-                [
-                    sys.executable,
-                    "-m",
-                    "agent.adapters.power.jtop_child",
-                    str(self.period_s),
-                    self._socket,
-                ],
+                [sys.executable, "-m", module, str(self.period_s), self._socket],
                 stdin=subprocess.PIPE,  # the child ends when it is closed, even if this process is killed
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
@@ -129,7 +124,10 @@ class JtopPowerMeter:
             self._fresh_s = time.monotonic() + 5 * self.period_s + 2
             self.rail = self.rail or line["rail"]
             if line["rail"] == self.rail:
-                t_ns = round(line["uptime_s"] * 1e9) + _monotonic_minus_uptime_ns()
+                # /proc/uptime is CLOCK_BOOTTIME, which includes the time that the system was
+                # suspended: proc(5), clock_gettime(2)
+                suspended_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+                t_ns = round(line["uptime_s"] * 1e9) - suspended_ns
                 if not self._samples or t_ns > self._samples[-1].t_ns:
                     self._samples.append(PowerSample(t_ns, line["mw"] / 1e3, self.period_s))
                 self._first.set()
@@ -146,12 +144,3 @@ class JtopPowerMeter:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-
-
-def _monotonic_minus_uptime_ns() -> int:
-    """Return the difference of the monotonic clock and /proc/uptime, ns.
-
-    Source: proc(5) and clock_gettime(2): uptime is CLOCK_BOOTTIME, which includes the time that the
-    system was suspended.
-    """
-    return time.monotonic_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -110,7 +110,7 @@ class NvpModes:
         return wanted
 
     def _query(self) -> str:
-        found = re.search(r"NV Power Mode: *(\S+)", _run(["nvpmodel", "-q"])[1])
+        found = re.search(r"NV Power Mode: *(\S+)", _output(["nvpmodel", "-q"]))
         return found.group(1) if found else ""
 
     def _set(self, name: str) -> None:
@@ -125,7 +125,7 @@ class NvpModes:
             command = ["nvpmodel", "-m", str(mode.number)]
         else:
             command = [sys.executable, "-m", "agent.adapters.power.jtop_mode", name, self._socket]
-        _, output = _run(command)
+        output = _output(command)
         deadline = time.monotonic() + _READ_BACK_S
         while self._query() != name:  # nvpmodel and jtop fail without an error
             if time.monotonic() > deadline:
@@ -138,13 +138,13 @@ class NvpModes:
             time.sleep(0.2)
 
 
-def _run(command: list[str]) -> tuple[int, str]:
-    """Return (exit status, output); stdin is closed, so that a prompt does not wait."""
+def _output(command: list[str]) -> str:
+    """Return what a command prints; stdin is closed, so that a prompt does not wait."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace", timeout=_PATIENCE_S, check=False,
         )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as e:
-        return 1, str(e)
-    return done.returncode, done.stdout.strip()
+        return str(e)
+    return done.stdout.strip()
