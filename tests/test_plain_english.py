@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 
 # Wrong for what computes or is computed. Lower a number when a word has become rarer.
 WRONG = {
-    "told": 12,
-    "tell": 1,
+    "told": 8,
+    "tell": 0,
     "tells": 0,
     "telling": 0,
     "nobody": 1,
