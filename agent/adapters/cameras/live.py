@@ -129,7 +129,10 @@ class LiveCamera:
                 try:
                     self._drain()
                 except CameraError as e:
-                    self._fail(e)
+                    with self._changed:
+                        self._failure = e
+                        self._failures += 1
+                        self._changed.notify_all()
                 self._stopped.wait(backoff_s(self._failures, random.random()))
         finally:
             with self._changed:
@@ -153,12 +156,6 @@ class LiveCamera:
             self._failures = self._failures_raised = 0
             self._failure = None
             self._sequence += 1
-            self._changed.notify_all()
-
-    def _fail(self, failure: CameraError) -> None:
-        with self._changed:
-            self._failure = failure
-            self._failures += 1
             self._changed.notify_all()
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 
-from agent.adapters.cameras.live import LiveCamera, Stream
+from agent.adapters.cameras.live import LiveCamera, OpenStream, Stream
 from agent.adapters.cameras.pace import Pace
 from agent.adapters.cameras.reachability import seen_at
 from agent.core.errors import CameraError
@@ -53,10 +53,11 @@ class OpencvCamera(LiveCamera):
     def __init__(self, uri: str, *, width: int, height: int, fps: float) -> None:
         scheme = scheme_of(uri)
         kind = CAMERAS.get(scheme)
+        source: OpenStream
         if kind and kind.port:
             source = partial(_open_network, uri, fps)
         elif scheme == "file":
-            source = partial(_open_file, path_of(uri), fps)
+            source = partial(_File, path_of(uri), fps)
         elif scheme == "v4l2":
             source = partial(_open_device, path_of(uri), width, height, fps)
         else:
@@ -111,11 +112,11 @@ class _Capture:
 class _File(_Capture):
     """A video file as a live camera, at its own frame rate, repeated at its end."""
 
-    def __init__(self, path: str, capture: Any, fps: float, stopped: threading.Event) -> None:
-        super().__init__(f"file://{path}", capture)
+    def __init__(self, path: str, fps: float, stopped: threading.Event) -> None:
+        super().__init__(f"file://{path}", _capture_file(path))
         self._path = path
         self._stopped = stopped
-        own_fps = capture.get(cv2.CAP_PROP_FPS)
+        own_fps = self._capture.get(cv2.CAP_PROP_FPS)
         self._pace = Pace(own_fps if 0 < own_fps <= _MAX_FILE_FPS else fps, stopped)
 
     def read(self) -> NDArray[np.uint8]:
@@ -158,10 +159,6 @@ def _open_network(uri: str, fps: float, stopped: threading.Event) -> Stream:
             f"{redacted(uri)}: can't be opened: {seen}", code="unreachable", hint=hint
         )
     return _Capture(redacted(uri), _checked(redacted(uri), capture))
-
-
-def _open_file(path: str, fps: float, stopped: threading.Event) -> Stream:
-    return _File(path, _capture_file(path), fps, stopped)
 
 
 def _capture_file(path: str) -> Any:
