@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import ceil
 from statistics import median
 
@@ -93,17 +94,16 @@ class Accuracy:
 
 def accuracy(history: Sequence[PastMeasurement]) -> tuple[Accuracy, ...]:
     """Return the accuracy by figure, source and precision, and by figure over all of them."""
-    return tuple(one for figure in (LATENCY, POWER, ENERGY) for one in _of_figure(history, figure))
-
-
-def _of_figure(history: Sequence[PastMeasurement], figure: str) -> list[Accuracy]:
-    groups: dict[tuple[str, str], list[Check]] = {}
-    for past in history:
-        if one := past.check(figure):
-            groups.setdefault((past.source, past.precision), []).append(one)
-    found = [_accuracy(figure, *key, group) for key, group in sorted(groups.items())]
-    everything = [one for group in groups.values() for one in group]
-    return [*found, _accuracy(figure, "all", "all", everything)] if found else []
+    found: list[Accuracy] = []
+    for figure in (LATENCY, POWER, ENERGY):
+        groups: dict[tuple[str, str], list[Check]] = {}
+        for past in history:
+            if one := past.check(figure):
+                groups.setdefault((past.source, past.precision), []).append(one)
+        found += [_accuracy(figure, *key, group) for key, group in sorted(groups.items())]
+        if groups:
+            found.append(_accuracy(figure, "all", "all", list(chain(*groups.values()))))
+    return tuple(found)
 
 
 def _accuracy(figure: str, source: str, precision: str, checked: Sequence[Check]) -> Accuracy:
