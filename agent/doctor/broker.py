@@ -8,9 +8,10 @@ import shlex
 import socket
 import ssl
 
+from agent.adapters.host.commands import command_output
 from agent.adapters.mqtt.link import password, tls_context, uses_tls
 from agent.config import Config
-from agent.doctor.findings import Finding, command_output, ok, problem, warning
+from agent.doctor.findings import Finding, ok, problem, warning
 
 _CONNECT_TIMEOUT_S = 10.0
 _REFUSAL_S = 1.0

@@ -6,17 +6,11 @@ import re
 import sys
 
 from agent.adapters.host.board import power_mode
+from agent.adapters.host.commands import command_output
 from agent.adapters.host.conditions import GPUS
 from agent.adapters.host.platform import installed_version
 from agent.config import Config
-from agent.doctor.findings import (
-    HERE,
-    Finding,
-    Machine,
-    command_output,
-    ok,
-    warning,
-)
+from agent.doctor.findings import HERE, Finding, Machine, ok, warning
 
 
 def jtop(config: Config, machine: Machine = HERE) -> Finding | None:

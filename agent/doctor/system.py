@@ -7,16 +7,9 @@ import shlex
 from pathlib import Path
 
 from agent.adapters.host.clock import SystemClock
+from agent.adapters.host.commands import command_output
 from agent.config import Config
-from agent.doctor.findings import (
-    HERE,
-    Finding,
-    Machine,
-    command_output,
-    ok,
-    problem,
-    warning,
-)
+from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
 
 _LEAST_MB = 1500
 """Quantizing CenterFace takes 0.5 GB beside the running application; TensorRT's builder more."""

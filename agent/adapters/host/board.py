@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
+from agent.adapters.host.commands import command_output
 from agent.disk import text_of
 
 _NVPMODEL_S = 4.0
@@ -42,14 +41,6 @@ def l4t_release(text: str) -> str | None:
 
 def power_mode() -> str | None:
     """Return the present power mode as nvpmodel names it, None if it is missing or fails."""
-    tool = shutil.which("nvpmodel")
-    if tool is None:
-        return None
-    try:
-        done = subprocess.run(
-            [tool, "-q"], capture_output=True, text=True, timeout=_NVPMODEL_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    match = re.search(r"NV Power Mode: *(\S+)", done.stdout)
+    shown = command_output("nvpmodel", "-q", timeout_s=_NVPMODEL_S)
+    match = re.search(r"NV Power Mode: *(\S+)", shown)
     return match.group(1) if match else None

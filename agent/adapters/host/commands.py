@@ -1,4 +1,4 @@
-"""Runs a user's reload and health commands: argv lists, bounded in time and output."""
+"""Runs commands, the user's for reload and health among them: argv lists, bounded in time."""
 
 from __future__ import annotations
 
@@ -54,6 +54,17 @@ def run_command(
     return CommandResult(
         argv=tuple(argv), status=status, output=bytes(tail).decode("utf-8", "replace")
     )
+
+
+def command_output(*command: str, timeout_s: float = 10.0) -> str:
+    """Return what a command prints, "" if it is not there, fails to start or takes too long."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
 
 
 def _keep_tail(stream: IO[bytes], tail: bytearray) -> None:
