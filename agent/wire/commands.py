@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from datetime import datetime
+from inspect import cleandoc
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
@@ -12,16 +14,7 @@ from msgspec import Meta
 
 from agent.core.choice.limits import LIMITS
 from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
-from agent.core.control.requests import (
-    Activate,
-    CancelWork,
-    Optimize,
-    Ping,
-    Request,
-    ResendMessages,
-    RollBack,
-    Task,
-)
+from agent.core.control.requests import Request, Task
 from agent.core.errors import CommandError
 
 _Stored = TypeVar("_Stored", bound=Request)
@@ -50,57 +43,39 @@ else:
     )
 
 
-class ReoptimizeArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Run the whole chain again, for the configured model (which `model`, if given, must name).
-
-    With reuse_calibration the frames of the active release serve again and the camera is not
-    opened.
-    """
-
-    model: _NAME | None = None
-    reuse_calibration: bool = False
-    limits: LimitArgs | None = None
-    reason: _TEXT | None = None
-
-
-class ActivateArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Make an existing release current."""
-
-    release: _NAME
-    reason: _TEXT | None = None
+# The valid values of each argument. What a request has beside them, no command can set.
+_ARGUMENTS: dict[str, Any] = {
+    "model": _NAME | None,
+    "reuse_calibration": bool,
+    "limits": LimitArgs | None,
+    "reason": _TEXT | None,
+    "release": _NAME,
+    "target": _ID | None,
+    "from_seq": Annotated[int, Meta(ge=0, le=2**53)],
+    "stream": Literal["event", "report", "result"] | None,
+}
 
 
-class RollbackArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Go back to the release before the current one."""
-
-    reason: _TEXT | None = None
-
-
-class CancelArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Cancel the command or run named, or what is running."""
-
-    target: _ID | None = None
-    reason: _TEXT | None = None
-
-
-class ResendArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Send stored messages again, from a sequence number on; reports and results by default."""
-
-    from_seq: Annotated[int, Meta(ge=0, le=2**53)] = 0
-    stream: Literal["event", "report", "result"] | None = None
-
-
-class PingArgs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Answer."""
+def _args(request: type[Request]) -> type[msgspec.Struct]:
+    """Return the struct of a request's arguments as they arrive."""
+    found: list[Any] = []
+    for one in fields(request):
+        if one.name in _ARGUMENTS:
+            needed = one.default is MISSING and one.default_factory is MISSING
+            default = () if needed else (None if one.default is MISSING else one.default,)
+            found.append((one.name, _ARGUMENTS[one.name], *default))
+    return msgspec.defstruct(
+        f"{request.command.capitalize()}Args",
+        found,
+        namespace={"__doc__": cleandoc(request.__doc__ or "").partition("\n\nAttributes:")[0]},
+        frozen=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,
+    )
 
 
 ARGS: dict[type[Request], type[msgspec.Struct]] = {
-    Optimize: ReoptimizeArgs,
-    Activate: ActivateArgs,
-    RollBack: RollbackArgs,
-    CancelWork: CancelArgs,
-    ResendMessages: ResendArgs,
-    Ping: PingArgs,
+    request: _args(request) for request in get_args(Request)
 }
 COMMANDS = {request.command: request for request in ARGS}
 _TASKS: dict[str, type[Task]] = {task.kind: task for task in get_args(Task)}

@@ -3,9 +3,8 @@ from __future__ import annotations
 import json
 import re
 import string
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -39,7 +38,9 @@ def code(body: bytes | dict[str, object], *, signed: bool = False) -> str:
 
 
 def test_every_command_has_arguments() -> None:
-    assert set(ARGS) == set(get_args(Request))
+    has = {(one, field.name) for one in ARGS for field in fields(one)}
+    takes = {(one, name) for one, args in ARGS.items() for name in args.__struct_fields__}
+    assert has - takes == {(Optimize, "replaces")}
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (line,) = [one for one in readme.splitlines() if one.startswith("| `cmd/<id>` |")]
     assert re.findall(r"`([a-z]+)`", line) == list(COMMANDS)

@@ -1,6 +1,6 @@
 """What a device can be asked to do: one type per request, with its arguments.
 
-`wire.commands` has the arguments as they arrive, and which of them are valid. A task is carried
+`wire.commands` derives from them what may arrive, by the valid values of each argument. A task is carried
 out by the worker (`wiring.daemon`); the other requests are answered by the step itself.
 """
 
@@ -13,14 +13,17 @@ from typing import ClassVar, Literal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Optimize:
-    """Run the whole chain.
+    """Run the whole chain again, for the configured model.
+
+    With reuse_calibration the frames of a release serve again and the camera is not opened.
 
     Attributes:
         model: Must be the configured model's name; None for whichever it is.
         reuse_calibration: Whether to use the frames of a release instead of the camera.
-        limits: Values that replace configured limits, by name.
+        limits: Values that replace configured limits, by name; 0 lifts a limit.
         reason: The operator's words, for the record. So are those of the other requests.
         replaces: Release that is rebuilt because it no longer fits the machine; None if none is.
+            No command has it: the daemon sets it itself.
     """
 
     command: ClassVar[str] = "reoptimize"
@@ -53,7 +56,7 @@ class RollBack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelWork:
-    """Cancel a command or a run by its id; `target` None means what is running."""
+    """Cancel the command or the run of an id; without a target, what is running."""
 
     command: ClassVar[str] = "cancel"
     target: str | None = None
@@ -62,7 +65,7 @@ class CancelWork:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResendMessages:
-    """Send stored messages again, from a number on; `stream` None means reports and results."""
+    """Send stored messages again, from a number on; without a stream, reports and results."""
 
     command: ClassVar[str] = "resend"
     from_seq: int = 0
