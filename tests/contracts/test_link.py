@@ -356,8 +356,8 @@ def test_tls_verifies_the_broker_s_name(tmp_path: Path, journal: SqliteJournal) 
         lines = [f"certfile {tmp_path}/{name}.crt", f"keyfile {tmp_path}/{name}.key"]
         with Mosquitto(tmp_path, *lines) as broker:
             device = Device(journal, broker.port, tls=Tls(ca=str(tmp_path / f"{name}.crt")))
-            device.link._settings = Mqtt(
-                host="localhost", port=broker.port, tls=device.link._settings.tls
+            device.link.settings = Mqtt(
+                host="localhost", port=broker.port, tls=device.link.settings.tls
             )
             device.link.start()
             device.run(lambda d=device: bool(d.saw(Connected) or d.saw(Disconnected)))
