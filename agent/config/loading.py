@@ -17,6 +17,14 @@ from agent.config.toml import read_toml
 from agent.core.errors import ConfigError
 from agent.core.frames.pixels import PIXELS
 
+_PATHS = {  # keys with a path, and how it ends; a board may also be a name
+    "device.board": ".toml",
+    "search.fleet": "",
+    "model.path": "",
+    "model.card": "",
+    "model.task.labels": "",
+}
+
 
 def load(path: str | Path, *, overrides: dict[str, Any] | None = None) -> Config:
     """Read, merge and check a configuration file.
@@ -83,20 +91,14 @@ def require_source(config: Config) -> None:
 
 
 def _absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
-    device = tables.get("device")
-    if isinstance(device, dict) and str(device.get("board")).endswith(".toml"):
-        device["board"] = str(folder / device["board"])
-    search = tables.get("search")
-    if isinstance(search, dict) and isinstance(search.get("fleet"), str) and search["fleet"]:
-        search["fleet"] = str(folder / search["fleet"])
-    model = tables.get("model")
-    if isinstance(model, dict):
-        for key in ("path", "card"):
-            if isinstance(model.get(key), str) and model[key]:
-                model[key] = str(folder / model[key])
-        task = model.get("task")
-        if isinstance(task, dict) and isinstance(task.get("labels"), str) and task["labels"]:
-            task["labels"] = str(folder / task["labels"])
+    for key, ending in _PATHS.items():
+        *parents, leaf = key.split(".")
+        table: Any = tables
+        for parent in parents:
+            table = table.get(parent) if isinstance(table, dict) else None
+        value = table.get(leaf) if isinstance(table, dict) else None
+        if isinstance(value, str) and value and value.endswith(ending):
+            table[leaf] = str(folder / value)
     return tables
 
 
