@@ -8,6 +8,7 @@ will never take is parked and announced, so that it blocks nothing behind it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from agent.core.control.link import Acked, Connected, Disconnected
 from agent.ports import Clock, Journal, Link
@@ -32,35 +33,33 @@ Announce = Callable[[str, Mapping[str, object]], None]
 """Called as announce(kind, facts) for every message that is parked or given up."""
 
 
+@dataclass
 class Outbox:
     """The sender.
 
-    Args:
+    Attributes:
         journal: Holds the messages.
         link: Takes them.
         clock: For pauses after a refusal.
         announce: Called for what will not be delivered.
-
-    Attributes:
         unheard: Messages that the broker took although there was no subscriber.
     """
 
-    def __init__(self, journal: Journal, link: Link, clock: Clock, announce: Announce) -> None:
-        self._journal = journal
-        self._link = link
-        self._clock = clock
-        self._announce = announce
-        self._online = False
-        self._max_packet: int | None = None
-        self._in_flight: dict[int, int] = {}  # message id of the link -> key of the row
-        self._cursor = 0
-        self._done: list[int] = []
-        self._hold_until_ns = 0
-        self._tries: dict[int, int] = {}
-        self._suspect: tuple[int, int] = (0, 0)  # key first in line at a loss, losses so far
-        self._heard_ns = 0  # when a message was acknowledged, or the first one sent
-        self._alone = 0  # how many messages to send one at a time, to see which one is the cause
-        self.unheard = 0
+    journal: Journal
+    link: Link
+    clock: Clock
+    announce: Announce
+    unheard: int = 0
+    _online: bool = False
+    _max_packet: int | None = None
+    _in_flight: dict[int, int] = field(default_factory=dict)  # message id of the link -> row's key
+    _cursor: int = 0
+    _done: list[int] = field(default_factory=list)
+    _hold_until_ns: int = 0
+    _tries: dict[int, int] = field(default_factory=dict)
+    _suspect: tuple[int, int] = (0, 0)  # key first in line at a loss, losses so far
+    _heard_ns: int = 0  # when a message was acknowledged, or the first one sent
+    _alone: int = 0  # how many messages to send one at a time, to see which one is the cause
 
     def connected(self, event: Connected) -> None:
         """Begin from the first message that is not yet delivered."""
@@ -87,13 +86,13 @@ class Outbox:
 
         Nothing may be sent again on a link that holds (MQTT 5.0, 4.4), so a new one is needed.
         """
-        silence_ns = self._clock.monotonic_ns() - self._heard_ns
+        silence_ns = self.clock.monotonic_ns() - self._heard_ns
         return self._online and bool(self._in_flight) and silence_ns > _SILENCE_NS
 
     def acked(self, event: Acked) -> None:
         """Note the broker's answer; `pump` acts on it."""
         key = self._in_flight.pop(event.message, None)
-        self._heard_ns = self._clock.monotonic_ns()
+        self._heard_ns = self.clock.monotonic_ns()
         if key is None:
             return  # of an earlier connection: the row is sent again
         if event.ok:
@@ -108,7 +107,7 @@ class Outbox:
             self._tries[key] = self._tries.get(key, 0) + 1
             if self._tries[key] >= _TRIES:
                 self._park(key, f"refused_0x{event.code:02x}")
-            self._hold_until_ns = self._clock.monotonic_ns() + _HOLD_NS
+            self._hold_until_ns = self.clock.monotonic_ns() + _HOLD_NS
 
     def pump(self) -> None:
         """Forget what was delivered, give up what is too much, send what may be sent."""
@@ -119,7 +118,7 @@ class Outbox:
         if self._alone:
             room = 1 - len(self._in_flight)
         while room > 0:
-            rows = self._journal.pending(self._cursor, room)
+            rows = self.journal.pending(self._cursor, room)
             if not rows:
                 return
             for row in rows:
@@ -130,7 +129,7 @@ class Outbox:
                     self._park(row.key, "too_large")
                     continue
                 left_s = max(1, int(message.expiry_s - row.age_s)) if message.expiry_s else 0
-                sent = self._link.send(
+                sent = self.link.send(
                     message.topic,
                     message.body,
                     qos=message.qos,
@@ -142,7 +141,7 @@ class Outbox:
                 self._cursor = row.key
                 if message.qos:
                     if not self._in_flight:
-                        self._heard_ns = self._clock.monotonic_ns()
+                        self._heard_ns = self.clock.monotonic_ns()
                     self._in_flight[sent] = row.key
                     room -= 1
                 else:
@@ -150,8 +149,8 @@ class Outbox:
 
     def tidy(self) -> None:
         """Give up what has expired or is too much, and announce it; call it now and then."""
-        for lost in self._journal.evict():
-            self._announce(
+        for lost in self.journal.evict():
+            self.announce(
                 "outbox_evicted",
                 {
                     "stream": lost.stream,
@@ -164,22 +163,22 @@ class Outbox:
 
     def _settle(self) -> None:
         if self._done:
-            self._journal.delivered(self._done)
+            self.journal.delivered(self._done)
             self._done = []
 
     def _holding(self) -> bool:
         """Return whether to wait after a refusal; then begin again from the first message."""
         if not self._hold_until_ns:
             return False
-        if self._in_flight or self._clock.monotonic_ns() < self._hold_until_ns:
+        if self._in_flight or self.clock.monotonic_ns() < self._hold_until_ns:
             return True
         self._hold_until_ns = 0
         self._cursor = 0
         return False
 
     def _park(self, key: int, reason: str) -> None:
-        rows = self._journal.pending(key - 1, 1)
-        self._journal.park(key, reason)
+        rows = self.journal.pending(key - 1, 1)
+        self.journal.park(key, reason)
         self._tries.pop(key, None)
         self._suspect = (0, 0)
         self._alone = 0
@@ -188,7 +187,7 @@ class Outbox:
         message = rows[0].message
         if message.stream != "event":  # else a denied event topic would announce itself for ever
             facts = {"topic": message.topic, "seq": message.number, "reason": reason}
-            self._announce("message_parked", facts)
+            self.announce("message_parked", facts)
 
     def _forget(self) -> None:
         self._in_flight.clear()
