@@ -175,15 +175,14 @@ class SqliteJournal(OutboxTable):
         )
 
     def _entries(self, clause: str, values: tuple[object, ...]) -> list[Entry]:
-        names = ("command_id", "sha256", "type", "args", "stage", "version", "code", "detail")
+        names = [field.name for field in fields(Entry)]
         found = self._db.read(
             "SELECT id, sha256, type, args, stage, version, code, detail, result"  # noqa: S608
             f" FROM inbox {clause}",
             values,
         )
         return [
-            Entry(**{**dict(zip((*names, "result"), row, strict=True)), "stage": Stage(row[4])})
-            for row in found
+            Entry(**{**dict(zip(names, row, strict=True)), "stage": Stage(row[4])}) for row in found
         ]
 
     # Runs and measurements --------------------------------------------------------------------

@@ -43,8 +43,13 @@ def choose(candidates: Sequence[Candidate], requirements: Requirements) -> Choic
         if c.measurement and c.evaluation and not c.failure
     }
     broken = {c.id: _broken(c, measured.get(c.id), requirements) for c in ordered}
-    verdicts = {name: _rejected(broken[name], measured.get(name)) for name in broken}
-    front = _front(list(measured.values()), objective)
+    verdicts = {}
+    for name, found in broken.items():
+        flags = measured[name].flags if name in measured else ()
+        reasons = (*(violation.reason for violation in found), *flags)
+        verdicts[name] = Verdict(verdict="rejected", reasons=reasons, flags=flags)
+    known = list(measured.values())
+    front = tuple(k.id for k in known if not any(_dominates(o, k, objective) for o in known))
     feasible = [k for k in measured.values() if not broken[k.id]]
     if not feasible:
         return _infeasible(broken, verdicts, objective, front)
@@ -76,12 +81,6 @@ def _broken(
         reason = f"the objective is {objective.key}, which is not known here: {why}"
         return (*found, Violation(reason=reason))
     return found
-
-
-def _rejected(broken: Sequence[Violation], one: MeasuredCandidate | None) -> Verdict:
-    flags = one.flags if one else ()
-    reasons = (*(violation.reason for violation in broken), *flags)
-    return Verdict(verdict="rejected", reasons=reasons, flags=flags)
 
 
 def _ties(sound: Sequence[MeasuredCandidate], objective: Objective) -> list[MeasuredCandidate]:
@@ -139,10 +138,6 @@ def _dominates(one: MeasuredCandidate, other: MeasuredCandidate, objective: Obje
         if a is not None and b is not None
     ]
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
-
-
-def _front(found: Sequence[MeasuredCandidate], objective: Objective) -> tuple[str, ...]:
-    return tuple(k.id for k in found if not any(_dominates(d, k, objective) for d in found))
 
 
 def _verdict(

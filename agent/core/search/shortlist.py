@@ -78,7 +78,14 @@ def shortlist(candidates: Sequence[Candidate], requirements: Requirements) -> li
         for c in open_
         if (missed := [one for one in _violations(c, requirements.limits) if one.key])
     }
-    reasons |= _less_faithful([c for c in open_ if c.id not in reasons])
+    reasons |= {
+        c.id: (
+            SCALES,
+            f"not measured: {ranked[0].id} is the same graph with other scales, and nearer to FP32",
+        )
+        for ranked in _same_graphs([c for c in open_ if c.id not in reasons])
+        for c in ranked[_ALIKE:]
+    }
     if requirements.latency_decides:
         left = [c for c in open_ if c.id not in reasons]
         reasons |= _slower(left, [c for c in left if _keeps(c, requirements.limits)])
@@ -169,18 +176,6 @@ def _same_graphs(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
         sorted(alike, key=lambda c: (*_faithfulness(c), c.id), reverse=True)
         for alike in kinds.values()
     ]
-
-
-def _less_faithful(candidates: Sequence[Candidate]) -> _Reasons:
-    """Return a reason for all but the two most faithful of each kind of INT8 graph."""
-    return {
-        c.id: (
-            SCALES,
-            f"not measured: {ranked[0].id} is the same graph with other scales, and nearer to FP32",
-        )
-        for ranked in _same_graphs(candidates)
-        for c in ranked[_ALIKE:]
-    }
 
 
 def _faithfulness(candidate: Candidate) -> tuple[float, float]:
