@@ -110,13 +110,28 @@ def full_disk(where: Path) -> Iterator[None]:
         raise _full(where) from e
 
 
+def read_now(path: Path) -> str:
+    """Return the text of a small file, as of /proc or /sys, without waiting for it.
+
+    Raises:
+        OSError: if it can't be read now. On an Orin Nano the thermal zones of absent units answer
+            EAGAIN, which `Path.read_text` makes a TypeError of (Python 3.10 to 3.13).
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        blocks = iter(lambda: os.read(handle, 1 << 16), b"")
+        return b"".join(blocks).decode(errors="replace")
+    finally:
+        os.close(handle)
+
+
 def text_of(path: Path) -> str:
-    """Return a file's text without surrounding whitespace, "" if it can't be read.
+    """Return a file's text without surrounding whitespace, "" if it can't be read now.
 
     A device tree ends its strings with a zero byte, which counts as whitespace.
     """
     try:
-        return path.read_text(errors="replace").replace("\0", " ").strip()
+        return read_now(path).replace("\0", " ").strip()
     except OSError:
         return ""
 

@@ -1,4 +1,4 @@
-"""Only a full disk is a full disk."""
+"""Only a full disk is a full disk, and a file that can't be read now is not waited for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from agent.core.errors import StoreError
-from agent.disk import disk_errors, full_disk, size_bytes
+from agent.disk import disk_errors, full_disk, read_now, size_bytes, text_of
+from tests.support.unreadable import not_now
 
 
 @pytest.mark.parametrize("guard", [full_disk, disk_errors])
@@ -34,3 +35,20 @@ def test_a_folder_takes_what_its_files_take(tmp_path):
     Path(tmp_path, "a", "b", "c").write_bytes(bytes(10))
     Path(tmp_path, "d").write_bytes(bytes(5))
     assert size_bytes(tmp_path) == 15
+
+
+@pytest.mark.timeout(10)
+def test_a_file_that_can_not_be_read_now_is_an_os_error_and_is_not_waited_for(tmp_path):
+    with not_now(tmp_path / "temp"):
+        with pytest.raises(BlockingIOError) as caught:
+            read_now(tmp_path / "temp")
+        assert caught.value.errno == errno.EAGAIN
+        assert text_of(tmp_path / "temp") == ""
+
+
+def test_a_file_is_read_to_its_end_whatever_its_bytes(tmp_path):
+    body = "°C ".encode() * 50_000 + b"\xff\0"
+    (tmp_path / "text").write_bytes(body)
+    assert read_now(tmp_path / "text") == body.decode(errors="replace")
+    assert text_of(tmp_path / "text").endswith("°C \ufffd")
+    assert text_of(tmp_path / "absent") == ""

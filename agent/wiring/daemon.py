@@ -244,15 +244,26 @@ def _report(config: Config, run_id: str) -> tuple[str, Mapping[str, Any]] | None
 def _figures(config: Config) -> Callable[[], Mapping[str, float | int | bool | None]]:
     process = psutil.Process()
     process.cpu_percent()  # the first call only sets the point of reference
+    sources: dict[str, Callable[[], float | int | None]] = {
+        "rss_mb": lambda: round(process.memory_info().rss / 1e6, 1),
+        "cpu_percent": process.cpu_percent,
+        "uptime_s": lambda: round(time.monotonic()),
+        "memory_free_mb": lambda: round(psutil.virtual_memory().available / 1e6),
+        "disk_free_mb": lambda: round(psutil.disk_usage(config.storage.dir).free / 1e6),
+        "temp_c": temperature_c,
+    }
 
-    def figures() -> Mapping[str, float | int | bool | None]:
-        return {
-            "rss_mb": round(process.memory_info().rss / 1e6, 1),
-            "cpu_percent": process.cpu_percent(),
-            "uptime_s": round(time.monotonic()),
-            "memory_free_mb": round(psutil.virtual_memory().available / 1e6),
-            "disk_free_mb": round(psutil.disk_usage(config.storage.dir).free / 1e6),
-            "temp_c": temperature_c(),
-        }
+    unread: set[str] = set()
 
-    return figures
+    def reading(name: str) -> float | int | None:
+        try:
+            value = sources[name]()
+        except (OSError, ValueError, RuntimeError, psutil.Error) as error:
+            if name not in unread:
+                _LOG.warning("figure_not_read name=%s %s", name, error)
+            unread.add(name)
+            return None
+        unread.discard(name)
+        return value
+
+    return lambda: {name: reading(name) for name in sources}

@@ -19,7 +19,7 @@ from agent.core.control.requests import Activate, Optimize, RollBack, Task
 from agent.core.control.step import PublishReport, PublishState
 from agent.core.records import Activation
 from agent.run.upgrade import UnfitRelease
-from agent.wiring.daemon import _outdated, _perform, daemon
+from agent.wiring.daemon import _figures, _outdated, _perform, daemon
 
 
 @pytest.fixture
@@ -70,6 +70,28 @@ def test_a_tool_of_the_board_that_hangs_does_not_block_the_daemon(
     made.outward.publish(PublishState(with_meta=True), made.state)
     assert time.monotonic() - begin_s < 3
     assert made.journal.counts().waiting == 2
+
+
+@pytest.mark.parametrize("error", [OSError(11, "try again"), RuntimeError("no line MemFree")])
+def test_a_figure_of_telemetry_that_can_not_be_read_costs_itself_only(
+    config: Config,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+) -> None:
+    def fails(*_: object) -> None:
+        raise error
+
+    figures = _figures(config)
+    monkeypatch.setattr("psutil.virtual_memory", fails)
+    monkeypatch.setattr("psutil.disk_usage", fails)
+    found = [figures() for _ in range(3)][-1]
+    assert len(caplog.messages) == 2  # once for each
+    assert {name for name, value in found.items() if value is None} >= {
+        "memory_free_mb", "disk_free_mb",
+    }  # fmt: skip
+    assert found["rss_mb"]
+    assert found["uptime_s"]
 
 
 def perform(config: Config, task: Task) -> tuple[object, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from agent.adapters.power.sampling import SampledMeter
 from agent.core.errors import PowerError
-from agent.disk import text_of
+from agent.disk import read_now, text_of
 
 _CHIPS = {"ina3221", "ina238"}
 TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")
@@ -90,7 +90,7 @@ def _volts_times_amps(device: Path, number: str) -> Reader:
 
 def _number(path: Path) -> float:
     try:
-        number = float(path.read_text())
+        number = float(read_now(path))
     except (OSError, ValueError) as e:
         raise PowerError(f"{path}: {e}", code="gone") from e
     if not isfinite(number):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agent.adapters.power.sampling import SampledMeter
 from agent.core.errors import PowerError
-from agent.disk import text_of
+from agent.disk import read_now, text_of
 
 _PERIOD_S = 0.1
 
@@ -69,7 +69,7 @@ class RaplPowerMeter(SampledMeter):
 
 def _number(path: Path) -> int:
     try:
-        return int(path.read_text())
+        return int(read_now(path))
     except PermissionError as e:
         raise PowerError(
             f"{path} may be read by root only",

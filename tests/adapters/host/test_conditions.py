@@ -8,6 +8,7 @@ import pytest
 
 from agent.adapters.host.conditions import read_conditions
 from agent.core.measurement.power import Conditions
+from tests.support.unreadable import not_now
 
 CPU, GPU = "sys/devices/system/cpu", "sys/class/devfreq"
 
@@ -127,3 +128,22 @@ def test_this_machine_counts_waiting_upward() -> None:
 def test_the_clock_of_the_gpu_is_found_on_every_jetson(tmp_path: Path, name: str) -> None:
     files = {f"{GPU}/{name}/cur_freq": "918000000", f"{GPU}/15340000.vic/cur_freq": "1"}
     assert written(tmp_path, files) == Conditions(gpu_mhz=918.0)
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "sys/class/thermal/thermal_zone0/temp",
+        "sys/class/thermal/cooling_device0/cur_state",
+        f"{CPU}/cpu0/cpufreq/scaling_cur_freq",
+        f"{CPU}/cpufreq/policy0/stats/time_in_state",
+        f"{GPU}/17000000.gpu/cur_freq",
+        "proc/self/task/1/schedstat",
+    ],
+)
+def test_a_file_that_can_not_be_read_now_costs_its_figure_only(tmp_path: Path, path: str) -> None:
+    """The zones of absent units answer EAGAIN on every Orin Nano (node_exporter issue 3071)."""
+    with not_now(tmp_path / path):
+        found = written(tmp_path, {"sys/class/thermal/thermal_zone1/temp": "41500"})
+    assert found == Conditions(temp_c=41.5)

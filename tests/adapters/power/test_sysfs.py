@@ -18,6 +18,7 @@ from agent.core.measurement.power import mean_power
 from tests.support.fakejetson import boards
 from tests.support.fakejetson.waves import Player, square
 from tests.support.rapl import Counters
+from tests.support.unreadable import not_now
 
 PERIOD_S = 0.004
 
@@ -142,3 +143,27 @@ def test_counter_for_root_only_is_reported_as_such() -> None:
             RaplPowerMeter(folder)
     assert caught.value.code == "not_allowed"
     assert caught.value.hint
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["ina3221", "rapl"])
+def test_a_sensor_that_can_not_be_read_for_a_moment_leaves_a_gap_and_goes_on(
+    tmp_path: Path, kind: str
+) -> None:
+    meter: Ina3221PowerMeter | RaplPowerMeter
+    if kind == "ina3221":
+        rail = boards.build(tmp_path, "orin-nano")["VDD_IN"]
+        meter = Ina3221PowerMeter(str(tmp_path), period_s=PERIOD_S)
+        file = rail.folder / f"curr{rail.number}_input"
+    else:
+        Counters(tmp_path, "package-0")
+        meter = RaplPowerMeter(str(tmp_path), PERIOD_S)
+        (file,) = tmp_path.glob("sys/class/powercap/*/energy_uj")
+    with meter:
+        with not_now(file):
+            time.sleep(5 * PERIOD_S)
+            seen = len(meter.samples())
+            time.sleep(5 * PERIOD_S)
+            assert len(meter.samples()) == seen
+        time.sleep(20 * PERIOD_S)
+        assert len(meter.samples()) > seen
