@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _GAP = 2.5  # sample periods without a sample are a gap and not integrated
+_MOST_W = 10_000.0
+"""More is no reading of a machine that this is for: NVML reports 4294967295 mW where it has none
+(nv-monitor issue 17), and RAPL counters that jump back add their whole range (scaphandre issue 134)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,14 @@ def mean_power(
 ) -> WindowPower:
     """Integrate power over the windows by trapezoids, at the sensor's sample times.
 
+    Samples of more than 10 kW are left out, as if the sensor had been silent.
+
     Args:
         samples: Ordered by time.
         windows_ns: (begin, end) on the same clock, ns; they must not overlap.
         period_s: The sensor's sample period.
     """
+    samples = [sample for sample in samples if sample.power_w <= _MOST_W]
     joules = covered_ns = 0.0
     used: set[int] = set()
     gaps = _gaps_at_ends(samples, windows_ns, period_s)

@@ -216,6 +216,8 @@ def _consumption(
     load = mean_power(samples, windows_ns, period_s)
     if load.mean_w is None or load.coverage < _LEAST_COVERAGE:
         return _unknown(f"{readings.source} covered only {load.coverage:.0%} of the windows")
+    if load.mean_w <= 0.0:
+        return _unknown(f"{readings.source} reported {load.mean_w:g} W for {readings.rail}")
     rest_w = _mean_w(readings, [idle_ns]) if idle_ns else None
     rounds_w = [mean_power(samples, [window], period_s).mean_w for window in windows_ns]
     rounds_j = [

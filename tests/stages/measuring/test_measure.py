@@ -288,6 +288,28 @@ def test_a_sensor_that_saw_too_little_gives_no_number(seen_s, reason):
     assert re.match(reason, found.power_reason)
 
 
+@pytest.mark.parametrize("watts", [0.0, -0.28])
+def test_a_sensor_that_is_stuck_at_zero_or_below_gives_no_number(watts):
+    clock = FakeClock()
+    meter = FakePowerMeter(clock, lambda _: watts)
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter]).measured["a"]
+    assert (found.power_w, found.energy_j, found.energy_net_j) == (None, None, None)
+    assert found.power_reason == found.energy_reason == f"fake reported {watts:g} W for VDD_IN"
+
+
+@pytest.mark.parametrize("outlier_w", [4_294_967.295, 164_000.0, float("inf"), float("nan")])
+def test_a_reading_that_no_machine_draws_is_left_out(outlier_w):
+    """NVML's "not available" as a number, and a RAPL counter that jumped."""
+    clock = FakeClock()
+    meter = FakePowerMeter(clock, lambda t_ns: outlier_w if t_ns % 2_000_000_000 == 0 else 5.0)
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter]).measured["a"]
+    assert found.power_w.mean == pytest.approx(5.0)
+    always = FakePowerMeter(clock, lambda _: outlier_w)
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[always]).measured["a"]
+    assert found.power_w is None
+    assert "covered only 0%" in found.power_reason
+
+
 def test_a_sensor_that_dies_for_good_leaves_gaps():
     clock = FakeClock()
     meter = FakePowerMeter(clock, gone_ns=5_300_000_000)  # in the third of five windows
