@@ -109,13 +109,13 @@ def test_unsigned_commands_are_refused_by_default(
 @pytest.mark.parametrize(
     "stage",
     [
-        "statistics",
         "activate",
         *(
             pytest.param(stage, marks=pytest.mark.faults)
             for stage in (
                 "capture",
                 "condition",
+                "statistics",
                 "quantize",
                 "build",
                 "evaluate",

@@ -160,6 +160,7 @@ def test_a_damaged_engine_is_replaced(config: Path, console: Console) -> None:
     assert current(config) != before
 
 
+@pytest.mark.faults
 def test_an_earlier_release_serves_while_a_damaged_one_is_built_again(
     config: Path, console: Console
 ) -> None:

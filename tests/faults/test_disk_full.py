@@ -81,8 +81,10 @@ def whole(state: Path) -> None:
     "stage",
     [
         "capture",
-        "build",
-        *(pytest.param(stage, marks=pytest.mark.faults) for stage in ("statistics", "quantize")),
+        *(
+            pytest.param(stage, marks=pytest.mark.faults)
+            for stage in ("statistics", "quantize", "build")
+        ),
     ],
 )
 def test_a_full_disk_ends_the_run_and_the_next_one_continues(
@@ -117,6 +119,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_continues(
         assert "capture" not in finished.report.timings_s
 
 
+@pytest.mark.faults
 def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
     config = configuration.load(small(tmp_path))
     first = runs.optimize(
