@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from agent.core.errors import JobError
+from agent.disk import text_of
 from agent.ports.jobs import JobSpec
 
 _SHARE = 0.02
@@ -35,7 +36,7 @@ def free_bytes(root: Path = _HERE) -> int:
     Swap on zram is not counted: it is in the same memory, and JetPack's default size is half of all
     memory.
     """
-    swaps = [line.split() for line in _text(root / "proc" / "swaps").splitlines()[1:]]
+    swaps = [line.split() for line in text_of(root / "proc" / "swaps").splitlines()[1:]]
     swap_kib = sum(
         int(size) - int(used) for name, _, size, used, *_ in swaps if "/zram" not in name
     )
@@ -52,15 +53,8 @@ def scratch_mb(reserve_bytes: int, root: Path = _HERE) -> int:
 
 def available_bytes(root: Path = _HERE) -> int:
     """Return the memory available without swapping, file caches included, bytes."""
-    found = re.search(r"^MemAvailable: +(\d+) kB", _text(root / "proc" / "meminfo"), re.MULTILINE)
+    found = re.search(r"^MemAvailable: +(\d+) kB", text_of(root / "proc" / "meminfo"), re.MULTILINE)
     return int(found.group(1)) << 10 if found else int(psutil.virtual_memory().available)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:  # hidden from a container, or no Linux
-        return ""
 
 
 class JobMemory:

@@ -230,10 +230,8 @@ class Chain:
             graph = self._calibrating.condition(model, calibration, recipe.scheme)
             conditioned = graph.digest
             statistics = self._calibrating.statistics(graph, model, calibration).digest
-        task, bound = (
-            configuration.dump(self.config)["model"]["task"],
-            self.config.requirements.bound,
-        )
+        task = configuration.dump(self.config)["model"]["task"]
+        bound = self.config.requirements.bound
         digest = digest_of(
             "quantize-3",
             model.digest,
