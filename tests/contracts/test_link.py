@@ -324,6 +324,33 @@ def test_a_retained_command_shows_as_such(device: Device, console: Console) -> N
     assert device.saw(CommandArrived)[0].retain
 
 
+def test_a_command_retained_while_the_device_is_subscribed_shows_as_such(
+    device: Device, console: Console
+) -> None:
+    device.connect()
+    console.command(b"live", retain=True)
+    console.command(b"next", "c2")
+    device.run(lambda: len(device.saw(CommandArrived)) == 2)
+    assert [event.retain for event in device.saw(CommandArrived)] == [True, False]
+
+
+def test_a_command_retained_while_the_device_is_away_shows_as_such(
+    broker: Broker, journal: SqliteJournal, console: Console
+) -> None:
+    first = Device(journal, broker.port)
+    first.connect()
+    first.link.stop(TOPICS.state, b"{}")
+    console.command(b"away", retain=True)
+    second = Device(journal, broker.port)
+    second.connect()
+    console.command(b"next", "c2")
+    second.run(lambda: any(event.body == b"next" for event in second.saw(CommandArrived)))
+    assert [(event.body, event.retain) for event in second.saw(CommandArrived)] == [
+        (b"away", True), (b"next", False),
+    ]  # fmt: skip
+    second.link.stop(TOPICS.state, b"{}")
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_dead_network_thread_is_an_event_and_start_connects_again(device: Device) -> None:
     device.connect()

@@ -21,6 +21,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent import config
 from agent.core.control.link import (
@@ -41,6 +42,13 @@ _PACKET_LIMIT_BYTES = (
     256 * 1024
 )  # larger than the limit of a command, so that a larger one is answered
 _MID_BITS = 16
+# A retained command keeps its flag when it arrives live, so that it can be refused, and the
+# broker's stored copy comes with a new session only, not at each connection.
+_COMMANDS = SubscribeOptions(
+    qos=1,
+    retainAsPublished=True,
+    retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
+)
 _STOP_WAIT_S = 0.25
 
 
@@ -204,7 +212,7 @@ class MqttLink:
         if reason.is_failure:
             self.post(Disconnected(f"the broker refused: {reason}", code=reason.value))
             return
-        client.subscribe(self.topics.command_filter, qos=1)
+        client.subscribe(self.topics.command_filter, options=_COMMANDS)
         limit = getattr(properties, "MaximumPacketSize", None)
         self.post(Connected(self.session, flags.session_present, limit))
 
