@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from agent.core.control.command import Command, CommandId, Stage
+from agent.core.control.effects import Answer, Begin, Cancel, Close, Effect, Exit, PublishTelemetry
 from agent.core.control.events import (
     Asked,
     Due,
@@ -36,17 +37,7 @@ from agent.core.control.link import (
     LinkEvent,
     Refused,
 )
-from agent.core.control.step import (
-    Answer,
-    Begin,
-    Cancel,
-    Close,
-    Effect,
-    Exit,
-    PublishTelemetry,
-    State,
-    step,
-)
+from agent.core.control.step import State, step
 from agent.core.errors import CommandError, StoreError
 from agent.daemon.inspector import Inspector
 from agent.daemon.worker import Worker

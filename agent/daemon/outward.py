@@ -8,6 +8,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from agent.core.control.command import Command
+from agent.core.control.effects import (
+    Answer,
+    Effect,
+    PublishEvent,
+    PublishReport,
+    PublishState,
+    PublishTelemetry,
+    Resend,
+)
 from agent.core.control.journal import Answered
 from agent.core.control.link import (
     Acked,
@@ -17,16 +26,7 @@ from agent.core.control.link import (
     LinkEvent,
     Refused,
 )
-from agent.core.control.step import (
-    Answer,
-    Effect,
-    PublishEvent,
-    PublishReport,
-    PublishState,
-    PublishTelemetry,
-    Resend,
-    State,
-)
+from agent.core.control.step import State
 from agent.core.errors import ConfigError, StoreError
 from agent.daemon.inbox import Inbox
 from agent.daemon.loop import Outward

@@ -10,9 +10,9 @@ import pytest
 
 from agent.adapters.storage.journal import SqliteJournal
 from agent.core.control.command import Command, CommandId, Stage
+from agent.core.control.effects import Effect, PublishTelemetry
 from agent.core.control.events import Due, Ended
 from agent.core.control.requests import Ping
-from agent.core.control.step import Effect, PublishTelemetry
 from agent.core.errors import StoreError
 from agent.daemon.inspector import Inspector
 from agent.daemon.loop import Daemon

@@ -14,9 +14,9 @@ import pytest
 from agent import config as configuration
 from agent.config import Config
 from agent.core.control.command import Stage
+from agent.core.control.effects import PublishReport, PublishState
 from agent.core.control.events import Work
 from agent.core.control.requests import Activate, Optimize, RollBack, Task
-from agent.core.control.step import PublishReport, PublishState
 from agent.core.records import Activation
 from agent.run.upgrade import UnfitRelease
 from agent.wiring.daemon import _figures, _outdated, _perform, daemon

@@ -6,12 +6,24 @@ same thing is answered "busy". Nothing here does I/O: the loop performs the effe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from typing_extensions import assert_never
 
 from agent.core.control.command import CommandId, Stage
+from agent.core.control.effects import (
+    Answer,
+    Begin,
+    Cancel,
+    Close,
+    Effects,
+    Exit,
+    PublishEvent,
+    PublishReport,
+    PublishState,
+    PublishTelemetry,
+    Resend,
+)
 from agent.core.control.events import (
     Asked,
     Due,
@@ -32,97 +44,6 @@ from agent.core.control.requests import CancelWork, Optimize, Ping, ResendMessag
 QUEUE_LIMIT = 4
 PROGRESS_EVERY_NS = 5_000_000_000  # at most one progress message in 5 s per command
 TELEMETRY_EVERY_NS = 60_000_000_000
-
-
-# Effects ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class PublishState:
-    """Publish state (and on a new connection meta) as it now is."""
-
-    with_meta: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PublishTelemetry:
-    """Publish one set of figures of the daemon and the device."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishEvent:
-    """Publish a lifecycle event."""
-
-    kind: str
-    severity: Severity
-    facts: Mapping[str, object]
-
-
-@dataclass(frozen=True, slots=True)
-class PublishReport:
-    """Publish the report of a run, if it made one."""
-
-    run_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Persist a command's stage, then publish it."""
-
-    command_id: str
-    stage: Stage
-    code: str = ""
-    detail: str = ""
-    step: str = ""
-    percent: float | None = None
-    result: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """Persist the run and hand it to the worker."""
-
-    work: Work
-
-
-@dataclass(frozen=True, slots=True)
-class Cancel:
-    """Cancel the work that the worker does."""
-
-
-@dataclass(frozen=True, slots=True)
-class Close:
-    """Persist how a run ended."""
-
-    run_id: str
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resend:
-    """Publish stored messages again."""
-
-    request: ResendMessages
-
-
-@dataclass(frozen=True, slots=True)
-class Exit:
-    """Leave the loop."""
-
-
-Effect = (
-    PublishState
-    | PublishTelemetry
-    | PublishEvent
-    | PublishReport
-    | Answer
-    | Begin
-    | Cancel
-    | Close
-    | Resend
-    | Exit
-)
-Effects = tuple[Effect, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.control.command import Command, CommandId, Stage, may_follow
+from agent.core.control.effects import (
+    Answer,
+    Begin,
+    Cancel,
+    Close,
+    Exit,
+    PublishEvent,
+    PublishReport,
+    PublishState,
+    PublishTelemetry,
+)
+from agent.core.control.events import (
+    Asked,
+    Due,
+    Ended,
+    Offline,
+    Online,
+    Outdated,
+    Progressed,
+    Resume,
+    Stop,
+    Tick,
+    Work,
+)
 from agent.core.control.requests import (
     Activate,
     CancelWork,
@@ -20,31 +44,7 @@ from agent.core.control.requests import (
     RollBack,
     Task,
 )
-from agent.core.control.step import (
-    QUEUE_LIMIT,
-    Answer,
-    Asked,
-    Begin,
-    Cancel,
-    Close,
-    Due,
-    Ended,
-    Exit,
-    Offline,
-    Online,
-    Outdated,
-    Progressed,
-    PublishEvent,
-    PublishReport,
-    PublishState,
-    PublishTelemetry,
-    Resume,
-    State,
-    Stop,
-    Tick,
-    Work,
-    step,
-)
+from agent.core.control.step import QUEUE_LIMIT, State, step
 
 REQUESTS: tuple[Request, ...] = (
     Optimize(), Activate(release="r7"), RollBack(), CancelWork(), ResendMessages(), Ping()
