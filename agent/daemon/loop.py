@@ -8,10 +8,11 @@ the journal is one transaction: a crash between two effects leaves neither.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -40,6 +41,7 @@ from agent.core.control.link import (
 from agent.core.control.step import State, step
 from agent.core.errors import CommandError, StoreError
 from agent.daemon.inspector import Inspector
+from agent.daemon.mailbox import Mailbox
 from agent.daemon.worker import Worker
 from agent.ports import Clock, Journal, Notifier
 from agent.wire.commands import decode_request, decode_task, encode_task
@@ -51,8 +53,8 @@ _ATTEMPTS = 3  # a run that took the daemon down this often is not tried again
 _JOIN_S = 20.0
 _PASSING = frozenset({"disk_full", "busy"})
 _OWED_LIMIT = 1000
-
-Mailbox = queue.SimpleQueue["Event | LinkEvent"]
+_BATCH = 50  # commands in one transaction
+_RETRY_NS = 1_000_000_000
 
 
 class Outward:
@@ -61,9 +63,12 @@ class Outward:
     def start(self) -> None:
         """Begin connecting."""
 
-    def take(self, event: LinkEvent) -> Command | None:  # noqa: ARG002 - there is no link
-        """Handle an event of the link; return a command to run."""
-        return None
+    def take(self, event: LinkEvent) -> None:
+        """Handle an event of the link, other than a command."""
+
+    def admit(self, arrived: Sequence[CommandArrived]) -> Sequence[Command]:  # noqa: ARG002
+        """Store commands, all or none, and acknowledge them; return those to run."""
+        return ()
 
     def publish(self, effect: Effect, state: State) -> None:
         """Put into the outbox what an effect is about; ignore the others."""
@@ -99,6 +104,7 @@ class Daemon:
     state: State = field(default_factory=State)
     _owed: tuple[Effect, ...] = ()
     _trouble: str = ""
+    _store_from_ns: int = 0
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status."""
@@ -128,49 +134,67 @@ class Daemon:
     def _turn(self) -> bool:
         """Handle what is in the mailbox, for a while; return True when it is time to leave."""
         leaving = False
-        try:
-            event = self.mailbox.get(timeout=_WAKE_S)
-            end_ns = self.clock.monotonic_ns() + _TURN_NS
-            while True:
+        wait_s, end_ns = _WAKE_S, None
+        with contextlib.suppress(queue.Empty):
+            while end_ns is None or self.clock.monotonic_ns() < end_ns:
+                storing = self.clock.monotonic_ns() >= self._store_from_ns
+                event = self.mailbox.get(wait_s, commands=storing)
+                wait_s, end_ns = 0.0, end_ns or self.clock.monotonic_ns() + _TURN_NS
                 leaving |= self._handle(event)
-                if self.clock.monotonic_ns() >= end_ns:
-                    break
-                event = self.mailbox.get_nowait()
-        except queue.Empty:
-            pass
+                if not self.mailbox.acks_wait:
+                    self._pump()
         if self._owed:
             self._settle()
         leaving |= self._step(Tick(self.clock.monotonic_ns()))
         if self.due():
             leaving |= self._step(Due(self.new_id()))
+        self._pump()
+        self.notifier.alive(self.state.status)
+        return leaving
+
+    def _pump(self) -> None:
         try:
             self.outward.pump()
         except StoreError as error:
             _LOG.error("outbox_failed code=%s %s", error.code, error.message)
-        self.notifier.alive(self.state.status)
-        return leaving
 
     def _handle(self, event: Event | LinkEvent) -> bool:
-        if isinstance(event, (Connected, Disconnected, CommandArrived, Acked, Refused)):
+        if isinstance(event, CommandArrived):
+            return self._handle_commands((event, *self.mailbox.commands(_BATCH - 1)))
+        if isinstance(event, (Connected, Disconnected, Acked, Refused)):
             return self._handle_link(event)
         return self._step(event)
 
     def _handle_link(self, event: LinkEvent) -> bool:
         try:
-            command = self.outward.take(event)
-        except StoreError as error:  # not acknowledged: the broker sends it again
-            _LOG.error("command_not_stored code=%s %s", error.code, error.message)
-            return False
+            self.outward.take(event)
+        except StoreError as error:
+            _LOG.error("outbox_failed code=%s %s", error.code, error.message)
         if isinstance(event, Connected):
             return self._step(Online())
         if isinstance(event, Disconnected):
             return self._step(Offline(event.reason))
-        if command is not None:
-            return self._step(Asked(command, self.new_id(), self.clock.monotonic_ns()))
         return False
 
-    def _step(self, event: Event) -> bool:
-        self.state, effects = step(self.state, event)
+    def _handle_commands(self, arrived: Sequence[CommandArrived]) -> bool:
+        """Store a batch of commands and begin them; what can't be stored now waits."""
+        try:
+            commands = self.outward.admit(arrived)
+        except StoreError as error:
+            _LOG.error("command_not_stored code=%s %s", error.code, error.message)
+            if error.code in _PASSING:
+                self.mailbox.put_back(arrived)
+                self._store_from_ns = self.clock.monotonic_ns() + _RETRY_NS
+            return False
+        now_ns = self.clock.monotonic_ns()
+        return self._step(*(Asked(command, self.new_id(), now_ns) for command in commands))
+
+    def _step(self, *events: Event) -> bool:
+        """Take events into the state; record what follows in one transaction, then perform it."""
+        effects: tuple[Effect, ...] = ()
+        for event in events:
+            self.state, more = step(self.state, event)
+            effects += more
         if not effects:
             return False
         self._owed = (*self._owed, *effects)

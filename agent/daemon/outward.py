@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,12 +91,8 @@ class Broker(Outward):
         """See `loop.Outward`."""
         self.link.start()
 
-    def take(self, event: LinkEvent) -> Command | None:
-        """Handle an event of the link; return a command to run.
-
-        Raises:
-            StoreError: if a command could not be stored; it stays with the broker.
-        """
+    def take(self, event: LinkEvent) -> None:
+        """Handle an event of the link, other than a command."""
         if isinstance(event, Connected):
             _LOG.info("broker_connected session=%d", event.session)
             self.outbox.connected(event)
@@ -109,15 +105,22 @@ class Broker(Outward):
             self.outbox.acked(event)
         elif isinstance(event, Refused):
             _LOG.error("subscription_refused topic=%s reason=%s", event.topic, event.reason)
-        elif isinstance(event, CommandArrived):
-            found = self.inbox.admit(event)
-            self.link.acknowledge(event.message)
-            if isinstance(found, Command):
-                _LOG.info("command_received id=%s type=%s", found.id, found.type)
-                return found
-            if found is not None:
-                _LOG.warning("command_rejected topic=%s code=%s", event.topic, found.code)
-        return None
+
+    def admit(self, arrived: Sequence[CommandArrived]) -> Sequence[Command]:
+        """Store commands, all or none, and acknowledge them; return those to run.
+
+        Raises:
+            StoreError: if they can't be stored; then none is acknowledged.
+        """
+        with self.journal.atomic():
+            found = [self.inbox.admit(one) for one in arrived]
+        for one, command in zip(arrived, found, strict=True):
+            self.link.acknowledge(one.message)
+            if isinstance(command, Command):
+                _LOG.info("command_received id=%s type=%s", command.id, command.type)
+            elif command is not None:
+                _LOG.warning("command_rejected topic=%s code=%s", one.topic, command.code)
+        return [command for command in found if isinstance(command, Command)]
 
     def publish(self, effect: Effect, state: State) -> None:
         """Put into the outbox what an effect is about; ignore the others."""

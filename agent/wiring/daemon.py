@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +29,8 @@ from agent.daemon.cached_lookup import CachedLookup
 from agent.daemon.calendar import Calendar
 from agent.daemon.inbox import Inbox
 from agent.daemon.inspector import Inspector
-from agent.daemon.loop import Daemon, Mailbox, Outward
+from agent.daemon.loop import Daemon, Outward
+from agent.daemon.mailbox import Mailbox
 from agent.daemon.messages import Messages
 from agent.daemon.outbox import Outbox
 from agent.daemon.outward import Broker, Facts
@@ -46,14 +46,13 @@ from agent.wiring.boards import environment
 
 _LOG = logging.getLogger(__name__)
 _LOOKUP_S = 3.0  # the watchdog waits for 30
-_CROWD = 64  # events; a command has 256 KB at most
 
 
 def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
     """Return the daemon of a configuration, ready to run; warn of set keys without effect."""
     for key in without_effect(config, set_keys):
         _LOG.warning("setting_without_effect key=%s", key)
-    mailbox: Mailbox = queue.SimpleQueue()
+    mailbox = Mailbox()
     clock = SystemClock()
     journal = storage.journal(config)
     if journal.recreated_from:
@@ -95,7 +94,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
         post=mailbox.put,
         next_session=lambda: journal.next("session"),
         will=messages.will,
-        crowded=lambda: mailbox.qsize() >= _CROWD,
+        crowded=lambda: mailbox.full,
     )
 
     def announce(kind: str, facts: Mapping[str, object]) -> None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import queue
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from agent.adapters.storage.journal import SqliteJournal
 from agent.core.control.command import Command, CommandId, Stage
-from agent.core.control.effects import Effect, PublishTelemetry
+from agent.core.control.effects import Answer, Effect, PublishTelemetry
 from agent.core.control.events import Due, Ended
+from agent.core.control.link import Acked, CommandArrived
 from agent.core.control.requests import Ping
 from agent.core.errors import StoreError
 from agent.daemon.inspector import Inspector
 from agent.daemon.loop import Daemon
+from agent.daemon.mailbox import Mailbox
 from tests.fakes.runners import FakeClock
 
 
@@ -40,6 +41,31 @@ class Outward:
     def pump(self) -> None: ...
 
 
+class Link(Outward):
+    """Records the order of what the loop hands over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.code = ""
+        self.order: list[object] = []
+
+    def take(self, event: object) -> None:
+        self.order.append(event)
+
+    def admit(self, arrived: Sequence[CommandArrived]) -> Sequence[Command]:
+        if self.code:
+            raise StoreError("state.db: no room", code=self.code)
+        self.order += arrived
+        return [
+            Command(id=CommandId(one.topic), request=Ping(), digest="aa")
+            for one in arrived
+            if one.topic.startswith("good")
+        ]
+
+    def pump(self) -> None:
+        self.order.append("pump")
+
+
 class Still:
     """The worker and the service manager of a test that needs neither."""
 
@@ -54,7 +80,7 @@ class Still:
 
 @pytest.fixture
 def daemon(tmp_path) -> Daemon:
-    mailbox = queue.SimpleQueue()
+    mailbox = Mailbox()
     still = Still()
     return Daemon(
         mailbox=mailbox,
@@ -129,7 +155,46 @@ def test_more_events_than_can_be_handled_delay_neither_watchdog_nor_times(daemon
     daemon._handle = handle
     turn(daemon, Ended("unknown", Stage.SUCCEEDED))
     assert 50 < len(handled) < 200
-    assert not daemon.mailbox.empty()
+    assert daemon.mailbox.get(0.0)
+
+
+def test_a_burst_of_commands_stops_neither_acknowledgements_nor_sending(daemon):
+    daemon.outward = link = Link()
+    commands = [CommandArrived(f"bad{n}", b"", False, n) for n in range(1, 500)]
+    for event in (*commands, Acked(1, True, 0)):
+        daemon.mailbox.put(event)
+    daemon._turn()
+    assert link.order[:2] == [Acked(1, True, 0), "pump"]
+    assert [event for event in link.order if isinstance(event, CommandArrived)] == commands
+    between = "".join("p" if event == "pump" else "c" for event in link.order[2:])
+    assert all(len(run) <= 50 for run in between.split("p"))
+
+
+def test_commands_of_one_batch_are_answered_in_order(daemon):
+    daemon.outward = link = Link()
+    for n in range(1, 80):
+        daemon.mailbox.put(CommandArrived(f"good{n}", b"", False, n))
+    daemon._turn()
+    answers = [(e.command_id, e.stage) for e in link.said if isinstance(e, Answer)]
+    assert answers == [
+        (f"good{n}", stage) for n in range(1, 80) for stage in (Stage.ACCEPTED, Stage.SUCCEEDED)
+    ]
+
+
+def test_commands_that_a_full_disk_refused_are_taken_up_when_there_is_room(daemon):
+    """No new connection is needed: the broker repeats nothing on this one."""
+    daemon.outward = link = Link()
+    link.code = "disk_full"
+    first = [CommandArrived(f"good{n}", b"", False, n) for n in range(1, 4)]
+    for event in first:
+        daemon.mailbox.put(event)
+    daemon._turn()
+    turn(daemon, Acked(9, True, 0))
+    assert [event for event in link.order if event != "pump"] == [Acked(9, True, 0)]
+    link.code = ""
+    daemon.clock.now_ns += 1_100_000_000
+    turn(daemon, later := CommandArrived("good9", b"", False, 9))
+    assert [e for e in link.order if isinstance(e, CommandArrived)] == [*first, later]
 
 
 def test_a_look_that_fails_is_reported_in_the_log_only(caplog):
