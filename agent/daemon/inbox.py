@@ -86,10 +86,12 @@ class Inbox:
         if arrival is Arrival.CONFLICT:
             detail = "this id was used for another command"
             return self._refuse(command.id, Rejection("conflict", detail))
-        if arrival is Arrival.DUPLICATE and known is not None and known.stage is not Stage.RECEIVED:
-            self.messages.repeat(command.id)
+        if arrival is Arrival.DUPLICATE:
+            # One without an answer is on its way in this process, or the start asked it again.
+            if known is not None and known.stage is not Stage.RECEIVED:
+                self.messages.repeat(command.id)
             return None
-        return command  # new, or a crash came between storing and beginning it
+        return command
 
     def _read(self, arrived: CommandArrived, command_id: CommandId) -> Command | Rejection:
         size = len(arrived.body)

@@ -2,8 +2,8 @@
 
 Nothing else touches the state. The watchdog is petted only here, after the mailbox was
 drained for a second at most: a loop which hangs is restarted by the service manager, and one
-that receives more than it can handle still sends and keeps its times. What one step changes in
-the journal is one transaction: a crash between two effects leaves neither.
+that receives more than it can handle still sends and keeps its times. Work begins once it is on
+record: one that no restart knows of could be done twice.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from agent.core.control.command import Command, CommandId, Stage
-from agent.core.control.effects import Answer, Begin, Cancel, Close, Effect, Exit, PublishTelemetry
+from agent.core.control.effects import Answer, Begin, Cancel, Close, Effect, Effects, Exit
 from agent.core.control.events import (
     Asked,
     Due,
+    Ended,
     Event,
     Offline,
     Online,
@@ -29,7 +30,7 @@ from agent.core.control.events import (
     Tick,
     Work,
 )
-from agent.core.control.journal import Run
+from agent.core.control.journal import Entry, Run
 from agent.core.control.link import (
     Acked,
     CommandArrived,
@@ -38,23 +39,21 @@ from agent.core.control.link import (
     LinkEvent,
     Refused,
 )
-from agent.core.control.step import State, step
+from agent.core.control.step import State, ended, step
 from agent.core.errors import CommandError, StoreError
 from agent.daemon.inspector import Inspector
 from agent.daemon.mailbox import Mailbox
+from agent.daemon.recorder import Recorder
 from agent.daemon.worker import Worker
 from agent.ports import Clock, Journal, Notifier
-from agent.wire.commands import decode_request, decode_task, encode_task
+from agent.wire.commands import decode_request, decode_task
 
 _LOG = logging.getLogger(__name__)
 _WAKE_S = 1.0
 _TURN_NS = 1_000_000_000  # of handling events, before all else has its turn
-_ATTEMPTS = 3  # a run that took the daemon down this often is not tried again
+_ATTEMPTS = 3  # a run that took the daemon down this often, and got no further, is given up
 _JOIN_S = 20.0
-_PASSING = frozenset({"disk_full", "busy"})
-_OWED_LIMIT = 1000
 _BATCH = 50  # commands in one transaction
-_RETRY_NS = 1_000_000_000
 
 
 class Outward:
@@ -89,6 +88,8 @@ class Daemon:
         inspector: Looks at the active release at the start.
         recover: Undoes what an interrupted activation left; returns a line to log or "".
         new_id: Makes run ids.
+        active: Returns the active release, None where none is.
+        settled: Returns the end of a run that has finished its switch of releases, else None.
     """
 
     mailbox: Mailbox
@@ -101,21 +102,25 @@ class Daemon:
     due: Callable[[], bool]
     recover: Callable[[], str]
     new_id: Callable[[], str]
+    active: Callable[[], str | None]
+    settled: Callable[[str], Ended | None]
     state: State = field(default_factory=State)
-    _owed: tuple[Effect, ...] = ()
-    _trouble: str = ""
-    _store_from_ns: int = 0
+    _recorder: Recorder = field(init=False)
+
+    def __post_init__(self) -> None:
+        def publish(effect: Effect, state: State) -> None:
+            self.outward.publish(effect, state)
+
+        self._recorder = Recorder(journal=self.journal, publish=publish, clock=self.clock)
 
     def run(self) -> int:
         """Run until SIGTERM or SIGINT; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        found = self.recover()
-        if found:
-            _LOG.warning("activation_recovered %s", found)
-        self._resume()
+        if not (self._start(self._recover) and self._start(self._resume)):
+            return 0
         self.outward.start()
-        self.notifier.ready(self.state.status)
+        self.notifier.ready(self._status)
         self.inspector.begin()
         leaving = False
         while not leaving:
@@ -125,7 +130,41 @@ class Daemon:
         self.inspector.stop(_JOIN_S)
         self.worker.join(_JOIN_S)
         self.outward.stop()
-        return 0
+        return 1 if self._damaged else 0
+
+    def _start(self, act: Callable[[], None]) -> bool:
+        """Do what the start needs; while the disk doesn't allow it, wait. Return False if stopped."""
+        seen = ""
+        while True:
+            try:
+                act()
+            except StoreError as error:
+                if error.code != seen:
+                    _LOG.error("start_waits code=%s %s", error.code, error)
+                seen = error.code
+                self.notifier.alive(f"waiting: {error.message}")
+            else:
+                return True
+            with contextlib.suppress(queue.Empty):
+                self.mailbox.get(_WAKE_S)  # nothing but a signal can have put anything
+                return False
+
+    def _recover(self) -> None:
+        found = self.recover()
+        if found:
+            _LOG.warning("activation_recovered %s", found)
+
+    @property
+    def _damaged(self) -> bool:
+        """Return whether the journal's file is damaged: the next start creates a new one."""
+        trouble = self._recorder.trouble
+        return trouble is not None and trouble.code == "damaged"
+
+    @property
+    def _status(self) -> str:
+        trouble = self._recorder.trouble
+        waits = f"; the journal can't be written ({trouble.code})" if trouble else ""
+        return self.state.status + waits
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         _LOG.info("stop_requested signal=%s", signal.Signals(number).name)
@@ -137,26 +176,26 @@ class Daemon:
         wait_s, end_ns = _WAKE_S, None
         with contextlib.suppress(queue.Empty):
             while end_ns is None or self.clock.monotonic_ns() < end_ns:
-                storing = self.clock.monotonic_ns() >= self._store_from_ns
-                event = self.mailbox.get(wait_s, commands=storing)
+                event = self.mailbox.get(wait_s, commands=not self._recorder.blocked)
                 wait_s, end_ns = 0.0, end_ns or self.clock.monotonic_ns() + _TURN_NS
                 leaving |= self._handle(event)
                 if not self.mailbox.acks_wait:
                     self._pump()
-        if self._owed:
-            self._settle()
         leaving |= self._step(Tick(self.clock.monotonic_ns()))
         if self.due():
             leaving |= self._step(Due(self.new_id()))
         self._pump()
-        self.notifier.alive(self.state.status)
-        return leaving
+        self._recorder.end_turn(self.state)
+        self.notifier.alive(self._status)
+        return leaving or self._damaged
 
     def _pump(self) -> None:
+        if self._recorder.blocked:
+            return
         try:
             self.outward.pump()
         except StoreError as error:
-            _LOG.error("outbox_failed code=%s %s", error.code, error.message)
+            self._recorder.failed(error)
 
     def _handle(self, event: Event | LinkEvent) -> bool:
         if isinstance(event, CommandArrived):
@@ -169,7 +208,7 @@ class Daemon:
         try:
             self.outward.take(event)
         except StoreError as error:
-            _LOG.error("outbox_failed code=%s %s", error.code, error.message)
+            self._recorder.failed(error)
         if isinstance(event, Connected):
             return self._step(Online())
         if isinstance(event, Disconnected):
@@ -181,103 +220,82 @@ class Daemon:
         try:
             commands = self.outward.admit(arrived)
         except StoreError as error:
-            _LOG.error("command_not_stored code=%s %s", error.code, error.message)
-            if error.code in _PASSING:
-                self.mailbox.put_back(arrived)
-                self._store_from_ns = self.clock.monotonic_ns() + _RETRY_NS
+            self._recorder.failed(error)
+            self.mailbox.put_back(arrived)
             return False
-        now_ns = self.clock.monotonic_ns()
-        return self._step(*(Asked(command, self.new_id(), now_ns) for command in commands))
+        now_ns, active = self.clock.monotonic_ns(), self.active()
+        return self._step(*(Asked(command, self.new_id(), now_ns, active) for command in commands))
 
     def _step(self, *events: Event) -> bool:
         """Take events into the state; record what follows in one transaction, then perform it."""
-        effects: tuple[Effect, ...] = ()
+        effects: Effects = ()
         for event in events:
             self.state, more = step(self.state, event)
             effects += more
-        if not effects:
-            return False
-        self._owed = (*self._owed, *effects)
+        self._recorder.owe(effects)
         self._settle()
         for effect in effects:
-            if isinstance(effect, Begin):
-                self.worker.begin(effect.work)
-        if any(isinstance(effect, Cancel) for effect in effects):
-            self.worker.cancel()
+            if isinstance(effect, Cancel):
+                self._cancel(effect.run_id)
         return any(isinstance(effect, Exit) for effect in effects)
 
     def _settle(self) -> None:
-        """Record and publish the effects owed, all or none; with a full disk, later."""
-        try:
-            with self.journal.atomic():
-                for effect in self._owed:
-                    self._record(effect)
-                    self.outward.publish(effect, self.state)
-        except StoreError as error:
-            if str(error) != self._trouble:  # tried again each second, for days maybe
-                _LOG.error("journal_failed code=%s %s", error.code, error.message)
-            self._trouble = str(error)
-            kept = [one for one in self._owed if not isinstance(one, PublishTelemetry)]
-            self._owed = tuple(kept[-_OWED_LIMIT:]) if error.code in _PASSING else ()
-        else:
-            if self._trouble:
-                _LOG.info("journal_works_again")
-            self._owed, self._trouble = (), ""
+        for effect in self._recorder.settle(self.state):
+            if isinstance(effect, Begin):
+                self.worker.begin(effect.work)
 
-    def _record(self, effect: Effect) -> None:
-        """Write into the journal what must survive a crash."""
-        if isinstance(effect, Begin):
-            work = effect.work
-            spec = encode_task(work.task)
-            self.journal.begin_run(work.run_id, work.trigger, work.command_id, spec)
-            _LOG.info("run_started run_id=%s kind=%s", work.run_id, work.kind)
-        elif isinstance(effect, Close):
-            self.journal.end_run(effect.run_id, effect.outcome)
-            _LOG.info("run_ended run_id=%s outcome=%s", effect.run_id, effect.outcome)
+    def _cancel(self, run_id: str) -> None:
+        if self._recorder.withdraw(run_id):
+            self.mailbox.put(Ended(run_id, Stage.CANCELED, "canceled"))
+        else:
+            self.worker.cancel()
 
     def _resume(self) -> None:
         """Take up what a crash or a stop interrupted: runs first, then commands not begun."""
-        runs = self.journal.unfinished_runs()
+        runs, entries = self.journal.unfinished_runs(), self.journal.unanswered()
         for run in runs:
             self._take_up(run)
         begun = {run.command_id for run in runs}
-        for entry in self.journal.unanswered():
-            if entry.command_id in begun:
-                continue
-            try:
-                request = decode_request(entry.type, entry.args)
-            except CommandError as error:
-                with self.journal.atomic():
-                    self._give_up(entry.command_id, error.code, error.message)
-                continue
-            command = Command(id=CommandId(entry.command_id), request=request)
-            self._step(Asked(command, self.new_id(), self.clock.monotonic_ns()))
+        for entry in entries:
+            if entry.command_id not in begun:
+                self._ask_again(entry)
+
+    def _ask_again(self, entry: Entry) -> None:
+        accepted = entry.stage is not Stage.RECEIVED
+        try:
+            request = decode_request(entry.type, entry.args)
+        except CommandError as error:
+            stage = Stage.FAILED if accepted else Stage.REJECTED
+            self._recorder.owe((Answer(entry.command_id, stage, error.code, error.message),))
+            return
+        command = Command(id=CommandId(entry.command_id), request=request)
+        now_ns, active = self.clock.monotonic_ns(), self.active()
+        self._step(Asked(command, self.new_id(), now_ns, active, accepted))
 
     def _take_up(self, run: Run) -> None:
-        code, detail = (
-            "interrupted",
-            f"given up after {run.attempts} attempts that each ended the daemon",
-        )
-        if run.attempts < _ATTEMPTS:
-            try:
-                task = decode_task(run.spec)
-            except CommandError as error:
-                code, detail = error.code, error.message
-            else:
-                work = Work(
-                    task=task,
-                    run_id=run.run_id,
-                    trigger=run.trigger,
-                    command_id=run.command_id,
-                    attempt=run.attempts + 1,
-                )
-                _LOG.info("run_resumed run_id=%s attempt=%d", run.run_id, work.attempt)
-                self._step(Resume(work))
-                return
-        with self.journal.atomic():
-            self.journal.end_run(run.run_id, code)
+        """Continue an unfinished run, unless it was cancelled or ends the daemon every time."""
+        try:
+            task = decode_task(run.spec)
+        except CommandError as error:
+            self._recorder.owe((Close(run.run_id, error.code),))
             if run.command_id:
-                self._give_up(run.command_id, code, detail)
-
-    def _give_up(self, command_id: str, code: str, detail: str) -> None:
-        self.outward.publish(Answer(command_id, Stage.FAILED, code, detail), self.state)
+                answer = Answer(run.command_id, Stage.FAILED, error.code, error.message)
+                self._recorder.owe((answer,))
+            return
+        work = Work(
+            task=task,
+            run_id=run.run_id,
+            trigger=run.trigger,
+            command_id=run.command_id,
+            attempt=run.attempts + 1,
+        )
+        if run.canceled:
+            end = Ended(run.run_id, Stage.CANCELED, "canceled", "cancelled by a command")
+        elif run.attempts >= _ATTEMPTS:
+            seen = f"given up after {run.attempts} attempts that each ended the daemon"
+            end = Ended(run.run_id, Stage.FAILED, "interrupted", seen)
+        else:
+            _LOG.info("run_resumed run_id=%s attempt=%d", run.run_id, work.attempt)
+            self._step(Resume(work))
+            return
+        self._recorder.owe(ended(work, self.settled(run.run_id) or end))

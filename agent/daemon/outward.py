@@ -137,8 +137,9 @@ class Broker(Outward):
         elif isinstance(effect, Answer):
             self._answer(effect)
         elif isinstance(effect, Resend):
-            stream = effect.request.stream
-            self.journal.resend((stream,) if stream else _RESENT, effect.request.from_seq)
+            asked = effect.request
+            streams = (asked.stream,) if asked.stream else _RESENT
+            self.journal.resend(streams, asked.from_seq, asked.to_seq)
 
     def pump(self) -> None:
         """Hand over what waits; once a minute give up what has expired."""

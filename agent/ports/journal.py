@@ -45,8 +45,8 @@ class Journal(Protocol):
     def park(self, key: int, reason: str) -> None:
         """Exclude a message from sending that the broker will never accept."""
 
-    def resend(self, streams: Sequence[str], first: int) -> int:
-        """Queue sent and parked messages again, from number `first` on; return how many."""
+    def resend(self, streams: Sequence[str], first: int, last: int | None = None) -> int:
+        """Queue sent and parked messages again, numbers `first` to `last`; return how many."""
 
     def evict(self) -> Sequence[Evicted]:
         """Remove messages that have expired or exceed the limits, least valuable first; count them."""
@@ -72,6 +72,15 @@ class Journal(Protocol):
 
     def begin_run(self, run_id: str, trigger: str, command_id: str | None, spec: str) -> None:
         """Store the start of a run; a repeated one is one more attempt."""
+
+    def specify_run(self, run_id: str, spec: str) -> None:
+        """Replace the spec of a run by a more definite one."""
+
+    def reach(self, run_id: str, stage: str) -> None:
+        """Store that a run has reached a stage; from a new one on, attempts are counted again."""
+
+    def interrupt_run(self, run_id: str, *, final: bool) -> None:
+        """Store that a run is cancelled: for good, or by a stop, which costs it no attempt."""
 
     def end_run(self, run_id: str, outcome: str) -> None:
         """Store the outcome of a run."""

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from agent.core.choice.limits import LIMITS
 from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
-from agent.core.control.requests import Request, Task
+from agent.core.control.requests import Request, ResendMessages, Task
 from agent.core.errors import CommandError
 
 _Stored = TypeVar("_Stored", bound=Request)
@@ -22,6 +22,7 @@ _YEAR_9999_S = 253_402_300_799
 _NAME = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 _ID = Annotated[str, Meta(min_length=1, max_length=128)]
 _TEXT = Annotated[str, Meta(max_length=200)]
+_NUMBER = Annotated[int, Meta(ge=0, le=2**53)]
 _TIME = Annotated[float, Meta(ge=0, le=_YEAR_9999_S)] | str
 
 
@@ -51,7 +52,8 @@ _ARGUMENTS: dict[str, Any] = {
     "reason": _TEXT | None,
     "release": _NAME,
     "target": _ID | None,
-    "from_seq": Annotated[int, Meta(ge=0, le=2**53)],
+    "from_seq": _NUMBER,
+    "to_seq": _NUMBER | None,
     "stream": Literal["event", "report", "result"] | None,
 }
 
@@ -81,6 +83,16 @@ COMMANDS = {request.command: request for request in ARGS}
 _TASKS: dict[str, type[Task]] = {task.kind: task for task in get_args(Task)}
 
 
+class ExpectBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What must be true of the device, on arrival and when the command begins.
+
+    Attributes:
+        release: Id of the active release, null where none is active.
+    """
+
+    release: _NAME | None
+
+
 class CommandBody(msgspec.Struct, frozen=True, kw_only=True):
     """A command on the wire; unknown fields are ignored, unknown arguments are not.
 
@@ -88,6 +100,7 @@ class CommandBody(msgspec.Struct, frozen=True, kw_only=True):
         id: Must equal the last level of the topic; so must `jti`, its name in a signed token.
         dev: Must equal the device's id; so must `aud`, its name in a signed token.
         iat: When it was issued; RFC 3339 with offset, or s since 1970. So are nbf and exp.
+        expect: See `ExpectBody`; for commands that change something.
     """
 
     v: int = 1
@@ -99,10 +112,12 @@ class CommandBody(msgspec.Struct, frozen=True, kw_only=True):
     iat: _TIME | None = None
     nbf: _TIME | None = None
     exp: _TIME | None = None
+    expect: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
     args: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"{}"))
 
 
 _BODY = msgspec.json.Decoder(CommandBody)
+_EXPECT = msgspec.json.Decoder(ExpectBody | None)
 _ARGS = {request: msgspec.json.Decoder(args) for request, args in ARGS.items()}
 
 
@@ -139,11 +154,9 @@ def decode_command(
     if refused is not None:
         return refused
     try:
-        kind = COMMANDS[found.type]
-        args = msgspec.to_builtins(_ARGS[kind].decode(found.args))
-        request = msgspec.convert(args, kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Rejection("unsupported", f"args of {found.type}: {_reason(error)}")
+        request = _request(found)
+    except CommandError as error:
+        return Rejection("unsupported", f"{found.type}: {error.message}")
     return Command(
         id=command_id,
         request=request,
@@ -154,6 +167,29 @@ def decode_command(
         digest=sha256,
         signed=signed,
     )
+
+
+def _request(body: CommandBody) -> Request:
+    kind = COMMANDS[body.type]
+    args = _part("args", _ARGS[kind], body.args)
+    expect = _part("expect", _EXPECT, body.expect)
+    if expect is not None:
+        if "expect" not in kind.__dataclass_fields__:
+            raise CommandError("expect: only a command that changes something can have it")
+        args["expect"] = expect
+    request = msgspec.convert(args, kind)
+    if isinstance(request, ResendMessages):
+        first, last = request.from_seq, request.to_seq
+        if last is not None and first > last:
+            raise CommandError(f"args: from_seq {first} is above to_seq {last}")
+    return request
+
+
+def _part(name: str, decoder: msgspec.json.Decoder[Any], body: msgspec.Raw) -> Any:
+    try:
+        return msgspec.to_builtins(decoder.decode(body))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise CommandError(f"{name}: {_reason(error)}") from error
 
 
 def decode_request(command: str, stored: str) -> Request:
@@ -167,7 +203,10 @@ def decode_request(command: str, stored: str) -> Request:
 
 def decode_task(stored: str) -> Task:
     """Return the task that `encode_task` made text of; raises as `decode_request`."""
-    spec = msgspec.json.decode(stored, type=_TaskSpec)
+    try:
+        spec = msgspec.json.decode(stored, type=_TaskSpec)
+    except msgspec.MsgspecError as error:
+        raise CommandError(f"stored task: {error}", code="unsupported") from error
     return _from_journal(_TASKS, spec.kind, spec.args)
 
 
@@ -188,10 +227,15 @@ def _from_journal(
         raise CommandError(f"{name} is not known", code="unsupported")
     try:
         found = msgspec.json.decode(args, type=dict[str, Any])
-        known = kinds[name].__dataclass_fields__
-        unknown = [key for key, value in found.items() if value and key not in known]
+        kind: Any = kinds[name]
+        unknown = [
+            key for key, value in found.items() if value and key not in kind.__dataclass_fields__
+        ]
         if unknown:  # without it, the command would be another one
             raise msgspec.ValidationError(f"{unknown[0]} is not known")
+        takes = ARGS[kind].__struct_fields__
+        msgspec.convert({key: found[key] for key in takes if key in found}, ARGS[kind])
+        msgspec.convert(found.get("expect"), ExpectBody | None)
         return msgspec.convert(found, kinds[name])
     except msgspec.MsgspecError as error:
         raise CommandError(f"{name}: {error}", code="unsupported") from error

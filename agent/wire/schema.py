@@ -15,7 +15,7 @@ from msgspec.structs import fields
 
 from agent.core.report import document
 from agent.wire import messages
-from agent.wire.commands import ARGS, COMMANDS, CommandBody
+from agent.wire.commands import ARGS, COMMANDS, CommandBody, ExpectBody
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _MESSAGES: dict[str, type] = {
@@ -41,18 +41,21 @@ def _schema(kind: type) -> dict[str, Any]:
 
 
 def _command() -> dict[str, Any]:
-    """Return the command's schema: `args` depends on `type`."""
-    kinds = (CommandBody, *ARGS.values())
+    """Return the command's schema: `args` and `expect` depend on `type`."""
+    kinds = (CommandBody, ExpectBody, *ARGS.values())
     _, definitions = msgspec.json.schema_components(kinds, ref_template="#/$defs/{name}")
     body = definitions.pop("CommandBody")
     body["properties"]["type"] = {"enum": list(COMMANDS)}
     body["properties"]["v"] = {"const": 1, "default": 1}
     body["properties"]["args"] = {"type": "object", "default": {}}
+    expect = {"anyOf": [{"$ref": "#/$defs/ExpectBody"}, {"type": "null"}]}
+    body["properties"]["expect"] = {"default": None}
     body["oneOf"] = [
         {
             "properties": {
                 "type": {"const": request.command},
                 "args": {"$ref": f"#/$defs/{args.__name__}"},
+                "expect": expect if "expect" in request.__dataclass_fields__ else {"type": "null"},
             },
             "required": ["type", *(["args"] if any(one.required for one in fields(args)) else [])],
         }

@@ -21,10 +21,10 @@ from agent.adapters.host.notifier import SystemdNotifier
 from agent.adapters.mqtt.link import MqttLink
 from agent.adapters.mqtt.signatures import JwsSignatures
 from agent.config import Config, without_effect
-from agent.core.control.command import Stage
+from agent.core.control.command import Stage, judge_expectation
 from agent.core.control.events import Outdated, Work
 from agent.core.control.requests import Activate, Optimize, RollBack
-from agent.core.errors import ConfigError, StoreError
+from agent.core.errors import CommandError, ConfigError, StoreError
 from agent.daemon.cached_lookup import CachedLookup
 from agent.daemon.calendar import Calendar
 from agent.daemon.inbox import Inbox
@@ -74,6 +74,8 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
         due=Calendar(config.schedule.reoptimize, config.schedule.window, datetime.now).due,
         recover=lambda: _recover(config),
         new_id=ids.next,
+        active=lambda: storage.releases(config).current(),
+        settled=lambda _run_id: None,
     )
 
 
@@ -156,7 +158,16 @@ def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
 def _perform(
     config: Config, work: Work, observe: Observe, cancelled: threading.Event
 ) -> tuple[Stage, str, str, str]:
-    """Do each kind of work, as `daemon.worker.Perform`."""
+    """Do each kind of work, as `daemon.worker.Perform`.
+
+    Raises:
+        CommandError: "stale_precondition" if what the command expects is no longer so.
+    """
+    active = storage.releases(config).current()
+    if active != work.run_id:  # else its own switch is what changed the release
+        stale = judge_expectation(work.task.expect, active)
+        if stale is not None:
+            raise CommandError(stale.detail, code=stale.code)
     match work.task:
         case Optimize():
             return _optimize(config, work, work.task, observe, cancelled)

@@ -87,9 +87,12 @@ def test_the_same_again_is_answered_and_not_run(bench: Bench) -> None:
     assert bench.said() == [("ACCEPTED", 1, None), ("SUCCEEDED", 2, ""), ("SUCCEEDED", 2, "")]
 
 
-def test_what_a_crash_left_unjudged_is_taken_up(bench: Bench) -> None:
-    bench.arrives({"type": "ping"})
-    assert isinstance(bench.arrives({"type": "ping"}), Command)
+def test_a_command_that_comes_twice_before_it_is_answered_is_begun_once(bench: Bench) -> None:
+    """In one batch, for instance; what a crash left unanswered is found at the start."""
+    assert isinstance(bench.arrives({"type": "rollback"}), Command)
+    assert bench.arrives({"type": "rollback"}) is None
+    assert bench.said() == []
+    assert [entry.command_id for entry in bench.journal.unanswered()] == ["c1"]
 
 
 def test_the_same_id_for_something_else_is_a_conflict(bench: Bench) -> None:

@@ -9,14 +9,23 @@ import pytest
 
 from agent.adapters.storage.journal import SqliteJournal
 from agent.core.control.command import Command, CommandId, Stage
-from agent.core.control.effects import Answer, Effect, PublishTelemetry
-from agent.core.control.events import Due, Ended
+from agent.core.control.effects import (
+    Answer,
+    Effect,
+    PublishReport,
+    PublishState,
+    PublishTelemetry,
+)
+from agent.core.control.events import Asked, Due, Ended, Online, Stop
+from agent.core.control.journal import Answered
 from agent.core.control.link import Acked, CommandArrived
-from agent.core.control.requests import Ping
+from agent.core.control.requests import CancelWork, Ping, Request, RollBack
+from agent.core.control.step import State
 from agent.core.errors import StoreError
 from agent.daemon.inspector import Inspector
 from agent.daemon.loop import Daemon
 from agent.daemon.mailbox import Mailbox
+from agent.wire.commands import encode_task
 from tests.fakes.runners import FakeClock
 
 
@@ -66,16 +75,27 @@ class Link(Outward):
         self.order.append("pump")
 
 
+class Impatient(Mailbox):
+    """An empty mailbox in which no time passes."""
+
+    def get(self, timeout_s: float, *, commands: bool = True) -> object:
+        return super().get(0.0, commands=commands)
+
+
 class Still:
     """The worker and the service manager of a test that needs neither."""
 
     def __init__(self) -> None:
         self.begun: list[str] = []
+        self.status = ""
 
     def begin(self, work: object) -> None:
         self.begun.append(work.run_id)
 
-    def alive(self, status: str) -> None: ...
+    def alive(self, status: str) -> None:
+        self.status = status
+
+    def cancel(self) -> None: ...
 
 
 @pytest.fixture
@@ -93,6 +113,8 @@ def daemon(tmp_path) -> Daemon:
         due=lambda: False,
         recover=lambda: "",
         new_id=lambda: "r",
+        active=lambda: None,
+        settled=lambda _: None,
     )
 
 
@@ -101,22 +123,81 @@ def turn(daemon: Daemon, event: object) -> None:
     daemon._turn()
 
 
-def test_what_a_full_disk_kept_back_is_published_when_there_is_room(daemon):
-    daemon.journal.code = "disk_full"
+@pytest.mark.parametrize("code", ["disk_full", "busy", "read_only", "store"])
+def test_what_a_journal_kept_back_is_published_when_it_can_be_written(daemon, code):
     turn(daemon, Due("r1"))
+    daemon.outward.said.clear()
+    daemon.journal.code = code
+    for _ in range(3):
+        turn(daemon, Online())
     turn(daemon, Ended("r1", Stage.FAILED, "disk_full", "no room"))
-    assert daemon.worker.begun == ["r1"]
     assert daemon.outward.said == []
     daemon.journal.code = ""
     turn(daemon, Due("r2"))
     said = [e for e in daemon.outward.said if not isinstance(e, PublishTelemetry)]
     kinds = [getattr(e, "kind", type(e).__name__) for e in said]
-    assert kinds.index("optimize_started") < kinds.index("optimize_ended")
-    assert kinds.count("optimize_ended") == 1
+    assert kinds == [
+        "Close", "PublishReport", "optimize_ended", "PublishState", "Begin",
+        "optimize_started", "PublishState", "journal_works_again",
+    ]  # fmt: skip
+    assert [e.with_meta for e in said if isinstance(e, PublishState)] == [True, False]
     assert [run.run_id for run in daemon.journal.unfinished_runs()] == ["r2"]
     count = len(daemon.outward.said)
     turn(daemon, Ended("unknown", Stage.SUCCEEDED))
     assert len(daemon.outward.said) == count
+
+
+def test_no_run_begins_that_a_restart_would_not_know_of(daemon):
+    """It would be done a second time, from the command that it answers."""
+    daemon.journal.code = "disk_full"
+    turn(daemon, Due("r1"))
+    turn(daemon, Due("r2"))
+    assert daemon.worker.begun == []
+    daemon.journal.code = ""
+    turn(daemon, Online())
+    assert daemon.worker.begun == ["r1"]
+    assert [run.run_id for run in daemon.journal.unfinished_runs()] == ["r1"]
+
+
+def test_a_run_that_could_not_begin_can_be_stopped(daemon):
+    daemon.journal.code = "disk_full"
+    turn(daemon, Due("r1"))
+    daemon.mailbox.put(Stop())
+    assert any(daemon._turn() for _ in range(2))
+    assert daemon.worker.begun == []
+
+
+def test_the_status_line_says_while_the_journal_can_not_be_written(daemon):
+    turn(daemon, Online())
+    assert daemon.worker.status == "idle, online"
+    daemon.journal.code = "disk_full"
+    turn(daemon, Due("r1"))
+    assert "the journal can't be written (disk_full)" in daemon.worker.status
+    daemon.journal.code = ""
+    turn(daemon, Online())
+    assert daemon.worker.status == "optimize: starting, online"
+
+
+def test_a_start_without_space_waits_says_so_once_and_continues(daemon, caplog):
+    daemon.mailbox = Impatient()
+    left = [StoreError("releases: the disk is full", code="disk_full", hint="free some")] * 9
+
+    def act() -> None:
+        if left:
+            raise left.pop()
+
+    assert daemon._start(act)
+    assert caplog.text.count("start_waits code=disk_full") == 1
+    assert "free some" in caplog.text
+    assert daemon.worker.status == "waiting: releases: the disk is full"
+
+
+def test_a_start_that_waits_can_be_stopped(daemon):
+    def act() -> None:
+        daemon.mailbox.put(Stop())
+        raise StoreError("no room", code="disk_full")
+
+    assert not daemon._start(act)
 
 
 def test_a_full_disk_is_reported_once_and_so_is_its_end(daemon, caplog):
@@ -132,13 +213,12 @@ def test_a_full_disk_is_reported_once_and_so_is_its_end(daemon, caplog):
     assert caplog.text.count("journal_works_again") == 1
 
 
-def test_what_a_damaged_journal_refuses_is_not_kept_for_ever(daemon):
+def test_a_damaged_journal_ends_the_daemon_and_the_next_start_creates_a_new_one(daemon):
+    """Nothing else mends it, and until then no command would be heard."""
     daemon.journal.code = "damaged"
-    turn(daemon, Due("r1"))
-    daemon.journal.code = ""
-    turn(daemon, Ended("unknown", Stage.SUCCEEDED))
-    assert not [e for e in daemon.outward.said if getattr(e, "kind", "") == "optimize_started"]
-    assert daemon.worker.begun == ["r1"]
+    daemon.mailbox.put(Due("r1"))
+    assert daemon._turn()
+    assert daemon._damaged
 
 
 def test_more_events_than_can_be_handled_delay_neither_watchdog_nor_times(daemon):
@@ -214,15 +294,82 @@ def test_what_a_later_version_stored_is_answered_and_not_begun(daemon):
     """After a downgrade: neither the daemon ends by it, nor is it taken for something else."""
     spec = '{"kind": "frobnicate", "args": {}}'
     with daemon.journal.atomic():
-        daemon.journal.receive(Command(id=CommandId("c1"), request=Ping(), digest="aa"))
-        daemon.journal.receive(Command(id=CommandId("c2"), request=Ping(), digest="bb"))
+        for name in ("c1", "c2", "c3"):
+            daemon.journal.receive(Command(id=CommandId(name), request=Ping(), digest="aa"))
+        for stage in (Stage.ACCEPTED, Stage.QUEUED):
+            daemon.journal.advance("c3", Answered(stage=stage))
         daemon.journal.begin_run("r1", "t", "c2", spec)
-    daemon.journal._db._db.execute("UPDATE inbox SET type = 'defrost' WHERE id = 'c1'")
+    daemon.journal._db._db.execute("UPDATE inbox SET type = 'defrost' WHERE id != 'c2'")
     daemon._resume()
-    told = {e.command_id: (e.stage, e.code, e.detail) for e in daemon.outward.said}
+    turn(daemon, Online())
+    told = {e.command_id: (e.stage, e.code, e.detail) for e in answers(daemon)}
     assert told == {
-        "c1": (Stage.FAILED, "unsupported", "defrost is not known"),
+        "c1": (Stage.REJECTED, "unsupported", "defrost is not known"),
         "c2": (Stage.FAILED, "unsupported", "frobnicate is not known"),
+        "c3": (Stage.FAILED, "unsupported", "defrost is not known"),
     }
     assert daemon.worker.begun == []
     assert not daemon.journal.unfinished_runs()
+
+
+def answers(daemon: Daemon) -> list[Answer]:
+    return [effect for effect in daemon.outward.said if isinstance(effect, Answer)]
+
+
+def interrupted(daemon: Daemon, attempts: int) -> None:
+    for _ in range(attempts):
+        spec = encode_task(RollBack(to="r0"))
+        daemon.journal.begin_run("r1", "command:c1", "c1", spec)
+
+
+def test_a_run_that_ends_the_daemon_each_time_is_given_up(daemon):
+    interrupted(daemon, 2)
+    daemon._resume()
+    turn(daemon, Online())
+    assert daemon.worker.begun == ["r1"]
+    daemon.state = State()
+    daemon._resume()
+    turn(daemon, Online())
+    assert daemon.worker.begun == ["r1"]
+    (answer,) = [one for one in answers(daemon) if one.stage.final]
+    assert (answer.stage, answer.code) == (Stage.FAILED, "interrupted")
+    assert not daemon.journal.unfinished_runs()
+
+
+def test_a_finished_switch_is_finished_however_often_the_daemon_ended(daemon):
+    interrupted(daemon, 3)
+    end = Ended("r1", Stage.SUCCEEDED, detail="active r0", result="runs/r1")
+    daemon.settled = {"r1": end}.get
+    daemon._resume()
+    turn(daemon, Online())
+    assert daemon.worker.begun == []
+    assert answers(daemon) == [Answer("c1", Stage.SUCCEEDED, "", "active r0", result="runs/r1")]
+    assert PublishReport("r1") in daemon.outward.said
+    assert not daemon.journal.unfinished_runs()
+
+
+def test_a_run_that_a_command_cancelled_is_not_taken_up_after_a_kill(daemon):
+    turn(daemon, asked("c1", RollBack()))
+    turn(daemon, asked("c2", CancelWork()))
+    daemon.state = State()
+    daemon.outward.said.clear()
+    daemon._resume()
+    turn(daemon, Online())
+    assert daemon.worker.begun == ["r"]
+    assert [(one.command_id, one.stage) for one in answers(daemon)] == [("c1", Stage.CANCELED)]
+
+
+def test_clean_stops_cost_no_attempt(daemon):
+    turn(daemon, asked("c1", RollBack()))
+    for _ in range(5):
+        daemon.mailbox.put(Stop())
+        daemon.mailbox.put(Ended("r", Stage.CANCELED, "canceled"))
+        assert daemon._turn()
+        daemon.state = State()
+        daemon._resume()
+        turn(daemon, Online())
+    assert daemon.worker.begun == ["r"] * 6
+
+
+def asked(command: str, request: Request) -> Asked:
+    return Asked(Command(id=CommandId(command), request=request), "r", 0)

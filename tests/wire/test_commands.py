@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
-from agent.core.control.requests import Activate, Optimize, Request, Task
+from agent.core.control.requests import (
+    Activate,
+    Expect,
+    Optimize,
+    Request,
+    ResendMessages,
+    RollBack,
+    Task,
+)
 from agent.core.errors import CommandError
 from agent.wire.commands import (
     ARGS,
@@ -40,7 +48,10 @@ def code(body: bytes | dict[str, object], *, signed: bool = False) -> str:
 def test_every_command_has_arguments() -> None:
     has = {(one, field.name) for one in ARGS for field in fields(one)}
     takes = {(one, name) for one, args in ARGS.items() for name in args.__struct_fields__}
-    assert has - takes == {(Optimize, "replaces")}
+    changing = {one for one, name in has if name == "expect"}
+    assert {one.command for one in changing} == {"reoptimize", "activate", "rollback", "cancel"}
+    own = {(Optimize, "replaces"), (RollBack, "to")}  # set by the daemon itself
+    assert has - takes == own | {(one, "expect") for one in changing}
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     (line,) = [one for one in readme.splitlines() if one.startswith("| `cmd/<id>` |")]
     assert re.findall(r"`([a-z]+)`", line) == list(COMMANDS)
@@ -51,7 +62,8 @@ def test_every_argument_arrives_as_the_request_has_it(request_type: type[Request
     """And comes back as it was from the journal."""
     wanted = {
         "model": "faces", "reuse_calibration": True, "limits": {"power_w": 5.0}, "reason": "why",
-        "release": "r7", "target": "c2", "from_seq": 7, "stream": "event",
+        "release": "r7", "target": "c2", "from_seq": 7, "to_seq": 9,
+        "stream": "event",
     }  # fmt: skip
     args = {name: wanted[name] for name in ARGS[request_type].__struct_fields__}
     found = decode({"type": request_type.command, "args": args})
@@ -72,6 +84,56 @@ def test_what_earlier_versions_stored_is_still_understood() -> None:
     )
     spec = '{"kind": "optimize", "args": {"reuse_calibration": true, "replaces": "r1"}}'
     assert decode_task(spec) == Optimize(reuse_calibration=True, replaces="r1")
+
+
+@pytest.mark.parametrize("release", ["r7", None])
+@pytest.mark.parametrize("command", ["reoptimize", "activate", "rollback", "cancel"])
+def test_every_command_that_changes_something_can_expect_a_release(
+    command: str, release: str | None
+) -> None:
+    args = {"release": "r1"} if command == "activate" else {}
+    found = decode({"type": command, "args": args, "expect": {"release": release}})
+    assert isinstance(found, Command)
+    assert found.request.expect == Expect(release=release)  # type: ignore[union-attr]
+    assert decode_request(command, json.dumps(asdict(found.request))) == found.request
+
+
+def test_a_rollback_s_target_comes_back_from_the_journal_and_from_no_command() -> None:
+    task = RollBack(to="r3")
+    assert decode_task(encode_task(task)) == task
+    assert code({"type": "rollback", "args": {"to": "r3"}}) == "unsupported"
+
+
+def test_a_range_of_numbers_is_sent_again() -> None:
+    found = decode({"type": "resend", "args": {"from_seq": 3, "to_seq": 3}})
+    assert isinstance(found, Command)
+    assert found.request == ResendMessages(from_seq=3, to_seq=3)
+    refused = decode({"type": "resend", "args": {"from_seq": 4, "to_seq": 3}})
+    assert isinstance(refused, Rejection)
+    assert (refused.code, refused.detail) == (
+        "unsupported",
+        "resend: args: from_seq 4 is above to_seq 3",
+    )
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        '{"kind": "optimize", "args": {"limits": {"watts": 5}}}',
+        '{"kind": "optimize", "args": {"limits": {"power_w": "low"}}}',
+        '{"kind": "optimize", "args": {"expect": {"release": "r1", "board": "b"}}}',
+        '{"kind": "frobnicate", "args": {}}',
+        '{"kind": "optimize", "args": []}',
+        '{"kind": "optimize"}',
+        "[]",
+        "",
+        "\x00",
+    ],
+)
+def test_a_stored_task_of_a_later_version_is_unsupported(stored: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        decode_task(stored)
+    assert caught.value.code == "unsupported"
 
 
 @pytest.mark.parametrize("stored", ["{}", '{"release": 7}', '{"release": "r", "canary": true}'])
@@ -140,6 +202,16 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
         ({"type": "reoptimize", "args": {"limits": {"power_w": -1}}}, "unsupported"),
         ({"type": "reoptimize", "args": {"limits": {"watts": 1}}}, "unsupported"),
         ({"type": "resend", "args": {"from_seq": 1.5}}, "unsupported"),
+        ({"type": "ping", "expect": {"release": None}}, "unsupported"),
+        ({"type": "resend", "expect": {"release": None}}, "unsupported"),
+        ({"type": "rollback", "expect": {}}, "unsupported"),
+        ({"type": "rollback", "expect": []}, "unsupported"),
+        ({"type": "rollback", "expect": "r1"}, "unsupported"),
+        ({"type": "rollback", "expect": {"release": 7}}, "unsupported"),
+        ({"type": "rollback", "expect": {"release": "../r"}}, "unsupported"),
+        ({"type": "rollback", "expect": {"release": "r1", "board": "x"}}, "unsupported"),
+        (b'{"type":"rollback","expect":' + DEEP + b"}", "bad_json"),
+        ({"type": "rollback", "args": {"expect": {"release": None}}}, "unsupported"),
     ],
 )
 def test_hostile_bytes_have_a_code(body: bytes | dict[str, object], expected: str) -> None:

@@ -16,7 +16,8 @@ from agent.config import Config
 from agent.core.control.command import Stage
 from agent.core.control.effects import PublishReport, PublishState
 from agent.core.control.events import Work
-from agent.core.control.requests import Activate, Optimize, RollBack, Task
+from agent.core.control.requests import Activate, CancelWork, Expect, Optimize, RollBack, Task
+from agent.core.errors import CommandError
 from agent.core.records import Activation
 from agent.run.upgrade import UnfitRelease
 from agent.wiring.daemon import _figures, _outdated, _perform, daemon
@@ -118,12 +119,26 @@ def test_each_kind_of_work_is_done_by_its_own_hand(
         assert perform(config, task) == result
 
 
+def test_what_a_command_expects_is_judged_again_when_it_begins(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run, or another process, can have changed the release while it waited."""
+    monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: pytest.fail("rolled back"))
+    task = RollBack(expect=Expect(release="r1"))
+    with pytest.raises(CommandError, match="no release is active") as caught:
+        perform(config, task)
+    assert caught.value.code == "stale_precondition"
+    (tmp_path / "current").symlink_to("releases/r2")
+    with pytest.raises(CommandError, match="r2 is active, the command expects r1"):
+        perform(config, task)
+
+
 def test_unknown_work_is_an_error_and_no_rollback(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: pytest.fail("rolled back"))
-    with pytest.raises(AssertionError, match="frobnicate"):
-        perform(config, "frobnicate")  # type: ignore[arg-type]
+    with pytest.raises(AssertionError, match="CancelWork"):
+        perform(config, CancelWork())  # type: ignore[arg-type]
 
 
 FOUND = UnfitRelease(

@@ -66,6 +66,9 @@ ALTER TABLE measurements ADD COLUMN high_j REAL;
 """
 
 
+_CANCELED = "ALTER TABLE runs ADD COLUMN canceled INTEGER NOT NULL DEFAULT 0;"
+
+
 class SqliteJournal(OutboxTable):
     """The journal. Any thread may call it; one call or one `atomic` block at a time.
 
@@ -87,7 +90,8 @@ class SqliteJournal(OutboxTable):
         limits: OutboxLimits = _LIMITS,
         now: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(Database(path, (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS)), limits, now)
+        steps = (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS, _CANCELED)
+        super().__init__(Database(path, steps), limits, now)
         self.recreated_from = self._db.recreated_from
         if self.recreated_from:  # count from above every number that the lost file can have used
             self._db.write("UPDATE counters SET value = ? WHERE name = ''", (int(now()),))
@@ -197,6 +201,28 @@ class SqliteJournal(OutboxTable):
             (run_id, trigger, command_id, spec, now, now),
         )
 
+    def specify_run(self, run_id: str, spec: str) -> None:
+        """See `ports.Journal`."""
+        self._db.write(
+            "UPDATE runs SET spec = ?, updated = ? WHERE id = ?", (spec, self._utc(), run_id)
+        )
+
+    def reach(self, run_id: str, stage: str) -> None:
+        """See `ports.Journal`."""
+        with self.atomic():
+            found = self._db.read("SELECT stage FROM runs WHERE id = ?", (run_id,))
+            reached = found[0][0].split() if found else [stage]
+            if stage not in reached:
+                self._db.write(
+                    "UPDATE runs SET stage = ?, attempts = 1, updated = ? WHERE id = ?",
+                    (" ".join([*reached, stage]), self._utc(), run_id),
+                )
+
+    def interrupt_run(self, run_id: str, *, final: bool) -> None:
+        """See `ports.Journal`."""
+        change = "canceled = 1" if final else "attempts = attempts - 1"
+        self._db.write(f"UPDATE runs SET {change} WHERE id = ?", (run_id,))  # noqa: S608
+
     def end_run(self, run_id: str, outcome: str) -> None:
         """See `ports.Journal`."""
         self._db.write(
@@ -207,10 +233,12 @@ class SqliteJournal(OutboxTable):
         """See `ports.Journal`."""
         names = [field.name for field in fields(Run)]
         found = self._db.read(
-            "SELECT id, cause, command_id, spec, attempts FROM runs WHERE outcome = ''"
+            "SELECT id, cause, command_id, spec, attempts, canceled FROM runs WHERE outcome = ''"
             " ORDER BY rowid"
         )
-        return tuple(Run(**dict(zip(names, row, strict=True))) for row in found)
+        return tuple(
+            Run(**{**dict(zip(names, row, strict=True)), "canceled": bool(row[5])}) for row in found
+        )
 
     def record(self, measurement: PastMeasurement) -> None:
         """See `ports.Journal`."""

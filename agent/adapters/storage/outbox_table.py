@@ -16,6 +16,7 @@ from agent.core.control.journal import (
 )
 
 _KEPT = ("event", "result", "report")  # streams that `resend` can repeat
+_HIGHEST = 2**63 - 1
 OUTBOX_SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('', 0);
@@ -116,24 +117,23 @@ class OutboxTable:
         with self._db.atomic():
             self._db.write("UPDATE outbox SET parked = ? WHERE key = ?", (reason, key))
 
-    def resend(self, streams: Sequence[str], first: int) -> int:
+    def resend(self, streams: Sequence[str], first: int, last: int | None = None) -> int:
         """See `ports.Journal`."""
+        sent = (
+            " FROM outbox WHERE key <= ? AND stream = ? AND number >= ? AND number <= ?"
+            " AND (sent_s IS NOT NULL OR parked != '')"
+        )
+        columns = "topic, body, klass, stream, number, qos, retain, expiry_s, made_s"
         with self._db.atomic():
-            top = int(self._db.read("SELECT COALESCE(MAX(key), 0) FROM outbox")[0][0])
+            top = self._db.number("SELECT MAX(key) FROM outbox")
             queued = 0
             for stream in streams:
+                values = (top, stream, first, _HIGHEST if last is None else last)
                 queued += self._db.write(
-                    "INSERT INTO outbox (topic, body, klass, stream, number, qos, retain,"
-                    " expiry_s, made_s) SELECT topic, body, klass, stream, number, qos, retain,"
-                    " expiry_s, made_s FROM outbox WHERE key <= ? AND stream = ? AND number >= ?"
-                    " AND (sent_s IS NOT NULL OR parked != '') ORDER BY number",
-                    (top, stream, first),
+                    f"INSERT INTO outbox ({columns}) SELECT {columns}{sent} ORDER BY number",
+                    values,
                 )
-                self._db.write(
-                    "DELETE FROM outbox WHERE key <= ? AND stream = ? AND number >= ?"
-                    " AND (sent_s IS NOT NULL OR parked != '')",
-                    (top, stream, first),
-                )
+                self._db.write(f"DELETE{sent}", values)
             return queued
 
     def evict(self) -> Sequence[Evicted]:

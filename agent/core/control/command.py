@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NewType
 
-from agent.core.control.requests import Request
+from agent.core.control.requests import Expect, Request
 
 CommandId = NewType("CommandId", str)
 
@@ -90,7 +90,7 @@ class Rejection:
 
     Attributes:
         code: bad_json, too_large, unsupported, wrong_device, expired, not_yet, conflict,
-            bad_signature, retained or busy.
+            bad_signature, retained, stale_precondition or busy.
         detail: One sentence for a person.
     """
 
@@ -141,3 +141,11 @@ def judge(command: Command, receipt: Receipt) -> Rejection | None:
     if receipt.clock_ok and earliest > receipt.now_s + CLOCK_SKEW_S:
         return Rejection("not_yet", f"valid in {earliest - receipt.now_s:.0f} s")
     return None
+
+
+def judge_expectation(expect: Expect | None, active: str | None) -> Rejection | None:
+    """Return why a command's `expect` is not met by the active release, or None if it is."""
+    if expect is None or expect.release == active:
+        return None
+    seen, wanted = active or "no release", expect.release or "no release"
+    return Rejection("stale_precondition", f"{seen} is active, the command expects {wanted}")

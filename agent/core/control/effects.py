@@ -59,8 +59,24 @@ class Begin:
 
 
 @dataclass(frozen=True, slots=True)
+class Reach:
+    """Persist that a run has reached a stage."""
+
+    run_id: str
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
-    """Cancel the work that the worker does."""
+    """Cancel the work that the worker does.
+
+    Attributes:
+        final: Whether a command asked for it, so that no restart takes the run up again. Else the
+            daemon stops, which costs the run no attempt.
+    """
+
+    run_id: str
+    final: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +106,7 @@ Effect = (
     | PublishReport
     | Answer
     | Begin
+    | Reach
     | Cancel
     | Close
     | Resend

@@ -42,11 +42,18 @@ class Offline:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A command was judged acceptable and is safely stored."""
+    """A command was judged acceptable and is safely stored.
+
+    Attributes:
+        active: The active release, None where none is.
+        accepted: Whether it was accepted before a restart, so that it can't be refused any more.
+    """
 
     command: Command
     run_id: str
     now_ns: int
+    active: str | None = None
+    accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

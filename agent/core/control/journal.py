@@ -129,10 +129,16 @@ class Arrival(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """An unfinished run as the journal knows it; the spec is JSON."""
+    """An unfinished run as the journal knows it; the spec is JSON.
+
+    Attributes:
+        attempts: How often it has begun since it last reached a new stage.
+        canceled: Whether a command cancelled it.
+    """
 
     run_id: str
     trigger: str
     command_id: str | None
     spec: str
     attempts: int
+    canceled: bool = False

@@ -12,6 +12,17 @@ from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expect:
+    """What must be true of the device when a command is carried out (compare-and-set).
+
+    Attributes:
+        release: Id of the active release; None where none is active.
+    """
+
+    release: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Optimize:
     """Run the whole chain again, for the configured model.
 
@@ -22,6 +33,7 @@ class Optimize:
         reuse_calibration: Whether to use the frames of a release instead of the camera.
         limits: Values that replace configured limits, by name; 0 lifts a limit.
         reason: The operator's words, for the record. So are those of the other requests.
+        expect: What must be true when it arrives and when it begins. So must that of the others.
         replaces: Release that is rebuilt because it no longer fits the machine; None if none is.
             No command has it: the daemon sets it itself.
     """
@@ -32,6 +44,7 @@ class Optimize:
     reuse_calibration: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
     reason: str | None = None
+    expect: Expect | None = None
     replaces: str | None = None
 
 
@@ -43,15 +56,23 @@ class Activate:
     kind: ClassVar[str] = "activate"
     release: str
     reason: str | None = None
+    expect: Expect | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollBack:
-    """Make the release before the current one current again."""
+    """Make the release before the current one current again.
+
+    Attributes:
+        to: The release to go back to, None until it begins. No command has it: it is stored once,
+            before the switch, so that a run taken up again switches to the same one.
+    """
 
     command: ClassVar[str] = "rollback"
     kind: ClassVar[str] = "rollback"
     reason: str | None = None
+    expect: Expect | None = None
+    to: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,14 +82,21 @@ class CancelWork:
     command: ClassVar[str] = "cancel"
     target: str | None = None
     reason: str | None = None
+    expect: Expect | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResendMessages:
-    """Send stored messages again, from a number on; without a stream, reports and results."""
+    """Send stored messages again, by number; without a stream, reports and results.
+
+    Attributes:
+        from_seq: First number.
+        to_seq: Last number; None for all that follow.
+    """
 
     command: ClassVar[str] = "resend"
     from_seq: int = 0
+    to_seq: int | None = None
     stream: Literal["event", "report", "result"] | None = None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from typing_extensions import assert_never
 
-from agent.core.control.command import CommandId, Stage
+from agent.core.control.command import CommandId, Rejection, Stage, judge_expectation
 from agent.core.control.effects import (
     Answer,
     Begin,
@@ -22,6 +22,7 @@ from agent.core.control.effects import (
     PublishReport,
     PublishState,
     PublishTelemetry,
+    Reach,
     Resend,
 )
 from agent.core.control.events import (
@@ -53,6 +54,7 @@ class State:
     online: bool = False
     stopping: bool = False
     running: Work | None = None
+    canceled: bool = False  # what runs, by a command
     queue: tuple[Work, ...] = ()
     stage: str = ""
     percent: float | None = None
@@ -103,6 +105,10 @@ def _tick(state: State, event: Tick) -> tuple[State, Effects]:
 
 def _asked(state: State, event: Asked) -> tuple[State, Effects]:
     answer, request = event.command.id, event.command.request
+    if isinstance(request, Task | CancelWork) and not event.accepted:
+        stale = judge_expectation(request.expect, event.active)
+        if stale is not None:
+            return state, (_rejected(answer, stale),)
     if isinstance(request, Task):
         return _work(state, event, request)
     match request:
@@ -125,12 +131,18 @@ def _asked(state: State, event: Asked) -> tuple[State, Effects]:
 
 def _work(state: State, event: Asked, task: Task) -> tuple[State, Effects]:
     answer = event.command.id
-    if state.stopping or len(state.queue) >= QUEUE_LIMIT:
-        waiting = f"{len(state.queue)} runs waiting"
-        return state, (Answer(answer, Stage.REJECTED, "busy", waiting),)
     work = Work(task=task, run_id=event.run_id, trigger=f"command:{answer}", command_id=answer)
+    if event.accepted:
+        return _accept(state, work)
+    if state.stopping or len(state.queue) >= QUEUE_LIMIT:
+        busy = Rejection("busy", f"{len(state.queue)} runs waiting")
+        return state, (_rejected(answer, busy),)
     state, effects = _accept(state, work)
     return state, (Answer(answer, Stage.ACCEPTED), *effects)
+
+
+def _rejected(command: CommandId, why: Rejection) -> Answer:
+    return Answer(command, Stage.REJECTED, why.code, why.detail)
 
 
 def _due(state: State, run_id: str) -> tuple[State, Effects]:
@@ -189,14 +201,14 @@ def _cancel(state: State, answer: CommandId, target: str | None) -> tuple[State,
     done = (Answer(answer, Stage.ACCEPTED), Answer(answer, Stage.SUCCEEDED))
     running = state.running
     if running is not None and target in {None, "", running.command_id, running.run_id}:
-        return state, (*done, Cancel())
+        return replace(state, canceled=True), (*done, Cancel(running.run_id, final=True))
     for work in state.queue:
         if target in {work.command_id, work.run_id}:
             left = tuple(other for other in state.queue if other is not work)
             canceled = (Close(work.run_id, "canceled"), *_answer(work, Stage.CANCELED))
             return replace(state, queue=left), (*done, *canceled)
     seen = f"no run of {target}" if target else "nothing is running"
-    return state, (Answer(answer, Stage.REJECTED, "unsupported", seen),)
+    return state, (_rejected(answer, Rejection("unsupported", seen)),)
 
 
 def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
@@ -213,33 +225,42 @@ def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
     answer = _answer(
         running, Stage.IN_PROGRESS, detail=event.note, step=event.stage, percent=percent
     )
-    return state, (*answer, *((PublishState(),) if changed else ()))
+    reached = (Reach(running.run_id, event.stage), PublishState()) if changed else ()
+    return state, (*answer, *reached)
 
 
 def _ended(state: State, event: Ended) -> tuple[State, Effects]:
     work = state.running
     if work is None or event.run_id != work.run_id:
         return state, ()
-    state = replace(state, running=None, stage="", percent=None)
-    if state.stopping:  # not an end: the next start takes the run up again
-        return state, (Exit(),)
-    severity: Severity = "info" if event.stage is Stage.SUCCEEDED else "warning"
-    facts = {"run_id": work.run_id, "outcome": event.stage.value, "detail": event.detail}
-    effects: Effects = (
-        Close(work.run_id, event.stage.value.lower()),
-        PublishReport(work.run_id),
-        *_answer(work, event.stage, event.code, event.detail, result=event.result),
-        PublishEvent(f"{work.kind}_ended", severity, facts),
-    )
+    interrupted = event.stage is Stage.CANCELED and not state.canceled
+    state = replace(state, running=None, canceled=False, stage="", percent=None)
+    if state.stopping:
+        # What the stop itself cancelled has not ended: the next start takes it up again.
+        return state, (Exit(),) if interrupted else (*ended(work, event), Exit())
+    effects = ended(work, event)
     if state.queue:
         state, more = _begin(replace(state, queue=state.queue[1:]), state.queue[0])
         return state, (*effects, *more)
     return state, (*effects, PublishState())
 
 
+def ended(work: Work, event: Ended) -> Effects:
+    """Return what an end of work causes: it is recorded, reported and answered."""
+    severity: Severity = "info" if event.stage is Stage.SUCCEEDED else "warning"
+    facts = {"run_id": work.run_id, "outcome": event.stage.value, "detail": event.detail}
+    return (
+        Close(work.run_id, event.stage.value.lower()),
+        PublishReport(work.run_id),
+        *_answer(work, event.stage, event.code, event.detail, result=event.result),
+        PublishEvent(f"{work.kind}_ended", severity, facts),
+    )
+
+
 def _stop(state: State) -> tuple[State, Effects]:
+    stopping = replace(state, stopping=True)
     if state.running is None:
-        return replace(state, stopping=True), (Exit(),)
-    if state.stopping:
-        return state, ()
-    return replace(state, stopping=True), (Cancel(),)
+        return stopping, (Exit(),)
+    if state.stopping or state.canceled:
+        return stopping, ()
+    return stopping, (Cancel(state.running.run_id, final=False),)

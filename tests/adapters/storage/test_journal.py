@@ -167,6 +167,14 @@ def test_sent_messages_can_be_sent_again_until_too_many(journal: SqliteJournal) 
     assert journal.resend(["report"], 0) == 0
 
 
+def test_messages_of_a_range_are_sent_again(journal: SqliteJournal) -> None:
+    journal.delivered([journal.append(message(number)) for number in range(6)])
+    assert journal.resend(["event"], 2, 4) == 3
+    assert numbers(journal) == [2, 3, 4]
+    assert journal.resend(["event"], 5, 5) == 1
+    assert journal.resend(["event"], 0) == 2
+
+
 def test_a_parked_message_can_be_sent_again(journal: SqliteJournal) -> None:
     journal.park(journal.append(message(7)), "denied")
     assert journal.resend(["event"], 0) == 1
@@ -229,6 +237,47 @@ def test_runs(journal: SqliteJournal) -> None:
     journal.end_run("r2", "succeeded")
     (run,) = journal.unfinished_runs()
     assert (run.run_id, run.attempts) == ("r1", 2)
+
+
+def attempts(journal: SqliteJournal) -> list[int]:
+    return [run.attempts for run in journal.unfinished_runs()]
+
+
+def test_attempts_count_from_the_last_new_stage_on(journal: SqliteJournal) -> None:
+    def attempt(*stages: str) -> None:
+        journal.begin_run("r1", "schedule", None, "{}")
+        for stage in stages:
+            journal.reach("r1", stage)
+
+    attempt("capture", "build")
+    attempt("capture", "build")
+    attempt()
+    assert attempts(journal) == [3]
+    attempt("capture", "build", "measure")
+    assert attempts(journal) == [1]
+    attempt("capture", "measure", "build")  # nothing new
+    assert attempts(journal) == [2]
+    journal.reach("unknown", "build")
+
+
+def test_a_stop_costs_no_attempt(journal: SqliteJournal) -> None:
+    for _ in range(5):
+        journal.begin_run("r1", "schedule", None, "{}")
+        journal.interrupt_run("r1", final=False)
+    journal.begin_run("r1", "schedule", None, "{}")
+    (run,) = journal.unfinished_runs()
+    assert (run.attempts, run.canceled) == (1, False)
+    journal.interrupt_run("r1", final=True)
+    (run,) = journal.unfinished_runs()
+    assert (run.attempts, run.canceled) == (1, True)
+
+
+def test_the_spec_of_a_run_is_made_definite_once(journal: SqliteJournal) -> None:
+    journal.begin_run("r1", "t", None, "go back")
+    journal.specify_run("r1", "go back to r0")
+    journal.begin_run("r1", "t", None, "go back")
+    (run,) = journal.unfinished_runs()
+    assert run.spec == "go back to r0"
 
 
 def test_measurements(journal: SqliteJournal) -> None:

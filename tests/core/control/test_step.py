@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -20,6 +21,7 @@ from agent.core.control.effects import (
     PublishReport,
     PublishState,
     PublishTelemetry,
+    Reach,
 )
 from agent.core.control.events import (
     Asked,
@@ -37,6 +39,7 @@ from agent.core.control.events import (
 from agent.core.control.requests import (
     Activate,
     CancelWork,
+    Expect,
     Optimize,
     Ping,
     Request,
@@ -164,6 +167,85 @@ def test_a_stop_keeps_the_run_to_be_resumed() -> None:
     assert not any(isinstance(e, Exit) for e in effects)
     state, effects = step(state, Ended("r1", Stage.CANCELED))
     assert effects == (Exit(),)  # not closed, not answered: it goes on at the next start
+
+
+@pytest.mark.parametrize("end", [Stage.SUCCEEDED, Stage.FAILED, Stage.ROLLED_BACK])
+def test_an_end_that_comes_while_stopping_is_an_end(end: Stage) -> None:
+    state, _ = step(State(), ask(1, RollBack()))
+    state, _ = step(state, ask(2))
+    state, _ = step(state, Stop())
+    state, effects = step(state, Ended("r1", end, detail="what came of it"))
+    assert Close("r1", end.value.lower()) in effects
+    assert PublishReport("r1") in effects
+    assert Answer("c1", end, detail="what came of it") in effects
+    assert effects[-1] == Exit()
+    assert not any(isinstance(e, Begin) for e in effects)  # c2 goes on at the next start
+
+
+def test_a_run_cancelled_by_a_command_is_not_taken_up_after_a_stop() -> None:
+    state, _ = step(State(), ask(1))
+    state, effects = step(state, ask(2, CancelWork()))
+    assert Cancel("r1", final=True) in effects
+    state, effects = step(state, Stop())
+    assert Cancel("r1", final=False) not in effects
+    _, effects = step(state, Ended("r1", Stage.CANCELED, "canceled"))
+    assert stages(effects, "c1") == [Stage.CANCELED]
+    assert effects[-1] == Exit()
+
+
+def test_each_stage_of_a_run_is_recorded_once() -> None:
+    state, _ = step(State(), ask(1))
+    reached = []
+    for second, stage in enumerate(("capture", "capture", "build", "build")):
+        state, effects = step(state, Progressed("r1", stage, 1, 2, "", second))
+        reached += [e for e in effects if isinstance(e, Reach)]
+    assert reached == [Reach("r1", "capture"), Reach("r1", "build")]
+
+
+CHANGING = (
+    Optimize(expect=Expect(release="r1")),
+    Activate(release="r7", expect=Expect(release="r1")),
+    RollBack(expect=Expect(release="r1")),
+    CancelWork(expect=Expect(release="r1")),
+)
+
+
+@pytest.mark.parametrize("request_", CHANGING, ids=lambda request: request.command)
+@pytest.mark.parametrize("active", ["r2", None])
+def test_a_command_that_expects_another_release_is_refused_with_both_ids(
+    request_: Request, active: str | None
+) -> None:
+    before = State(running=Work(task=Optimize(), run_id="r0", trigger="t"))
+    state, effects = step(before, replace(ask(1, request_), active=active))
+    (answer,) = effects
+    assert state == before
+    assert isinstance(answer, Answer)
+    assert (answer.stage, answer.code) == (Stage.REJECTED, "stale_precondition")
+    assert answer.detail == f"{active or 'no release'} is active, the command expects r1"
+
+
+@pytest.mark.parametrize("request_", CHANGING, ids=lambda request: request.command)
+def test_a_command_whose_expectation_is_met_is_carried_out(request_: Request) -> None:
+    running = State(running=Work(task=Optimize(), run_id="r0", trigger="t"))
+    _, effects = step(running, replace(ask(1, request_), active="r1"))
+    assert stages(effects, "c1")[0] is Stage.ACCEPTED
+
+
+def test_no_release_can_be_expected() -> None:
+    asked = ask(1, Activate(release="r7", expect=Expect(release=None)))
+    _, effects = step(State(), asked)
+    assert stages(effects, "c1")[0] is Stage.ACCEPTED
+    _, effects = step(State(), replace(asked, active="r1"))
+    assert stages(effects, "c1") == [Stage.REJECTED]
+
+
+def test_what_was_accepted_before_a_restart_is_not_refused_after_it() -> None:
+    """REJECTED can't follow QUEUED; what it expects is judged once more when it begins."""
+    state = State(running=Work(task=Optimize(), run_id="r", trigger="t"))
+    for number in range(QUEUE_LIMIT + 3):
+        asked = replace(ask(number, CHANGING[2]), active="r9", accepted=True)
+        state, effects = step(state, asked)
+        assert stages(effects, f"c{number}") == [Stage.QUEUED]
 
 
 def test_an_idle_daemon_stops_at_once() -> None:
