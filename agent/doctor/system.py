@@ -8,7 +8,9 @@ from pathlib import Path
 
 from agent.adapters.host.clock import SystemClock
 from agent.adapters.host.commands import command_output
+from agent.adapters.mqtt.keys import read_key
 from agent.config import Config
+from agent.core.errors import CommandError
 from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
 
 _LEAST_MB = 1500
@@ -115,10 +117,24 @@ def commands(config: Config) -> Finding | None:
             "set commands.require_signature = true and put public keys into keys_dir",
         )
     folder = Path(config.commands.keys_dir)
-    keys = sorted(path.stem for path in folder.glob("*.pem"))
-    if not keys:
+    good, bad = [], []
+    for path in sorted(folder.glob("*.pem")):
+        try:
+            read_key(folder, path.stem)
+            good.append(path.stem)
+        except CommandError as error:
+            bad.append(error.message)
+    if not good and not bad:
         return warning(
             f"{folder} contains no key: all commands are rejected",
             f"`openssl pkey -in ops.key -pubout -out {folder}/ops.pem`",
         )
-    return ok(f"signed by {', '.join(keys)}")
+    signed = f"signed by {', '.join(good)}" if good else "all are rejected"
+    if not bad:
+        return ok(signed)
+    level = warning if good else problem
+    return level(
+        f"{signed}; not accepted: {'; '.join(bad)}",
+        "each key is a regular file with a public Ed25519 key that only its owner can write, like "
+        "the folders above it",
+    )

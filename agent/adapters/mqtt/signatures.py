@@ -1,8 +1,7 @@
 """Signed commands: JWS compact with Ed25519 (RFC 7515, RFC 8037), keys by `kid`.
 
-A key is a file `<keys_dir>/<kid>.pem` with a public key. To rotate, add the next key beside the
-present one; to revoke, remove the file. Files are read at each command, so a change takes effect
-at once.
+A key is a file `<keys_dir>/<kid>.pem` (see `keys`). To rotate, add the next key beside the present
+one; to revoke, remove the file. Files are read at each command, so a change takes effect at once.
 
 Of both formats only what a signed command needs is parsed here, and libsodium verifies the
 signature: PyJWT with cryptography would add 10 MB to the daemon.
@@ -11,20 +10,15 @@ signature: PyJWT with cryptography would add 10 MB to the daemon.
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
-import stat
 from pathlib import Path
 
+from agent.adapters.mqtt.keys import read_key
 from agent.core.errors import CommandError
 
 _KID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # a file name, never a path
 _BASE64URL = re.compile(rb"[A-Za-z0-9_-]*")
-_PEM = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
-_ED25519 = bytes.fromhex("302a300506032b6570032100")  # SubjectPublicKeyInfo (RFC 8410), before
-_KEY_BYTES = 32  # the key itself
-_PEM_LIMIT_BYTES = 16 * 1024
 _TOKEN_LIMIT_BYTES = 64 * 1024
 
 
@@ -36,7 +30,7 @@ class JwsSignatures:
     """
 
     def __init__(self, keys_dir: str) -> None:
-        self._keys_dir = Path(keys_dir)
+        self._keys_dir = Path(keys_dir).absolute()
 
     def verify(self, token: bytes) -> bytes:
         """See `ports.Signatures`."""
@@ -50,29 +44,10 @@ class JwsSignatures:
             kid = _kid(json.loads(_decoded(head)))
             body, mark = _decoded(claims), _decoded(signature)
             signed = token[: len(head) + 1 + len(claims)]
-            VerifyKey(self._key(kid)).verify(signed, mark)
+            VerifyKey(read_key(self._keys_dir, kid)).verify(signed, mark)
         except (BadSignatureError, ValueError, RecursionError) as error:
             raise _refused(str(error) or type(error).__name__) from error
         return body
-
-    def _key(self, kid: str) -> bytes:
-        path = self._keys_dir / f"{kid}.pem"
-        try:
-            if path.stat().st_mode & stat.S_IWOTH:
-                raise _refused(f"{path} can be written by anyone")
-            with path.open("rb") as file:
-                found = _PEM.fullmatch(file.read(_PEM_LIMIT_BYTES))
-        except OSError as error:
-            raise _refused(f"key {kid} is not in {self._keys_dir}") from error
-        try:
-            der = base64.b64decode(b"".join(found[1].split()), validate=True) if found else b""
-        except binascii.Error as error:
-            raise _refused(f"{path} contains no public key in PEM: {error}") from error
-        if not der:
-            raise _refused(f"{path} contains no public key in PEM")
-        if not der.startswith(_ED25519) or len(der) != len(_ED25519) + _KEY_BYTES:
-            raise _refused(f"{path} is not an Ed25519 key")
-        return der[len(_ED25519) :]
 
 
 def _kid(header: object) -> str:

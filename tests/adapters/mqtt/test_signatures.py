@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -123,9 +126,88 @@ def test_a_key_file_that_is_no_ed25519_public_key_is_refused(
     assert "no public key" in refusal(signatures, sign(kid="empty"))
 
 
-def test_a_key_that_anyone_can_write_is_refused(signatures: JwsSignatures, tmp_path: Path) -> None:
-    (tmp_path / "ops-1.pem").chmod(0o666)
-    assert "written by anyone" in refusal(signatures, sign())
+@pytest.mark.parametrize("place", ["keys/ops-1.pem", "keys", "."])
+@pytest.mark.parametrize("mode", [0o002, 0o020])
+def test_a_key_that_others_can_write_or_replace_is_refused(
+    tmp_path: Path, place: str, mode: int
+) -> None:
+    (tmp_path / "keys").mkdir()
+    publish(tmp_path / "keys", "ops-1", KEY)
+    for path in (tmp_path, tmp_path / "keys", tmp_path / "keys" / "ops-1.pem"):
+        os.chown(path, -1, os.getegid())
+        path.chmod(path.stat().st_mode & ~0o022)
+    signatures = JwsSignatures(str(tmp_path / "keys"))
+    signatures.verify(sign())
+    found = tmp_path / place
+    found.chmod(found.stat().st_mode | mode)
+    if mode == 0o020:
+        signatures.verify(sign())  # the group that quantd runs in
+        change_group(found)
+    reason = refusal(signatures, sign())
+    assert f"{found} can be written by others" in reason
+
+
+def change_group(path: Path) -> None:
+    """Give a file a group that is neither root's nor that of this process."""
+    other = next((gid for gid in os.getgroups() if gid not in {0, os.getegid()}), 12345)
+    try:
+        os.chown(path, -1, other)
+    except PermissionError:
+        pytest.skip("needs root or a second group")
+
+
+def test_only_the_owner_renames_what_is_in_a_sticky_folder(tmp_path: Path) -> None:
+    """As in /tmp; but anyone may add a file to it, so it can't be the folder of the keys."""
+    (tmp_path / "keys").mkdir()
+    publish(tmp_path / "keys", "ops-1", KEY)
+    tmp_path.chmod(0o1777)
+    JwsSignatures(str(tmp_path / "keys")).verify(sign())
+    publish(tmp_path, "ops-1", KEY)
+    assert "can be written by others" in refusal(JwsSignatures(str(tmp_path)), sign())
+
+
+def test_a_link_to_a_key_is_followed_and_its_target_checked(tmp_path: Path) -> None:
+    """Key management keeps versions of a folder and links to the present one."""
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "store" / "v1").mkdir(parents=True)
+    publish(tmp_path / "store" / "v1", "ops-1", KEY)
+    (tmp_path / "store" / "now").symlink_to("v1")
+    (tmp_path / "keys" / "ops-1.pem").symlink_to(tmp_path / "store" / "now" / "ops-1.pem")
+    signatures = JwsSignatures(str(tmp_path / "keys"))
+    signatures.verify(sign())
+    (tmp_path / "store").chmod(0o777)
+    assert f"{tmp_path}/store can be written" in refusal(signatures, sign())
+
+
+@pytest.mark.parametrize("kind", ["fifo", "socket", "folder", "device", "loop"])
+def test_what_is_no_file_is_refused_at_once(
+    signatures: JwsSignatures, tmp_path: Path, kind: str
+) -> None:
+    """Opening a FIFO waits for its other end, and this is the daemon's main thread."""
+    path = tmp_path / "odd.pem"
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "fifo":
+            os.mkfifo(path, 0o600)
+        elif kind == "socket":
+            listener.bind(str(path))
+            path.chmod(0o600)
+        elif kind == "folder":
+            path.mkdir()
+        else:
+            path.symlink_to("/dev/zero" if kind == "device" else "odd.pem")
+        reasons: list[str] = []
+        asked = threading.Thread(
+            target=lambda: reasons.append(refusal(signatures, sign(kid="odd"))), daemon=True
+        )
+        asked.start()
+        asked.join(20)
+        assert reasons, "it waits for what will never come"
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(50):
+            refusal(signatures, sign(kid="odd"))
+        assert len(list(Path("/proc/self/fd").iterdir())) < before + 25, (
+            "a descriptor is left open each time"
+        )
 
 
 def test_without_a_directory_nothing_is_trusted(tmp_path: Path) -> None:
