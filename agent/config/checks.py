@@ -67,6 +67,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "activation.health_timeout_s": (0.1, 3600),
     "activation.keep": (1, 100),
     "mqtt.port": (1, 65_535),
+    "commands.max_exp_s": (1, 1e8),
     "drift.check_every_s": (1, 1e7),
     "drift.agreement_below": (0, 1),
     "storage.max_mb": (16, 1e8),

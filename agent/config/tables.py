@@ -200,6 +200,8 @@ class Commands(_Table, frozen=True):
 
     keys_dir: str = "/etc/quantd/keys"
     require_signature: bool = True
+    max_exp_s: float = 86_400.0
+    may_loosen_limits: bool = False
 
 
 class Schedule(_Table, frozen=True):

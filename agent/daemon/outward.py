@@ -119,7 +119,9 @@ class Broker(Outward):
             if isinstance(command, Command):
                 _LOG.info("command_received id=%s type=%s", command.id, command.type)
             elif command is not None:
-                _LOG.warning("command_rejected topic=%s code=%s", one.topic, command.code)
+                _LOG.warning(
+                    "command_rejected topic=%s code=%s %s", one.topic, command.code, command.cause
+                )
         return [command for command in found if isinstance(command, Command)]
 
     def publish(self, effect: Effect, state: State) -> None:
@@ -127,7 +129,8 @@ class Broker(Outward):
         if isinstance(effect, PublishState):
             self._publish_state(state, with_meta=effect.with_meta)
         elif isinstance(effect, PublishTelemetry):
-            self.messages.telemetry(self.facts.telemetry())
+            counted = {"refusals_unanswered": self.inbox.unanswered}
+            self.messages.telemetry({**self.facts.telemetry(), **counted})
         elif isinstance(effect, PublishEvent):
             self.messages.event(effect.kind, effect.severity, effect.facts)
         elif isinstance(effect, PublishReport):

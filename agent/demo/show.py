@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,9 @@ def demo(
             raise JobError("the demo's camera did not start", hint=f"see {log}")
         camera = line.split()[1]
         show(f"camera   {camera}, live from {video.name}")
-        key = make_key(directory / "keys")
+        # not below `directory`: keys count only where no other user can write the folders above
+        keys = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantd-demo-")))
+        key = make_key(keys)
         config = directory / "quantd.toml"
         config.write_text(
             _CONFIG.format(
@@ -113,7 +116,7 @@ def demo(
                 agreement=agreement,
                 host=broker.host,
                 port=broker.port,
-                keys=directory / "keys",
+                keys=keys,
                 state=directory / "state",
             )
         )

@@ -15,11 +15,14 @@ from agent.daemon.messages import Messages
 from agent.wire.topics import Topics
 
 TOPICS = Topics("quantd", "cam-1")
+NOW_S = 1_795_428_000.0  # 2026-11-23T10:00:00Z
 
 
 class Now:
+    ns = 5_000_000
+
     def monotonic_ns(self) -> int:
-        return 5_000_000
+        return self.ns
 
     def utc(self) -> str:
         return "2026-11-23T10:00:00.000Z"
@@ -30,13 +33,14 @@ class OneKey:
 
     def verify(self, token: bytes) -> bytes:
         if b"forged" in token:
-            raise CommandError("not by a key of ours", code="bad_signature")
+            raise CommandError("key ops-7 is not in /etc/keys", code="bad_signature")
         return token[3:]
 
 
 class Bench:
-    def __init__(self, *, require_signature: bool = True) -> None:
+    def __init__(self, *, require_signature: bool = True, **settings: Any) -> None:
         self.journal = SqliteJournal(":memory:")
+        self.now = Now()
         self.messages = Messages(
             TOPICS, self.journal, Now(), boot="b", session=lambda: 3, clock_ok=lambda: True
         )
@@ -46,8 +50,10 @@ class Bench:
             self.messages,
             signatures=OneKey(),
             require_signature=require_signature,
-            clock=Now(),
+            max_exp_s=3600,
+            clock=self.now,
             clock_ok=lambda: True,
+            **settings,
         )
 
     def arrives(
@@ -55,14 +61,20 @@ class Bench:
     ) -> Command | Rejection | None:
         body = fields
         if isinstance(fields, dict):
-            claims = {"jti": "c1", "aud": "cam-1", "exp": 2e9, **fields} if signed else fields
+            claims = (
+                {"jti": "c1", "aud": "cam-1", "exp": NOW_S + 60, **fields} if signed else fields
+            )
             body = (b"eyJ" if signed else b"") + json.dumps(claims).encode()
         assert isinstance(body, bytes)
         return self.inbox.admit(CommandArrived(TOPICS.root + "/v1/cam-1/cmd/c1", body, retain, 1))
 
     def said(self) -> list[tuple[str, int, str | None]]:
-        bodies = [json.loads(row.message.body) for row in self.journal.pending(0, 99)]
+        bodies = self.sent("cmd_id")
         return [(b["stage"], b["version"], (b["reason"] or {}).get("code")) for b in bodies]
+
+    def sent(self, having: str) -> list[dict[str, Any]]:
+        bodies = [json.loads(row.message.body) for row in self.journal.pending(0, 9999)]
+        return [body for body in bodies if having in body]
 
 
 @pytest.fixture
@@ -118,7 +130,8 @@ def test_a_forgery_can_not_take_the_id_of_a_genuine_command(bench: Bench) -> Non
     [
         ({"aud": "cam-2"}, "wrong_device"),
         ({"exp": 10}, "expired"),
-        ({"nbf": 1.9e9}, "not_yet"),
+        ({"nbf": 1.9e9, "exp": 1.9e9 + 9}, "not_yet"),
+        ({"exp": NOW_S + 3700}, "exp_too_far"),
         ({"jti": "c2"}, "bad_json"),
         ({"exp": None}, "bad_signature"),
         ({"type": "format"}, "unsupported"),
@@ -160,3 +173,63 @@ def test_a_topic_that_names_no_command_is_passed_over(bench: Bench) -> None:
     for topic in ("quantd/v1/cam-1/cmd/a/b", "quantd/v1/cam-1/cmd/", "other"):
         assert bench.inbox.admit(CommandArrived(topic, b"{}", False, 1)) is None
     assert bench.said() == []
+
+
+def test_which_keys_there_are_is_for_the_device_s_own_log() -> None:
+    bench = Bench()
+    found = bench.arrives(b"eyJforged")
+    assert isinstance(found, Rejection)
+    assert found.cause == "key ops-7 is not in /etc/keys"
+    (answer,) = bench.sent("cmd_id")
+    assert "ops" not in json.dumps(answer)
+    assert "/etc" not in json.dumps(answer)
+    assert answer["reason"]["code"] == "bad_signature"
+
+
+@pytest.mark.parametrize("body", [b"eyJforged", b"{}", b"x" * 70_000])
+def test_a_flood_from_strangers_is_answered_for_a_while_and_then_slowly(body: bytes) -> None:
+    """Each answer would otherwise take a place in the durable outbox."""
+    bench = Bench()
+    refused = [bench.arrives(body) for _ in range(300)]
+    answered = [one for one in refused if one is not None]
+    assert 50 <= len(answered) <= 200
+    assert len(bench.sent("cmd_id")) == len(answered)
+    assert bench.inbox.unanswered == 300 - len(answered)
+    (event,) = bench.sent("kind")
+    assert (event["kind"], event["severity"]) == ("refusals_unanswered", "warning")
+    bench.now.ns += 10_000_000_000
+    assert isinstance(bench.arrives(body), Rejection)
+    assert isinstance(bench.arrives({"type": "ping"}), Command), "a genuine command is taken"
+
+
+def test_a_flood_leaves_the_answers_to_signed_commands_and_the_other_way_round() -> None:
+    bench = Bench()
+    for _ in range(300):
+        bench.arrives(b"eyJforged")
+    assert isinstance(bench.arrives({"type": "ping", "exp": 10}), Rejection)
+    replayed = [bench.arrives({"type": "ping", "exp": 10}) for _ in range(300)]
+    assert replayed[-1] is None, "a token that was read on its way can be sent again at any time"
+    bench = Bench()
+    for _ in range(300):
+        bench.arrives({"type": "ping", "exp": 10})
+    assert isinstance(bench.arrives(b"eyJforged"), Rejection)
+
+
+def test_a_command_repeated_for_ever_is_not_answered_for_ever(bench: Bench) -> None:
+    bench.arrives({"type": "ping"})
+    bench.messages.result("c1", Answered(stage=Stage.ACCEPTED))
+    for _ in range(300):
+        assert bench.arrives({"type": "ping"}) is None
+    assert 50 <= len(bench.sent("cmd_id")) <= 201
+
+
+def test_a_limit_is_loosened_only_where_that_is_allowed() -> None:
+    asked = {"type": "reoptimize", "args": {"limits": {"power_w": 20.0}}}
+    assert isinstance(Bench().arrives(asked), Command)
+    assert isinstance(Bench(limits={"power_w": 30.0}).arrives(asked), Command)
+    bench = Bench(limits={"power_w": 10.0})
+    found = bench.arrives(asked)
+    assert isinstance(found, Rejection)
+    assert bench.said() == [("REJECTED", 0, "policy")]
+    assert "commands.may_loosen_limits" in found.detail
+    assert bench.journal.entry("c1") is None

@@ -45,7 +45,7 @@ def read_key(folder: Path, kid: str) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 raise _refused(f"{path} is not a regular file")
             for place in _writable(path, found):
-                raise _refused(f"{place} can be written by others than its owner (chmod go-w)")
+                raise _refused(f"{place} can be written by others than its owner (chmod og-w)")
             pem = _PEM.fullmatch(os.read(handle, _PEM_LIMIT_BYTES))
         finally:
             os.close(handle)

@@ -186,6 +186,16 @@ def foreseeable_violations(one: EvaluatedCandidate, bounds: Bounds) -> tuple[Vio
     return _violations(one, known, bounds)
 
 
+def loosened(bounds: Bounds, asked: Bounds) -> tuple[str, ...]:
+    """Return the keys of the limits that others would lift or replace by weaker ones."""
+    return tuple(
+        key
+        for key, value in asked.items()
+        if (bound := bounds.get(key, 0.0)) > 0.0
+        and (value <= 0.0 or not LIMITS[key].keeps(value, bound))
+    )
+
+
 def keeps_so_far(timing: Timing, bounds: Bounds) -> bool:
     """Return whether the rounds measured so far keep every limit that they show."""
     return all(

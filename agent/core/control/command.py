@@ -89,13 +89,16 @@ class Rejection:
     """Why a command is not run.
 
     Attributes:
-        code: bad_json, too_large, unsupported, wrong_device, expired, not_yet, conflict,
-            bad_signature, retained, stale_precondition or busy.
+        code: bad_json, too_large, unsupported, wrong_device, expired, exp_too_far, not_yet,
+            conflict, bad_signature, policy, retained, stale_precondition or
+            busy.
         detail: One sentence for a person.
+        cause: What only the device's own log shows, "" if there is nothing more.
     """
 
     code: str
     detail: str
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +111,7 @@ class Receipt:
         clock_ok: Whether the wall clock is synchronized; if not, it may be far behind.
         retained: Whether the broker sent it from its store of retained messages.
         require_signature: Whether unsigned commands are refused.
+        max_exp_s: How long a signed command may be valid at most.
     """
 
     device: str
@@ -115,6 +119,7 @@ class Receipt:
     clock_ok: bool
     retained: bool
     require_signature: bool
+    max_exp_s: float
 
 
 def is_command_id(text: str) -> bool:
@@ -127,7 +132,8 @@ def judge(command: Command, receipt: Receipt) -> Rejection | None:
 
     The inbox finds out whether it was seen before. With an unsynchronized clock (a Jetson
     without a clock battery starts in the past) `iat` and `nbf` can't be judged and are not;
-    `exp` still is, and the inbox still keeps a command from running twice.
+    `exp` still is, and the inbox still keeps a command from running twice. How long a signed
+    command is valid is counted from `iat` or `nbf` too, which needs no clock.
     """
     if receipt.retained:
         return Rejection("retained", "commands must not be published with the retain flag")
@@ -140,7 +146,7 @@ def judge(command: Command, receipt: Receipt) -> Rejection | None:
     earliest = max(command.iat or 0.0, command.nbf or 0.0)
     if receipt.clock_ok and earliest > receipt.now_s + CLOCK_SKEW_S:
         return Rejection("not_yet", f"valid in {earliest - receipt.now_s:.0f} s")
-    return None
+    return _too_long(command, receipt)
 
 
 def judge_expectation(expect: Expect | None, active: str | None) -> Rejection | None:
@@ -149,3 +155,19 @@ def judge_expectation(expect: Expect | None, active: str | None) -> Rejection | 
         return None
     seen, wanted = active or "no release", expect.release or "no release"
     return Rejection("stale_precondition", f"{seen} is active, the command expects {wanted}")
+
+
+def _too_long(command: Command, receipt: Receipt) -> Rejection | None:
+    """Return why a signed command is valid for too long: until then it could be sent again."""
+    if command.exp is None or not command.signed:
+        return None
+    begins = [begin for begin in (command.iat, command.nbf) if begin is not None]
+    if receipt.clock_ok:
+        begins.append(receipt.now_s + CLOCK_SKEW_S)
+    longest_s = max((command.exp - begin for begin in begins), default=0.0)
+    if longest_s <= receipt.max_exp_s:
+        return None
+    return Rejection(
+        "exp_too_far",
+        f"valid for {longest_s:.0f} s, commands.max_exp_s = {receipt.max_exp_s:g} is the limit",
+    )

@@ -10,7 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from agent.core.choice.candidates import MeasuredCandidate
-from agent.core.choice.limits import doubts, format_distinct, violations
+from agent.core.choice.limits import doubts, format_distinct, loosened, violations
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 
 numbers = st.floats(1e-6, 1e7)
@@ -105,3 +105,20 @@ def test_a_p99_without_an_interval_and_one_above_the_limit_at_the_frame_rate_are
     paced = replace(one, at_rate=at_rate(30.0, p50=25.0))
     assert "at 30 FPS p99 is 25 ms, over the limit of 20 ms" in doubted(paced, 20.0)[0]
     assert doubted(paced, 30.0) == ()
+
+
+@pytest.mark.parametrize(
+    ("asked", "weaker"),
+    [
+        ({}, ()),
+        ({"power_w": 10.0}, ()),
+        ({"power_w": 9.0, "agreement": 0.96, "fps": 30.0}, ()),
+        ({"power_w": 10.1}, ("power_w",)),
+        ({"power_w": 0.0, "memory_mb": 5.0, "agreement": 0.94}, ("power_w", "agreement")),
+        ({"agreement": 0.0}, ("agreement",)),
+        ({"memory_mb": 0.0}, ()),
+    ],
+)
+def test_what_loosens_a_limit(asked, weaker):
+    bounds = {"power_w": 10.0, "agreement": 0.95, "memory_mb": 0.0}
+    assert loosened(bounds, asked) == weaker

@@ -22,7 +22,12 @@ from agent.core.control.ulid import Ulids
 NOW_S = 1_800_000_000.0
 COMMAND = Command(id=CommandId("c1"), request=Ping(), dev="cam-1", exp=NOW_S + 60, signed=True)
 RECEIPT = Receipt(
-    device="cam-1", now_s=NOW_S, clock_ok=True, retained=False, require_signature=True
+    device="cam-1",
+    now_s=NOW_S,
+    clock_ok=True,
+    retained=False,
+    require_signature=True,
+    max_exp_s=3600,
 )
 
 
@@ -46,6 +51,14 @@ def test_a_good_command_is_taken() -> None:
         ({"iat": NOW_S + CLOCK_SKEW_S + 1}, "not_yet"),
         ({"iat": NOW_S + CLOCK_SKEW_S - 1}, None),
         ({"dev": None, "exp": None}, None),
+        ({"exp": NOW_S + 3600}, None),
+        ({"exp": NOW_S + 3600 + CLOCK_SKEW_S}, None),
+        ({"exp": NOW_S + 3600 + CLOCK_SKEW_S + 1}, "exp_too_far"),
+        ({"exp": 253_402_300_799.0}, "exp_too_far"),
+        ({"iat": NOW_S - 9000, "exp": NOW_S - 9000 + 3600}, "expired"),
+        ({"iat": NOW_S - 3000, "exp": NOW_S + 700}, "exp_too_far"),
+        ({"nbf": NOW_S - 3000, "exp": NOW_S + 700}, "exp_too_far"),
+        ({"nbf": NOW_S - 3000, "iat": NOW_S - 9, "exp": NOW_S + 700}, "exp_too_far"),
     ],
 )
 def test_each_flaw_has_its_code(change: dict[str, object], expected: str | None) -> None:
@@ -54,6 +67,19 @@ def test_each_flaw_has_its_code(change: dict[str, object], expected: str | None)
 
 def test_a_retained_command_is_refused_however_good() -> None:
     assert code(COMMAND, replace(RECEIPT, retained=True)) == "retained"
+
+
+def test_how_long_a_command_is_valid_needs_no_clock_where_it_names_its_begin() -> None:
+    behind = replace(RECEIPT, now_s=100.0, clock_ok=False)
+    assert code(replace(COMMAND, exp=NOW_S + 9e6), behind) is None, "can't be judged"
+    assert code(replace(COMMAND, iat=NOW_S, exp=NOW_S + 3600), behind) is None
+    assert code(replace(COMMAND, iat=NOW_S, exp=NOW_S + 3601), behind) == "exp_too_far"
+
+
+def test_a_command_for_ever_is_valid_where_none_is_signed() -> None:
+    """Its sender could send it again at any time."""
+    unsigned = replace(COMMAND, signed=False, exp=NOW_S * 2)
+    assert code(unsigned, replace(RECEIPT, require_signature=False)) is None
 
 
 def test_a_clock_that_is_behind_does_not_refuse_the_present() -> None:
