@@ -37,7 +37,7 @@ _ANNOUNCED_EVERY_NS = 3_600_000_000_000
 
 
 def _answers() -> TokenBucket:
-    return TokenBucket(burst=100, per_s=1.0)
+    return TokenBucket(burst=1000, per_s=5.0)
 
 
 @dataclass
