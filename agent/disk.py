@@ -150,6 +150,16 @@ def size_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+def has_room(folder: Path, size_bytes: int) -> bool:
+    """Return whether a file of this size can be created; True if it can't be found out."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return True
+    inodes = found.f_favail > 0 or not found.f_files  # some file systems have no fixed number
+    return inodes and found.f_bavail * found.f_frsize >= size_bytes
+
+
 def _full(where: Path) -> StoreError:
     return StoreError(
         f"{where}: the disk is full ({_free_mb(where):.1f} MB free)",

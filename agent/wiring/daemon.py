@@ -20,6 +20,7 @@ from agent.adapters.host.conditions import temperature_c
 from agent.adapters.host.notifier import SystemdNotifier
 from agent.adapters.mqtt.link import MqttLink
 from agent.adapters.mqtt.signatures import JwsSignatures
+from agent.adapters.storage.journal import SqliteJournal
 from agent.config import Config, without_effect
 from agent.core.control.command import Stage, judge_expectation
 from agent.core.control.events import Outdated, Work
@@ -35,7 +36,7 @@ from agent.daemon.messages import Messages
 from agent.daemon.outbox import Outbox
 from agent.daemon.outward import Broker, Facts
 from agent.daemon.worker import Worker
-from agent.ports import Journal
+from agent.ports import Journal, Notifier
 from agent.run.activation import recover
 from agent.run.artifacts import Observe
 from agent.run.upgrade import UnfitRelease
@@ -45,6 +46,8 @@ from agent.wiring import released, reported, runs, storage
 from agent.wiring.boards import environment
 
 _LOG = logging.getLogger(__name__)
+_PASSING = frozenset({"disk_full", "read_only", "busy"})
+_RETRY_S = 1.0
 _LOOKUP_S = 3.0  # the watchdog waits for 30
 
 
@@ -53,8 +56,8 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
     for key in without_effect(config, set_keys):
         _LOG.warning("setting_without_effect key=%s", key)
     mailbox = Mailbox()
-    clock = SystemClock()
-    journal = storage.journal(config)
+    clock, notifier = SystemClock(), SystemdNotifier()
+    journal = _journal(config, notifier)
     if journal.recreated_from:
         _LOG.error("journal_renewed damaged file set aside as %s", journal.recreated_from)
     ids = storage.RunIds(config)
@@ -69,7 +72,7 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
         outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Outward(),
         worker=Worker(partial(_perform, config), mailbox.put, clock),
         inspector=Inspector(inspect, mailbox.put),
-        notifier=SystemdNotifier(),
+        notifier=notifier,
         clock=clock,
         due=Calendar(config.schedule.reoptimize, config.schedule.window, datetime.now).due,
         recover=lambda: _recover(config),
@@ -77,6 +80,26 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
         active=lambda: storage.releases(config).current(),
         settled=lambda _run_id: None,
     )
+
+
+def _journal(config: Config, notifier: Notifier) -> SqliteJournal:
+    """Open the journal; wait while the disk is full, read-only or the file locked.
+
+    Raises:
+        StoreError: for any other reason.
+    """
+    seen = ""
+    while True:
+        try:
+            return storage.journal(config)
+        except StoreError as error:
+            if error.code not in _PASSING:
+                raise
+            if error.code != seen:
+                _LOG.error("journal_waits code=%s %s", error.code, error)
+            seen = error.code
+            notifier.alive(f"waiting: {error.message}")
+            time.sleep(_RETRY_S)
 
 
 def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemClock) -> Outward:

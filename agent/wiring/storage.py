@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
+from agent.disk import disk_errors
 
 if TYPE_CHECKING:
     from agent.adapters.storage.journal import SqliteJournal
@@ -34,8 +35,10 @@ def journal(config: Config) -> SqliteJournal:
     """Return the database of runs, outbox and inbox."""
     from agent.adapters.storage.journal import SqliteJournal
 
-    Path(config.storage.dir).mkdir(parents=True, exist_ok=True)
-    return SqliteJournal(str(Path(config.storage.dir, "state.db")))
+    folder = Path(config.storage.dir)
+    with disk_errors(folder.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    return SqliteJournal(str(folder / "state.db"))
 
 
 class RunIds:

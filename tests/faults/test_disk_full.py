@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
+import sqlite3
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from agent import config as configuration
+from agent.adapters.storage.journal import SqliteJournal
 from agent.adapters.storage.store import FileStore
 from agent.core.errors import StoreError
 from agent.core.records import digest_of
@@ -145,6 +151,130 @@ def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
     for name, digest in lineage.items():
         if digest and name != "model_sha256":
             assert Path(store.directory(digest)).is_dir(), name
+
+
+def remount(disk: Disk, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk.place)], check=True)
+
+
+def test_a_journal_that_a_full_or_read_only_disk_does_not_let_be_opened_has_that_code(
+    disk: Disk,
+) -> None:
+    file = str(disk.place / "state.db")
+    SqliteJournal(file).close()
+    disk.fill()
+    with pytest.raises(StoreError) as caught:
+        SqliteJournal(file)  # SQLite's own words are "disk I/O error"
+    assert caught.value.code == "disk_full"
+    assert "free some space" in caught.value.hint
+    disk.clear()
+    remount(disk, "ro")
+    with SqliteJournal(file) as journal:
+        with pytest.raises(StoreError, match="readonly") as caught:
+            journal.next("a")
+        assert caught.value.code == "read_only"
+        assert "read-only" in caught.value.hint
+    remount(disk, "rw")
+    with SqliteJournal(file) as journal:
+        assert journal.next("a") == 1
+
+
+def test_a_daemon_that_starts_on_a_full_disk_waits_for_space(tmp_path: Path, disk: Disk) -> None:
+    with (
+        any_broker(tmp_path) as broker,
+        Console(broker.host, broker.port, "cam-1") as console,
+        Listener(tmp_path) as status,
+    ):
+        config = small(
+            tmp_path,
+            mqtt={"host": broker.host, "port": broker.port},
+            commands={"require_signature": False},
+        )
+        with DaemonProcess(config) as daemon:
+            console.wait("state", lambda m: m["status"] == "online")
+            assert daemon.stop() == 0
+        disk.fill()
+        with DaemonProcess(config, NOTIFY_SOCKET=status.address) as daemon:
+            status.wait("STATUS=waiting: ")
+            status.wait("STATUS=waiting: ")  # again, so it has tried again
+            assert daemon.process is not None
+            assert daemon.process.poll() is None
+            assert not any("READY=1" in line for line in status.heard)
+            disk.clear()
+            status.wait("READY=1")
+            console.command("p1", {"type": "ping"})
+            assert console.result("p1")["stage"] == "SUCCEEDED"
+            assert daemon.stop() == 0
+    log = (tmp_path / "daemon.log").read_text()
+    assert log.count("journal_waits code=disk_full") == 1
+    assert "permissions" not in log
+
+
+class Listener:
+    """The service manager's end of the notification socket."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = str(folder / "notify")
+        self.heard: list[str] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.address)
+        self._socket.settimeout(30)
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def wait(self, text: str) -> None:
+        while True:
+            self.heard.append(self._socket.recv(4096).decode())
+            if text in self.heard[-1]:
+                return
+
+
+@contextlib.contextmanager
+def locked(disk: Disk) -> Iterator[None]:
+    other = sqlite3.connect(disk.place / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    yield
+    other.close()
+
+
+@contextlib.contextmanager
+def full(disk: Disk) -> Iterator[None]:
+    disk.fill()
+    yield
+    disk.clear()
+
+
+@pytest.mark.parametrize("closed", [full, locked])
+def test_what_arrives_while_the_journal_can_not_be_written_is_answered_when_it_can(
+    tmp_path: Path, disk: Disk, closed: Callable[[Disk], AbstractContextManager[None]]
+) -> None:
+    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
+        config = small(
+            tmp_path,
+            mqtt={"host": broker.host, "port": broker.port},
+            commands={"require_signature": False},
+        )
+        with DaemonProcess(config) as daemon:
+            console.wait("state", lambda m: m["status"] == "online")
+            with closed(disk):
+                for number in range(30):
+                    console.command(f"p{number}", {"type": "ping"})
+                deadline = time.monotonic() + 30
+                while b"journal_failed" not in daemon.log.read_bytes():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+            for number in range(30, 40):
+                console.command(f"p{number}", {"type": "ping"})
+            for number in range(40):
+                assert console.result(f"p{number}")["stage"] == "SUCCEEDED"
+            console.wait("event", lambda m: m["kind"] == "journal_works_again")
+            assert daemon.stop() == 0
+        log = daemon.log.read_text()
+        assert log.count("journal_failed") == log.count("journal_works_again") == 1
 
 
 def test_the_daemon_outlives_a_full_disk(tmp_path: Path, disk: Disk) -> None:

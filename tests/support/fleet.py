@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -74,8 +75,9 @@ class Console:
 class DaemonProcess:
     """`quantd run` as the service manager starts it."""
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, **environment: str) -> None:
         self._config = config
+        self._environment = environment
         self.log = config.parent / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -85,6 +87,7 @@ class DaemonProcess:
                 [sys.executable, "-m", "agent", "run", "-c", str(self._config)],
                 stdout=out,
                 stderr=out,
+                env={**os.environ, **self._environment},
             )
 
     def kill(self) -> None:

@@ -16,15 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.errors import StoreError
+from agent.disk import has_room
 
 _LOG = logging.getLogger(__name__)
 _BUSY_MS = 5000
 _HINTS = {
     "disk_full": "free some space, or lower storage.max_mb",
     "busy": "another quantd process is using the database; try again",
+    "read_only": "make the file and its file system writable; one with errors is often read-only",
     "damaged": "restart quantd: it renames the file and creates a new one",
     "store": "check the permissions of the folder",
 }
+_ROOM_BYTES = 128 * 1024  # SQLite's files beside the database need 32 KB before the first read
 
 Values = tuple[object, ...]
 
@@ -144,17 +147,20 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            code = _code(error)
+            code = self._code(error)
             raise StoreError(f"{self._path}: {error}", code=code, hint=_HINTS[code]) from error
         except OSError as error:
             raise StoreError(f"{self._path}: {error}", hint=_HINTS["store"]) from error
 
-
-def _code(error: sqlite3.Error) -> str:
-    text = str(error)  # sqlite_errorcode exists from Python 3.11 on only
-    if "full" in text:
+    def _code(self, error: sqlite3.Error) -> str:
+        text = str(error)  # sqlite_errorcode exists from Python 3.11 on only
+        if "full" in text:
+            return "disk_full"
+        if "locked" in text or "busy" in text:
+            return "busy"
+        if type(error) is sqlite3.DatabaseError:
+            return "damaged"
+        # Opening a file on a full disk is a "disk I/O error".
+        if has_room(Path(self._path).parent, _ROOM_BYTES):
+            return "read_only" if "readonly" in text else "store"
         return "disk_full"
-    if "locked" in text or "busy" in text:
-        return "busy"
-    damaged = type(error) is sqlite3.DatabaseError
-    return "damaged" if damaged else "store"
