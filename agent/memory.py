@@ -86,8 +86,8 @@ class JobMemory:
         if now_s < self._due_s:
             return
         self._due_s = now_s + _EVERY_S
-        with contextlib.suppress(OSError, ValueError):
-            for line in self._status.read_text().splitlines():
+        with contextlib.suppress(ValueError):
+            for line in text_of(self._status).splitlines():
                 if line.startswith("VmHWM:"):
                     self.peak_mb = int(line.split()[1]) * 1024 / 1e6  # "kB" there are KiB
         left = free_bytes()

@@ -13,6 +13,7 @@ from msgspec import Meta
 from agent.config.toml import read_toml
 from agent.core.errors import ConfigError
 from agent.core.prediction import roofline
+from agent.disk import text_of
 
 _COMPATIBLE = Path("proc/device-tree/compatible")
 _HERE = Path("/")
@@ -134,11 +135,7 @@ def recognized(known: Iterable[Board], compatible: Sequence[str]) -> Board | Non
 
 def device_tree(root: Path = _HERE) -> tuple[str, ...]:
     """Return the `compatible` strings of the device tree, none without a device tree."""
-    try:
-        text = (root / _COMPATIBLE).read_bytes().decode(errors="replace")
-    except OSError:
-        return ()
-    return tuple(part for part in text.split("\0") if part)
+    return tuple(text_of(root / _COMPATIBLE).split())
 
 
 def read_board_file(file: Path) -> Board:

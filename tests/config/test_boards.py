@@ -13,6 +13,7 @@ from agent.config import checks
 from agent.config.boards import board, boards, device_tree, read_board_file
 from agent.core.errors import ConfigError
 from agent.wiring.boards import excluded
+from tests.support.unreadable import not_now
 
 ROOT = Path(__file__).parents[2]
 SUPER = ("nvidia,p3768-0000+p3767-0005-super", "nvidia,p3767-0005", "nvidia,tegra234")
@@ -100,6 +101,8 @@ def test_the_device_tree_is_strings_that_end_with_zeros(tmp_path):
     file.parent.mkdir(parents=True)
     file.write_bytes("\0".join((*SUPER, "")).encode())
     assert device_tree(tmp_path) == SUPER
+    with not_now(file):
+        assert device_tree(tmp_path) == ()
 
 
 def test_an_unknown_name_is_an_error_with_the_nearest_one():

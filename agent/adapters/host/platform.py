@@ -13,6 +13,7 @@ import psutil
 import agent
 from agent.core.errors import BuildError, RunnerError
 from agent.core.records import Platform
+from agent.disk import text_of
 from agent.engines.cuda import CudaErrors, find_cuda
 from agent.engines.tensorrt import capability, find_tensorrt
 from agent.engines.tensorrt import version as version_of
@@ -143,7 +144,7 @@ def installed_version(distribution: str) -> str | None:
 
 
 def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    for line in text_of(Path("/proc/cpuinfo")).splitlines():
         key, _, value = line.partition(":")
         if key.strip() in {"model name", "Model", "Hardware"}:
             return value.strip()
