@@ -23,12 +23,12 @@ _PROGRAM = """#!/bin/sh
 cd {folder}
 echo "$*" >>calls
 case $1 in
-  -q) echo "NV Power Mode: $(cat now)"; sed -n "s/.*ID=\\([0-9]*\\) NAME=$(cat now) .*/\\1/p" etc/nvpmodel.conf ;;
+  -q) echo "NV Power Mode: $(cat now)"; sed -n "s/.*ID=\\([0-9]*\\) NAME=$(cat now) >.*/\\1/p" etc/nvpmodel.conf ;;
   -p) sed -n 's/< *POWER_MODEL \\(ID=.*\\) >/NVPM VERB: POWER_MODEL: \\1/p' etc/nvpmodel.conf
       echo "NVPM VERB: PM_CONFIG: DEFAULT=15W(0)" ;;
   -m) if [ -e refuse ]; then echo "NVPM ERROR: optMask is 1, no request for power mode"; exit 1; fi
       if read -r answer; then echo "a question must not be answered"; exit 1; fi
-      sed -n "s/.*ID=$2 NAME=\\([^ ]*\\) .*/\\1/p" etc/nvpmodel.conf >now ;;
+      sed -n "s/.*ID=$2 NAME=\\(.*\\) >.*/\\1/p" etc/nvpmodel.conf >now ;;
 esac
 """
 

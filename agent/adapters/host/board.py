@@ -42,5 +42,5 @@ def l4t_release(text: str) -> str | None:
 def power_mode() -> str | None:
     """Return the present power mode as nvpmodel names it, None if it is missing or fails."""
     shown = command_output("nvpmodel", "-q", timeout_s=_NVPMODEL_S)
-    match = re.search(r"NV Power Mode: *(\S+)", shown)
+    match = re.search(r"NV Power Mode: *(\S.*\S|\S)", shown)
     return match.group(1) if match else None

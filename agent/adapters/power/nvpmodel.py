@@ -19,13 +19,18 @@ _CONF = "etc/nvpmodel.conf"
 _PATIENCE_S = 30.0
 _READ_BACK_S = 10.0
 _MARKER = "power-mode"  # file in the storage folder with the mode to restore
-_MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)\s*>")
+_COMMENT = re.compile(r"#.*")
+_MODEL = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=([^>\n]*[^>\s])\s*>")
 _MASK = re.compile(r"TPC_POWER_GATING\s+TPC_PG_MASK\s+(\S+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mode:
-    """One mode of nvpmodel.conf; `gpu_mask` are the parts of the GPU that it switches off."""
+    """One mode of nvpmodel.conf.
+
+    Attributes:
+        gpu_mask: The parts of the GPU that it switches off; empty if it leaves them as they are.
+    """
 
     number: int
     name: str
@@ -33,8 +38,8 @@ class Mode:
 
 
 def parse(conf: str) -> tuple[Mode, ...]:
-    """Return the modes of an nvpmodel.conf."""
-    parts = _MODEL.split(conf)[1:]
+    """Return the modes of an nvpmodel.conf, without those in comments."""
+    parts = _MODEL.split(_COMMENT.sub("", conf))[1:]
     found = []
     for number, name, body in zip(parts[0::3], parts[1::3], parts[2::3], strict=True):
         mask = _MASK.search(body)
@@ -66,7 +71,9 @@ class NvpModes:
         if here is None:
             return {}
         return {
-            mode.name: "" if mode.gpu_mask == here.gpu_mask else "it takes effect after a reboot"
+            mode.name: "it takes effect after a reboot"
+            if mode.gpu_mask and here.gpu_mask and mode.gpu_mask != here.gpu_mask
+            else ""
             for mode in self._modes
         }
 
@@ -110,7 +117,7 @@ class NvpModes:
         return wanted
 
     def _query(self) -> str:
-        found = re.search(r"NV Power Mode: *(\S+)", _output(["nvpmodel", "-q"]))
+        found = re.search(r"NV Power Mode: *(\S.*\S|\S)", _output(["nvpmodel", "-q"]))
         return found.group(1) if found else ""
 
     def _set(self, name: str) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from agent.adapters.host.board import power_mode as host_mode
 from agent.adapters.power.nvpmodel import NvpModes, parse
 from agent.core.errors import PowerError
 from tests.support import nvpmodel
@@ -38,6 +39,41 @@ def test_modes_are_read_with_what_they_switch_off() -> None:
         (0, "15W", "240"), (1, "25W", "240"), (3, "7W", "252"),
     ]  # fmt: skip
     assert parse("") == parse("< PM_CONFIG DEFAULT=1 >") == ()
+
+
+def test_a_mode_in_a_comment_is_none_and_a_name_with_blanks_is_complete() -> None:
+    conf = """
+# < POWER_MODEL ID=9 NAME=EXAMPLE >
+< POWER_MODEL ID=0 NAME=MODE 15 W >  # the default
+# TPC_POWER_GATING TPC_PG_MASK 252
+< POWER_MODEL ID=1 NAME=25W>
+TPC_POWER_GATING TPC_PG_MASK 240
+"""
+    assert [(m.number, m.name, m.gpu_mask) for m in parse(conf)] == [
+        (0, "MODE 15 W", ""), (1, "25W", "240"),
+    ]  # fmt: skip
+
+
+def test_a_mode_with_blanks_in_its_name_is_set_and_found(board: Path) -> None:
+    conf = board / "etc/nvpmodel.conf"
+    conf.write_text(conf.read_text().replace("NAME=25W", "NAME=MODE 25 W"))
+    found = modes(board)
+    with found.set_temporarily("MODE 25 W"):
+        assert found.current() == "MODE 25 W"
+        assert found.modes()["15W"] == ""
+        assert host_mode() == "MODE 25 W"
+    assert now(board) == "15W"
+
+
+@pytest.mark.parametrize("present", ["15W", "25W"])
+def test_a_mode_without_a_mask_is_not_reported_to_need_a_reboot(board: Path, present: str) -> None:
+    conf = board / "etc/nvpmodel.conf"
+    head, model, tail = conf.read_text().partition("< POWER_MODEL ID=1 NAME=25W >\n")
+    conf.write_text(head + model + tail.replace("TPC_POWER_GATING TPC_PG_MASK 240\n", "", 1))
+    (board / "now").write_text(f"{present}\n")
+    found = modes(board).modes()
+    assert (found["15W"], found["25W"]) == ("", "")
+    assert bool(found["7W"]) == (present == "15W")
 
 
 def test_a_mode_that_needs_a_reboot_is_reported_apart(board: Path) -> None:
