@@ -15,6 +15,8 @@ _THROTTLE_COUNTERS = (
 )
 _COOLING = re.compile(r"cpu|gpu|devfreq|processor|powerclamp|throttle", re.IGNORECASE)
 """Types of cooling devices that slow CPU or GPU down; fans, displays and radios do not."""
+_NO_TEMPERATURE = "PMIC-Die"
+"""This zone of Jetson Nano, TX2 and Xavier always reads 100 deg C."""
 _WAITED = "proc/self/task/*/schedstat"
 _CPU_CLOCKS = ("sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq",)
 GPUS = ("*.gpu", "*.ga10b", "gpu-gpc-*")
@@ -49,8 +51,13 @@ def read_conditions(root: str = "/") -> Conditions:
 
 def temperature_c(root: str = "/") -> float | None:
     """Return the hottest thermal zone in deg C, None if there is none to read."""
-    zones = _numbers(root, ("sys/class/thermal/thermal_zone*/temp",))
-    return max((one / 1000 for one in zones if one > 0), default=None)  # -256000: switched off
+    zones = [
+        f"sys/class/thermal/{zone.name}/temp"
+        for zone in Path(root).glob("sys/class/thermal/thermal_zone*")
+        if text_of(zone / "type") != _NO_TEMPERATURE
+    ]
+    found = _numbers(root, tuple(zones))
+    return max((one / 1000 for one in found if one > 0), default=None)  # -256000: switched off
 
 
 def _throttle_events(root: str) -> int | None:

@@ -48,6 +48,18 @@ def test_the_hottest_zone_and_the_fastest_core_are_returned(tmp_path: Path) -> N
     assert written(tmp_path, files) == Conditions(temp_c=52.25, cpu_mhz=1510.4)
 
 
+def test_a_zone_that_is_always_100_degrees_is_no_temperature(tmp_path: Path) -> None:
+    files = {
+        "sys/class/thermal/thermal_zone0/type": "PMIC-Die",
+        "sys/class/thermal/thermal_zone0/temp": "100000",
+        "sys/class/thermal/thermal_zone1/type": "CPU-therm",
+        "sys/class/thermal/thermal_zone1/temp": "41500",
+    }
+    assert written(tmp_path, files).temp_c == 41.5
+    (tmp_path / "sys/class/thermal/thermal_zone1/temp").unlink()
+    assert read_conditions(str(tmp_path)).temp_c is None
+
+
 THERMAL = "sys/class/thermal/cooling_device"
 
 
