@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from math import isfinite
 from pathlib import Path
 
@@ -21,8 +21,8 @@ Reader = Callable[[], float]
 class Ina3221PowerMeter(SampledMeter):
     """Implements `ports.PowerMeter` on /sys/class/hwmon.
 
-    If the board has no rail for the total (AGX Orin), all rails are summed and the rail's name lists
-    them: "sum:VDD_CPU_CV+VDD_GPU_SOC".
+    If the board has no rail for the total (AGX Orin), all rails but those of `TOTALS` are summed and
+    the rail's name lists them: "sum:VDD_CPU_CV+VDD_GPU_SOC".
 
     Args:
         root: Root of the file system.
@@ -43,17 +43,31 @@ class Ina3221PowerMeter(SampledMeter):
     ) -> None:
         rails = find_rails(root)
         if not rails:
-            raise PowerError("no INA3221 or INA238 in /sys/class/hwmon", code="no_sensor")
+            raise _no_rail(root)
         if rail and rail not in rails:
             raise PowerError(
                 f"no rail {rail}", code="no_sensor", hint="rails here: " + ", ".join(rails)
             )
-        total = rail or next((name for name in totals if name in rails), "")
-        if total:
-            name, readers = total, [rails[total]]
-        else:
-            name, readers = "sum:" + "+".join(sorted(rails)), list(rails.values())
+        name, parts = (rail, [rail]) if rail else total(rails, totals)
+        if not parts:
+            raise PowerError(
+                f"no rail {' or '.join(totals)} or part of it: {', '.join(rails)}", code="no_sensor"
+            )
+        readers = [rails[part] for part in parts]
         super().__init__("ina3221", name, period_s, lambda: sum(read() for read in readers))
+
+
+def total(names: Iterable[str], totals: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the name of the total and the rails that make it up: one of `totals`, else a sum.
+
+    A rail of `TOTALS` that is not this board's total is no part of the sum: it contains the others.
+    """
+    found = set(names)
+    for name in totals:
+        if name in found:
+            return name, [name]
+    parts = sorted(found - set(TOTALS))
+    return "sum:" + "+".join(parts), parts
 
 
 def find_rails(root: str = "/") -> dict[str, Reader]:
@@ -63,12 +77,33 @@ def find_rails(root: str = "/") -> dict[str, Reader]:
     "NC" is the label of a channel that is not connected in NVIDIA's device trees.
     """
     rails: dict[str, Reader] = {}
-    for device in sorted(Path(root, "sys/class/hwmon").glob("hwmon*")):
-        if text_of(device / "name") not in _CHIPS:
-            continue
+    for device, _ in _chips(root):
         for name, reader in _readers(device):
             rails[f"{name} ({device.name})" if name in rails else name] = reader
     return rails
+
+
+def _chips(root: str) -> list[tuple[Path, str]]:
+    """Return the folders and names of the sensors' chips, those of the module first.
+
+    They are probed before those of a carrier board and have the lower numbers.
+    """
+    devices = sorted(
+        Path(root, "sys/class/hwmon").glob("hwmon*"), key=lambda one: (len(one.name), one.name)
+    )
+    return [(device, chip) for device in devices if (chip := text_of(device / "name")) in _CHIPS]
+
+
+def _no_rail(root: str) -> PowerError:
+    found = ", ".join(f"{chip} ({device.name})" for device, chip in _chips(root))
+    if not found:
+        return PowerError("no INA3221 or INA238 in /sys/class/hwmon", code="no_sensor")
+    return PowerError(
+        f"{found}: no channel is named and switched on",
+        code="no_sensor",
+        hint="the labels are in the device tree of NVIDIA's Jetson Linux: a custom one must name "
+        "the rails, too",
+    )
 
 
 def _readers(device: Path) -> Iterator[tuple[str, Reader]]:

@@ -69,6 +69,48 @@ def test_rails_of_the_same_name_are_both_kept(tmp_path: Path) -> None:
     assert now_w(meter) == pytest.approx(3.2 + 0.8 + 3.5 + 0.5)
 
 
+def test_of_two_rails_with_one_name_that_of_the_first_chip_keeps_it(tmp_path: Path) -> None:
+    """The module's chip is probed before the carrier's; as text, hwmon10 comes before hwmon2."""
+    rails = boards.build(tmp_path, "orin-nano")
+    rails["VDD_IN"].set(7.0)
+    hwmon = tmp_path / "sys/class/hwmon"
+    (hwmon / "hwmon0").rename(hwmon / "hwmon2")
+    carrier = tmp_path / "carrier"
+    boards.build(carrier, "orin-nano")
+    (hwmon / "hwmon10").symlink_to(carrier / "sys/class/hwmon/hwmon0")
+    assert {"VDD_IN", "VDD_IN (hwmon10)"} <= set(find_rails(str(tmp_path)))
+    assert now_w(Ina3221PowerMeter(str(tmp_path))) == pytest.approx(7.0)
+
+
+def test_a_chip_without_labels_is_named_in_the_reason(tmp_path: Path) -> None:
+    boards.build(tmp_path, "orin-nano")
+    for label in tmp_path.glob("sys/class/hwmon/*/in*_label"):
+        label.unlink()
+    with pytest.raises(PowerError, match="no channel is named") as caught:
+        Ina3221PowerMeter(str(tmp_path))
+    assert caught.value.code == "no_sensor"
+    assert "ina3221 (hwmon0)" in caught.value.message
+    assert "device tree" in caught.value.hint
+
+
+def test_a_total_is_not_added_to_its_parts(tmp_path: Path) -> None:
+    """On a board whose file says that rails are summed, though its carrier has an INA238."""
+    rails = boards.build(tmp_path, "thor")
+    meter = Ina3221PowerMeter(str(tmp_path), totals=("",))
+    assert meter.rail == "sum:" + "+".join(sorted(set(rails) - {"VIN"}))
+    assert now_w(meter) == pytest.approx(10.8 + 8.4 + 4.5)
+
+
+def test_a_total_that_is_not_this_boards_is_no_sensor_alone(tmp_path: Path) -> None:
+    boards.build(tmp_path, "thor")
+    for label in tmp_path.glob("sys/class/hwmon/*/in*_label"):
+        label.unlink()
+    assert Ina3221PowerMeter(str(tmp_path)).rail == "VIN"
+    with pytest.raises(PowerError, match="no rail VDD_IN") as caught:
+        Ina3221PowerMeter(str(tmp_path), totals=("VDD_IN",))
+    assert caught.value.code == "no_sensor"
+
+
 def test_power_below_zero_is_returned_as_read(tmp_path: Path) -> None:
     """A Thor at rest reads a little below 0 W on VDD_GPU."""
     rail = boards.build(tmp_path, "thor")["VDD_GPU"]
