@@ -135,6 +135,6 @@ def _left_out(config: Config, source: str, rail: str) -> str:
 def _meter(config: Config, name: str) -> PowerMeter:
     module, _, adapter = POWER_SENSORS[name].adapter.partition(":")
     kind = getattr(import_module(f"agent.adapters.power.{module}"), adapter)
-    known = board_of(config) if name == "ina3221" else None
+    known = board_of(config) if POWER_SENSORS[name].measures == "board" else None
     meter: PowerMeter = kind(totals=(known.power.total_rail,)) if known else kind()
     return meter

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from agent import config as configuration
-from agent.adapters.power.ina3221 import Ina3221PowerMeter
+from agent.adapters.power.ina3221 import TOTALS, Ina3221PowerMeter
 from agent.core.errors import PowerError
 from agent.core.records import Digest, Engine, Measurements
 from agent.jobs import measuring, sensors
@@ -140,6 +140,15 @@ def test_the_doctor_names_the_sensors_of_cpu_and_gpu(here):
 def test_the_total_is_the_rail_that_the_board_file_names(tmp_path, totals, rail):
     boards.build(tmp_path, "orin-nano")
     assert Ina3221PowerMeter(str(tmp_path), totals=totals).rail.startswith(rail)
+
+
+@pytest.mark.parametrize(
+    ("board", "totals"), [("orin-nano", ["VDD_IN"]), ("agx-thor", ["VIN"]), ("agx-orin-64gb", [""])]
+)
+def test_jtop_gets_the_total_rail_of_the_board_file(board, totals):
+    config = configuration.from_dump({"device": {"board": board}})
+    assert sensors._meter(config, "jtop")._arguments[2:] == totals
+    assert set(TOTALS) <= set(sensors._meter(CONFIG, "jtop")._arguments)
 
 
 @pytest.mark.parametrize(

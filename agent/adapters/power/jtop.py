@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import IO, Any
 
+from agent.adapters.power.ina3221 import TOTALS
 from agent.core.errors import PowerError
 from agent.core.measurement.power import PowerSample
 
@@ -30,13 +31,22 @@ class JtopPowerMeter:
     Args:
         period_s: Requested time between samples.
         socket: Of the service; in a container, its mounted path.
+        totals: Names of rails for the total; the first one on this board is used, whatever jtop
+            makes the total: for jtop 7, every INA238 is the total and named "VIN".
+        root: Root of the file system whose hwmon names the rails.
     """
 
     source = "jtop"
 
-    def __init__(self, period_s: float = 0.5, socket: str = "/run/jtop.sock") -> None:
+    def __init__(
+        self,
+        period_s: float = 0.5,
+        socket: str = "/run/jtop.sock",
+        totals: Sequence[str] = TOTALS,
+        root: str = "/",
+    ) -> None:
         self.period_s = period_s
-        self._socket = socket
+        self._arguments = [socket, root, *totals]
         self.rail = ""
         self._samples: list[PowerSample] = []
         self._trouble = ""
@@ -95,7 +105,7 @@ class JtopPowerMeter:
         module = "agent.adapters.power.jtop_child"
         with (
             subprocess.Popen(
-                [sys.executable, "-m", module, str(self.period_s), self._socket],
+                [sys.executable, "-m", module, str(self.period_s), *self._arguments],
                 stdin=subprocess.PIPE,  # the child ends when it is closed, even if this process is killed
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -1,7 +1,7 @@
 """Prints a JSON line per sample of the jtop service, in a process of its own.
 
 jetson-stats is AGPL-3.0 and changes multiprocessing's start method on import, so only such scripts
-import it: `python -m agent.adapters.power.jtop_child PERIOD_S SOCKET`.
+import it: `python -m agent.adapters.power.jtop_child PERIOD_S SOCKET ROOT TOTAL...`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,29 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from multiprocessing import ProcessError
 from multiprocessing.managers import RemoteError
 from typing import Any
 
+from agent.adapters.power.ina3221 import TOTALS, find_rails, total
+
 # Its reader thread passes on all exceptions.
 _FAILURES = (
     OSError, EOFError, LookupError, TypeError, ValueError, AttributeError, ProcessError, RemoteError,
 )  # fmt: skip
-# jetson-stats 4.3.2 lists, and adds, the power that a USB-C supply could deliver; 7.2 does not.
-_NEGOTIATED = "ucsi-source-psy-"
 
 
-def main(period_s: float, socket: str) -> int:
-    """Print samples until the service is lost; return the exit status."""
+def main(period_s: float, socket: str, root: str, totals: Sequence[str]) -> int:
+    """Print samples until the service is lost; return the exit status.
+
+    Args:
+        period_s: Requested time between samples.
+        socket: Of the service.
+        root: Root of the file system whose hwmon names the rails.
+        totals: Names of rails for the total.
+    """
     out = sys.stdout
 
     def write(**line: object) -> None:
@@ -39,6 +46,7 @@ def main(period_s: float, socket: str) -> int:
         write(error="jetson-stats is not installed", hint="pip install jetson-stats")
         return 1
     service.JTOP_PIPE = socket
+    rails = find_rails(root)
     try:
         client = jtop.jtop(period_s)
         client.start()
@@ -54,11 +62,13 @@ def main(period_s: float, socket: str) -> int:
             if stats["uptime"] == last:
                 continue
             last = stats["uptime"]
-            rail, power_mw = _total(stats["power"])
-            if not rail:
-                write(error="jtop reads no power sensor on this board")
+            powers_mw = _rails_mw(stats["power"], rails)
+            rail, parts = total(powers_mw, totals)
+            if not parts:
+                others = f": no rail {' or '.join(totals)}, only {', '.join(powers_mw)}"
+                write(error="jtop reads no power sensor on this board" + others * bool(powers_mw))
                 return 1
-            write(uptime_s=last, mw=power_mw, rail=rail)
+            write(uptime_s=last, mw=sum(powers_mw[part] for part in parts), rail=rail)
     except (jtop.JtopException, *_FAILURES) as e:
         text = " ".join(str(e).split())
         reason = text if isinstance(e, jtop.JtopException) else f"{type(e).__name__}: {text}"
@@ -66,20 +76,26 @@ def main(period_s: float, socket: str) -> int:
     return 1
 
 
-def _total(power: Mapping[str, Any]) -> tuple[str, int]:
-    """Return the name of the total's rail, or "sum:" and the rails, and its power in mW.
+def _rails_mw(power: Mapping[str, Any], rails: Collection[str]) -> dict[str, int]:
+    """Return the power of each rail, mW, with what jtop makes the total.
 
-    The name is empty without any rail, for which jtop reports 0 mW.
+    jtop lists what is in /sys/class/power_supply among the rails: batteries, chargers and, in
+    4.3.2, what a USB-C supply could deliver. They are not consumption and left out: what has a
+    status, and what hwmon does not name. Without any rail jtop reports a total of 0 mW.
+
+    Args:
+        power: `jtop.power`.
+        rails: Those of hwmon; empty if it is hidden.
     """
-    total = power.get("tot", {})
-    if total.get("name"):
-        return total["name"], total["power"]
-    rails = {
+    listed = dict(power.get("rail", {}))
+    jtops = power.get("tot", {})
+    if jtops.get("name"):
+        listed[jtops["name"]] = jtops
+    return {
         name: rail["power"]
-        for name, rail in sorted(power.get("rail", {}).items())
-        if not name.startswith(_NEGOTIATED)
+        for name, rail in listed.items()
+        if "status" not in rail and (not rails or name in rails or name in TOTALS)
     }
-    return "sum:" + "+".join(rails) if rails else "", sum(rails.values())
 
 
 def _end_with_parent() -> None:
@@ -89,4 +105,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    sys.exit(main(float(sys.argv[1]), sys.argv[2]))
+    sys.exit(main(float(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4:]))

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -374,6 +374,45 @@ def test_sum_of_rails_is_named_by_them_and_never_a_total(board: Boards) -> None:
         time.sleep(4 * PERIOD_S)
         assert len(sampling.samples()) == count  # less than before is not the same sum
     assert all(s.power_w > 10 for s in sampling.samples())
+
+
+@both_releases
+@pytest.mark.slow
+def test_batteries_and_chargers_are_no_part_of_the_sum(tmp_path: Path, release: str) -> None:
+    require_namespace()
+    jetson = FakeJetson(tmp_path, "agx-orin")
+    boards.attach_supply(tmp_path, "battery", 24.0, type="Battery", status="Charging")
+    boards.attach_supply(tmp_path, "charger", 38.0, type="Mains", online="1")
+    boards.attach_supply(tmp_path, "ucsi-source-psy-2-00081", 60.0, type="USB", online="1")
+    boards.attach_supply(tmp_path, "gauge", 7.0)
+    with jetson, JtopPowerMeter(PERIOD_S, jetson.socket, root=str(tmp_path)) as sampling:
+        wait_for_more(sampling)
+    assert sampling.rail == "sum:VDDQ_VDD2_1V8AO+VDD_CPU_CV+VDD_GPU_SOC+VIN_SYS_5V0"
+    assert {round(s.power_w, 2) for s in sampling.samples()} == {8.0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "totals", "rail", "watts"),
+    [
+        ("orin-nano", ("VDD_IN",), "VDD_IN", 5.0),
+        ("orin-nano", None, "VDD_IN", 5.0),
+        ("agx-orin", ("",), "sum:VDDQ_VDD2_1V8AO+VDD_CPU_CV+VDD_GPU_SOC+VIN_SYS_5V0", 8.0),
+    ],
+    ids=["the board's file", "no board file", "summed by the board's file"],
+)
+def test_the_total_of_the_board_is_taken_and_not_what_jtop_names_so(
+    tmp_path: Path, name: str, totals: Sequence[str] | None, rail: str, watts: float
+) -> None:
+    """The service names each INA238 "VIN" and makes it the total, also one on a carrier board."""
+    require_namespace()
+    jetson = FakeJetson(tmp_path, name)
+    boards.attach_ina238(tmp_path, "7-0044", boards.Channel("NC", 19000, 1.5))
+    named = {"totals": totals} if totals else {}
+    with jetson, JtopPowerMeter(PERIOD_S, jetson.socket, root=str(tmp_path), **named) as sampling:
+        wait_for_more(sampling)
+    assert sampling.rail == rail
+    assert {round(s.power_w, 2) for s in sampling.samples()} == {watts}
 
 
 @both_releases

@@ -128,6 +128,21 @@ def build(root: Path, name: str) -> dict[str, Rail]:
     return rails
 
 
+def attach_ina238(root: Path, address: str, channel: Channel) -> Rail:
+    """Add an INA238, as carrier boards have for their input."""
+    index = len(list(root.glob("sys/class/hwmon/hwmon*")))
+    return _ina238(_chip(root, address, "ina238", index), channel)
+
+
+def attach_supply(root: Path, name: str, watts: float, **files: str) -> None:
+    """Add a battery or a charger of 20 V to /sys/class/power_supply."""
+    folder = root / "sys/class/power_supply" / name
+    _write(folder / "voltage_now", "20000000")
+    _write(folder / "current_now", str(round(watts / 20 * 1e6)))
+    for file, text in files.items():
+        _write(folder / file, text)
+
+
 def complete(root: Path) -> None:
     """Add what the jtop service needs of /sys before it starts, besides the power sensors."""
     cpus = os.cpu_count() or 1
