@@ -12,6 +12,7 @@ import contextlib
 import logging
 import queue
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
@@ -86,7 +87,8 @@ class Daemon:
     Attributes:
         due: Returns True once for each run that a schedule asks for.
         inspector: Looks at the active release at the start.
-        recover: Undoes what an interrupted activation left; returns a line to log or "".
+        recover: Undoes what an interrupted activation left.
+        stopping: Set at the first signal, for what runs before the loop or after it.
         new_id: Makes run ids.
         active: Returns the active release, None where none is.
         settled: Returns the end of a run that has finished its switch of releases, else None.
@@ -100,10 +102,11 @@ class Daemon:
     notifier: Notifier
     clock: Clock
     due: Callable[[], bool]
-    recover: Callable[[], str]
+    recover: Callable[[], object]
     new_id: Callable[[], str]
     active: Callable[[], str | None]
     settled: Callable[[str], Ended | None]
+    stopping: threading.Event = field(default_factory=threading.Event)
     state: State = field(default_factory=State)
     _recorder: Recorder = field(init=False)
 
@@ -117,7 +120,9 @@ class Daemon:
         """Run until SIGTERM or SIGINT; return the exit status."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
-        if not (self._start(self._recover) and self._start(self._resume)):
+        if not self._start(self.recover) or self.stopping.is_set():
+            return 0
+        if not self._start(self._resume):
             return 0
         self.outward.start()
         self.notifier.ready(self._status)
@@ -132,7 +137,7 @@ class Daemon:
         self.outward.stop()
         return 1 if self._damaged else 0
 
-    def _start(self, act: Callable[[], None]) -> bool:
+    def _start(self, act: Callable[[], object]) -> bool:
         """Do what the start needs; while the disk doesn't allow it, wait. Return False if stopped."""
         seen = ""
         while True:
@@ -149,11 +154,6 @@ class Daemon:
                 self.mailbox.get(_WAKE_S)  # nothing but a signal can have put anything
                 return False
 
-    def _recover(self) -> None:
-        found = self.recover()
-        if found:
-            _LOG.warning("activation_recovered %s", found)
-
     @property
     def _damaged(self) -> bool:
         """Return whether the journal's file is damaged: the next start creates a new one."""
@@ -168,6 +168,7 @@ class Daemon:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         _LOG.info("stop_requested signal=%s", signal.Signals(number).name)
+        self.stopping.set()
         self.mailbox.put(Stop())
 
     def _turn(self) -> bool:

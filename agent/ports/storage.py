@@ -7,7 +7,9 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from agent.core.records import Digest
+    from agent.core.records import Activation, Digest
+    from agent.core.release.marks import Mark
+    from agent.core.release.recovery import BegunSwitch
 
 
 from agent.ports.types import RecordT
@@ -80,12 +82,28 @@ class Releases(Protocol):
         """Add one file to a release, atomically."""
         ...
 
-    def intend(self, release: str, previous: str | None) -> None:
-        """Record a switch before it is done."""
+    def marks(self) -> dict[str, Mark]:
+        """Return what is known of each release, by its id."""
         ...
 
-    def pending(self) -> tuple[str, str | None] | None:
-        """Return (release, previous) of a switch that was begun and not finished, else None."""
+    def mark(self, release: str, *, good: bool, reason: str = "") -> None:
+        """Mark a release as good or bad; nothing happens if it does not exist."""
+        ...
+
+    def intend(self, run_id: str, release: str, previous: str | None) -> None:
+        """Record that a run begins to switch, before the switch."""
+        ...
+
+    def refuse(self, trouble: str) -> None:
+        """Record why the release of the begun switch is bad, before going back."""
+        ...
+
+    def pending(self) -> BegunSwitch | None:
+        """Return the switch that was begun and has no outcome, None if there is none."""
+        ...
+
+    def settled(self, run_id: str) -> Activation | None:
+        """Return the outcome of a run's switch, None if it has none or was interrupted."""
         ...
 
     def switch(self, release: str | None) -> None:
@@ -96,10 +114,11 @@ class Releases(Protocol):
         """
         ...
 
-    def finish(self, keep: int) -> None:
-        """Remove the record of the switch, and the oldest releases.
+    def finish(self, done: Activation, keep: int) -> None:
+        """Record the outcome of the begun switch, then remove releases; see `removable`.
 
         Args:
-            keep: How many releases stay: at least the current one and one other.
+            done: The outcome.
+            keep: How many releases stay.
         """
         ...

@@ -60,12 +60,14 @@ class Request:
         trigger: The reason for it, for the report.
         started: RFC 3339, UTC.
         reused: What is reused of an earlier run.
+        again: Whether a release that was refused is tried again.
     """
 
     run_id: str
     trigger: str
     started: str
     reused: ReusedCalibration = field(default_factory=ReusedCalibration)
+    again: bool = False
 
 
 def optimize(
@@ -133,16 +135,41 @@ def _activate(
     choice: Choice,
     cancelled: threading.Event,
 ) -> Activation:
-    """Make the chosen engine a release and switch to it, unless the same one is active."""
-    current = ports.releases.current()
+    """Make the chosen engine a release and switch to it, unless the same one is active.
+
+    A switch that this run finished before it was interrupted is not done twice.
+    """
     chosen = next((c for c in outcome.candidates if c.id == choice.candidate), None)
-    if chosen is None or chosen.engine is None:
-        return Activation(
-            state="not_attempted", release=current, previous=None, detail=_NOT_ATTEMPTED
-        )
-    if current == request.run_id:  # activated before the run was interrupted
-        return Activation(state="active", release=current, previous=None, detail="resumed")
-    described = model_json(config, outcome, chosen)
+    done = ports.releases.settled(request.run_id)
+    if done is None or (request.again and done.state != "active"):
+        if chosen is None or chosen.engine is None:
+            current = ports.releases.current()
+            return Activation(
+                state="not_attempted", release=current, previous=None, detail=_NOT_ATTEMPTED
+            )
+        done = _switched(config, request, ports, outcome, chosen, cancelled)
+    wanted = chosen.power_mode if chosen else None
+    present = outcome.platform.environment.get("power_mode")
+    if done.state != "active" or wanted in {None, present}:
+        return done
+    return replace(
+        done,
+        detail=f"{done.detail}; measured in power mode {wanted}, and the device is in {present}: "
+        "quantd leaves the mode to you (`sudo nvpmodel -m`, or a reload command)".lstrip("; "),
+    )
+
+
+def _switched(
+    config: Config,
+    request: Request,
+    ports: Ports,
+    outcome: Outcome,
+    chosen: Candidate,
+    cancelled: threading.Event,
+) -> Activation:
+    described, engine = model_json(config, outcome, chosen), chosen.engine
+    assert engine is not None  # noqa: S101 - model_json raises
+    current = ports.releases.current()
     check = release_check(config, ports.jobs, cancelled)
     if current is not None and ports.releases.identity(current) == described["identity"]:
         try:
@@ -153,26 +180,19 @@ def _activate(
             _LOG.warning("release_damaged release=%s %s", current, error.message)
         else:
             return Activation(state="unchanged", release=current, previous=None, detail=_UNTOUCHED)
-    engine = chosen.engine
     files: dict[str, bytes | str] = {
         engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
         "model.json": json.dumps({"release": request.run_id, **described}, indent=2).encode(),
     }
     ports.releases.create(request.run_id, files)
-    done = switch(
+    return switch(
         request.run_id,
         config.activation,
+        run_id=request.run_id,
         releases=ports.releases,
         run=ports.run_command,
         check=check,
-    )
-    wanted, present = chosen.power_mode, outcome.platform.environment.get("power_mode")
-    if done.state != "active" or wanted in {None, present}:
-        return done
-    return replace(
-        done,
-        detail=f"{done.detail}; measured in power mode {wanted}, and the device is in {present}: "
-        "quantd leaves the mode to you (`sudo nvpmodel -m`, or a reload command)".lstrip("; "),
+        cancelled=cancelled,
     )
 
 
@@ -233,7 +253,7 @@ def _publish(
     """
     body = encode(report)
     ports.write(request.run_id, "report.json", body)
-    if report.activation.state == "active":
+    if report.activation.state == "active" and request.run_id in ports.releases.ids():
         ports.releases.add(request.run_id, "report.json", body)
     spec = RenderPage(
         config=config,

@@ -1,21 +1,21 @@
-"""The verbs demo, optimize, run, activate, rollback."""
+"""The verbs demo, optimize, run, activate, rollback, pin."""
 
 from __future__ import annotations
 
 import argparse
-import threading
 from dataclasses import asdict
 from pathlib import Path
 
 from agent import config as configuration
 from agent.core.records import Activation
 from agent.terminal import ProgressBars, show, summary
-from agent.verbs.interrupt import interruptible
+from agent.verbs.interrupt import in_turn
 from agent.verbs.options import (
     CAMERA,
     CONFIG,
     JSON,
     MODEL,
+    NO_WAIT,
     OUTPUT,
     REUSE,
     RUNTIME,
@@ -25,7 +25,7 @@ from agent.verbs.options import (
     option,
     print_json,
 )
-from agent.wiring import released, runs
+from agent.wiring import released, runs, storage
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -39,14 +39,15 @@ def _demo(options: argparse.Namespace) -> int:
     )
     if options.json:
         print_json(report)
-    return 3 if report["choice"]["infeasible"] else 0
+    if report["choice"]["infeasible"]:
+        return 3
+    return 4 if report["activation"]["state"] == "rolled_back" else 0
 
 
 def _optimize(options: argparse.Namespace) -> int:
     config = load(options)
     configuration.require_source(config)
-    cancelled = threading.Event()
-    with ProgressBars() as bars, interruptible(cancelled):
+    with in_turn(config, options) as cancelled, ProgressBars() as bars:
         finished = runs.optimize(
             config,
             trigger="command line",
@@ -64,7 +65,7 @@ def _optimize(options: argparse.Namespace) -> int:
             directory=Path(options.output or finished.directory),
             release=Path(config.storage.dir, "current"),
         )
-    return 3 if finished.report.choice.infeasible else 0
+    return 3 if finished.report.choice.infeasible else _exit_code(finished.report.activation)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -78,26 +79,38 @@ def _run(options: argparse.Namespace) -> int:
 def _activate(options: argparse.Namespace) -> int:
     config = load(options)
     if options.release:
-        done = released.activate_release(config, options.release)
-    else:
-        configuration.require_source(config)
-        with ProgressBars() as bars:
-            finished = runs.optimize(
-                config,
-                trigger="command line",
-                observe=bars.update,
-                cancelled=threading.Event(),
-                run_id=runs.manual_run(config, new=False),
+        run_id = storage.RunIds(config).next()
+        with in_turn(config, options, run_id) as cancelled:
+            done = released.activate_release(
+                config, options.release, run_id=run_id, cancelled=cancelled
             )
-        done = finished.report.activation
-        if finished.report.choice.infeasible:
-            _print(done, options)
-            return 3
-    return _print(done, options)
+        return _print(done, options)
+    configuration.require_source(config)
+    run_id = runs.manual_run(config, new=False)
+    with in_turn(config, options, run_id) as cancelled, ProgressBars() as bars:
+        finished = runs.optimize(
+            config,
+            trigger="command line",
+            observe=bars.update,
+            cancelled=cancelled,
+            run_id=run_id,
+            again=True,
+        )
+    code = _print(finished.report.activation, options)
+    return 3 if finished.report.choice.infeasible else code
 
 
 def _rollback(options: argparse.Namespace) -> int:
-    return _print(released.roll_back(load(options)), options)
+    config = load(options)
+    run_id = storage.RunIds(config).next()
+    with in_turn(config, options, run_id) as cancelled:
+        done = released.roll_back(config, run_id=run_id, cancelled=cancelled)
+    return _print(done, options)
+
+
+def _pin(options: argparse.Namespace) -> int:
+    storage.releases(load(options)).pin(options.release, pinned=not options.remove)
+    return 0
 
 
 def _print(done: Activation, options: argparse.Namespace) -> int:
@@ -107,7 +120,11 @@ def _print(done: Activation, options: argparse.Namespace) -> int:
         release = f": release {done.release}" if done.release else ""
         state = done.state.replace("_", " ")
         show(f"{state}{release}" + (f" ({done.detail})" if done.detail else ""))
-    return 1 if done.state == "rolled_back" and options.name == "activate" else 0
+    return _exit_code(done)
+
+
+def _exit_code(done: Activation) -> int:
+    return 4 if done.state == "rolled_back" else 0
 
 
 DAILY = (
@@ -141,7 +158,7 @@ DAILY = (
         name="optimize",
         summary="find the best engine in one run in the foreground, and activate it",
         run=_optimize,
-        options=(CONFIG, MODEL, CAMERA, RUNTIME, REUSE, OUTPUT, JSON),
+        options=(CONFIG, MODEL, CAMERA, RUNTIME, REUSE, OUTPUT, NO_WAIT, JSON),
         example="quantd optimize -c quantd.toml --model faces.onnx --output result",
     ),
     Verb(
@@ -161,13 +178,24 @@ DAILY = (
             MODEL,
             CAMERA,
             RUNTIME,
+            NO_WAIT,
             JSON,
         ),
     ),
     Verb(
         name="rollback",
-        summary="make the release before the current one current again",
+        summary="roll back to the newest good release that is not the current one",
         run=_rollback,
-        options=(CONFIG, JSON),
+        options=(CONFIG, NO_WAIT, JSON),
+    ),
+    Verb(
+        name="pin",
+        summary="keep a release: it is never removed",
+        run=_pin,
+        options=(
+            option("release", help="id of an existing release"),
+            option("--remove", action="store_true", help="remove it again when its time comes"),
+            CONFIG,
+        ),
     ),
 )

@@ -1,14 +1,45 @@
-"""Ctrl-C in the foreground: the running job is ended and cleaned up, then the verb ends."""
+"""Work in the foreground: one process at a time, and ended cleanly by Ctrl-C."""
 
 from __future__ import annotations
 
+import argparse
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from agent.config import Config
 from agent.core.errors import JobError
+from agent.terminal import show
+from agent.wiring.exclusive import exclusive
+
+
+@contextmanager
+def in_turn(
+    config: Config, options: argparse.Namespace, run_id: str = ""
+) -> Iterator[threading.Event]:
+    """Be the only process that measures or switches; yield the event that Ctrl-C sets.
+
+    Args:
+        config: The effective configuration.
+        options: Of the verb: `no_wait` raises instead of waiting.
+        run_id: The run, for processes that wait.
+    """
+    cancelled, stopping = threading.Event(), threading.Event()
+    with (
+        interruptible(cancelled),
+        exclusive(
+            config,
+            f"quantd {options.name}",
+            run_id=run_id,
+            cancelled=cancelled,
+            stopping=stopping,
+            waiting=lambda holder: show(f"waiting for {holder}"),
+            wait=not options.no_wait,
+        ),
+    ):
+        yield cancelled
 
 
 @contextmanager

@@ -136,6 +136,8 @@ def _check_config(options: argparse.Namespace) -> int:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {what}" for key, what in value.items()) or "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

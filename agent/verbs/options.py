@@ -47,6 +47,11 @@ REUSE = option(
     action="store_true",
     help="reuse the frames that the active release was made from; no camera is opened",
 )
+NO_WAIT = option(
+    "--no-wait",
+    action="store_true",
+    help="fail if another quantd measures or switches releases, instead of waiting for it",
+)
 JSON = option("--json", action="store_true", help="print one JSON document on stdout")
 _OVERRIDES = {
     "model": "model.path",

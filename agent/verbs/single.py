@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -18,13 +17,14 @@ from agent.config import Config
 from agent.core.records import Candidate, Choice
 from agent.run.chain import Chain, Outcome
 from agent.terminal import ProgressBars
-from agent.verbs.interrupt import interruptible
+from agent.verbs.interrupt import in_turn
 from agent.verbs.options import (
     CAMERA,
     CAPABILITY,
     CONFIG,
     JSON,
     MODEL,
+    NO_WAIT,
     RUNTIME,
     Verb,
     load,
@@ -37,7 +37,7 @@ ResultT = TypeVar("ResultT")
 
 def _stage(run: Callable[[Chain], Any], *, new: bool = False) -> Callable[..., int]:
     def verb(options: argparse.Namespace) -> int:
-        chain, result = _continued(load(options), run, new=new)
+        chain, result = _continued(load(options), options, run, new=new)
         if options.json:
             print_json(result)
         else:
@@ -48,15 +48,18 @@ def _stage(run: Callable[[Chain], Any], *, new: bool = False) -> Callable[..., i
 
 
 def _continued(
-    config: Config, work: Callable[[Chain], ResultT], *, new: bool = False
+    config: Config,
+    options: argparse.Namespace,
+    work: Callable[[Chain], ResultT],
+    *,
+    new: bool = False,
 ) -> tuple[Chain, ResultT]:
     """Do some of the manual run's work in the foreground; with `new`, begin that run."""
     configuration.require_source(config)
-    with ProgressBars() as bars:
-        run_id = runs.manual_run(config, new=new)
-        chain = runs.chain(config, run_id, bars.update, threading.Event())
-        with interruptible(chain.cancelled):
-            return chain, work(chain)
+    run_id = runs.manual_run(config, new=new)
+    with in_turn(config, options, run_id) as cancelled, ProgressBars() as bars:
+        chain = runs.chain(config, run_id, bars.update, cancelled)
+        return chain, work(chain)
 
 
 def _describe(result: Any, chain: Chain) -> None:
@@ -89,11 +92,11 @@ def _build(chain: Chain) -> list[Candidate]:
     return chain.built(chain.predicted(platform, model), platform, model, chain.capture())
 
 
-def _measured(config: Config) -> tuple[Outcome, Choice]:
+def _measured(config: Config, options: argparse.Namespace) -> tuple[Outcome, Choice]:
     """Run up to the measurements, and choose from them."""
     from agent.core.choice.choose import choose
 
-    _, outcome = _continued(config, Chain.run)
+    _, outcome = _continued(config, options, Chain.run)
     return outcome, choose(outcome.candidates, config.requirements)
 
 
@@ -102,7 +105,7 @@ def _measure(options: argparse.Namespace) -> int:
     from agent.terminal import figures
 
     config = load(options)
-    outcome, choice = _measured(config)
+    outcome, choice = _measured(config, options)
     if options.json:
         print_json(outcome.candidates)
         return 0
@@ -120,7 +123,7 @@ def _measure(options: argparse.Namespace) -> int:
 def _choose(options: argparse.Namespace) -> int:
     from agent.terminal import show
 
-    _, choice = _measured(load(options))
+    _, choice = _measured(load(options), options)
     if options.json:
         print_json(choice)
     else:
@@ -128,7 +131,7 @@ def _choose(options: argparse.Namespace) -> int:
     return 3 if choice.infeasible else 0
 
 
-_COMMON = (CONFIG, MODEL, CAMERA, RUNTIME, JSON)
+_COMMON = (CONFIG, MODEL, CAMERA, RUNTIME, NO_WAIT, JSON)
 SINGLE = (
     Verb(
         name="capture",

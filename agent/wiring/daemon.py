@@ -15,7 +15,6 @@ import psutil
 from typing_extensions import assert_never
 
 from agent.adapters.host.clock import SystemClock, boot_id
-from agent.adapters.host.commands import run_command
 from agent.adapters.host.conditions import temperature_c
 from agent.adapters.host.notifier import SystemdNotifier
 from agent.adapters.mqtt.link import MqttLink
@@ -25,7 +24,7 @@ from agent.config import Config, without_effect
 from agent.core.control.command import Stage, judge_expectation
 from agent.core.control.events import Outdated, Work
 from agent.core.control.requests import Activate, Optimize, RollBack
-from agent.core.errors import CommandError, ConfigError, StoreError
+from agent.core.errors import CommandError, ConfigError, QuantdError, StoreError
 from agent.daemon.cached_lookup import CachedLookup
 from agent.daemon.calendar import Calendar
 from agent.daemon.inbox import Inbox
@@ -37,13 +36,13 @@ from agent.daemon.outbox import Outbox
 from agent.daemon.outward import Broker, Facts
 from agent.daemon.worker import Worker
 from agent.ports import Journal, Notifier
-from agent.run.activation import recover
 from agent.run.artifacts import Observe
 from agent.run.upgrade import UnfitRelease
 from agent.wire import messages as wire
 from agent.wire.topics import Topics
 from agent.wiring import released, reported, runs, storage
 from agent.wiring.boards import environment
+from agent.wiring.exclusive import exclusive
 
 _LOG = logging.getLogger(__name__)
 _PASSING = frozenset({"disk_full", "read_only", "busy"})
@@ -61,6 +60,7 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
     if journal.recreated_from:
         _LOG.error("journal_renewed damaged file set aside as %s", journal.recreated_from)
     ids = storage.RunIds(config)
+    stopping = threading.Event()
 
     def inspect(cancelled: threading.Event) -> Outdated | None:
         found = released.inspect(config, cancelled)
@@ -70,12 +70,13 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
         mailbox=mailbox,
         journal=journal,
         outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Outward(),
-        worker=Worker(partial(_perform, config), mailbox.put, clock),
+        worker=Worker(partial(_perform, config, stopping), mailbox.put, clock),
         inspector=Inspector(inspect, mailbox.put),
         notifier=notifier,
         clock=clock,
         due=Calendar(config.schedule.reoptimize, config.schedule.window, datetime.now).due,
-        recover=lambda: _recover(config),
+        recover=lambda: _recover(config, stopping),
+        stopping=stopping,
         new_id=ids.next,
         active=lambda: storage.releases(config).current(),
         settled=lambda _run_id: None,
@@ -181,25 +182,48 @@ def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
 
 
 def _perform(
+    config: Config,
+    stopping: threading.Event,
+    work: Work,
+    observe: Observe,
+    cancelled: threading.Event,
+) -> tuple[Stage, str, str, str]:
+    """Do the work when no other process measures or switches, as `daemon.worker.Perform`."""
+    with exclusive(
+        config,
+        f"quantd run: {work.kind}",
+        run_id=work.run_id,
+        cancelled=cancelled,
+        stopping=stopping,
+        waiting=lambda holder: observe("waiting", 0, 1, f"for {holder}"),
+    ):
+        return _do(config, work, observe, cancelled)
+
+
+def _do(
     config: Config, work: Work, observe: Observe, cancelled: threading.Event
 ) -> tuple[Stage, str, str, str]:
-    """Do each kind of work, as `daemon.worker.Perform`.
+    """Do each kind of work.
 
     Raises:
         CommandError: "stale_precondition" if what the command expects is no longer so.
     """
-    active = storage.releases(config).current()
-    if active != work.run_id:  # else its own switch is what changed the release
-        stale = judge_expectation(work.task.expect, active)
+    releases = storage.releases(config)
+    if releases.settled(work.run_id) is None:  # else its own switch is what changed the release
+        stale = judge_expectation(work.task.expect, releases.current())
         if stale is not None:
             raise CommandError(stale.detail, code=stale.code)
     match work.task:
         case Optimize():
             return _optimize(config, work, work.task, observe, cancelled)
         case Activate():
-            done = released.activate_release(config, work.task.release)
+            done = released.activate_release(
+                config, work.task.release, run_id=work.run_id, cancelled=cancelled
+            )
         case RollBack():
-            done = released.roll_back(config)
+            done = released.roll_back(
+                config, run_id=work.run_id, cancelled=cancelled, to=work.task.to
+            )
         case _:
             assert_never(work.task)
     stage = Stage.ROLLED_BACK if done.state == "rolled_back" else Stage.SUCCEEDED
@@ -244,10 +268,13 @@ def _adjusted(config: Config, task: Optimize) -> Config:
     return msgspec.structs.replace(config, limits=limits)
 
 
-def _recover(config: Config) -> str:
-    runs.restore_power_mode(config)
-    done = recover(config.activation, releases=storage.releases(config), run=run_command)
-    return f"{done.state} to {done.release}: {done.detail}" if done else ""
+def _recover(config: Config, stopping: threading.Event) -> None:
+    """Recover at the start, unless another process is at work: what it began, it also ends."""
+    try:
+        with exclusive(config, "quantd run", cancelled=stopping, stopping=stopping, wait=False):
+            pass
+    except QuantdError as error:  # each piece of work recovers first
+        _LOG.warning("recovery_put_off code=%s %s", error.code, error.message)
 
 
 def _active(config: Config) -> wire.Active | None:

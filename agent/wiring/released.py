@@ -55,17 +55,24 @@ def _count_rebuild(config: Config, key: str) -> int:
     return number
 
 
-def activate_release(config: Config, release: str) -> Activation:
-    """Make an existing release current; see `run.activation.switch`.
+def activate_release(
+    config: Config, release: str, *, run_id: str, cancelled: threading.Event
+) -> Activation:
+    """Make an existing release current, in `exclusive`; see `run.activation.switch`.
 
     Args:
         config: The effective configuration.
         release: An id, not a path.
+        run_id: The run that does it; if it has done so already, that outcome is returned.
+        cancelled: Set from outside to end the check or a command.
 
     Raises:
         ActivationError: "no_release" if there is no release with this id.
     """
-    known = storage.releases(config).ids()
+    releases = storage.releases(config)
+    if done := releases.settled(run_id):
+        return done
+    known = releases.ids()
     if release not in known:
         raise ActivationError(
             f"no release {release}",
@@ -75,17 +82,37 @@ def activate_release(config: Config, release: str) -> Activation:
     return activation.switch(
         release,
         config.activation,
-        releases=storage.releases(config),
+        run_id=run_id,
+        releases=releases,
         run=run_command,
-        check=activation.release_check(config, SubprocessJobs(), threading.Event()),
+        check=activation.release_check(config, SubprocessJobs(), cancelled),
+        cancelled=cancelled,
     )
 
 
-def roll_back(config: Config) -> Activation:
-    """Go back to the newest earlier release that loads; see `run.activation.roll_back`."""
-    return activation.roll_back(
+def rollback_target(config: Config) -> str | None:
+    """Return the release that a rollback would activate now, None if there is none."""
+    return activation.rollback_target(storage.releases(config))
+
+
+def roll_back(
+    config: Config, *, run_id: str, cancelled: threading.Event, to: str | None = None
+) -> Activation:
+    """Roll back to a good release, in `exclusive`; see `run.activation.roll_back`.
+
+    Args:
+        config: The effective configuration.
+        run_id: The run that does it; if it has done so already, that outcome is returned.
+        cancelled: Set from outside to end the check or a command.
+        to: The `rollback_target` when the rollback was asked for; None to find it now.
+    """
+    releases = storage.releases(config)
+    return releases.settled(run_id) or activation.roll_back(
         config.activation,
-        releases=storage.releases(config),
+        run_id=run_id,
+        releases=releases,
         run=run_command,
-        check=activation.release_check(config, SubprocessJobs(), threading.Event()),
+        check=activation.release_check(config, SubprocessJobs(), cancelled),
+        cancelled=cancelled,
+        to=to,
     )

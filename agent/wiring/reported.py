@@ -56,6 +56,7 @@ def status(config: Config) -> dict[str, Any]:
         "device": config.device.id,
         "active release": releases.current(),
         "releases": releases.ids(),
+        "marks": {one: mark.words for one, mark in releases.marks().items() if mark.words},
         "last run": last.name if last else None,
         "unfinished runs": unfinished,
         "messages waiting": counts.waiting,

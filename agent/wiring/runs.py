@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import threading
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from agent.adapters.host.clock import SystemClock
 from agent.adapters.host.commands import run_command
 from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import Config
-from agent.core.errors import CalibrationError, PowerError, StoreError
+from agent.core.errors import CalibrationError, StoreError
 from agent.core.release.reuse import ReusedCalibration, digest_field
 from agent.disk import write_atomically
 from agent.run.artifacts import Observe
@@ -22,7 +21,6 @@ from agent.run.chain import Chain
 from agent.run.pipeline import Ports, Request
 from agent.run.pipeline import optimize as run_pipeline
 from agent.wiring import storage
-from agent.wiring.boards import power_modes
 from agent.wiring.reported import read_report, reports, run_folder
 
 if TYPE_CHECKING:
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from agent.core.report.document import Report
 
 _HISTORY = 1000
-_LOG = logging.getLogger(__name__)
 _RUNS_KEPT = 50
 _MANUAL = "manual-run"
 
@@ -53,14 +50,15 @@ class Finished:
         target.mkdir(parents=True, exist_ok=True)
         sources = [*self.directory.glob("report.*")]
         if self.release is not None:
-            sources += [p for p in self.release.iterdir() if not p.name.startswith("report.")]
+            sources += [
+                p for p in self.release.iterdir() if not p.name.startswith(("report.", "."))
+            ]
         for source in sources:
             write_atomically(target / source.name, source.read_bytes())
 
 
 def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Event) -> Chain:
-    """Return the stages of one run, up to the measurements."""
-    restore_power_mode(config)
+    """Return the stages of one run, up to the measurements; in `exclusive`."""
     return Chain(
         config=config,
         run_id=run_id,
@@ -97,8 +95,9 @@ def optimize(
     cancelled: threading.Event,
     run_id: str = "",
     reuse_calibration: bool | str = False,
+    again: bool = False,
 ) -> Finished:
-    """Do one whole run; see `run.pipeline.optimize`.
+    """Do one whole run, in `exclusive`; see `run.pipeline.optimize`.
 
     Args:
         config: The effective configuration.
@@ -108,12 +107,12 @@ def optimize(
         run_id: The run to resume; empty for a new one.
         reuse_calibration: True to reuse the frames of the active release, or the id of the
             release whose frames to reuse.
+        again: Whether a release that the run was refused is tried again: a person asked for it.
 
     Raises:
         CalibrationError: "nothing_to_reuse" if there is no such release, or its frames are unknown.
     """
     clock = SystemClock()
-    restore_power_mode(config)
     run_id = run_id or storage.RunIds(config).next()
     store = storage.store(config)
     store.remove_abandoned()
@@ -123,6 +122,7 @@ def optimize(
         trigger=trigger,
         started=clock.utc(),
         reused=_reused_calibration(config, run_id, reuse_calibration),
+        again=again,
     )
     ports = Ports(
         store=store,
@@ -138,7 +138,6 @@ def optimize(
         report = run_pipeline(config, request, ports, observe, cancelled)
     finally:
         _tidy(config)
-        restore_power_mode(config)
     current = storage.releases(config).current()
     release = report.activation.release
     return Finished(
@@ -199,17 +198,6 @@ def _remember(config: Config, measured: Sequence[PastMeasurement]) -> None:
     with storage.journal(config) as journal, journal.atomic():
         for measurement in measured:
             journal.record(measurement)
-
-
-def restore_power_mode(config: Config) -> None:
-    """Restore the power mode that a killed measurement left changed."""
-    try:
-        mode = power_modes(config).restore()
-    except PowerError as error:
-        _LOG.error("power_mode_not_restored code=%s %s", error.code, error.message)
-        return
-    if mode:
-        _LOG.warning("power_mode_restored mode=%s", mode)
 
 
 def _tidy(config: Config) -> None:

@@ -135,7 +135,8 @@ def test_what_is_not_utf8_is_wrong_usage(quantd, config):
 @pytest.mark.parametrize("name", CONFIGURED)
 def test_a_bad_configuration_is_exit_code_2_for_every_verb(quantd, tmp_path, name):
     path = written(tmp_path, camera={"uri": "synthetic://", "fpz": 15})
-    code, out, err = quantd(name, "-c", path, *(["--json"] if name in WITH_JSON else []))
+    more = ["--json"] if name in WITH_JSON else ["r1"] if name == "pin" else []
+    code, out, err = quantd(name, "-c", path, *more)
     assert code == 2
     assert "unknown key camera.fpz" in err
     assert "hint:  did you mean camera.fps?" in err
@@ -276,16 +277,17 @@ def test_a_release_that_is_not_there_can_not_be_activated(quantd, config, releas
         (Activation(state="active", release="r2", previous="r1"), "activate", 0, "release r2"),
         (
             Activation(state="rolled_back", release="r1", previous="r2", detail="sick"),
-            "activate", 1, "rolled back: release r1 (sick)",
+            "activate", 4, "rolled back: release r1 (sick)",
         ),
-        (Activation(state="rolled_back", release="r1", previous="r2"), "rollback", 0, "release r1"),
+        (Activation(state="rolled_back", release="r1", previous="r2"), "rollback", 4, "release r1"),
+        (Activation(state="active", release="r1", previous="r2"), "rollback", 0, "release r1"),
     ],
 )  # fmt: skip
-def test_a_switch_that_was_undone_is_a_failure_unless_it_was_asked_for(
+def test_a_switch_that_was_undone_is_exit_code_4(
     quantd, config, monkeypatch, done, verb, code, words
 ):
-    monkeypatch.setattr(daily.released, "activate_release", lambda *_: done)
-    monkeypatch.setattr(daily.released, "roll_back", lambda *_: done)
+    monkeypatch.setattr(daily.released, "activate_release", lambda *_, **__: done)
+    monkeypatch.setattr(daily.released, "roll_back", lambda *_, **__: done)
     release = ["r2"] if verb == "activate" else []
     found, out, err = quantd(verb, *release, "-c", config)
     assert (found, out) == (code, "")

@@ -13,7 +13,7 @@ from agent.core.choice.choose import choose
 from agent.core.choice.requirements import Requirements
 from agent.core.errors import RunnerError
 from agent.core.frames.preprocess import InputSpec
-from agent.core.records import TensorSpec
+from agent.core.records import Activation, TensorSpec
 from agent.run.pipeline import Request, _activate, model_json
 from tests.run.test_chain import Run
 
@@ -38,8 +38,13 @@ def test_the_size_of_the_input_is_the_models_own_whatever_the_layout(tmp_path, l
 class Active:
     """One active release, in front of which nothing may be changed."""
 
-    def __init__(self, identity: str) -> None:
+    def __init__(self, identity: str, settled: Activation | None = None) -> None:
         self._identity = identity
+        self._settled = settled
+
+    def settled(self, run_id: str) -> Activation | None:
+        assert run_id == "r1"
+        return self._settled
 
     def current(self) -> str:
         return "r0"
@@ -83,3 +88,19 @@ def test_where_nothing_is_feasible_nothing_is_attempted(tmp_path):
     request = Request(run_id="r1", trigger="t", started="")
     done = _activate(run.chain.config, request, ports, outcome, choice, threading.Event())
     assert (done.state, done.release) == ("not_attempted", "r0")
+
+
+@pytest.mark.parametrize("state", ["active", "rolled_back"])
+def test_a_switch_that_was_finished_before_a_cut_is_reported_as_it_ended(tmp_path, state):
+    run, outcome = outcome_of(tmp_path)
+    choice = choose(outcome.candidates, Requirements("latency", {}))
+    ended = Activation(state=state, release="r1", previous="r0", detail="as recorded")
+    ports = SimpleNamespace(releases=Active("another", ended))
+    request = Request(run_id="r1", trigger="t", started="")
+    done = _activate(run.chain.config, request, ports, outcome, choice, threading.Event())
+    assert done == ended
+    if state == "rolled_back":  # a person asks again
+        ports = SimpleNamespace(releases=Active("another", ended), jobs=None, store=run.chain.store)
+        again = replace(request, again=True)
+        with pytest.raises(RuntimeError, match="another release was made"):
+            _activate(run.chain.config, again, ports, outcome, choice, threading.Event())

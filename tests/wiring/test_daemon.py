@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -16,7 +17,7 @@ from agent.config import Config
 from agent.core.control.command import Stage
 from agent.core.control.effects import PublishReport, PublishState
 from agent.core.control.events import Work
-from agent.core.control.requests import Activate, CancelWork, Expect, Optimize, RollBack, Task
+from agent.core.control.requests import Activate, Expect, Optimize, RollBack, Task
 from agent.core.errors import CommandError
 from agent.core.records import Activation
 from agent.run.upgrade import UnfitRelease
@@ -97,7 +98,7 @@ def test_a_figure_of_telemetry_that_can_not_be_read_costs_itself_only(
 
 def perform(config: Config, task: Task) -> tuple[object, ...]:
     work = Work(task=task, run_id="r1", trigger="t")
-    return _perform(config, work, lambda *_: None, threading.Event())
+    return _perform(config, threading.Event(), work, lambda *_: None, threading.Event())
 
 
 def test_each_kind_of_work_is_done_by_its_own_hand(
@@ -106,8 +107,8 @@ def test_each_kind_of_work_is_done_by_its_own_hand(
     def did(what: str) -> Activation:
         return Activation(state="active", release=what, previous=None)
 
-    monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: did("back"))
-    monkeypatch.setattr("agent.wiring.released.activate_release", lambda _, release: did(release))
+    monkeypatch.setattr("agent.wiring.released.roll_back", lambda _, **__: did("back"))
+    monkeypatch.setattr("agent.wiring.released.activate_release", lambda _, one, **__: did(one))
     monkeypatch.setattr("agent.wiring.daemon._optimize", lambda *_: ("optimized",))
     results: list[tuple[Task, object]] = [
         (Optimize(), ("optimized",)),
@@ -136,9 +137,11 @@ def test_what_a_command_expects_is_judged_again_when_it_begins(
 def test_unknown_work_is_an_error_and_no_rollback(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: pytest.fail("rolled back"))
-    with pytest.raises(AssertionError, match="CancelWork"):
-        perform(config, CancelWork())  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        "agent.wiring.released.roll_back", lambda *_, **__: pytest.fail("rolled back")
+    )
+    with pytest.raises(AssertionError, match="frobnicate"):
+        perform(config, SimpleNamespace(kind="frobnicate", expect=None))  # type: ignore[arg-type]
 
 
 FOUND = UnfitRelease(

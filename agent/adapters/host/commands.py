@@ -7,23 +7,42 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import IO
 
+from agent.core.errors import JobError
 from agent.core.release.recovery import CommandResult
 
 _OUTPUT_BYTES = 4096
+_POLL_S = 0.1
+_TERM_GRACE_S = 3.0
+_TERM_POLL_S = 0.02
 _DRAIN_S = 1.0  # to read what an ended command left in the pipe
 
 
 def run_command(
-    argv: Sequence[str], timeout_s: float, environment: Mapping[str, str]
+    argv: Sequence[str],
+    timeout_s: float,
+    environment: Mapping[str, str],
+    cancelled: threading.Event,
 ) -> CommandResult:
     """Run argv without a shell and return how it ended; a failure of the command is not raised.
 
     The command has ended when its own process has: an application that it started in the
     background may keep running. At the timeout it is killed with all its children.
+
+    Args:
+        argv: The command.
+        timeout_s: Its limit, s.
+        environment: Variables beside those of this process.
+        cancelled: Set from outside to end it, with all its children.
+
+    Raises:
+        JobError: "canceled".
     """
+    if cancelled.is_set():
+        raise _canceled(argv)
     try:
         child = subprocess.Popen(
             list(argv),
@@ -41,12 +60,13 @@ def run_command(
         target=_keep_tail, args=(child.stdout, tail), name="command", daemon=True
     )
     reader.start()
-    status = None
     try:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            status = child.wait(timeout_s)
+        status = _ended(child, time.monotonic() + timeout_s, cancelled)
+        if status is None and cancelled.is_set():
+            _terminate(child)
+            raise _canceled(argv)
     finally:
-        if status is None:
+        if child.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
@@ -65,6 +85,32 @@ def command_output(*command: str, timeout_s: float = 10.0) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout.strip()
+
+
+def _ended(
+    child: subprocess.Popen[bytes], until_s: float, cancelled: threading.Event
+) -> int | None:
+    """Return the exit status, None once it is late or cancelled."""
+    while (left_s := until_s - time.monotonic()) > 0 and not cancelled.is_set():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(min(left_s, _POLL_S))
+    return None
+
+
+def _terminate(child: subprocess.Popen[bytes]) -> None:
+    """Ask a command and its children to end, and wait for it a while.
+
+    It is not reaped: its id stays its own until its children are killed too.
+    """
+    os.killpg(child.pid, signal.SIGTERM)
+    until_s = time.monotonic() + _TERM_GRACE_S
+    ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+    while time.monotonic() < until_s and os.waitid(os.P_PID, child.pid, ended) is None:
+        time.sleep(_TERM_POLL_S)
+
+
+def _canceled(argv: Sequence[str]) -> JobError:
+    return JobError(f"canceled: `{' '.join(argv)}`", code="canceled")
 
 
 def _keep_tail(stream: IO[bytes], tail: bytearray) -> None:

@@ -1,20 +1,53 @@
-"""Releases as directories `releases/<id>/` and the symlink `current`, swapped by rename."""
+"""Releases as directories `releases/<id>/` and the symlink `current`, swapped by rename.
+
+`activation.json` is the ledger of switches: the newest at its top, as begun or with its outcome,
+and some before it. Marks and pins are files in the release, so they are removed with it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from agent.core.errors import ActivationError
+from agent.core.records import Activation
+from agent.core.release.marks import Mark, removable
+from agent.core.release.recovery import BegunSwitch
 from agent.disk import disk_errors, fsync, remove_abandoned, work_folder, write_atomically
 
-_INTENT = "activation.json"
+_LEDGER = "activation.json"
+_EARLIER_KEPT = 16
+_MARK = ".mark.json"
+_PINNED = ".pinned"
 _WORK = ".new-"
+_LOG = logging.getLogger(__name__)
+_UNSETTLED = ("begun", "refused")
+_OUTCOMES = ("active", "rolled_back")
+
+
+class _Switch(msgspec.Struct, frozen=True):
+    state: str = "begun"  # as earlier versions of quantd, which recorded this one only
+    run_id: str = ""
+    release: str | None = None
+    previous: str | None = None
+    detail: str = ""
+
+
+class _Ledger(_Switch, frozen=True):
+    earlier: tuple[_Switch, ...] = ()
+
+
+class _MarkFile(msgspec.Struct, frozen=True):
+    good: bool | None = None
+    reason: str = ""
 
 
 class FileReleases:
@@ -86,28 +119,71 @@ class FileReleases:
                 fsync(target)
             work.chmod(0o755)
             fsync(work)
-            target = self._releases / release
-            if target.exists():
-                shutil.rmtree(target)
-            work.rename(target)
+            self._remove(release)
+            work.rename(self._releases / release)
             fsync(self._releases)
 
     def add(self, release: str, name: str, body: bytes) -> None:
         """See `ports.Releases`."""
         write_atomically(self._releases / release / name, body)
 
-    def intend(self, release: str, previous: str | None) -> None:
-        """See `ports.Releases`."""
-        body = json.dumps({"release": release, "previous": previous}).encode()
-        write_atomically(self.root / _INTENT, body)
+    def marks(self) -> dict[str, Mark]:
+        """See `ports.Releases`; a damaged mark counts as none."""
+        return {release: self._mark(self._releases / release) for release in self.ids()}
 
-    def pending(self) -> tuple[str, str | None] | None:
+    def mark(self, release: str, *, good: bool, reason: str = "") -> None:
         """See `ports.Releases`."""
-        try:
-            intent = json.loads((self.root / _INTENT).read_bytes())
-            return str(intent["release"]), intent["previous"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        if release in self.ids():
+            body = msgspec.json.encode(_MarkFile(good=good, reason=reason))
+            write_atomically(self._releases / release / _MARK, body)
+
+    def pin(self, release: str, *, pinned: bool) -> None:
+        """Keep a release for ever, or no longer.
+
+        Raises:
+            ActivationError: "no_release" if there is no such release.
+        """
+        if release not in self.ids():
+            raise self._unknown(release)
+        file = self._releases / release / _PINNED
+        if pinned:
+            write_atomically(file, b"")
+        else:
+            with disk_errors(file.parent):
+                file.unlink(missing_ok=True)
+
+    def intend(self, run_id: str, release: str, previous: str | None) -> None:
+        """See `ports.Releases`."""
+        self._record(
+            _Switch(run_id=run_id, release=release, previous=previous), earlier=self._switches()
+        )
+
+    def refuse(self, trouble: str) -> None:
+        """See `ports.Releases`."""
+        begun, *earlier = self._switches()
+        refused = msgspec.structs.replace(begun, state="refused", detail=trouble)
+        self._record(refused, earlier=earlier)
+
+    def pending(self) -> BegunSwitch | None:
+        """See `ports.Releases`; a damaged ledger counts as none."""
+        for newest in self._switches()[:1]:
+            if newest.state in _UNSETTLED and newest.release is not None:
+                return BegunSwitch(
+                    run_id=newest.run_id,
+                    release=newest.release,
+                    previous=newest.previous,
+                    trouble=newest.detail,
+                )
+        return None
+
+    def settled(self, run_id: str) -> Activation | None:
+        """See `ports.Releases`."""
+        for one in self._switches():
+            if run_id and one.run_id == run_id and one.state in _OUTCOMES:
+                return Activation(
+                    state=one.state, release=one.release, previous=one.previous, detail=one.detail
+                )
+        return None
 
     def switch(self, release: str | None) -> None:
         """See `ports.Releases`."""
@@ -115,20 +191,71 @@ class FileReleases:
             self._link.unlink(missing_ok=True)
         else:
             if not (self._releases / release).is_dir():
-                known = ", ".join(self.ids()) or "none"
-                raise ActivationError(f"no release {release}", hint=f"releases here: {known}")
+                raise self._unknown(release)
             temp = self.root / f".current-{os.getpid()}"
             temp.unlink(missing_ok=True)
             temp.symlink_to(Path("releases", release))
             temp.rename(self._link)
         fsync(self.root)
 
-    def finish(self, keep: int) -> None:
+    def finish(self, done: Activation, keep: int) -> None:
         """See `ports.Releases`."""
-        (self.root / _INTENT).unlink(missing_ok=True)
-        current = self.current()
-        old = [release for release in self.ids() if release != current]
-        for release in old[: max(0, len(old) - max(keep - 1, 1))]:
-            shutil.rmtree(self._releases / release, ignore_errors=True)
+        begun, *earlier = self._switches() or [_Switch()]
+        ended = _Switch(
+            state=done.state,
+            run_id=begun.run_id,
+            release=done.release,
+            previous=done.previous,
+            detail=done.detail,
+        )
+        self._record(ended, earlier=earlier)
+        for release in removable(self.ids(), keep, self._needed(), self.marks()):
+            self._remove(release)
         with contextlib.suppress(OSError):
-            fsync(self.root)
+            fsync(self._releases)
+
+    def _needed(self) -> frozenset[str]:
+        """Return the current release and the one that was active before it."""
+        current = self.current()
+        for one in self._switches():
+            if one.state == "active" and one.release == current:
+                return frozenset(filter(None, (current, one.previous)))
+        return frozenset(filter(None, (current,)))
+
+    def _switches(self) -> list[_Switch]:
+        """Return the switches recorded, newest first."""
+        try:
+            found = msgspec.json.decode((self.root / _LEDGER).read_bytes(), type=_Ledger)
+        except FileNotFoundError:
+            return []
+        except (OSError, msgspec.MsgspecError) as error:
+            _LOG.warning("ledger_damaged file=%s %s", _LEDGER, error)
+            return []
+        newest = _Switch(**{name: getattr(found, name) for name in _Switch.__struct_fields__})
+        return [newest, *found.earlier]
+
+    def _record(self, newest: _Switch, *, earlier: Iterable[_Switch]) -> None:
+        kept = tuple(one for one in earlier if one.state not in _UNSETTLED)[:_EARLIER_KEPT]
+        ledger = _Ledger(**msgspec.structs.asdict(newest), earlier=kept)
+        write_atomically(self.root / _LEDGER, msgspec.json.encode(ledger))
+
+    def _mark(self, folder: Path) -> Mark:
+        try:
+            found = msgspec.json.decode((folder / _MARK).read_bytes(), type=_MarkFile)
+        except (OSError, msgspec.MsgspecError):
+            found = _MarkFile()
+        return Mark(good=found.good, reason=found.reason, pinned=(folder / _PINNED).exists())
+
+    def _remove(self, release: str) -> None:
+        """Remove a release: all of it, or nothing yet; a killed removal is completed by `create`."""
+        leaving = self._releases / f"{_WORK}{release}"
+        shutil.rmtree(leaving, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self._releases / release).rename(leaving)
+        shutil.rmtree(leaving, ignore_errors=True)
+
+    def _unknown(self, release: str) -> ActivationError:
+        known = ", ".join(self.ids()) or "none"
+        return ActivationError(
+            f"no release {release}", code="no_release", hint=f"releases here: {known}"
+        )

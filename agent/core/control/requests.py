@@ -64,7 +64,7 @@ class RollBack:
     """Make the release before the current one current again.
 
     Attributes:
-        to: The release to go back to, None until it begins. No command has it: it is stored once,
+        to: The release to roll back to, None until it begins. No command has it: it is stored once,
             before the switch, so that a run taken up again switches to the same one.
     """
 

@@ -120,7 +120,14 @@ class Choice(Decision):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
-    """State of the switch: active, unchanged, rolled_back or not_attempted."""
+    """Outcome of a switch of releases.
+
+    Attributes:
+        state: active, unchanged, rolled_back, not_attempted, or interrupted: it was undone before
+            it had an outcome, and is done again if its run is continued.
+        release: The active release after it.
+        previous: The one that was active before, or the one that was undone.
+    """
 
     state: str
     release: str | None

@@ -1,4 +1,4 @@
-"""Whether a switch succeeded, and what to do after a crash in the middle of one."""
+"""A switch that was begun, and how a user's command ended."""
 
 from __future__ import annotations
 
@@ -26,22 +26,18 @@ class CommandResult:
         return f"`{name}` {ended}" + (f": {last[-1][:200]}" if last else "")
 
 
-def recovery(
-    pending: tuple[str, str | None] | None, current: str | None
-) -> tuple[bool, str | None, str]:
-    """Decide at start about a switch that was begun and never confirmed.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BegunSwitch:
+    """A switch of releases that was begun and has no outcome yet.
 
-    Args:
-        pending: (release, previous) of the unfinished switch, or None.
-        current: The release that `current` points to.
-
-    Returns:
-        (switch back?, to which release, reason in words). An unconfirmed release is never
-        kept: its health was not checked.
+    Attributes:
+        run_id: The run that began it; "" if an earlier version of quantd did.
+        release: The release switched to.
+        previous: The one that was active before, which recovery makes current again.
+        trouble: Why reload or health refused the release; empty if that is not known.
     """
-    if pending is None:
-        return False, current, ""
-    release, previous = pending
-    if current == previous:
-        return False, current, f"switch to {release} was interrupted before it took effect"
-    return True, previous, f"switch to {release} was interrupted before its health was known"
+
+    run_id: str
+    release: str
+    previous: str | None
+    trouble: str = ""

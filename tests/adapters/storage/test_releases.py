@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from agent.adapters.storage.releases import FileReleases
 from agent.core.errors import ActivationError, StoreError
+from agent.core.records import Activation
 
 MODEL = b'{"identity": "abc"}'
 
@@ -48,18 +50,96 @@ def test_an_unknown_release_names_the_known_ones(tmp_path: Path) -> None:
     assert "r1" in caught.value.hint
 
 
-def test_finish_keeps_the_current_and_the_newest(tmp_path: Path) -> None:
+def made(tmp_path: Path, *names: str) -> FileReleases:
     releases = FileReleases(str(tmp_path))
-    for name in ("r1", "r2", "r3", "r4"):
+    for name in names:
         releases.create(name, {"model.json": MODEL})
-    releases.switch("r1")
-    releases.intend("r1", None)
-    assert releases.pending() == ("r1", None)
-    releases.finish(keep=2)
+    return releases
+
+
+def switched(releases: FileReleases, release: str, keep: int) -> None:
+    previous = releases.current()
+    releases.intend(f"run-{release}", release, previous)
+    releases.switch(release)
+    releases.mark(release, good=True)
+    releases.finish(Activation(state="active", release=release, previous=previous), keep)
+
+
+def test_the_current_and_the_newest_stay(tmp_path: Path) -> None:
+    releases = made(tmp_path, "r1", "r2", "r3", "r4")
+    switched(releases, "r1", keep=2)
     assert releases.pending() is None
     assert releases.ids() == ["r1", "r4"]
 
 
-def test_a_torn_intent_counts_as_none(tmp_path: Path) -> None:
-    (tmp_path / "activation.json").write_bytes(b'{"rel')
-    assert FileReleases(str(tmp_path)).pending() is None
+@pytest.mark.parametrize("keep", [1, 2, 3])
+def test_the_release_active_a_moment_ago_is_never_removed(tmp_path: Path, keep: int) -> None:
+    releases = made(tmp_path, "r1", "r2", "r3", "r4")
+    switched(releases, "r1", keep=10)
+    switched(releases, "r4", keep=keep)
+    assert {"r1", "r4"} <= set(releases.ids())
+    assert len(releases.ids()) == max(2, keep)
+
+
+def test_refused_releases_go_before_the_only_good_one(tmp_path: Path) -> None:
+    releases = made(tmp_path, "r1", "r2")
+    switched(releases, "r1", keep=3)
+    switched(releases, "r2", keep=3)
+    for bad in ("r3", "r4", "r5"):
+        releases.create(bad, {"model.json": MODEL})
+        releases.intend(f"run-{bad}", bad, "r2")
+        releases.mark(bad, good=False, reason="sick")
+        releases.refuse("sick")
+        releases.finish(Activation(state="rolled_back", release="r2", previous=bad), 3)
+    assert releases.ids() == ["r1", "r2", "r5"]
+
+
+def test_a_pinned_release_stays_and_does_not_count(tmp_path: Path) -> None:
+    releases = made(tmp_path, "r1", "r2", "r3", "r4")
+    releases.pin("r1", pinned=True)
+    switched(releases, "r4", keep=2)
+    assert releases.ids() == ["r1", "r3", "r4"]
+    assert releases.marks()["r1"].words == "pinned"
+    releases.pin("r1", pinned=False)
+    switched(releases, "r3", keep=2)
+    assert releases.ids() == ["r3", "r4"]
+    with pytest.raises(ActivationError, match="no release r9"):
+        releases.pin("r9", pinned=True)
+
+
+def test_marks_persist_and_a_damaged_one_is_none(tmp_path: Path) -> None:
+    made(tmp_path, "r1", "r2", "r3").mark("r1", good=True)
+    releases = FileReleases(str(tmp_path))
+    releases.mark("r2", good=False, reason="sick")
+    releases.mark("gone", good=True)
+    assert [mark.words for mark in releases.marks().values()] == ["good", "bad: sick", ""]
+    for body in (b"", b"{", b"[1]", b'{"good": "maybe"}', b"\xff"):
+        (tmp_path / "releases" / "r2" / ".mark.json").write_bytes(body)
+        assert releases.marks()["r2"].good is None
+    releases.create("r1", {"model.json": MODEL})  # made again: what was known is void
+    assert releases.marks()["r1"].good is None
+
+
+@pytest.mark.parametrize("body", [b'{"rel', b"", b"[]", b'{"release": 1}', b"\xff\xfe"])
+def test_a_damaged_ledger_counts_as_none(tmp_path: Path, body: bytes) -> None:
+    (tmp_path / "activation.json").write_bytes(body)
+    releases = made(tmp_path, "r1")
+    assert releases.pending() is None
+    assert releases.settled("r1") is None
+    switched(releases, "r1", keep=3)
+    assert releases.settled("run-r1") is not None
+
+
+def test_a_switch_that_an_earlier_version_began_is_pending(tmp_path: Path) -> None:
+    (tmp_path / "activation.json").write_bytes(b'{"release": "r2", "previous": "r1"}')
+    begun = made(tmp_path, "r1", "r2").pending()
+    assert begun is not None
+    assert (begun.release, begun.previous) == ("r2", "r1")
+
+
+def test_the_ledger_stays_small(tmp_path: Path) -> None:
+    releases = made(tmp_path, "r1", "r2")
+    for _ in range(20):
+        switched(releases, "r1", keep=3)
+        switched(releases, "r2", keep=3)
+    assert len(json.loads((tmp_path / "activation.json").read_bytes())["earlier"]) == 16
