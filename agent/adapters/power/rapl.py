@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from agent.adapters.power.sampling import SampledMeter
 from agent.core.errors import PowerError
+from agent.core.measurement.power import PowerSample
 from agent.disk import read_now, text_of
 
 _PERIOD_S = 0.1
+_MOST_W = 2000.0
+"""More than any package draws: the largest CPUs of servers have a TDP of 500 W."""
+_FEW = 3  # jumps that may happen
 
 
 class RaplPowerMeter(SampledMeter):
@@ -18,7 +23,9 @@ class RaplPowerMeter(SampledMeter):
     The counters are of energy, so each sample is the mean power since the previous one.
 
     Source: Linux Documentation/power/powercap/powercap.rst; counters in uJ, which wrap around
-    beyond max_energy_range_uj.
+    beyond max_energy_range_uj. In a virtual machine they may be those of now one, now another CPU:
+    a step that the package can't have spent is a gap (scaphandre issue 134), and more than three
+    are no sensor.
 
     Args:
         root: Root of the file system.
@@ -41,6 +48,7 @@ class RaplPowerMeter(SampledMeter):
                 "no RAPL counter of a package in /sys/class/powercap", code="no_sensor"
             )
         self._zones = [(zone, _number(zone / "max_energy_range_uj")) for zone in zones]
+        self._jumps = 0
         super().__init__("rapl", "+".join(zones.values()), period_s, self._watts, averages=True)
         self._begin()
 
@@ -51,6 +59,18 @@ class RaplPowerMeter(SampledMeter):
         super().__enter__()
         return self
 
+    def samples(self) -> Sequence[PowerSample]:
+        """See `ports.PowerMeter`.
+
+        Raises:
+            PowerError: "gone" if the counters jumped too often.
+        """
+        if self._jumps > _FEW:
+            raise PowerError(
+                f"the energy counter of {self.rail} jumped {self._jumps} times", code="gone"
+            )
+        return super().samples()
+
     def _begin(self) -> None:
         self._before = [_number(zone / "energy_uj") for zone, _ in self._zones]
         self._at_ns = self._read_ns = time.monotonic_ns()
@@ -58,13 +78,17 @@ class RaplPowerMeter(SampledMeter):
     def _watts(self) -> float:
         now = [_number(zone / "energy_uj") for zone, _ in self._zones]
         at_ns = time.monotonic_ns()
-        spent_uj = sum(
+        spent_uj = [
             (after - before) % (limit + 1)  # the counter wraps around
             for after, before, (_, limit) in zip(now, self._before, self._zones, strict=True)
-        )
+        ]
         seconds = (at_ns - self._at_ns) / 1e9
         self._before, self._at_ns = now, at_ns
-        return spent_uj / 1e6 / seconds
+        if max(spent_uj) > _MOST_W * seconds * 1e6:
+            self._jumps += 1
+            self._read_ns = at_ns
+            raise PowerError(f"the energy counter of {self.rail} jumped", code="gone")
+        return sum(spent_uj) / 1e6 / seconds
 
 
 def _number(path: Path) -> int:

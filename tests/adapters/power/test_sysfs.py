@@ -164,6 +164,57 @@ def test_counter_that_wraps_around_loses_nothing(tmp_path: Path) -> None:
     assert 0.051 / (longest_s + 2 * PERIOD_S) <= highest_w < 0.051 / 1e-5
 
 
+def readings(meter: RaplPowerMeter, *energies_uj: int, zone: Path) -> list[float | None]:
+    """Return what is read after each value of the counter, W; None is a gap."""
+    found: list[float | None] = []
+    for energy_uj in energies_uj:
+        (zone / "energy_uj").write_text(f"{energy_uj}\n")
+        time.sleep(0.002)
+        try:
+            found.append(meter._watts())
+        except PowerError:
+            found.append(None)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("begin_uj", "step_uj", "gap"),
+    [
+        (10**9, -1, True),
+        (10**9, -(10**9), True),
+        (10**9, 10**11, True),
+        (10**9, 1000, False),
+        (Counters.range_uj - 100, 200 - Counters.range_uj, False),
+        (Counters.range_uj // 2, -Counters.range_uj // 2, True),
+    ],
+    ids=["back", "to zero", "far ahead", "on", "wrap", "back from half of the range"],
+)
+def test_a_step_that_no_package_can_spend_is_a_gap(
+    tmp_path: Path, begin_uj: int, step_uj: int, gap: bool
+) -> None:
+    (zone,) = Counters(tmp_path, "package-0").zones
+    (zone / "energy_uj").write_text(f"{begin_uj}\n")
+    meter = RaplPowerMeter(str(tmp_path), PERIOD_S)
+    found, after = readings(meter, begin_uj + step_uj, begin_uj + step_uj + 5000, zone=zone)
+    assert (found is None) == gap
+    assert after is not None
+    assert 0 < after < 2.5  # 5 mJ in at least 2 ms
+
+
+def test_a_counter_that_jumps_again_and_again_is_no_sensor(tmp_path: Path) -> None:
+    """As of a virtual machine whose counter is now of one, now of another CPU."""
+    (zone,) = Counters(tmp_path, "package-0").zones
+    meter = RaplPowerMeter(str(tmp_path), PERIOD_S)
+    with meter:
+        pass
+    assert readings(meter, 10**11, 1000, zone=zone) == [None, None]
+    assert meter.samples()
+    readings(meter, *[10**11, 1000] * 3, zone=zone)
+    with pytest.raises(PowerError, match="package-0 jumped 8 times") as caught:
+        meter.samples()
+    assert caught.value.code == "gone"
+
+
 @contextlib.contextmanager
 def as_nobody() -> Iterator[None]:
     """Have no more rights than any user, also where the tests run as root."""
