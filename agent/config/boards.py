@@ -35,10 +35,12 @@ class BoardPower(_Table, frozen=True):
     Attributes:
         total_rail: The rail of the whole board; empty where rails are summed.
         not_in_it: What that power leaves out or may count twice, in words.
+        maximum_w: More than it can draw, None if no source gives that.
     """
 
     total_rail: str
     not_in_it: Words
+    maximum_w: Amount | None = None
 
 
 class Peak(_Table, frozen=True, kw_only=True):

@@ -137,4 +137,6 @@ def _meter(config: Config, name: str) -> PowerMeter:
     kind = getattr(import_module(f"agent.adapters.power.{module}"), adapter)
     known = board_of(config) if POWER_SENSORS[name].measures == "board" else None
     meter: PowerMeter = kind(totals=(known.power.total_rail,)) if known else kind()
+    if known and known.power.maximum_w:
+        meter.most_w = known.power.maximum_w
     return meter

@@ -16,6 +16,8 @@ class PowerMeter(Protocol):
     """Technology, as reports show it: jtop, ina3221, nvml or rapl."""
     rail: str
     period_s: float
+    most_w: float
+    """A reading above it is none."""
 
     def __enter__(self) -> PowerMeter: ...
     def __exit__(self, *_: object) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_every_fact_has_a_source(name):
     assert found.power.not_in_it
 
 
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_most_that_a_board_draws_has_its_source_and_is_above_all_its_power_modes(name):
+    found = SHIPPED[name]
+    assert (found.power.maximum_w is None) == ("maximum_w" not in found.sources)
+    modes = [int(w) for mode in found.power_modes for w in re.findall(r"([0-9]+)W", mode)]
+    assert found.power.maximum_w is None or found.power.maximum_w > 1.5 * max(modes, default=0)
+
+
 @pytest.mark.parametrize("compatible", [(), ("raspberrypi,5-model-b",)])
 def test_another_machine_is_no_board(compatible):
     assert board("auto", compatible) is None
@@ -132,6 +141,7 @@ def test_a_board_of_ones_own_is_a_file_beside_the_configuration(tmp_path):
         ("memory_gb_per_s = 68", "memory_gb_per_s = nan"),
         ("memory_gb_per_s = 68", "memory_gb_per_s = inf"),
         ("int8_sparse_tops = 40", "int8_sparse_tops = -40"),
+        ("maximum_w = 100", "maximum_w = 0"),
         ('compute_capability = "8.7"', 'compute_capability = "Ampere"'),
         ('"p3767-0003", ', '"", '),  # every string ends with it
         ('name = "Jetson Orin Nano 8 GB"', 'name = ""'),

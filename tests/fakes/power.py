@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.core.errors import PowerError
-from agent.core.measurement.power import PowerSample
+from agent.core.measurement.power import MOST_W, PowerSample
 from tests.fakes.runners import FakeClock
 
 
@@ -29,6 +29,7 @@ class FakePowerMeter:
     rail: str = "VDD_IN"
     absent: str = ""
     gone_ns: float = math.inf
+    most_w: float = MOST_W
 
     def __post_init__(self) -> None:
         self._since_ns = 0

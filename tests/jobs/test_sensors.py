@@ -10,6 +10,7 @@ import pytest
 from agent import config as configuration
 from agent.adapters.power.ina3221 import TOTALS, Ina3221PowerMeter
 from agent.core.errors import PowerError
+from agent.core.measurement.power import MOST_W
 from agent.core.records import Digest, Engine, Measurements
 from agent.jobs import measuring, sensors
 from agent.wire.jobs import MeasureEngines
@@ -143,12 +144,17 @@ def test_the_total_is_the_rail_that_the_board_file_names(tmp_path, totals, rail)
 
 
 @pytest.mark.parametrize(
-    ("board", "totals"), [("orin-nano", ["VDD_IN"]), ("agx-thor", ["VIN"]), ("agx-orin-64gb", [""])]
+    ("board", "totals", "most_w"),
+    [
+        ("orin-nano", ["VDD_IN"], 100),
+        ("agx-orin-64gb", [""], 138),
+        ("agx-thor", ["VIN"], MOST_W),
+        ("auto", [*TOTALS], MOST_W),
+    ],
 )
-def test_jtop_gets_the_total_rail_of_the_board_file(board, totals):
-    config = configuration.from_dump({"device": {"board": board}})
-    assert sensors._meter(config, "jtop")._arguments[2:] == totals
-    assert set(TOTALS) <= set(sensors._meter(CONFIG, "jtop")._arguments)
+def test_jtop_gets_the_total_rail_and_the_maximum_of_the_board_file(board, totals, most_w):
+    meter = sensors._meter(configuration.from_dump({"device": {"board": board}}), "jtop")
+    assert (meter._arguments[2:], meter.most_w) == (totals, most_w)
 
 
 @pytest.mark.parametrize(

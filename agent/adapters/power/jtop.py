@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from agent.adapters.power.ina3221 import TOTALS
 from agent.core.errors import PowerError
-from agent.core.measurement.power import PowerSample
+from agent.core.measurement.power import MOST_W, PowerSample
 
 _FIRST_SAMPLE_S = 10.0
 _JOIN_S = 5.0
@@ -33,7 +33,7 @@ class JtopPowerMeter:
         socket: Of the service; in a container, its mounted path.
         totals: Names of rails for the total; the first one on this board is used, whatever jtop
             makes the total: for jtop 7, every INA238 is the total and named "VIN".
-        root: Root of the file system whose hwmon names the rails.
+        root: Root of the file system; its hwmon names the rails.
     """
 
     source = "jtop"
@@ -46,6 +46,7 @@ class JtopPowerMeter:
         root: str = "/",
     ) -> None:
         self.period_s = period_s
+        self.most_w = MOST_W
         self._arguments = [socket, root, *totals]
         self.rail = ""
         self._samples: list[PowerSample] = []

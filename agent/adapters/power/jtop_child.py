@@ -30,7 +30,7 @@ def main(period_s: float, socket: str, root: str, totals: Sequence[str]) -> int:
     Args:
         period_s: Requested time between samples.
         socket: Of the service.
-        root: Root of the file system whose hwmon names the rails.
+        root: Root of the file system; its hwmon names the rails.
         totals: Names of rails for the total.
     """
     out = sys.stdout

@@ -63,11 +63,11 @@ class RaplPowerMeter(SampledMeter):
         """See `ports.PowerMeter`.
 
         Raises:
-            PowerError: "gone" if the counters jumped too often.
+            PowerError: "jumped" if the counters jumped too often.
         """
         if self._jumps > _FEW:
             raise PowerError(
-                f"the energy counter of {self.rail} jumped {self._jumps} times", code="gone"
+                f"the energy counter of {self.rail} jumped {self._jumps} times", code="jumped"
             )
         return super().samples()
 
@@ -87,7 +87,7 @@ class RaplPowerMeter(SampledMeter):
         if max(spent_uj) > _MOST_W * seconds * 1e6:
             self._jumps += 1
             self._read_ns = at_ns
-            raise PowerError(f"the energy counter of {self.rail} jumped", code="gone")
+            raise PowerError(f"the energy counter of {self.rail} jumped", code="jumped")
         return sum(spent_uj) / 1e6 / seconds
 
 

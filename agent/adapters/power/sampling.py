@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from agent.core.errors import PowerError
-from agent.core.measurement.power import PowerSample
+from agent.core.measurement.power import MOST_W, PowerSample
 
 _JOIN_S = 2.0
 
@@ -41,6 +41,7 @@ class SampledMeter:
         self.source = source
         self.rail = rail
         self.period_s = period_s
+        self.most_w = MOST_W
         self._read = read
         self._averages = averages
         self._now_ns = now_ns

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 _GAP = 2.5  # sample periods without a sample are a gap and not integrated
-_MOST_W = 10_000.0
-"""More is no reading of a machine that this is for: NVML reports 4294967295 mW where it has none
-(nv-monitor issue 17), and RAPL counters that jump back add their whole range (scaphandre issue 134)."""
+MOST_W = 10_000.0
+"""More is no reading of a machine that this is for, where its board file has no maximum: NVML
+reports 4294967295 mW where it has none (nv-monitor issue 17)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +79,20 @@ class WindowPower:
 
 
 def mean_power(
-    samples: Sequence[PowerSample], windows_ns: Sequence[tuple[int, int]], period_s: float
+    samples: Sequence[PowerSample],
+    windows_ns: Sequence[tuple[int, int]],
+    period_s: float,
+    most_w: float = MOST_W,
 ) -> WindowPower:
     """Integrate power over the windows by trapezoids, at the sensor's sample times.
-
-    Samples of more than 10 kW are left out, as if the sensor had been silent.
 
     Args:
         samples: Ordered by time.
         windows_ns: (begin, end) on the same clock, ns; they must not overlap.
         period_s: The sensor's sample period.
+        most_w: Samples above it are left out, as if the sensor had been silent.
     """
-    samples = [sample for sample in samples if sample.power_w <= _MOST_W]
+    samples = [sample for sample in samples if sample.power_w <= most_w]
     joules = covered_ns = 0.0
     used: set[int] = set()
     gaps = _gaps_at_ends(samples, windows_ns, period_s)

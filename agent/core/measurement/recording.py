@@ -10,10 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.measurement.latency import interval, sketch, steady, summarize
-from agent.core.measurement.power import ClockTotal, Conditions, PowerSample, mean_power
+from agent.core.measurement.power import (
+    MOST_W,
+    ClockTotal,
+    Conditions,
+    PowerSample,
+    WindowPower,
+    mean_power,
+)
 from agent.core.records import AtRate, Digest, Launches, Measurement, Power
 
 _LEAST_COVERAGE = 0.5  # power of a window less covered than this is not reported
+_FEW_OUTLIERS = 3  # a sensor that gives more of them is broken
 _NO_DEVICE_CLOCK = "this runtime has no clock of the device"
 _NO_RATE = "measure.rate_fps is not set"
 _OWN_LAUNCHES = "this runtime launches by itself"
@@ -28,6 +36,7 @@ class Readings:
 
     Attributes:
         samples: In order of time.
+        most_w: More than the rail can carry.
         check: Those of another sensor of the same rail.
     """
 
@@ -35,6 +44,7 @@ class Readings:
     rail: str
     source: str
     period_s: float
+    most_w: float = MOST_W
     check: Readings | None = None
 
 
@@ -212,14 +222,17 @@ def _consumption(
 ) -> _Consumption:
     if isinstance(readings, str):
         return _unknown(readings)
-    samples, period_s = readings.samples, readings.period_s
-    load = mean_power(samples, windows_ns, period_s)
+    if reason := _outliers(readings, windows_ns):
+        return _unknown(reason)
+    load = _power(readings, windows_ns)
     if load.mean_w is None or load.coverage < _LEAST_COVERAGE:
         return _unknown(f"{readings.source} covered only {load.coverage:.0%} of the windows")
     if load.mean_w <= 0.0:
         return _unknown(f"{readings.source} reported {load.mean_w:g} W for {readings.rail}")
     rest_w = _mean_w(readings, [idle_ns]) if idle_ns else None
-    rounds_w = [mean_power(samples, [window], period_s).mean_w for window in windows_ns]
+    if rest_w is not None and rest_w <= 0.0:
+        rest_w = None
+    rounds_w = [_power(readings, [window]).mean_w for window in windows_ns]
     rounds_j = [
         watts * _seconds([window]) / (one.size * batch)
         for watts, window, one in zip(rounds_w, windows_ns, rounds_ns, strict=True)
@@ -241,7 +254,7 @@ def _consumption(
             samples=load.samples,
             coverage=load.coverage,
             gaps=load.gaps,
-            period_s=period_s,
+            period_s=readings.period_s,
         ),
         power_reason="",
         energy_j=load.mean_w * frame_s,
@@ -258,6 +271,26 @@ def _unknown(reason: str) -> _Consumption:
     )  # fmt: skip
 
 
+def _outliers(readings: Readings, windows_ns: Sequence[Span]) -> str:
+    """Return why the readings are no measurement if several in the windows can't be true."""
+    found = [
+        one.power_w
+        for one in readings.samples
+        if not one.power_w <= readings.most_w  # nan, too
+        and any(begin <= one.t_ns <= end for begin, end in windows_ns)
+    ]
+    if len(found) <= _FEW_OUTLIERS:
+        return ""
+    return (
+        f"{readings.source} reported {found[-1]:g} W for {readings.rail}, more than the "
+        f"{readings.most_w:g} W that it can be, {len(found)} times"
+    )
+
+
+def _power(readings: Readings, windows_ns: Sequence[Span]) -> WindowPower:
+    return mean_power(readings.samples, windows_ns, readings.period_s, readings.most_w)
+
+
 def _mean_w(readings: Readings, windows_ns: Sequence[Span]) -> float | None:
-    load = mean_power(readings.samples, windows_ns, readings.period_s)
+    load = _power(readings, windows_ns)
     return load.mean_w if load.coverage >= _LEAST_COVERAGE else None

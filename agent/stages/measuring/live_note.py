@@ -67,5 +67,5 @@ class LiveNote:
             samples = self.meter.samples()
             first = bisect_left(samples, window_ns[0], key=lambda one: one.t_ns)
             near = samples[max(first - 1, 0) :]
-            return mean_power(near, [window_ns], self.meter.period_s).mean_w
+            return mean_power(near, [window_ns], self.meter.period_s, self.meter.most_w).mean_w
         return None

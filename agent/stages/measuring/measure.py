@@ -113,9 +113,10 @@ def measure(
     readings = power if isinstance(power, str) else _readings(*power)
     measured = _reduced(benches, last, readings, idle, overhead_ns(clock), settings)
     recorded = {name: bench.seen for name, bench in benches.items()}
-    trace = (
-        PowerTrace() if isinstance(readings, str) else power_trace(readings.samples, idle, recorded)
-    )
+    trace = PowerTrace()
+    if not isinstance(readings, str):
+        true = [sample for sample in readings.samples if sample.power_w <= readings.most_w]
+        trace = power_trace(true, idle, recorded)
     return Measurements(measured=measured, failed=failed, trace=trace)
 
 
@@ -302,5 +303,6 @@ def _readings(meter: PowerMeter, check: PowerMeter | None = None) -> Readings | 
         rail=meter.rail,
         source=meter.source,
         period_s=meter.period_s,
+        most_w=meter.most_w,
         check=other if isinstance(other, Readings) else None,
     )

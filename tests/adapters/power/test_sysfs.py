@@ -212,7 +212,7 @@ def test_a_counter_that_jumps_again_and_again_is_no_sensor(tmp_path: Path) -> No
     readings(meter, *[10**11, 1000] * 3, zone=zone)
     with pytest.raises(PowerError, match="package-0 jumped 8 times") as caught:
         meter.samples()
-    assert caught.value.code == "gone"
+    assert caught.value.code == "jumped"
 
 
 @contextlib.contextmanager

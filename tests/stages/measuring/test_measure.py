@@ -307,7 +307,37 @@ def test_a_reading_that_no_machine_draws_is_left_out(outlier_w):
     always = FakePowerMeter(clock, lambda _: outlier_w)
     found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[always]).measured["a"]
     assert found.power_w is None
-    assert "covered only 0%" in found.power_reason
+    assert "more than the 10000 W" in found.power_reason
+
+
+def test_a_reading_that_this_board_can_not_draw_is_left_out_and_several_are_no_sensor():
+    jumps = [3_500_000_000, 4_000_000_000]
+
+    def measured(watts):
+        clock = FakeClock()
+        meter = FakePowerMeter(clock, lambda t: watts if t in jumps else 5.0, most_w=100.0)
+        return bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter])
+
+    found = measured(140.0)
+    assert found.measured["a"].power_w.mean == pytest.approx(5.0)
+    assert max(watts for _, watts in found.trace.points) == pytest.approx(5.0)
+    assert measured(99.0).measured["a"].power_w.mean > 5.1
+    jumps += [4_500_000_000, 5_000_000_000]
+    found = measured(140.0).measured["a"]
+    assert (found.power_w, found.energy_j) == (None, None)
+    assert found.power_reason == found.energy_reason
+    assert (
+        "fake reported 140 W for VDD_IN, more than the 100 W that it can be, 4 times"
+        in found.power_reason
+    )
+
+
+def test_power_at_rest_of_0_w_is_not_known():
+    clock = FakeClock()
+    meter = FakePowerMeter(clock, lambda t_ns: 5.0 if t_ns > 2_000_000_000 else 0.0)
+    found = bench({"a": FakeRunner(clock, repeat(10.0))}, clock, power=[meter]).measured["a"]
+    assert found.power_w.mean == pytest.approx(5.0)
+    assert (found.power_w.idle, found.energy_net_j) == (None, None)
 
 
 def test_a_sensor_that_dies_for_good_leaves_gaps():
