@@ -68,7 +68,7 @@ class Board(_Table, frozen=True, kw_only=True):
         compatible: Endings of strings in the device tree that identify it.
         compute_capability: CUDA's, e.g. "8.7".
         dla_cores: Deep-learning accelerators.
-        power_modes: Their names in nvpmodel.
+        power_modes: Their names in nvpmodel; empty where no source gives them.
         sources: The source of each value.
     """
 

@@ -123,7 +123,7 @@ def _check_board(config: Config) -> None:
     if config.device.board == "auto":
         return
     found = board(config.device.board)
-    if _NVPMODEL.exists():
+    if _NVPMODEL.exists() or (found and not found.power_modes):
         return
     missing = [
         mode for mode in config.search.power_modes if found and mode not in found.power_modes

@@ -55,6 +55,11 @@ def test_the_longest_string_wins():
         ("nvidia,p3509-0000+p3767-0001 nvidia,p3767-0001", "orin-nx-8gb"),
         ("nvidia,p3737-0000+p3701-0000-as-p3767-0000", "orin-nx-16gb"),  # emulated by the kit
         ("nvidia,p4071-0000+p3834-0008 nvidia,p3834-0008", "agx-thor"),
+        ("nvidia,p3971-0050+p3834-0005 nvidia,p3834-0005", "agx-thor"),
+        ("nvidia,p4071-0000+p3834-0000 nvidia,p3834-0000", "agx-thor-t4000"),
+        ("nvidia,p3768-0000+p3767-0004 nvidia,p3767-0004", "orin-nano-4gb"),
+        ("nvidia,p3768-0000+p3767-0004-super nvidia,p3767-0004", "orin-nano-4gb-super"),
+        ("nvidia,p3740-0002+p3701-0008 nvidia,p3701-0008", "agx-orin-industrial"),
     ],
 )
 def test_what_jetson_linux_writes_into_the_device_tree_is_recognized(strings, name):
@@ -87,7 +92,8 @@ def test_super_is_the_same_module_with_more_power(name):
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_fact_has_a_source(name):
     found = SHIPPED[name]
-    assert {"compute_capability", "peak", "power", "power_modes"} <= set(found.sources)
+    assert {"compute_capability", "peak", "power"} <= set(found.sources)
+    assert bool(found.power_modes) == ("power_modes" in found.sources)
     assert found.power.not_in_it
 
 
@@ -194,6 +200,12 @@ def test_a_power_mode_that_a_named_board_lacks_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="25W") as caught:
         config.load(file)
     assert "15W, 7W" in caught.value.hint
+
+
+def test_a_power_mode_is_not_refused_where_no_source_names_those_of_the_board(tmp_path):
+    file = tmp_path / "quantd.toml"
+    file.write_text('[device]\nboard = "agx-orin-industrial"\n[search]\npower_modes = ["MAXN"]\n')
+    assert config.load(file).search.power_modes == ("MAXN",)
 
 
 def test_a_rail_has_what_it_leaves_out():
