@@ -73,10 +73,11 @@ class Console:
 
 
 class DaemonProcess:
-    """`quantd run` as the service manager starts it."""
+    """`quantd run` as the service manager starts it, or a module that takes the same arguments."""
 
-    def __init__(self, config: Path, **environment: str) -> None:
+    def __init__(self, config: Path, module: str = "agent", **environment: str) -> None:
         self._config = config
+        self._module = module
         self._environment = environment
         self.log = config.parent / "daemon.log"
         self.process: subprocess.Popen[bytes] | None = None
@@ -84,7 +85,7 @@ class DaemonProcess:
     def start(self) -> None:
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "agent", "run", "-c", str(self._config)],
+                [sys.executable, "-m", self._module, "run", "-c", str(self._config)],
                 stdout=out,
                 stderr=out,
                 env={**os.environ, **self._environment},
