@@ -55,7 +55,7 @@ def test_a_journal_that_can_not_be_written_does_not_delay_the_end(
     made = daemon(config)
     made.journal._db._db.execute("PRAGMA query_only = 1")
     made.outward.stop()
-    assert "no_farewell code=store" in caplog.text
+    assert "no_farewell code=read_only" in caplog.text
 
 
 def test_a_tool_of_the_board_that_hangs_does_not_block_the_daemon(
