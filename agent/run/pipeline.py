@@ -12,7 +12,7 @@ from typing import Any
 
 from agent.config import Config
 from agent.core.choice.choose import choose
-from agent.core.errors import ActivationError, JobError, QuantdError
+from agent.core.errors import ActivationError, JobError, QuantdError, StoreError
 from agent.core.prediction.history import PastMeasurement, remembered
 from agent.core.records import Activation, Candidate, Choice, digest_of
 from agent.core.release.reuse import ReusedCalibration
@@ -79,7 +79,8 @@ def optimize(
         The report; an infeasible choice is a result, not an error.
 
     Raises:
-        QuantdError: from the stage that failed; the active release has not changed.
+        QuantdError: from the stage that failed. The active release has not changed, except where
+            the message names it: only the report is missing then.
     """
     chain = Chain(
         config=config,
@@ -121,8 +122,18 @@ def optimize(
     )
     observe("report", 0, 1, "")
     present = str(outcome.platform.environment.get("power_mode") or "")
-    ports.remember(remembered(outcome.candidates, outcome.model, present, request.started))
-    _publish(config, request, ports, outcome, report, cancelled)
+    try:
+        ports.remember(remembered(outcome.candidates, outcome.model, present, request.started))
+        _publish(config, request, ports, outcome, report, cancelled)
+    except StoreError as error:
+        if activation.state != "active":
+            raise
+        raise StoreError(
+            f"release {activation.release} is active, but its report could not be written: "
+            f"{error.message}",
+            code=error.code,
+            hint=error.hint,
+        ) from error
     observe("report", 1, 1, "")
     return report
 

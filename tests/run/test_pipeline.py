@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import fields, replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from agent.adapters.host.commands import run_command
+from agent.adapters.storage.releases import FileReleases
 from agent.core.choice.choose import choose
 from agent.core.choice.requirements import Requirements
-from agent.core.errors import RunnerError
+from agent.core.errors import RunnerError, StoreError
 from agent.core.frames.preprocess import InputSpec
 from agent.core.records import Activation, TensorSpec
-from agent.run.pipeline import Request, _activate, model_json
+from agent.run.pipeline import Ports, Request, _activate, model_json, optimize
+from tests.fakes.runners import FakeClock
 from tests.run.test_chain import Run
 
 
@@ -104,3 +109,75 @@ def test_a_switch_that_was_finished_before_a_cut_is_reported_as_it_ended(tmp_pat
         again = replace(request, again=True)
         with pytest.raises(RuntimeError, match="another release was made"):
             _activate(run.chain.config, again, ports, outcome, choice, threading.Event())
+
+
+def pipeline(tmp_path, write=None):
+    """Return a function that does the whole run with real releases, and these releases."""
+    run = Run(tmp_path, search={"precisions": ["fp32"]})
+    inputs = (TensorSpec(name="image", shape=(1, 3, 48, 64), dtype="float32"),)
+    plain = run.jobs.answers["intake"]
+    build = run.jobs.answers["build"]
+
+    def built(spec):
+        Path(spec.work, "model.onnx").write_bytes(b"graph")
+        return build(spec)
+
+    run.jobs.answers |= {
+        "intake": lambda spec: replace(plain(spec), inputs=inputs),
+        "build": built,
+        "check": lambda _: "good",
+        "render": lambda _: "<html>",
+    }
+    releases = FileReleases(str(tmp_path))
+    written = {}
+    ports = Ports(
+        store=run.chain.store, jobs=run.jobs, clock=FakeClock(), releases=releases,
+        run_command=run_command, write=write or (lambda _, name, body: written.update({name: body})),
+        history=tuple, remember=lambda _: None,
+    )  # fmt: skip
+    request = Request(run_id="r1", trigger="t", started="2026-11-23T10:15:00Z")
+    never = threading.Event()
+    return (
+        lambda: optimize(run.chain.config, request, ports, lambda *_: None, never),
+        releases,
+        written,
+    )
+
+
+def test_a_run_cut_between_its_switch_and_its_report_reports_the_switch(tmp_path):
+    def cut(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run, releases, _ = pipeline(tmp_path, cut)
+    releases.create("r0", {"model.json": b"{}"})
+    releases.switch("r0")
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert releases.current() == "r1"
+    again, releases, written = pipeline(tmp_path)
+    activation = again().activation
+    assert (activation.state, activation.release, activation.previous) == ("active", "r1", "r0")
+    assert written.keys() == {"report.json", "report.html"}
+    assert (tmp_path / "current" / "report.json").read_bytes() == written["report.json"]
+
+
+def test_a_report_that_could_not_be_written_does_not_hide_the_active_release(tmp_path):
+    def full(*_: object) -> None:
+        raise StoreError("the disk is full", code="disk_full", hint="free some space")
+
+    run, releases, _ = pipeline(tmp_path, full)
+    with pytest.raises(StoreError) as caught:
+        run()
+    assert releases.current() == "r1"
+    assert caught.value.code == "disk_full"
+    assert caught.value.message.startswith("release r1 is active, but its report")
+
+
+def test_the_report_is_not_put_into_a_release_that_was_removed(tmp_path):
+    run, releases, _ = pipeline(tmp_path)
+    run()
+    shutil.rmtree(tmp_path / "releases" / "r1")
+    again, releases, written = pipeline(tmp_path)
+    assert again().activation.state == "active"  # as it was then
+    assert releases.ids() == []
+    assert "report.json" in written
