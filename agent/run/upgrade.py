@@ -22,6 +22,7 @@ from agent.core.release.upgrade import (
     plan,
 )
 from agent.ports import Releases
+from agent.run.activation import rollback_target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,7 @@ def inspect(ports: Ports) -> UnfitRelease | None:
         release=release,
         changes=changes,
         trouble=trouble,
-        roll_back=bool(trouble) and min(others, default=release) < release,
+        roll_back=bool(trouble) and rollback_target(ports.releases) is not None,
         plan=plan(on_purpose=on_purpose, attempt=attempt),
         attempt=attempt,
         reuse=reuse,
