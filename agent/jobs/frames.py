@@ -55,6 +55,7 @@ def capture(spec: CaptureFrames, progress: Progress) -> CalibrationSet:
             digest=spec.digest,
             work=spec.work,
             camera=camera,
+            live=camera_kind(spec.config.camera.uri).live,
             frames=OpencvFrames(),
             clock=SystemClock(),
             seed=spec.seed,

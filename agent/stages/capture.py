@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from pathlib import Path
@@ -48,6 +49,7 @@ def capture(
     digest: Digest,
     work: str,
     camera: Camera,
+    live: bool,
     frames: FrameStore,
     clock: Clock,
     seed: int,
@@ -58,13 +60,15 @@ def capture(
     A window with too few usable frames is extended up to twice its length. If a quarter of the
     wanted ones (at least 8) is then reached, the result has fewer frames in the same ratio. A static
     scene has near-duplicates only: these are used, with a warning in the log that the held-out
-    frames are not independent.
+    frames are not independent. A live camera's noise makes each of them another picture; if the
+    pictures repeat, the camera is frozen.
 
     Args:
         settings: Numbers of frames, and the window.
         digest: Identity of the result.
         work: Directory for frames/*.png, named by sequence number, and up to 12 thumbnails/*.jpg.
         camera: Entered already.
+        live: Whether it shows what is before it now; the pictures of a recording may repeat.
         frames: Stores the pictures.
         clock: Monotonic.
         seed: Of the selection; the same candidates and seed give the same result.
@@ -72,14 +76,15 @@ def capture(
 
     Raises:
         CalibrationError: "too_few_frames", with the numbers of read, rejected and needed frames.
-        CameraError: if no frame arrives for a minute.
+        CameraError: if no frame arrives for a minute; "frozen" if a live camera's pictures repeat.
         StoreError: if the disk is full.
     """
     captured = clock.utc()
-    watch = _CaptureWindow(settings, str(Path(work, "frames")), camera, frames, clock)
+    watch = _CaptureWindow(settings, str(Path(work, "frames")), camera, live, frames, clock)
     watch.run(progress)
     chosen, held_out = watch.chosen(settings, seed)
-    watch.tidy(set(chosen) | set(held_out))
+    kept = {*chosen, *held_out}
+    watch.tidy(kept)
     for name in chosen[:_THUMBNAILS]:
         frames.thumbnail(str(Path(work, "frames", name)), str(Path(work, "thumbnails")))
     return CalibrationSet(
@@ -95,6 +100,7 @@ def capture(
         rejected=Rejected(**watch.rejected),
         origins={name: watch.origins[name] for name in (*chosen, *held_out) if watch.origins[name]},
         captured=captured,
+        distinct=watch.distinct(len(kept)),
     )
 
 
@@ -102,7 +108,13 @@ class _CaptureWindow:
     """One capture. Pictures are on the disk, their features in memory."""
 
     def __init__(
-        self, settings: Calibration, folder: str, camera: Camera, frames: FrameStore, clock: Clock
+        self,
+        settings: Calibration,
+        folder: str,
+        camera: Camera,
+        live: bool,
+        frames: FrameStore,
+        clock: Clock,
     ) -> None:
         self.seen = 0
         self.width = self.height = 0
@@ -110,6 +122,9 @@ class _CaptureWindow:
         self.origins: dict[str, str] = {}
         self._folder = folder
         self._camera = camera
+        self._live = live
+        self._pictures: set[bytes] = set()  # their digests; and those of the ones kept at any time
+        self._kept: set[bytes] = set()
         self._frames = frames
         self._clock = clock
         self._wanted = settings.frames + settings.holdout
@@ -154,6 +169,7 @@ class _CaptureWindow:
 
         Raises:
             CalibrationError: "too_few_frames".
+            CameraError: "frozen".
         """
         names = self._pool.names
         if len(names) >= self._least:
@@ -161,6 +177,8 @@ class _CaptureWindow:
             chosen, held_out = (tuple(names[index] for index in side) for side in split)
         elif names and len(names) + len(self._near_duplicates) >= self._least:
             chosen, held_out = self._static(settings)
+        elif self._live and 0 < len(self._pictures) < min(self._least, self.seen):
+            raise self._frozen()
         else:
             raise self._too_few()
         if len(chosen) + len(held_out) < self._wanted:
@@ -169,6 +187,10 @@ class _CaptureWindow:
                 len(chosen), settings.frames, len(held_out), settings.holdout, self._note(),
             )  # fmt: skip
         return chosen, held_out
+
+    def distinct(self, kept: int) -> int:
+        """Return how many of the frames kept differ by more than noise."""
+        return min(kept, len(self._pool.names))
 
     def tidy(self, keep: set[str]) -> None:
         """Remove the pictures that were not chosen."""
@@ -184,9 +206,15 @@ class _CaptureWindow:
         name = f"{frame.sequence:08d}.png"
         self.origins[name] = frame.origin
         reason = rejection_reason(features.quality, self._pool.usual_detail)
-        if not reason and self._pool.is_duplicate(features.signature):
-            reason = "duplicate"
-            self._keep_near_duplicate(name, frame, spent_ns)
+        if not reason:
+            picture = hashlib.blake2b(frame.image.tobytes(), digest_size=16).digest()
+            self._pictures.add(picture)
+            if not self._pool.is_duplicate(features.signature):
+                self._kept.add(picture)
+            else:
+                reason = "duplicate"
+                if not (self._live and picture in self._kept):
+                    self._keep_near_duplicate(name, frame, picture, spent_ns)
         if reason:
             self.rejected[reason] += 1
             return False
@@ -197,12 +225,13 @@ class _CaptureWindow:
                 self._frames.remove(self._folder, leaving)
         return True
 
-    def _keep_near_duplicate(self, name: str, frame: Frame, spent_ns: int) -> None:
+    def _keep_near_duplicate(self, name: str, frame: Frame, picture: bytes, spent_ns: int) -> None:
         """Keep near-duplicates of a scene that is static so far, evenly over the window."""
         few = max(len(self._pool.names), len(self._near_duplicates)) < self._least
         if few and spent_ns >= self._near_duplicate_due_ns:
             self._frames.write(self._folder, name, frame.image)
             self._near_duplicates.append(name)
+            self._kept.add(picture)
             self._near_duplicate_due_ns = spent_ns + self._window_ns // (2 * self._least)
 
     def _static(self, settings: Calibration) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -222,6 +251,16 @@ class _CaptureWindow:
 
     def _note(self) -> str:
         return f"kept {len(self._pool.names)}, rejected {self.rejected.total()}"
+
+    def _frozen(self) -> CameraError:
+        pictures = len(self._pictures)
+        return CameraError(
+            f"{self._camera.source}: only {pictures} different picture{'s' * (pictures > 1)} in "
+            f"{self.seen} frames: the camera is frozen",
+            code="frozen",
+            hint="restart the camera or its stream; before a still scene the noise of a working "
+            "sensor makes every frame different",
+        )
 
     def _too_few(self) -> CalibrationError:
         counts = ", ".join(f"{count} {why}" for why, count in sorted(self.rejected.items()))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.core.report.wording import circumstances, unknowns
+from agent.core.report.wording import circumstances, still_scene, unknowns
 from agent.terminal.candidates import at_rate_table, fitting_table
 from agent.terminal.console import console, safe
 
@@ -43,10 +43,12 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
     calibration = report["calibration"]
     turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
     screen.print()
+    still = still_scene(calibration)
     for label, text in (
         ("frames", f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
                    f"{calibration['seen']} seen; turned away: {turned}"
                    + (" (SYNTHETIC)" if calibration["synthetic"] else "")
+                   + (f"; {still}" if still else "")
                    + _taken_over(calibration)),
         ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
         ("choice", choice["why"]),

@@ -21,7 +21,7 @@ SETTINGS = Calibration(frames=16, holdout=4, window_s=30)
 class Run:
     """One capture with everything that was reported and stored."""
 
-    def __init__(self, picture, settings=SETTINGS, seed=3, store=None, **camera):
+    def __init__(self, picture, settings=SETTINGS, seed=3, store=None, live=True, **camera):
         self.clock = FakeClock()
         self.begin_ns = self.clock.now_ns
         self.camera = FakeCamera(self.clock, picture, **camera)
@@ -29,6 +29,7 @@ class Run:
         self.reported = []
         self.settings = settings
         self.seed = seed
+        self.live = live
 
     def go(self):
         return capture(
@@ -36,6 +37,7 @@ class Run:
             digest=Digest("d" * 64),
             work="/work",
             camera=self.camera,
+            live=self.live,
             frames=self.frames,
             clock=self.clock,
             seed=self.seed,
@@ -156,6 +158,37 @@ def test_a_fixed_camera_before_a_still_scene_is_used_with_a_warning(caplog):
     assert found.seen == len(taken) + found.rejected.duplicate, "what is used is not rejected"
     assert found.seen <= 2 * 16 * 20 + 2, "looking more often finds nothing else"
     assert taken[-1] - taken[0] > 600, "spread over the window"
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 7])
+def test_a_frozen_camera_is_an_error(pictures):
+    """The noise of a real sensor makes every frame different, however still the scene is."""
+    run = Run(lambda n: scenes.street(n % pictures, still=True))
+    with pytest.raises(CameraError) as caught:
+        run.go()
+    assert caught.value.code == "frozen"
+    assert f"{pictures} different picture" in caught.value.message
+    assert "frozen" in caught.value.message
+    assert "restart the camera" in caught.value.hint
+
+
+def test_a_camera_that_freezes_in_the_end_is_used_up_to_then():
+    run = Run(lambda n: scenes.street(min(n, 200)))
+    found = run.go()
+    assert (len(found.frames), len(found.holdout)) == (16, 4)
+    assert max(numbers(found.frames + found.holdout)) <= 200
+
+
+def test_pictures_of_a_recording_may_repeat_and_are_counted_once():
+    found = Run(lambda _: scenes.street(0, still=True), live=False).go()
+    assert len(found.frames) + len(found.holdout) >= least_frames(20)
+    assert found.distinct == 1
+    assert Run(scenes.street, live=False).go().distinct == 20
+
+
+def test_frames_that_differ_by_noise_only_are_counted_once():
+    found = Run(lambda n: scenes.street(n % 31, still=True), fps=60.0).go()
+    assert found.distinct < len(found.frames) + len(found.holdout)
 
 
 def test_few_good_frames_extend_the_window_to_twice_its_length():

@@ -25,6 +25,7 @@ def test_a_real_recording_gives_frames_a_model_can_be_fed_with(tmp_path):
             digest=Digest("0" * 64),
             work=str(tmp_path),
             camera=camera,
+            live=False,
             frames=OpencvFrames(),
             clock=SystemClock(),
             seed=1,

@@ -19,12 +19,14 @@ class CameraKind:
         example: A URI of it, for messages and documentation.
         port: TCP port of a network camera whose URI names none; 0 for a source on this device.
         frame_names: What the names of its frames are; "" if frames have no names.
+        live: Whether it shows what is before it now; a recording and a test pattern repeat.
     """
 
     adapter: str
     example: str
     port: int = 0
     frame_names: str = ""
+    live: bool = True
 
 
 _OPENCV = "opencv:OpencvCamera"
@@ -35,16 +37,22 @@ CAMERAS: dict[str, CameraKind] = {
     "rtsps": CameraKind(adapter=_OPENCV, example="rtsps://host/path", port=322),
     "http": CameraKind(adapter=_OPENCV, example="http://host/path", port=80),
     "https": CameraKind(adapter=_OPENCV, example="https://host/path", port=443),
-    "file": CameraKind(adapter=_OPENCV, example="file:///clip.mp4"),
+    "file": CameraKind(adapter=_OPENCV, example="file:///clip.mp4", live=False),
     "images": CameraKind(
-        adapter="images:ImagesCamera", example="images:///dir", frame_names="file names"
+        adapter="images:ImagesCamera",
+        example="images:///dir",
+        frame_names="file names",
+        live=False,
     ),
     "profile": CameraKind(
         adapter="profile:ProfileCamera",
         example="profile:///profiles.csv",
         frame_names="as in its CSV, video.mp4#12 in a video",
+        live=False,
     ),
-    "synthetic": CameraKind(adapter="synthetic:SyntheticCamera", example="synthetic://"),
+    "synthetic": CameraKind(
+        adapter="synthetic:SyntheticCamera", example="synthetic://", live=False
+    ),
 }
 EXAMPLES = ", ".join(kind.example for kind in CAMERAS.values())
 NAMED_EXAMPLES = " or ".join(kind.example for kind in CAMERAS.values() if kind.frame_names)

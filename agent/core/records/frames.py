@@ -30,6 +30,8 @@ class CalibrationSet:
         lost: Times the stream was lost and came back during the window.
         origins: What the camera calls the frames, by file name, where it has names for them.
         captured: When the window began, RFC 3339 in UTC; "" if an earlier version stored it.
+        distinct: How many of the kept frames differ by more than noise; None if an earlier version
+            stored it.
     """
 
     digest: Digest
@@ -44,3 +46,4 @@ class CalibrationSet:
     rejected: Rejected
     origins: Mapping[str, str] = field(default_factory=dict)
     captured: str = ""
+    distinct: int | None = None

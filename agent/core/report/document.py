@@ -27,6 +27,8 @@ class CalibrationReport:
 
     Attributes:
         captured: When, RFC 3339 in UTC; "" if an earlier version stored them.
+        distinct: How many of all frames differ by more than noise: fewer if the scene was
+            still. None if an earlier version stored them.
         reused: True if they are those of an earlier run.
         statistics: Digest of what the INT8 scales were found with; None without INT8.
         conditioned: Digest of the graph that the statistics belong to.
@@ -44,6 +46,7 @@ class CalibrationReport:
     lost: int
     rejected: Rejected
     captured: str = ""
+    distinct: int | None = None
     reused: bool = False
     statistics: str | None = None
     conditioned: str | None = None
@@ -117,6 +120,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
             lost=calibration.lost,
             rejected=calibration.rejected,
             captured=calibration.captured,
+            distinct=calibration.distinct,
             reused=reused,
             statistics=statistics.digest if statistics else None,
             conditioned=statistics.model if statistics else None,

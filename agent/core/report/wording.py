@@ -40,6 +40,21 @@ def circumstances(candidate: Mapping[str, Any], environment: Mapping[str, Any]) 
     return ", ".join(words)
 
 
+def still_scene(calibration: Mapping[str, Any]) -> str:
+    """Return what is to be known of frames that are nearly the same; empty if all are distinct.
+
+    Args:
+        calibration: As in report.json; keys that an earlier version did not write may be absent.
+    """
+    distinct, kept = calibration.get("distinct"), calibration["frames"] + calibration["holdout"]
+    if distinct is None or distinct >= kept:
+        return ""
+    return (
+        f"only {distinct} of {kept} frames differ by more than noise: the scene was still, so "
+        "fidelity is judged on frames that are nearly those of the calibration"
+    )
+
+
 def _clocks(mhz: Sequence[float]) -> str:
     low, high = (f"{one:.0f}" for one in mhz)
     return f"{low} MHz" if low == high else f"{low} to {high} MHz"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from agent.core.report.wording import circumstances
+from agent.core.report.wording import circumstances, still_scene
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
 
@@ -50,3 +50,10 @@ def test_a_report_of_an_earlier_version_is_read():
     for key in ("period_s", "gaps"):
         old["measured"]["power_w"].pop(key)
     assert "by ina3221 (100 samples" in circumstances(old, {})
+
+
+def test_frames_of_a_still_scene_are_counted():
+    calibration = {"frames": 16, "holdout": 4}
+    assert still_scene(calibration) == "", "an earlier version did not count them"
+    assert still_scene({**calibration, "distinct": 20}) == ""
+    assert still_scene({**calibration, "distinct": 3}).startswith("only 3 of 20 frames differ")
