@@ -10,7 +10,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
-from agent.adapters.host.board import l4t_release
+from agent.adapters.host.board import l4t_release, unknown_board
 from agent.adapters.host.platform import installed_version
 from agent.config import Config
 from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
@@ -26,20 +26,27 @@ def board(config: Config, machine: Machine = HERE) -> Finding | None:
     known = board_of(config)
     if known:
         return ok(f"{known.name} ({known.id})")
-    if not machine.jetson:
+    reason = unknown_board(str(machine.root))
+    if not reason:
         return None
-    model = machine.text("proc/device-tree/model") or "a board without a name"
-    return warning(
-        f"{model}: no board file matches",
+    cure = (
         "reports can't state what a power rail leaves out; set device.board to "
-        '"orin-nano" or another of configs/boards, or to a file of your own',
+        '"orin-nano" or another of configs/boards, or to a file of your own'
     )
+    if not machine.text("proc/device-tree/model"):
+        cure += ", or start the container with `--security-opt systempaths=unconfined`"
+    return warning(reason, cure)
 
 
 def jetpack(_config: Config, machine: Machine = HERE) -> Finding | None:
     """Check the version of Jetson Linux."""
     if not machine.jetson:
         return None
+    if not machine.has("etc/nv_tegra_release"):
+        return warning(
+            "/etc/nv_tegra_release is not here: an upgrade of Jetson Linux can't be noticed",
+            "start the container with `-v /etc/nv_tegra_release:/etc/nv_tegra_release:ro`",
+        )
     text = machine.text("etc/nv_tegra_release")
     l4t = l4t_release(text)
     if l4t is None:

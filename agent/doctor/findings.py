@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agent.adapters.host.board import jetson_sign
 from agent.config import Config
 from agent.disk import text_of
 
@@ -66,8 +67,8 @@ class Machine:
 
     @property
     def jetson(self) -> bool:
-        """Return whether it runs Jetson Linux."""
-        return self.has("etc/nv_tegra_release")
+        """Return whether it is a Jetson, also in a container."""
+        return bool(jetson_sign(str(self.root)))
 
 
 HERE = Machine()

@@ -28,7 +28,7 @@ def jtop(config: Config, machine: Machine = HERE) -> Finding | None:
         return warning(
             f"client {client}, but no service",
             "`sudo systemctl enable --now jtop`, after `sudo jtop --install-service` if "
-            "there is no such unit",
+            "there is no such unit; in a container `-v /run/jtop.sock:/run/jtop.sock`",
         )
     program = re.search(
         r"^ExecStart=(\S+)", machine.text("etc/systemd/system/jtop.service"), re.MULTILINE

@@ -13,10 +13,13 @@ def board_of(config: Config) -> Board | None:
 
 
 def environment(config: Config) -> dict[str, str | int | float | None]:
-    """Return the board's part of a report's environment; a known board has its file's name."""
-    from agent.adapters.host.board import read_board
+    """Return the board's part of a report's environment.
 
-    found = read_board()
+    A known board has its file's name; another Jetson has the reason why it is not known.
+    """
+    from agent.adapters.host import board as here
+
+    found = here.read_board()
     modes = power_modes(config).modes()
     if modes:
         now = [name for name, reason in modes.items() if not reason]
@@ -24,6 +27,8 @@ def environment(config: Config) -> dict[str, str | int | float | None]:
         found |= {"power_modes": ", ".join(now), "power_modes_after_reboot": ", ".join(later)}
     if known := board_of(config):
         found |= {"board": known.name, "board_file": known.id, "dla_cores": known.dla_cores}
+    elif reason := here.unknown_board():
+        found["board_reason"] = reason
     return found
 
 

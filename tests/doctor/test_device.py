@@ -11,11 +11,13 @@ from types import SimpleNamespace
 import pytest
 
 from agent import config as configuration
+from agent.adapters.host.board import unknown_board
 from agent.adapters.host.platform import installed_version
 from agent.core.errors import ConfigError
 from agent.doctor import CHECKS, device, examine, measuring, system
 from agent.doctor.findings import Machine
 from agent.wiring import boards
+from tests.support.fakejetson import boards as fake_boards
 from tests.support.parts import missing_part
 
 CONFIG = configuration.Config()
@@ -63,6 +65,67 @@ def test_a_known_board_is_named_and_an_unknown_one_is_a_warning_with_its_cure(je
     assert found.level == "warning"
     assert "NVIDIA Jetson Orin Nano Developer Kit" in found.seen
     assert "device.board" in found.cure
+
+
+def in_a_container(root: Path, sign: str) -> Machine:
+    """Return a Jetson with its device tree hidden, that one thing shows."""
+    if sign == "kernel":
+        (root / "proc/sys/kernel").mkdir(parents=True)
+        (root / "proc/sys/kernel/osrelease").write_text("5.15.148-tegra\n")
+    elif sign == "socket":
+        (root / "run").mkdir()
+        (root / "run/jtop.sock").touch()
+    elif sign == "release":
+        (root / "etc").mkdir()
+        (root / "etc/nv_tegra_release").write_text(TREE["etc/nv_tegra_release"])
+    else:
+        fake_boards.build(root, sign)
+    return Machine(root)
+
+
+@pytest.mark.parametrize("sign", ["kernel", "socket", "release", "orin-nano", "agx-orin", "thor"])
+def test_a_jetson_in_a_container_is_recognized_and_gets_what_to_set_or_to_mount(
+    tmp_path, monkeypatch, sign
+):
+    machine = in_a_container(tmp_path, sign)
+    assert machine.jetson
+    found = device.board(CONFIG, machine)
+    assert found.level == "warning"
+    assert "device tree is hidden" in found.seen
+    assert "device.board" in found.cure
+    assert "systempaths=unconfined" in found.cure
+    assert device.board(of(device={"board": "agx-thor"}), machine).level == "ok"
+    if sign != "release":
+        found = device.jetpack(CONFIG, machine)
+        assert found.level == "warning"
+        assert "-v /etc/nv_tegra_release:/etc/nv_tegra_release:ro" in found.cure
+    if sign != "socket":
+        monkeypatch.setattr(measuring, "installed_version", lambda _: "7.2.2")
+        assert "-v /run/jtop.sock:/run/jtop.sock" in measuring.jtop(CONFIG, machine).cure
+
+
+def test_rails_of_another_name_or_chip_show_no_jetson(tmp_path):
+    fake_boards.build(tmp_path, "orin-nano")
+    for name in tmp_path.glob("sys/class/hwmon/*/name"):
+        name.write_text("lm75\n")
+    assert not Machine(tmp_path).jetson
+    for name in tmp_path.glob("sys/class/hwmon/*/name"):
+        name.write_text("ina3221\n")
+    assert Machine(tmp_path).jetson
+    for label in tmp_path.glob("sys/class/hwmon/*/in1_label"):
+        label.write_text("VBUS\n")
+    assert not Machine(tmp_path).jetson
+
+
+def test_the_report_of_a_jetson_without_a_board_has_the_reason(monkeypatch, tmp_path):
+    reason = unknown_board(str(in_a_container(tmp_path, "kernel").root))
+    assert "kernel 5.15.148-tegra" in reason
+    monkeypatch.setattr("agent.adapters.host.board.unknown_board", lambda: reason)
+    assert boards.environment(CONFIG)["board_reason"] == reason
+    known = boards.environment(of(device={"board": "orin-nano"}))
+    assert "board_reason" not in known
+    monkeypatch.undo()
+    assert "board_reason" not in boards.environment(CONFIG)  # this machine is no Jetson
 
 
 @pytest.mark.parametrize(
