@@ -1,6 +1,7 @@
 """The command line. Results on stdout, everything else on stderr.
 
-Exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate.
+Exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate, 4 rolled back or
+refused by the health check.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ start here:
   quantd optimize -c quantd.toml               one run in the foreground
   quantd run -c quantd.toml                    the daemon
 
-exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate
+exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate,
+4 rolled back or refused by the health check
 """
 _INTERRUPTED = "interrupted: what the run had changed was undone"
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 from agent.config import ActivationTable, Config
-from agent.core.errors import ActivationError, RunnerError
+from agent.core.errors import ActivationError, JobError, RunnerError
 from agent.core.records import Activation
 from agent.core.release.marks import rollback_order
 from agent.core.release.recovery import BegunSwitch, CommandResult
@@ -125,7 +125,9 @@ def roll_back(
                 cancelled=cancelled,
                 leaving=f"rolled back from, to {release}",
             )
-        except RunnerError as error:
+        except (RunnerError, JobError) as error:  # a job dies of an engine that crashes it
+            if error.code == "canceled":
+                raise
             _LOG.warning("release_damaged release=%s %s", release, error.message)
     raise ActivationError(
         "no good release to roll back to",

@@ -193,6 +193,25 @@ def test_what_no_longer_loads_is_bad_and_the_next_one_is_taken(releases: FileRel
     assert releases.marks()["r2"].reason == "cut short"
 
 
+@pytest.mark.parametrize("code", ["died", "canceled"])
+def test_a_release_that_kills_its_check_is_passed_over_and_a_cancel_is_not(
+    releases: FileReleases, code: str
+) -> None:
+    activated(releases)
+    activated(releases, release="r3")
+
+    def check(release: str) -> None:
+        if release == "r2":
+            raise JobError("killed by SIGSEGV", code=code)
+
+    if code == "canceled":
+        with pytest.raises(JobError):
+            rolled_back(releases, check=check)
+        assert releases.current() == "r3"
+    else:
+        assert rolled_back(releases, check=check).release == "r1"
+
+
 def test_a_machine_without_a_runtime_makes_no_release_bad(releases: FileReleases) -> None:
     def check(_: str) -> None:
         raise RunnerError("no driver", code="no_runtime")

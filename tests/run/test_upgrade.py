@@ -120,6 +120,13 @@ def test_without_an_earlier_release_there_is_no_going_back(tmp_path):
     assert device.look().roll_back is False
 
 
+def test_there_is_no_going_back_to_a_release_that_was_refused(tmp_path):
+    device = Device(tmp_path, THEN, THEN)
+    device.bad["r2"] = RunnerError("doesn't load")
+    device.releases.mark("r1", good=False, reason="sick")
+    assert device.look().roll_back is False
+
+
 def test_a_damaged_release_is_repaired_even_beside_one_that_fits(tmp_path):
     device = Device(tmp_path, conditions(NOW), conditions(NOW))
     device.bad["r2"] = RunnerError("not the file that was measured")

@@ -15,7 +15,7 @@ import pytest
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.errors import JobError, StoreError
+from agent.core.errors import JobError, PowerError, StoreError
 from agent.wiring import storage
 from agent.wiring.exclusive import exclusive
 
@@ -140,6 +140,43 @@ def noting(config: Config, note: Path, script: str = "") -> Config:
     return configuration.from_dump(
         {"storage": {"dir": config.storage.dir}, "activation": {"reload": ["sh", "-c", line]}}
     )
+
+
+class Modes:
+    """A board whose power mode a killed measurement left changed."""
+
+    def __init__(self, error: PowerError | None = None) -> None:
+        self.restored = 0
+        self._error = error
+
+    def restore(self) -> str:
+        self.restored += 1
+        if self._error:
+            raise self._error
+        return "MAXN"
+
+
+def test_the_power_mode_is_restored_by_the_holder_of_the_lock(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = Modes()
+    monkeypatch.setattr("agent.wiring.exclusive.power_modes", lambda _: modes)
+    with taken(config):
+        assert modes.restored == 1
+        with pytest.raises(StoreError), taken(config, wait=False):
+            pass
+        assert modes.restored == 1  # not in the middle of another's measurement
+    assert modes.restored == 2
+
+
+def test_a_power_mode_that_can_not_be_restored_ends_nothing(
+    config: Config, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    modes = Modes(PowerError("nvpmodel reports no power mode", code="power_mode"))
+    monkeypatch.setattr("agent.wiring.exclusive.power_modes", lambda _: modes)
+    with taken(config):
+        pass
+    assert "power_mode_not_restored code=power_mode" in caplog.text
 
 
 def test_it_begins_with_a_recovery(config: Config, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ class Activate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollBack:
-    """Make the release before the current one current again.
+    """Make the newest good release that is not the current one current.
 
     Attributes:
         to: The release to roll back to, None until it begins. No command has it: it is stored once,
