@@ -10,9 +10,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-import msgspec
 import psutil
-from typing_extensions import assert_never
 
 from agent.adapters.host.clock import SystemClock, boot_id
 from agent.adapters.host.conditions import temperature_c
@@ -21,10 +19,9 @@ from agent.adapters.mqtt.link import MqttLink
 from agent.adapters.mqtt.signatures import JwsSignatures
 from agent.adapters.storage.journal import SqliteJournal
 from agent.config import Config, without_effect
-from agent.core.control.command import Stage, judge_expectation
 from agent.core.control.events import Outdated, Work
-from agent.core.control.requests import Activate, Optimize, RollBack
-from agent.core.errors import CommandError, ConfigError, QuantdError, StoreError
+from agent.core.control.requests import Optimize, RollBack
+from agent.core.errors import QuantdError, StoreError
 from agent.daemon.cached_lookup import CachedLookup
 from agent.daemon.calendar import Calendar
 from agent.daemon.inbox import Inbox
@@ -36,13 +33,13 @@ from agent.daemon.outbox import Outbox
 from agent.daemon.outward import Broker, Facts
 from agent.daemon.worker import Worker
 from agent.ports import Journal, Notifier
-from agent.run.artifacts import Observe
 from agent.run.upgrade import UnfitRelease
 from agent.wire import messages as wire
 from agent.wire.topics import Topics
-from agent.wiring import released, reported, runs, storage
+from agent.wiring import released, reported, storage
 from agent.wiring.boards import environment
 from agent.wiring.exclusive import exclusive
+from agent.wiring.work import perform, settled
 
 _LOG = logging.getLogger(__name__)
 _PASSING = frozenset({"disk_full", "read_only", "busy"})
@@ -70,7 +67,7 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
         mailbox=mailbox,
         journal=journal,
         outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Outward(),
-        worker=Worker(partial(_perform, config, stopping), mailbox.put, clock),
+        worker=Worker(partial(perform, config, journal, stopping), mailbox.put, clock),
         inspector=Inspector(inspect, mailbox.put),
         notifier=notifier,
         clock=clock,
@@ -79,7 +76,7 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
         stopping=stopping,
         new_id=ids.next,
         active=lambda: storage.releases(config).current(),
-        settled=lambda _run_id: None,
+        settled=partial(settled, config),
     )
 
 
@@ -181,99 +178,18 @@ def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
     )
 
 
-def _perform(
-    config: Config,
-    stopping: threading.Event,
-    work: Work,
-    observe: Observe,
-    cancelled: threading.Event,
-) -> tuple[Stage, str, str, str]:
-    """Do the work when no other process measures or switches, as `daemon.worker.Perform`."""
-    with exclusive(
-        config,
-        f"quantd run: {work.kind}",
-        run_id=work.run_id,
-        cancelled=cancelled,
-        stopping=stopping,
-        waiting=lambda holder: observe("waiting", 0, 1, f"for {holder}"),
-    ):
-        return _do(config, work, observe, cancelled)
-
-
-def _do(
-    config: Config, work: Work, observe: Observe, cancelled: threading.Event
-) -> tuple[Stage, str, str, str]:
-    """Do each kind of work.
-
-    Raises:
-        CommandError: "stale_precondition" if what the command expects is no longer so.
-    """
-    releases = storage.releases(config)
-    if releases.settled(work.run_id) is None:  # else its own switch is what changed the release
-        stale = judge_expectation(work.task.expect, releases.current())
-        if stale is not None:
-            raise CommandError(stale.detail, code=stale.code)
-    match work.task:
-        case Optimize():
-            return _optimize(config, work, work.task, observe, cancelled)
-        case Activate():
-            done = released.activate_release(
-                config, work.task.release, run_id=work.run_id, cancelled=cancelled
-            )
-        case RollBack():
-            done = released.roll_back(
-                config, run_id=work.run_id, cancelled=cancelled, to=work.task.to
-            )
-        case _:
-            assert_never(work.task)
-    stage = Stage.ROLLED_BACK if done.state == "rolled_back" else Stage.SUCCEEDED
-    return stage, "", f"{done.state} {done.release} {done.detail}".strip(), ""
-
-
-def _optimize(
-    config: Config, work: Work, task: Optimize, observe: Observe, cancelled: threading.Event
-) -> tuple[Stage, str, str, str]:
-    current = storage.releases(config).current()
-    if task.replaces and current and current != work.run_id and current > task.replaces:
-        # ids sort by time: a newer release has done what the rebuild was begun for
-        return Stage.SUCCEEDED, "", f"release {current} took its place meanwhile", ""
-    finished = runs.optimize(
-        _adjusted(config, task),
-        trigger=work.trigger,
-        observe=observe,
-        cancelled=cancelled,
-        run_id=work.run_id,
-        # a release that is rebuilt may not be the active one
-        reuse_calibration=task.reuse_calibration and (task.replaces or True),
-    )
-    where = str(finished.directory)
-    why = finished.report.choice.why
-    if finished.report.choice.infeasible:
-        return Stage.FAILED, "infeasible", why, where
-    activation = finished.report.activation
-    if activation.state == "rolled_back":
-        return Stage.ROLLED_BACK, "unhealthy", activation.detail, where
-    return Stage.SUCCEEDED, "", why, where
-
-
-def _adjusted(config: Config, task: Optimize) -> Config:
-    """Return the configuration with a command's own limits.
-
-    Raises:
-        ConfigError: if it names another model than the configured one.
-    """
-    if task.model and task.model != config.model.name:
-        raise ConfigError(f"this device has the model {config.model.name}, not {task.model}")
-    limits = msgspec.structs.replace(config.limits, **task.limits)
-    return msgspec.structs.replace(config, limits=limits)
-
-
 def _recover(config: Config, stopping: threading.Event) -> None:
-    """Recover at the start, unless another process is at work: what it began, it also ends."""
+    """Recover at the start, unless another process is at work: what it began, it also ends.
+
+    Raises:
+        StoreError: if the disk does not allow it.
+    """
     try:
         with exclusive(config, "quantd run", cancelled=stopping, stopping=stopping, wait=False):
             pass
     except QuantdError as error:  # each piece of work recovers first
+        if isinstance(error, StoreError) and error.code != "locked":
+            raise
         _LOG.warning("recovery_put_off code=%s %s", error.code, error.message)
 
 

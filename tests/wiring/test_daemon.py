@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import get_args
 
 import pytest
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.control.command import Stage
 from agent.core.control.effects import PublishReport, PublishState
-from agent.core.control.events import Work
-from agent.core.control.requests import Activate, Expect, Optimize, RollBack, Task
-from agent.core.errors import CommandError
-from agent.core.records import Activation
+from agent.core.control.requests import Optimize
 from agent.run.upgrade import UnfitRelease
-from agent.wiring.daemon import _figures, _outdated, _perform, daemon
+from agent.wiring.daemon import _figures, _outdated, daemon
 
 
 @pytest.fixture
@@ -94,54 +87,6 @@ def test_a_figure_of_telemetry_that_can_not_be_read_costs_itself_only(
     }  # fmt: skip
     assert found["rss_mb"]
     assert found["uptime_s"]
-
-
-def perform(config: Config, task: Task) -> tuple[object, ...]:
-    work = Work(task=task, run_id="r1", trigger="t")
-    return _perform(config, threading.Event(), work, lambda *_: None, threading.Event())
-
-
-def test_each_kind_of_work_is_done_by_its_own_hand(
-    config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def did(what: str) -> Activation:
-        return Activation(state="active", release=what, previous=None)
-
-    monkeypatch.setattr("agent.wiring.released.roll_back", lambda _, **__: did("back"))
-    monkeypatch.setattr("agent.wiring.released.activate_release", lambda _, one, **__: did(one))
-    monkeypatch.setattr("agent.wiring.daemon._optimize", lambda *_: ("optimized",))
-    results: list[tuple[Task, object]] = [
-        (Optimize(), ("optimized",)),
-        (Activate(release="r7"), (Stage.SUCCEEDED, "", "active r7", "")),
-        (RollBack(), (Stage.SUCCEEDED, "", "active back", "")),
-    ]
-    assert {type(task) for task, _ in results} == set(get_args(Task))
-    for task, result in results:
-        assert perform(config, task) == result
-
-
-def test_what_a_command_expects_is_judged_again_when_it_begins(
-    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another run, or another process, can have changed the release while it waited."""
-    monkeypatch.setattr("agent.wiring.released.roll_back", lambda _: pytest.fail("rolled back"))
-    task = RollBack(expect=Expect(release="r1"))
-    with pytest.raises(CommandError, match="no release is active") as caught:
-        perform(config, task)
-    assert caught.value.code == "stale_precondition"
-    (tmp_path / "current").symlink_to("releases/r2")
-    with pytest.raises(CommandError, match="r2 is active, the command expects r1"):
-        perform(config, task)
-
-
-def test_unknown_work_is_an_error_and_no_rollback(
-    config: Config, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "agent.wiring.released.roll_back", lambda *_, **__: pytest.fail("rolled back")
-    )
-    with pytest.raises(AssertionError, match="frobnicate"):
-        perform(config, SimpleNamespace(kind="frobnicate", expect=None))  # type: ignore[arg-type]
 
 
 FOUND = UnfitRelease(

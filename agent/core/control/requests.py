@@ -1,7 +1,7 @@
 """What a device can be asked to do: one type per request, with its arguments.
 
 `wire.commands` derives from them what may arrive, by the valid values of each argument. A task is
-carried out by the worker (`wiring.daemon`); the other requests are answered by the step itself.
+carried out by the worker (`wiring.work`); the other requests are answered by the step itself.
 """
 
 from __future__ import annotations
