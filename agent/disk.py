@@ -15,6 +15,7 @@ from pathlib import Path
 from agent.core.errors import StoreError
 
 _BLOCK_BYTES = 1 << 20
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -54,24 +55,32 @@ def work_folder(parent: Path, prefix: str) -> Iterator[Path]:
         StoreError: if the folder can't be created.
     """
     with disk_errors(parent):
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        folder, handle = _locked_folder(parent, prefix)
     try:
-        handle = os.open(folder, os.O_RDONLY)
-        try:
+        yield folder
+    finally:
+        os.close(handle)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Create a folder and lock it; again if another process took it for abandoned before that."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with contextlib.suppress(FileNotFoundError):
+            handle = os.open(folder, _FOLDER)
             with contextlib.suppress(OSError):  # no locks on this file system: nothing is removed
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            yield folder
-        finally:
+            if folder.exists():
+                return folder, handle
             os.close(handle)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
     """Remove the work folders that no process uses."""
     for folder in parent.glob(f"{prefix}*"):
-        with contextlib.suppress(OSError):
-            handle = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(OSError):  # of another user, or no folder: that is left alone
+            handle = os.open(folder, _FOLDER)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(folder, ignore_errors=True)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import errno
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from agent.core.errors import StoreError
-from agent.disk import disk_errors, full_disk, read_now, size_bytes, text_of
+from agent.disk import (
+    disk_errors,
+    full_disk,
+    read_now,
+    remove_abandoned,
+    size_bytes,
+    text_of,
+    work_folder,
+)
 from tests.support.unreadable import not_now
 
 
@@ -52,3 +62,36 @@ def test_a_file_is_read_to_its_end_whatever_its_bytes(tmp_path):
     assert read_now(tmp_path / "text") == body.decode(errors="replace")
     assert text_of(tmp_path / "text").endswith("°C \ufffd")
     assert text_of(tmp_path / "absent") == ""
+
+
+def test_a_new_folder_taken_for_abandoned_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    """Jobs of several users and state folders share the temporary folder."""
+    made = []
+
+    def mkdtemp(**how):
+        made.append(original(**how))
+        if len(made) == 1:
+            remove_abandoned(tmp_path, "work-")
+        return made[-1]
+
+    original = tempfile.mkdtemp
+    monkeypatch.setattr("tempfile.mkdtemp", mkdtemp)
+    with work_folder(tmp_path, "work-") as folder:
+        assert [str(folder)] == made[1:]
+        remove_abandoned(tmp_path, "work-")
+        assert folder.exists()
+    assert not folder.exists()
+
+
+@pytest.mark.timeout(10)
+def test_only_folders_are_removed_as_abandoned(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (tmp_path / "work-link").symlink_to(kept)
+    os.mkfifo(tmp_path / "work-fifo")
+    (tmp_path / "work-file").touch()
+    (tmp_path / "work-folder").mkdir()
+    remove_abandoned(tmp_path, "work-")
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "kept", "work-link", "work-fifo", "work-file"
+    }  # fmt: skip

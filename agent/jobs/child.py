@@ -1,13 +1,12 @@
 """The child's side of a job: read the spec, run one stage, write JSON lines.
 
-`adapters/host/jobs.py` starts `python -m agent job SPEC`. Standard output carries the lines of
+`adapters/host/jobs.py` starts `python -m agent job SPEC PARENT` (see `parent`). Standard output carries the lines of
 `agent.wire.jobs`, so what libraries print there goes to standard error instead.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -20,8 +19,6 @@ from agent.core.errors import QuantdError
 from agent.disk import full_disk
 from agent.jobs.kinds import decode, run
 from agent.wire.jobs import Line, Progressed, Raised, RecordSpec, Returned
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(path: str) -> int:
@@ -70,9 +67,8 @@ def _claim_stdout() -> Any:
 
 
 def _prepare_process() -> None:
-    """End with the parent, be the first that the kernel ends for memory, and SIGTERM cleanly."""
+    """Be the first that the kernel ends for memory, and end cleanly on SIGTERM."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         with contextlib.suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -1,7 +1,8 @@
 """Heavy work in child processes: `python -m agent job SPEC`, with the JSON of `agent.wire.jobs`.
 
 A child's memory is free again when it ends; the daemon survives its crash, or its end for lack
-of memory; and it can be cancelled: SIGTERM, then SIGKILL.
+of memory; and it can be cancelled: SIGTERM, then SIGKILL. It ends with this process, and the
+next job removes what it then left in the temporary folder.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import msgspec
 
 from agent.core.errors import JobError, QuantdError, error_kinds
-from agent.disk import disk_errors
+from agent.disk import disk_errors, remove_abandoned, work_folder
 from agent.memory import JobMemory, default_reserve
 from agent.ports import Progress, RecordT
 from agent.ports.jobs import JobSpec
 from agent.wire.jobs import Line, Progressed, Raised, Returned
 
+_FOLDER = "quantd-job-"  # for the spec and the child's temporary files
 _TERM_GRACE_S = 2.0
 _LAST_LINES_S = 1.0  # for the lines in the pipe of a child that has ended
 _LINE_LIMIT_BYTES = 64 << 20  # the longest is a report page with its pictures, some MB
@@ -53,7 +54,9 @@ class SubprocessJobs:
         self, spec: JobSpec[RecordT], *, progress: Progress, cancelled: threading.Event
     ) -> RecordT:
         """See `ports.Jobs`."""
-        with _folder() as folder:
+        temp = Path(tempfile.gettempdir())
+        remove_abandoned(temp, _FOLDER)
+        with work_folder(temp, _FOLDER) as folder:
             path = folder / "spec.json"
             with disk_errors(folder):
                 path.write_bytes(msgspec.json.encode(spec))
@@ -68,23 +71,10 @@ class SubprocessJobs:
             raise JobError(f"{spec.kind}: its result can't be read: {e}", code="died") from e
 
 
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    """Yield a folder for the spec and the child's temporary files, and remove it.
-
-    Raises:
-        StoreError: if there is no room for it.
-    """
-    with disk_errors(Path(os.environ.get("TMPDIR", "/tmp"))):  # noqa: S108 - only named
-        made = tempfile.TemporaryDirectory(prefix="quantd-job-", ignore_cleanup_errors=True)
-    with made as folder:
-        yield Path(folder)
-
-
 def _start(kind: str, spec: Path) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "agent", "job", str(spec)],
+            [sys.executable, "-m", "agent", "job", str(spec), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             env={**os.environ, "TMPDIR": str(spec.parent)},
