@@ -38,7 +38,7 @@ from agent.core.control.link import (
     Connected,
     Disconnected,
     LinkEvent,
-    Refused,
+    Subscribed,
 )
 from agent.core.control.step import State, ended, step
 from agent.core.errors import CommandError, StoreError
@@ -201,7 +201,7 @@ class Daemon:
     def _handle(self, event: Event | LinkEvent) -> bool:
         if isinstance(event, CommandArrived):
             return self._handle_commands((event, *self.mailbox.commands(_BATCH - 1)))
-        if isinstance(event, (Connected, Disconnected, Acked, Refused)):
+        if isinstance(event, (Connected, Subscribed, Disconnected, Acked)):
             return self._handle_link(event)
         return self._step(event)
 
@@ -210,7 +210,7 @@ class Daemon:
             self.outward.take(event)
         except StoreError as error:
             self._recorder.failed(error)
-        if isinstance(event, Connected):
+        if isinstance(event, (Connected, Subscribed)):
             return self._step(Online())
         if isinstance(event, Disconnected):
             return self._step(Offline(event.reason))

@@ -40,8 +40,15 @@ class Messages:
     clock_ok: Callable[[], bool]
     _ulids: Ulids = field(default_factory=Ulids)
 
-    def state(self, *, active: wire.Active | None, job: wire.Job | None) -> None:
-        """Publish that the device is online, its active release and its work."""
+    def state(
+        self,
+        *,
+        active: wire.Active | None,
+        job: wire.Job | None,
+        subscribed: bool = True,
+        unheard: int = 0,
+    ) -> None:
+        """Publish that the device is online, its active release, its work, if commands arrive."""
         counts = self.journal.counts()
         waiting = wire.Outbox(
             n=counts.waiting,
@@ -49,6 +56,7 @@ class Messages:
             oldest_s=round(counts.oldest_s, 1),
             parked=counts.parked,
             dropped_total=counts.evicted,
+            unheard=unheard,
         )
         with self.journal.atomic():
             message = wire.State(
@@ -58,6 +66,7 @@ class Messages:
                 outbox=waiting,
                 active=active,
                 job=job,
+                subscribed=subscribed,
             )
             self._put(self.topics.state, message, MessageClass.STATE, "state", replaces=True)
 

@@ -21,7 +21,11 @@ _HOLD_NS = 30_000_000_000
 _LOSSES = 3
 _SILENT_LOSSES = 10
 _TRIES = 5
-_SILENCE_NS = 300_000_000_000
+# Silence for this many of the slowest round trips seen lately, but not within the first limit;
+# doubled after each silence, up to the second: a slow link may need minutes for one message.
+_SILENCE_ROUND_TRIPS = 10
+_SILENCE_S = (20.0, 300.0)
+_FADE = 0.95  # per acknowledgement, of the slowest round trip seen
 
 # MQTT 5.0, table 2-6. For ever: not authorized, topic name invalid, packet too large, payload
 # format invalid. Choked: also malformed packet and protocol error, by which brokers mean "too large".
@@ -51,27 +55,36 @@ class Outbox:
     announce: Announce
     unheard: int = 0
     _online: bool = False
+    _session: int = 0
     _max_packet: int | None = None
-    _in_flight: dict[int, int] = field(default_factory=dict)  # message id of the link -> row's key
+    _window: int = IN_FLIGHT
+    # message id of the link -> the row's key and when it was sent
+    _in_flight: dict[int, tuple[int, int]] = field(default_factory=dict)
     _cursor: int = 0
     _done: list[int] = field(default_factory=list)
     _hold_until_ns: int = 0
     _tries: dict[int, int] = field(default_factory=dict)
     _suspect: tuple[int, int] = (0, 0)  # key first in line at a loss, losses so far
     _heard_ns: int = 0  # when a message was acknowledged, or the first one sent
+    _slowest_s: float = 0.0  # round trip, fading
+    _silences: int = 0  # without an acknowledgement in between
     _alone: int = 0  # how many messages to send one at a time, to see which one is the cause
 
     def connected(self, event: Connected) -> None:
         """Begin from the first message that is not yet delivered."""
         self._forget()
         self._online = True
+        self._session = event.session
         self._max_packet = event.max_packet
+        self._window = max(1, min(IN_FLIGHT, event.receive_maximum))
 
     def disconnected(self, event: Disconnected) -> None:
         """Stop sending; find out whether one message makes the broker drop the link."""
         was_online, self._online = self._online, False
-        if was_online and self._in_flight:
-            first = min(self._in_flight.values())
+        if event.cause == "broker_silent":  # the fault of no message
+            self._silences += 1
+        elif was_online and self._in_flight:
+            first = min(key for key, _ in self._in_flight.values())
             losses = self._suspect[1] + 1 if self._suspect[0] == first else 1
             self._suspect = (first, losses)
             was_alone, self._alone = self._alone > 0, IN_FLIGHT if losses > 1 else self._alone
@@ -82,19 +95,27 @@ class Outbox:
 
     @property
     def silent(self) -> bool:
-        """Return whether the broker keeps the link and acknowledges nothing, for minutes.
+        """Return whether the broker keeps the link and acknowledges nothing.
 
         Nothing may be sent again on a link that holds (MQTT 5.0, 4.4), so a new one is needed.
         """
-        silence_ns = self.clock.monotonic_ns() - self._heard_ns
-        return self._online and bool(self._in_flight) and silence_ns > _SILENCE_NS
+        least_s, most_s = _SILENCE_S
+        limit_s = max(least_s, _SILENCE_ROUND_TRIPS * self._slowest_s) * 2**self._silences
+        return self._online and bool(self._in_flight) and self.silence_s > min(most_s, limit_s)
+
+    @property
+    def silence_s(self) -> float:
+        """Return for how long nothing has been acknowledged, s."""
+        return (self.clock.monotonic_ns() - self._heard_ns) / 1e9
 
     def acked(self, event: Acked) -> None:
         """Note the broker's answer; `pump` acts on it."""
-        key = self._in_flight.pop(event.message, None)
-        self._heard_ns = self.clock.monotonic_ns()
-        if key is None:
+        found = self._in_flight.pop(event.message, None)
+        if found is None:
             return  # of an earlier connection: the row is sent again
+        key, sent_ns = found
+        self._heard_ns, self._silences = self.clock.monotonic_ns(), 0
+        self._slowest_s = max(_FADE * self._slowest_s, (self._heard_ns - sent_ns) / 1e9)
         if event.ok:
             self.unheard += event.code == _NO_SUBSCRIBER
             self._done.append(key)
@@ -112,9 +133,9 @@ class Outbox:
     def pump(self) -> None:
         """Forget what was delivered, give up what is too much, send what may be sent."""
         self._settle()
-        if not self._online or self._holding():
-            return
-        room = IN_FLIGHT - len(self._in_flight)
+        if not self._online or self._holding() or self.link.session != self._session:
+            return  # a new connection has begun: its event is on the way
+        room = self._window - len(self._in_flight)
         if self._alone:
             room = 1 - len(self._in_flight)
         while room > 0:
@@ -140,9 +161,10 @@ class Outbox:
                     return  # the link is gone; its event is on the way
                 self._cursor = row.key
                 if message.qos:
+                    now_ns = self.clock.monotonic_ns()
                     if not self._in_flight:
-                        self._heard_ns = self.clock.monotonic_ns()
-                    self._in_flight[sent] = row.key
+                        self._heard_ns = now_ns
+                    self._in_flight[sent] = row.key, now_ns
                     room -= 1
                 else:
                     self._done.append(row.key)

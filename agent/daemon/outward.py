@@ -24,13 +24,14 @@ from agent.core.control.link import (
     Connected,
     Disconnected,
     LinkEvent,
-    Refused,
+    Subscribed,
 )
 from agent.core.control.step import State
-from agent.core.errors import ConfigError, StoreError
+from agent.core.errors import StoreError
 from agent.daemon.inbox import Inbox
 from agent.daemon.loop import Outward
 from agent.daemon.messages import Messages
+from agent.daemon.notices import Notices
 from agent.daemon.outbox import Outbox
 from agent.ports import Clock, Journal, Link
 from agent.wire import messages as wire
@@ -38,7 +39,6 @@ from agent.wire.topics import Topics
 
 _LOG = logging.getLogger(__name__)
 _TIDY_EVERY_NS = 60_000_000_000
-_RESTART_EVERY_NS = 30_000_000_000
 _RESENT = ("result", "report")  # unless a stream is named
 
 
@@ -74,6 +74,7 @@ class Broker(Outward):
         outbox: Sends.
         facts: What messages contain.
         clock: For the pace of tidying.
+        notices: Counts and announces what is dropped or refused.
     """
 
     link: Link
@@ -84,8 +85,10 @@ class Broker(Outward):
     outbox: Outbox
     facts: Facts
     clock: Clock
+    notices: Notices
     _tidied_ns: int = 0
-    _dead_since_ns: int | None = None
+    _subscribed: bool = True
+    _loss: str = ""
 
     def start(self) -> None:
         """See `loop.Outward`."""
@@ -95,16 +98,20 @@ class Broker(Outward):
         """Handle an event of the link, other than a command."""
         if isinstance(event, Connected):
             _LOG.info("broker_connected session=%d", event.session)
+            self._loss = ""
             self.outbox.connected(event)
-            self._dead_since_ns = None
+            self._subscribed = not event.refused
+            if event.refused:
+                facts = {"topic": self.topics.command_filter, "reason": event.refused}
+                self.notices.note("subscription_refused", facts)
         elif isinstance(event, Disconnected):
-            _LOG.warning("broker_lost reason=%s", event.reason)
             self.outbox.disconnected(event)
-            self._dead_since_ns = self.clock.monotonic_ns() if event.dead else None
+            self._lost(event)
         elif isinstance(event, Acked):
             self.outbox.acked(event)
-        elif isinstance(event, Refused):
-            _LOG.error("subscription_refused topic=%s reason=%s", event.topic, event.reason)
+        elif isinstance(event, Subscribed):
+            _LOG.info("subscription_granted topic=%s", self.topics.command_filter)
+            self._subscribed = True
 
     def admit(self, arrived: Sequence[CommandArrived]) -> Sequence[Command]:
         """Store commands, all or none, and acknowledge them; return those to run.
@@ -114,6 +121,9 @@ class Broker(Outward):
         """
         with self.journal.atomic():
             found = [self.inbox.admit(one) for one in arrived]
+            for one in arrived:
+                if self.topics.command_id(one.topic) is None:
+                    self.notices.note("command_misaddressed", {"topic": one.topic})
         for one, command in zip(arrived, found, strict=True):
             self.link.acknowledge(one.message)
             if isinstance(command, Command):
@@ -129,7 +139,11 @@ class Broker(Outward):
         if isinstance(effect, PublishState):
             self._publish_state(state, with_meta=effect.with_meta)
         elif isinstance(effect, PublishTelemetry):
-            counted = {"refusals_unanswered": self.inbox.unanswered}
+            counted = {
+                **self.notices.counts,
+                "messages_unheard": self.outbox.unheard,
+                "refusals_unanswered": self.inbox.unanswered,
+            }
             self.messages.telemetry({**self.facts.telemetry(), **counted})
         elif isinstance(effect, PublishEvent):
             self.messages.event(effect.kind, effect.severity, effect.facts)
@@ -148,9 +162,9 @@ class Broker(Outward):
         """Hand over what waits; once a minute give up what has expired."""
         now_ns = self.clock.monotonic_ns()
         if self.outbox.silent:
-            self.take(Disconnected("nothing is acknowledged any more", dead=True))
-        if self._dead_since_ns is not None and now_ns - self._dead_since_ns > _RESTART_EVERY_NS:
-            self._restart(now_ns)
+            reason = f"nothing was acknowledged for {self.outbox.silence_s:.0f} s"
+            self.take(Disconnected(reason, cause="broker_silent"))
+            self.link.start()
         self.outbox.pump()
         if now_ns - self._tidied_ns > _TIDY_EVERY_NS:
             self._tidied_ns = now_ns
@@ -165,13 +179,13 @@ class Broker(Outward):
         else:
             self.link.stop(self.topics.state, farewell)
 
-    def _restart(self, now_ns: int) -> None:
-        try:
-            self.link.start()
-            self._dead_since_ns = None
-        except ConfigError as error:  # a certificate that is just being replaced, for instance
-            _LOG.error("link_not_restarted code=%s %s", error.code, error.message)
-            self._dead_since_ns = now_ns
+    def _lost(self, event: Disconnected) -> None:
+        """Report a loss; the failures that follow it only where the reason is another."""
+        repeated, self._loss = event.reason == self._loss, event.reason
+        if not repeated:
+            _LOG.warning("broker_lost reason=%s", event.reason)
+        if event.cause:
+            self.notices.note(event.cause, {"reason": event.reason}, quiet=repeated)
 
     def _publish_state(self, state: State, *, with_meta: bool) -> None:
         running = state.running
@@ -180,7 +194,12 @@ class Broker(Outward):
             job = wire.Job(
                 run_id=running.run_id, kind=running.kind, stage=state.stage, pct=state.percent
             )
-        self.messages.state(active=self.facts.active(), job=job)
+        self.messages.state(
+            active=self.facts.active(),
+            job=job,
+            subscribed=self._subscribed,
+            unheard=self.outbox.unheard,
+        )
         if with_meta:
             self.messages.meta(
                 labels=self.facts.labels,

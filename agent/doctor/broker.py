@@ -9,7 +9,7 @@ import socket
 import ssl
 
 from agent.adapters.host.commands import command_output
-from agent.adapters.mqtt.link import password, tls_context, uses_tls
+from agent.adapters.mqtt.credentials import password, tls_context, uses_tls
 from agent.config import Config
 from agent.doctor.findings import Finding, ok, problem, warning
 

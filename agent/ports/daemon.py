@@ -15,8 +15,8 @@ class Link(Protocol):
     def start(self) -> None:
         """Connect in the background, with endless retries; called again, replace the connection.
 
-        Raises:
-            ConfigError: if a TLS file can't be used.
+        TLS files and the password are read at each attempt. One that is missing or broken is an
+        event, like a broker that is away, and is waited for.
         """
 
     def send(self, topic: str, body: bytes, *, qos: int, retain: bool, expiry_s: int) -> int | None:

@@ -45,13 +45,18 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outbox(msgspec.Struct, frozen=True, kw_only=True):
-    """What waits on the device: number, bytes, age of the oldest, and losses ever since."""
+    """What waits on the device: number, bytes, age of the oldest, and losses ever since.
+
+    Attributes:
+        unheard: Messages since the daemon's start that the broker took without a subscriber.
+    """
 
     n: int
     bytes: int
     oldest_s: float
     parked: int
     dropped_total: int
+    unheard: int = 0
 
 
 class Active(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +79,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class State(Envelope, frozen=True, kw_only=True):
     """Retained. Birth, last will (`will` true) and farewell (status "shutdown").
 
-    A consumer ignores a will whose `sess` is below that of the last birth.
+    A consumer ignores a will whose `sess` is below that of the last birth. `subscribed` is false
+    where the broker denies the device its commands, so that it is online and answers none.
     """
 
     status: Literal["online", "offline", "shutdown"]
@@ -83,6 +89,7 @@ class State(Envelope, frozen=True, kw_only=True):
     outbox: Outbox | None = None
     active: Active | None = None
     job: Job | None = None
+    subscribed: bool | None = None
 
 
 class Inventory(Envelope, frozen=True, kw_only=True):

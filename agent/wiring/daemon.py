@@ -29,6 +29,7 @@ from agent.daemon.inspector import Inspector
 from agent.daemon.loop import Daemon, Outward
 from agent.daemon.mailbox import Mailbox
 from agent.daemon.messages import Messages
+from agent.daemon.notices import Notices
 from agent.daemon.outbox import Outbox
 from agent.daemon.outward import Broker, Facts
 from agent.daemon.worker import Worker
@@ -123,6 +124,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
     def announce(kind: str, facts: Mapping[str, object]) -> None:
         messages.event(kind, "warning", facts)
 
+    notices = Notices(announce, clock)
     return Broker(
         link=link,
         topics=topics,
@@ -139,7 +141,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             clock=clock,
             clock_ok=clock.synchronized,
         ),
-        outbox=Outbox(journal, link, clock, announce),
+        outbox=Outbox(journal, link, clock, notices.note),
         facts=Facts(
             labels=config.device.labels,
             model=config.model.name,
@@ -149,6 +151,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             report=lambda run_id: _report(config, run_id),
         ),
         clock=clock,
+        notices=notices,
     )
 
 

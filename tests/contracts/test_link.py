@@ -7,21 +7,40 @@ a client that vanished, and stops to deliver QoS 0 to a client that has to ackno
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
+import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import paho.mqtt.client as mqtt
 import pytest
 
 from agent.adapters.mqtt.link import Patience
 from agent.adapters.storage.journal import SqliteJournal
 from agent.config import Mqtt, Tls
-from agent.core.control.link import Acked, CommandArrived, Connected, Disconnected
-from agent.core.errors import ConfigError
+from agent.core.control.link import Acked, CommandArrived, Connected, Disconnected, Subscribed
+from agent.daemon.mailbox import Mailbox
 from tests.support.broker import Broker, Mosquitto, any_broker, free_port, with_password
-from tests.support.mqtt_parties import TOPICS, Console, Device
+from tests.support.mqtt_parties import QUICK, TOPICS, Console, Device
 from tests.support.parts import missing_part
+from tests.support.scripted_broker import (
+    CONNECT,
+    PINGREQ,
+    PUBLISH,
+    SUBSCRIBE,
+    ScriptedBroker,
+    accepted,
+    length,
+    puback,
+    publish,
+    suback,
+)
 
 pytestmark = pytest.mark.slow
 KEPT = (
@@ -304,19 +323,6 @@ def test_an_old_connection_s_command_is_not_acknowledged_on_the_new_one(
     device.link.acknowledge(again.message)
 
 
-@pytest.mark.usefixtures("mosquitto")
-def test_a_flood_of_commands_without_acknowledgement_does_not_fill_the_mailbox(
-    device: Device, console: Console
-) -> None:
-    device.connect()
-    for number in range(500):
-        console.client.publish(f"quantd/v1/cam-1/cmd/f{number}", b"x" * 60_000, qos=0)
-    console.command(b"last", "last")
-    console.wait(lambda: any(topic.endswith("/last") for topic, _, _ in console.got))
-    device.run(lambda: any(event.topic.endswith("/last") for event in device.saw(CommandArrived)))
-    assert 0 < len(device.saw(CommandArrived)) < 500
-
-
 def test_a_retained_command_shows_as_such(device: Device, console: Console) -> None:
     console.command(b"old", retain=True)
     device.connect()
@@ -351,8 +357,9 @@ def test_a_command_retained_while_the_device_is_away_shows_as_such(
     second.link.stop(TOPICS.state, b"{}")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_dead_network_thread_is_an_event_and_start_connects_again(device: Device) -> None:
+def test_an_error_in_the_network_thread_is_an_event_and_the_link_connects_again(
+    device: Device,
+) -> None:
     device.connect()
     client = device.link._client
     assert client is not None
@@ -362,9 +369,7 @@ def test_a_dead_network_thread_is_an_event_and_start_connects_again(device: Devi
 
     client.on_publish = fail
     device.put(1)
-    device.run(lambda: any(event.dead for event in device.saw(Disconnected)))
-    assert "boom" in next(event.reason for event in device.saw(Disconnected) if event.dead)
-    device.link.start()
+    device.run(lambda: any("boom" in event.reason for event in device.saw(Disconnected)))
     device.run(device.idle)
 
 
@@ -394,9 +399,247 @@ def test_tls_verifies_the_broker_s_name(tmp_path: Path, journal: SqliteJournal) 
                 assert "Hostname mismatch" in device.saw(Disconnected)[0].reason
 
 
-def test_a_tls_file_that_can_not_be_used_is_a_bad_configuration(
-    tmp_path: Path, journal: SqliteJournal
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """Return a folder with two authorities, the broker's certificate, and two of the device."""
+    for name, issuer in (
+        ("ca", ""), ("other", ""), ("localhost", "ca"), ("good", "ca"), ("bad", "other"),
+    ):  # fmt: skip
+        signed = ["-CA", f"{issuer}.crt", "-CAkey", f"{issuer}.key"] if issuer else []
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+             "-nodes", "-days", "2", "-keyout", f"{name}.key", "-out", f"{name}.crt",
+             "-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", *signed],
+            check=True, capture_output=True, cwd=tmp_path,
+        )  # fmt: skip
+    return tmp_path
+
+
+def secured(journal: SqliteJournal, port: int, folder: Path) -> Device:
+    """Return a device that knows the broker by its name, and shows a certificate of its own."""
+    tls = Tls(ca=str(folder / "ca.crt"), cert=str(folder / "own.crt"), key=str(folder / "own.key"))
+    device = Device(journal, port, tls=tls)
+    device.link.settings = Mqtt(host="localhost", port=port, tls=tls)
+    return device
+
+
+def copy_certificate(folder: Path, name: str) -> None:
+    for suffix in ("key", "crt"):
+        shutil.copy(folder / f"{name}.{suffix}", folder / f"own.{suffix}")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_certificate_is_read_at_each_connection_and_waited_for(
+    certificates: Path, journal: SqliteJournal
 ) -> None:
-    device = Device(journal, free_port(), tls=Tls(ca=str(tmp_path / "none.pem")))
-    with pytest.raises(ConfigError, match=r"none\.pem"):
+    """Missing, then one that the broker refuses, then a renewed one: without a restart."""
+    folder = certificates
+    lines = [f"cafile {folder}/ca.crt", f"certfile {folder}/localhost.crt"]
+    lines += [f"keyfile {folder}/localhost.key", "require_certificate true"]
+    with Mosquitto(folder, *lines) as broker:
+        device = secured(journal, broker.port, folder)
         device.link.start()
+        device.run(lambda: len(device.saw(Disconnected)) >= 2)
+        missing = device.saw(Disconnected)[0]
+        assert missing.cause == "credentials_unusable"
+        assert "own.crt" in missing.reason
+        copy_certificate(folder, "bad")
+        device.run(lambda: any(e.cause == "certificate_refused" for e in device.saw(Disconnected)))
+        assert "mqtt.tls.cert" in device.saw(Disconnected)[-1].reason
+        copy_certificate(folder, "good")
+        device.run(lambda: bool(device.saw(Connected)))
+        device.link.stop(TOPICS.state, b"{}")
+
+
+def test_a_client_with_the_same_id_is_an_event_and_the_pauses_grow(
+    device: Device, mosquitto: Broker
+) -> None:
+    """This mosquitto closes the connection without a reason."""
+    device.connect()
+    for taken in range(1, 5):
+        thief = mqtt.Client(
+            mqtt.CallbackAPIVersion.VERSION2, client_id=TOPICS.device, protocol=mqtt.MQTTv5
+        )
+        thief.connect("127.0.0.1", mosquitto.port)
+        thief.loop_start()
+        device.run(lambda n=taken: len(device.saw(Connected)) == n + 1)
+        thief.disconnect()
+        thief.loop_stop()
+    causes = [event.cause for event in device.saw(Disconnected)]
+    assert causes == ["", "", "session_taken_over", "session_taken_over"]
+    assert "may use the id cam-1" in device.saw(Disconnected)[-1].reason
+
+
+def test_a_broker_that_names_a_take_over_is_believed_at_once(journal: SqliteJournal) -> None:
+    def answer(peer: socket.socket, kind: int, packet: bytes) -> None:
+        best(peer, kind, packet)
+        if kind == SUBSCRIBE:
+            peer.sendall(b"\xe0\x02\x8e\x00")
+
+    with ScriptedBroker(answer) as broker:
+        device = Device(journal, broker.port)
+        device.link.start()
+        begun_s = time.monotonic()
+        device.run(lambda: len(device.saw(Disconnected)) == 5)
+        device.link.stop(TOPICS.state, b"{}")
+    assert {(e.code, e.cause) for e in device.saw(Disconnected)} == {(0x8E, "session_taken_over")}
+    assert time.monotonic() - begun_s > 0.9  # 0.1, 0.2, 0.3 and 0.3 s at least
+
+
+def test_more_descriptors_than_select_knows_are_no_reason_not_to_connect(
+    broker: Broker, journal: SqliteJournal
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        for _ in range(1100):
+            stack.enter_context(Path(os.devnull).open("rb"))
+        device = Device(journal, broker.port)
+        device.put(1)
+        device.connect()
+        device.run(device.idle)
+        device.link.stop(TOPICS.state, b"{}")
+
+
+def test_what_the_mailbox_can_not_take_waits_in_the_socket(
+    device: Device, mosquitto: Broker, console: Console
+) -> None:
+    """Nothing is taken out for a while; keepalive and what is sent go on all the same."""
+    device.mailbox = Mailbox(limit_bytes=500_000)
+    device.link.post, device.link.crowded = device.mailbox.put, lambda: device.mailbox.full
+    device.connect()
+    for number in range(200):
+        console.client.publish(f"quantd/v1/cam-1/cmd/f{number}", b"x" * 100_000, qos=0)
+    console.wait(lambda: device.mailbox.full)
+    device.put(1)
+    device.outbox.pump()
+    console.wait(lambda: console.numbers() == [1])
+    waiting = device.mailbox.commands(1000)
+    assert len(waiting) < 10
+    console.command(b"last", "last")
+    device.run(lambda: any(e.topic.endswith("/last") for e in device.saw(CommandArrived)))
+    assert not device.saw(Disconnected)
+
+
+def best(peer: socket.socket, kind: int, packet: bytes) -> None:
+    """Answer as a broker should."""
+    if kind == CONNECT:
+        peer.sendall(accepted())
+    elif kind == SUBSCRIBE:
+        peer.sendall(suback(packet))
+    elif kind == PUBLISH:
+        peer.sendall(puback(packet))
+    elif kind == PINGREQ:
+        peer.sendall(b"\xd0\x00")
+
+
+def test_a_refused_subscription_is_known_at_once_and_asked_for_again(
+    journal: SqliteJournal,
+) -> None:
+    asked = []
+
+    def answer(peer: socket.socket, kind: int, packet: bytes) -> None:
+        if kind == SUBSCRIBE:
+            asked.append(packet)
+            peer.sendall(suback(packet, 0x87 if len(asked) < 3 else 1))
+        else:
+            best(peer, kind, packet)
+
+    with ScriptedBroker(answer) as broker:
+        device = Device(journal, broker.port)
+        assert device.connect().refused == "Not authorized"
+        device.run(lambda: bool(device.saw(Subscribed)))
+        device.link.stop(TOPICS.state, b"{}")
+    assert len(asked) == 3
+    assert len(device.saw(Connected)) == 1
+
+
+def test_no_more_is_in_flight_than_the_broker_receives(journal: SqliteJournal) -> None:
+    most, waiting = [], []
+
+    def answer(peer: socket.socket, kind: int, packet: bytes) -> None:
+        if kind == CONNECT:
+            peer.sendall(accepted(b"\x21\x00\x03"))  # Receive Maximum 3
+        elif kind == PUBLISH:
+            waiting.append(packet)
+            most.append(len(waiting))
+            if len(waiting) == 3:
+                time.sleep(0.05)  # for a fourth, if one came
+                peer.sendall(b"".join(puback(one) for one in waiting))
+                waiting.clear()
+        else:
+            best(peer, kind, packet)
+
+    with ScriptedBroker(answer) as broker:
+        device = Device(journal, broker.port)
+        for number in range(12):
+            device.put(number)
+        device.connect()
+        device.run(device.idle)
+        device.link.stop(TOPICS.state, b"{}")
+    assert max(most[:12]) == 3
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (b"\x32" + length(200_000_000) + b"x" * 3_000_000, "200000000 bytes, 262144 is the limit"),
+        (publish("quantd/v1/cam-1/cmd/c1", b"x", 1, qos=2), "QoS 2"),
+        (b"\x90\x01\x00", ""),  # a SUBACK that is too short
+        (b"\x20\x00", ""),
+        (b"\x00" * 10, ""),
+        (publish("\ud800", b"x", 1) if False else b"\x32\x05\x00\x63abc", ""),
+    ],
+)
+def test_a_hostile_packet_ends_the_connection_and_nothing_else(
+    journal: SqliteJournal, sent: bytes, reason: str
+) -> None:
+    hostile = [True]
+
+    def answer(peer: socket.socket, kind: int, packet: bytes) -> None:
+        best(peer, kind, packet)
+        if kind == SUBSCRIBE and hostile.pop():
+            hostile.append(False)
+            peer.sendall(sent)
+
+    with ScriptedBroker(answer) as broker:
+        device = Device(journal, broker.port)
+        device.connect()
+        device.put(1)
+        device.run(lambda: len(device.saw(Connected)) == 2)
+        device.run(device.idle)
+        device.link.stop(TOPICS.state, b"{}")
+    (lost,) = device.saw(Disconnected)
+    assert reason in lost.reason
+    assert bool(reason) is (lost.cause == "packet_refused")
+
+
+def test_a_broker_that_never_answers_the_subscription_is_left(journal: SqliteJournal) -> None:
+    def answer(peer: socket.socket, kind: int, packet: bytes) -> None:
+        if kind != SUBSCRIBE:
+            best(peer, kind, packet)
+
+    with ScriptedBroker(answer) as broker:
+        device = Device(journal, broker.port, patience=replace(QUICK, keepalive_s=1))
+        device.link.start()
+        device.run(lambda: bool(device.saw(Disconnected)))
+        assert "subscription" in device.saw(Disconnected)[0].reason
+        device.link.stop(TOPICS.state, b"{}")
+
+
+def test_a_topic_that_is_no_text_is_of_no_command(journal: SqliteJournal) -> None:
+    name = b"quantd/v1/cam-1/cmd/\xff\xfe"
+    rest = len(name).to_bytes(2, "big") + name + b"\x00\x01\x00body"
+
+    def answer(peer: socket.socket, kind: int, packet: bytes) -> None:
+        best(peer, kind, packet)
+        if kind == SUBSCRIBE:
+            peer.sendall(b"\x32" + length(len(rest)) + rest)
+
+    with ScriptedBroker(answer) as broker:
+        device = Device(journal, broker.port)
+        device.connect()
+        device.run(lambda: bool(device.saw(CommandArrived)))
+        assert TOPICS.command_id(device.saw(CommandArrived)[0].topic) is None
+        device.link.stop(TOPICS.state, b"{}")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from agent.core.control.link import Connected, Disconnected
-from agent.core.errors import ConfigError
+from agent.core.control.effects import PublishState
+from agent.core.control.link import Connected, Disconnected, Subscribed
+from agent.core.control.step import State
+from agent.daemon.notices import Notices
 from agent.daemon.outbox import IN_FLIGHT
 from agent.daemon.outward import Broker
+from agent.wire.topics import Topics
 from tests.daemon.test_outbox import Bench
 
 
@@ -19,17 +23,23 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def broker(bench: Bench) -> Broker:
+def events() -> list[tuple[str, dict[str, Any]]]:
+    return []
+
+
+@pytest.fixture
+def broker(bench: Bench, events: list[tuple[str, dict[str, Any]]]) -> Broker:
     nothing: Any = None
     return Broker(
         link=bench.link,
-        topics=nothing,
+        topics=Topics("quantd", "cam-1"),
         journal=bench.journal,
         messages=nothing,
         inbox=nothing,
         outbox=bench.outbox,
         facts=nothing,
         clock=bench.now,
+        notices=Notices(lambda kind, facts: events.append((kind, dict(facts))), bench.now),
     )
 
 
@@ -42,16 +52,17 @@ def test_a_broker_that_acknowledges_nothing_is_connected_to_again(
     for number in range(50):
         bench.put(number)
     bench.connect()
-    bench.now.s += 290
+    bench.now.s += 19
     broker.pump()
     broker.take(bench.link.answer(bench.link.broker_takes(1)[0]))
-    bench.now.s += 290
+    bench.now.s += 170  # less than ten round trips of that length
     broker.pump()
     assert begun == []
-    for _ in range(3):
-        bench.now.s += 31
-        broker.pump()
+    bench.now.s += 30
+    broker.pump()
+    broker.pump()
     assert begun == [True]
+    assert broker.notices.counts["broker_silences"] == 1
     bench.link.connect()
     broker.take(Connected(bench.link.session, True, None))
     broker.pump()
@@ -67,19 +78,61 @@ def test_a_broker_that_acknowledges_nothing_is_connected_to_again(
     assert begun == [True]
 
 
-def test_a_certificate_that_is_missing_for_a_moment_does_not_end_the_daemon(
+def test_acknowledgements_that_are_cut_are_noticed_soon_and_then_less_often(
     bench: Bench, broker: Broker
 ) -> None:
     begun: list[float] = []
-
-    def start() -> None:
-        begun.append(bench.now.s)
-        if len(begun) < 3:
-            raise ConfigError("mqtt.tls: no such file")
-
-    bench.link.start = start  # type: ignore[method-assign]
-    broker.take(Disconnected("network thread", dead=True))
-    for _ in range(10):
-        bench.now.s += 31
+    bench.link.start = lambda: begun.append(bench.now.s)  # type: ignore[method-assign]
+    for number in range(300):
+        bench.put(number)
+    bench.connect()
+    for _ in range(200):  # an hour ago the link was slow
+        bench.now.s += 0.05
+        bench.take(1)
+    for silence in (20, 40, 80, 160, 300, 300):
+        since, times = bench.now.s, len(begun)
+        while len(begun) == times:
+            bench.now.s += 1
+            broker.pump()
+            assert bench.now.s - since <= silence + 2
+        assert bench.now.s - since >= silence
+        bench.link.connect()
+        broker.take(Connected(bench.link.session, True, None))
         broker.pump()
-    assert len(begun) == 3
+    for _ in range(5):  # ten times silent: no message is to blame for it
+        assert bench.journal.counts().parked == 0
+        bench.take()
+    assert bench.journal.counts().waiting == 0
+
+
+def test_failures_of_one_kind_are_reported_once_until_there_was_a_connection(
+    broker: Broker, events: list[tuple[str, dict[str, Any]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    missing = Disconnected("mqtt.tls: no such file", cause="credentials_unusable")
+    for _ in range(3):
+        broker.take(missing)
+    broker.take(Disconnected("127.0.0.1:8883: refused"))
+    assert events == [("credentials_unusable", {"reason": "mqtt.tls: no such file"})]
+    assert caplog.text.count("broker_lost") == 2
+    assert broker.notices.counts["credentials_unusable"] == 3
+    broker.take(Connected(1, False, None))
+    broker.take(missing)
+    assert len(events) == 2
+
+
+def test_a_refused_subscription_is_an_event_and_in_the_state_until_it_is_granted(
+    broker: Broker, events: list[tuple[str, dict[str, Any]]]
+) -> None:
+    published: list[bool] = []
+    broker.messages = SimpleNamespace(  # type: ignore[assignment]
+        state=lambda *, subscribed, **_: published.append(subscribed)
+    )
+    broker.facts = SimpleNamespace(active=lambda: None)  # type: ignore[assignment]
+    for event in (Connected(1, False, None, refused="Not authorized"), Subscribed()):
+        broker.take(event)
+        broker.publish(PublishState(), State())
+    assert published == [False, True]
+    assert events == [
+        ("subscription_refused", {"topic": "quantd/v1/cam-1/cmd/#", "reason": "Not authorized"})
+    ]
+    assert broker.notices.counts["subscriptions_refused"] == 1

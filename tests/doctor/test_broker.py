@@ -189,7 +189,7 @@ def test_a_key_with_a_password_is_refused_not_asked_for_at_the_terminal(tmp_path
         capture_output=True,
     )
     code = f"""
-from agent.adapters.mqtt.link import tls_context
+from agent.adapters.mqtt.credentials import tls_context
 from agent.config.tables import Tls
 from agent.core.errors import ConfigError
 try:

@@ -19,12 +19,17 @@ from agent.adapters.storage.journal import SqliteJournal
 from agent.config import Mqtt
 from agent.core.control.journal import MessageClass, Outgoing
 from agent.core.control.link import Acked, Connected, Disconnected, LinkEvent
+from agent.daemon.mailbox import Mailbox
 from agent.daemon.outbox import Outbox
 from agent.wire.topics import Topics
 
 TOPICS = Topics("quantd", "cam-1")
 QUICK = Patience(
-    first_delay_s=(0.1, 0.2), longest_delay_s=(0.3, 0.4), keepalive_s=5, will_delay_s=0
+    first_delay_s=(0.1, 0.2),
+    longest_delay_s=(0.3, 0.4),
+    keepalive_s=5,
+    will_delay_s=0,
+    subscribe_s=0.2,
 )
 
 
@@ -34,7 +39,7 @@ class Device:
     def __init__(
         self, journal: SqliteJournal, port: int, *, patience: Patience = QUICK, **settings: Any
     ) -> None:
-        self.mailbox: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
+        self.mailbox = Mailbox()
         self.journal = journal
         self.link = MqttLink(
             Mqtt(host="127.0.0.1", port=port, **settings),
@@ -42,7 +47,7 @@ class Device:
             post=self.mailbox.put,
             next_session=lambda: journal.next("session"),
             will=lambda session: json.dumps({"status": "offline", "sess": session}).encode(),
-            crowded=lambda: self.mailbox.qsize() >= 10,
+            crowded=lambda: self.mailbox.full,
             patience=patience,
         )
         self.announced: list[tuple[str, dict[str, Any]]] = []
@@ -59,7 +64,7 @@ class Device:
         while not until():
             assert time.monotonic() < deadline, self.events[-20:]
             try:
-                event = self.mailbox.get(timeout=0.05)
+                event = self.mailbox.get(0.05)
             except queue.Empty:
                 self.outbox.pump()
                 continue
@@ -77,16 +82,8 @@ class Device:
 
     def connect(self) -> Connected:
         """Start the link and return once the broker has answered the subscription too."""
-        answered = threading.Event()
-        original = self.link._on_subscribe
-
-        def hear(*args: Any) -> None:
-            original(*args)
-            answered.set()
-
-        self.link._on_subscribe = hear  # type: ignore[method-assign]
         self.link.start()
-        self.run(lambda: bool(self.saw(Connected)) and answered.is_set())
+        self.run(lambda: bool(self.saw(Connected)))
         connected: Connected = self.saw(Connected)[-1]
         return connected
 
@@ -106,14 +103,12 @@ class Device:
 
     def vanish(self) -> None:
         """End as a killed process does: no farewell, nothing acknowledged."""
-        client = self.link._client
+        client, thread = self.link._client, self.link._thread
         assert client is not None
-        sock = client.socket()
-        client.on_disconnect = client.on_connect = None
-        client.loop_stop()
-        if sock is not None:
-            sock.close()
-        self.link._client = None
+        assert thread is not None
+        self.link._stopping.set()
+        client.leave()
+        thread.join(10)
 
 
 class Console:

@@ -1,55 +1,37 @@
 """The connection to the broker: MQTT 5 over paho-mqtt.
 
-paho's own thread connects, reconnects and calls back; every callback only puts an event into
-the mailbox. Messages without an acknowledgement when a connection is lost are dropped here and
-sent again from the outbox, which gives up on a message that makes the broker close connections.
+One thread connects, reads and writes, and connects again; each connection is a client of its own,
+with the TLS files and the password of that moment. Callbacks only put events into the mailbox.
+Messages without an acknowledgement when a connection is lost are dropped here and sent again
+from the outbox, which gives up on a message that makes the broker close connections.
 """
 
 from __future__ import annotations
 
+import os
 import random
-import ssl
-import sys
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
 
-import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
-from paho.mqtt.reasoncodes import ReasonCode
-from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent import config
-from agent.core.control.link import (
-    Acked,
-    CommandArrived,
-    Connected,
-    Disconnected,
-    LinkEvent,
-    Refused,
-)
-from agent.core.errors import ConfigError, QuantdError
+from agent.adapters.mqtt.client import PACKET_LIMIT_BYTES, Client, properties
+from agent.adapters.mqtt.connection import CLOSED, MID_BITS, TAKEN_OVER, Connection, loss
+from agent.adapters.mqtt.credentials import password, tls_context, uses_tls
+from agent.core.control.link import Disconnected, LinkEvent
+from agent.core.errors import ConfigError, LinkError, StoreError
 from agent.wire.topics import Topics
 
-_TLS_PORT = 8883
 _SESSION_S = 7 * 86_400
-_RECEIVE_MAXIMUM = 20
-_PACKET_LIMIT_BYTES = (
-    256 * 1024
-)  # larger than the limit of a command, so that a larger one is answered
-_MID_BITS = 16
-# A retained command keeps its flag when it arrives live, so that it can be refused, and the
-# broker's stored copy comes with a new session only, not at each connection.
-_COMMANDS = SubscribeOptions(
-    qos=1,
-    retainAsPublished=True,
-    retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB,
-)
-_STOP_WAIT_S = 0.25
+_RECEIVE_MAXIMUM = 20  # commands not yet acknowledged
+_CALM_S = 600.0  # a connection of that length ends the pauses after a take-over
+# mosquitto 2.0 closes a connection that another client takes over without a reason.
+_CONTESTED = 3  # such connections in a row
+_SOON_S = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,26 +42,8 @@ class Patience:
     longest_delay_s: tuple[float, float] = (60.0, 180.0)
     keepalive_s: int = 30
     will_delay_s: int = 10  # a short loss of the link is not shown as offline
+    subscribe_s: float = 60.0  # until a refused subscription is asked for again
     farewell_s: float = 3.0
-
-
-class _Client(mqtt.Client):
-    """A paho client that reports when its thread has ended, and why."""
-
-    ended: threading.Event
-    died: Callable[[str], None]
-
-    def loop_forever(
-        self, timeout: float = 1.0, retry_first_connection: bool = False
-    ) -> MQTTErrorCode:
-        """Run the network loop; paho's thread calls this."""
-        try:
-            return super().loop_forever(timeout, retry_first_connection)
-        finally:
-            self.ended.set()
-            error = sys.exc_info()[1]
-            if error is not None:
-                self.died(f"{type(error).__name__}: {error}")
 
 
 @dataclass
@@ -89,9 +53,8 @@ class MqttLink:
     Attributes:
         settings: Table [mqtt].
         topics: The device's topics; its id is the client id.
-        post: Puts an event into the mailbox; called from paho's thread.
-        crowded: Returns whether the mailbox is so full that commands of QoS 0 are dropped. QoS 1
-            can't fill it: the broker limits how many are unacknowledged.
+        post: Puts an event into the mailbox; called from the link's thread.
+        crowded: Returns whether the mailbox is so full that reading must wait.
         next_session: Returns a persisted number greater than all before; called in that thread too.
         will: Returns the last will of the connection with this number.
         patience: Waiting times.
@@ -107,203 +70,144 @@ class MqttLink:
     patience: Patience = Patience()
     session: int = 0
     _connections: int = 0  # of this process; distinguishes messages of different connections
-    _client: _Client | None = None
+    _client: Client | None = None
+    _thread: threading.Thread | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _wake: int = -1
 
     def start(self) -> None:
         """See `ports.Link`."""
-        if self._client is not None:
-            _abandon(self._client)
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=self.topics.device,
-            protocol=mqtt.MQTTv5,
-            manual_ack=True,
+        client = self._client
+        if self._thread is None:
+            self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+            self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+            self._thread.start()
+        elif client is not None:
+            client.leave()
+
+    def send(self, topic: str, body: bytes, *, qos: int, retain: bool, expiry_s: int) -> int | None:
+        """See `ports.Link`."""
+        client = self._client
+        if client is None or not client.is_connected():
+            return None
+        options = None  # an object of paho's properties takes as long as all the rest
+        if expiry_s > 0:
+            options = properties(PacketTypes.PUBLISH, MessageExpiryInterval=expiry_s)
+        sent = client.publish(topic, body, qos=qos, retain=retain, properties=options)
+        if sent.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
+            return None
+        return client.number << MID_BITS | sent.mid
+
+    def acknowledge(self, message: int) -> None:
+        """See `ports.Link`."""
+        client = self._client
+        if client is not None and message >> MID_BITS == client.number:
+            client.ack(message & ((1 << MID_BITS) - 1), 1)
+
+    def stop(self, topic: str, farewell: bytes) -> None:
+        """See `ports.Link`."""
+        client, thread = self._client, self._thread
+        self._stopping.set()
+        if client is not None and client.is_connected():
+            sent = client.publish(topic, farewell, qos=1, retain=True)
+            if sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
+                sent.wait_for_publish(self.patience.farewell_s)
+            client.disconnect()
+        elif client is not None:
+            client.leave()
+        if thread is not None:
+            thread.join(self.patience.farewell_s)
+            if not thread.is_alive():  # otherwise it is in a name look-up
+                os.close(self._wake)
+                self._thread = None
+
+    # The link's thread ------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        first_s = random.uniform(*self.patience.first_delay_s)
+        longest_s = random.uniform(*self.patience.longest_delay_s)
+        delay_s, contested = 0.0, 0
+        while not self._stopping.wait(delay_s):
+            begun_s = time.monotonic()
+            connection, lost = self._connect_once()
+            lasted_s = time.monotonic() - begun_s
+            if connection.accepted is not None:
+                doubtful = connection.closed_for_nothing and lasted_s < _SOON_S
+                contested = contested + 1 if doubtful else 0
+            if contested >= _CONTESTED:
+                seen = f"{lost.reason}, {contested} times in a row soon after it had accepted it"
+                maybe = f"another client may use the id {self.topics.device}"
+                lost = replace(lost, reason=f"{seen}: {maybe}", cause=TAKEN_OVER)
+            calm = lost.cause != TAKEN_OVER or lasted_s > _CALM_S
+            if (connection.accepted and calm) or lost.cause == "credentials_unusable":
+                delay_s = first_s
+            else:
+                delay_s = min(max(first_s, 2 * delay_s), longest_s)
+            self.post(lost)
+
+    def _connect_once(self) -> tuple[Connection, Disconnected]:
+        """Make a connection and serve it; return it and its end."""
+        self._connections += 1
+        client = Client(self.topics.device, self._connections, self._wake)
+        connection = Connection(
+            client,
+            self.topics.command_filter,
+            self._next_session(),
+            self.post,
+            answer_s=self.patience.keepalive_s,
+            retry_s=self.patience.subscribe_s,
         )
-        client.ended = threading.Event()
-        client.died = lambda why: self.post(Disconnected(f"network thread: {why}", dead=True))
-        client.max_inflight_messages_set(0)  # the outbox decides how many
-        client.reconnect_delay_set(
-            random.uniform(*self.patience.first_delay_s),  # type: ignore[arg-type]
-            random.uniform(*self.patience.longest_delay_s),  # type: ignore[arg-type]
-        )
+        try:
+            self._open(client)
+            self._client = client
+            if self._stopping.is_set():
+                client.leave()
+            client.serve(lambda: self.crowded() and not self._stopping.is_set(), connection.look)
+            found = Disconnected(CLOSED)
+        except ConfigError as error:
+            found = Disconnected(str(error), cause="credentials_unusable")
+        except LinkError as error:
+            found = Disconnected(error.message, cause=error.code)
+        except (OSError, ValueError) as error:
+            found = loss(str(error), f"{self.settings.host}:{self.settings.port}: ")
+        except Exception as error:  # paho, on a packet that it can't read
+            found = Disconnected(f"network thread: {type(error).__name__}: {error}")
+        finally:
+            self._client = None
+            client.close()
+        return connection, connection.lost or found
+
+    def _next_session(self) -> int:
+        try:
+            self.session = self.next_session()
+        except StoreError:  # without the journal the number must still grow
+            self.session += 1
+        return self.session
+
+    def _open(self, client: Client) -> None:
+        """Connect and send CONNECT.
+
+        Raises:
+            ConfigError: if the TLS files or the password can't be used.
+            OSError: if there is no connection.
+        """
         if uses_tls(self.settings):
             client.tls_set_context(tls_context(self.settings.tls))
-        client.on_pre_connect = self._on_pre_connect
-        client.on_connect = self._on_connect
-        client.on_connect_fail = self._on_connect_fail
-        client.on_disconnect = self._on_disconnect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_publish = self._on_publish
-        options = _properties(
+        if self.settings.username:
+            client.username_pw_set(self.settings.username, password(self.settings))
+        delay = properties(PacketTypes.WILLMESSAGE, WillDelayInterval=self.patience.will_delay_s)
+        will = self.will(self.session)
+        client.will_set(self.topics.state, will, qos=1, retain=True, properties=delay)
+        options = properties(
             PacketTypes.CONNECT,
             SessionExpiryInterval=_SESSION_S,
             ReceiveMaximum=_RECEIVE_MAXIMUM,
-            MaximumPacketSize=_PACKET_LIMIT_BYTES,
+            MaximumPacketSize=PACKET_LIMIT_BYTES,
         )
-        client.connect_async(
+        client.connect(
             self.settings.host,
             self.settings.port,
             keepalive=self.patience.keepalive_s,
             clean_start=False,
             properties=options,
         )
-        self._client = client
-        client.loop_start()
-
-    def send(self, topic: str, body: bytes, *, qos: int, retain: bool, expiry_s: int) -> int | None:
-        """See `ports.Link`."""
-        client, connection = self._client, self._connections
-        if client is None or not client.is_connected():
-            return None
-        expiry = {"MessageExpiryInterval": expiry_s} if expiry_s > 0 else {}
-        options = _properties(PacketTypes.PUBLISH, **expiry)
-        sent = client.publish(topic, body, qos=qos, retain=retain, properties=options)
-        if sent.rc is not MQTTErrorCode.MQTT_ERR_SUCCESS:
-            return None  # paho may still have it; it is dropped before the next connection
-        return connection << _MID_BITS | sent.mid
-
-    def acknowledge(self, message: int) -> None:
-        """See `ports.Link`."""
-        if self._client is not None and message >> _MID_BITS == self._connections:
-            self._client.ack(message & ((1 << _MID_BITS) - 1), 1)
-
-    def stop(self, topic: str, farewell: bytes) -> None:
-        """See `ports.Link`."""
-        client, self._client = self._client, None
-        if client is None:
-            return
-        _abandon(client, disconnect=False)
-        if client.is_connected():
-            sent = client.publish(topic, farewell, qos=1, retain=True)
-            if sent.rc is MQTTErrorCode.MQTT_ERR_SUCCESS:
-                sent.wait_for_publish(self.patience.farewell_s)
-        for _ in range(round(self.patience.farewell_s / _STOP_WAIT_S)):
-            client.disconnect()  # lost while a connection is being made: repeat it
-            if client.ended.wait(_STOP_WAIT_S):
-                client.loop_stop()
-                return  # otherwise it is in a name look-up; its thread ends with the process
-
-    # paho's thread ----------------------------------------------------------------------------
-
-    def _on_pre_connect(self, client: mqtt.Client, _data: Any) -> None:
-        client.drop_out_messages()
-        self._connections += 1
-        try:
-            self.session = self.next_session()
-            if self.settings.username:
-                client.username_pw_set(self.settings.username, password(self.settings))
-        except QuantdError as error:  # without the journal the number must still grow
-            self.session += 1
-            self.post(Disconnected(str(error)))
-        options = _properties(PacketTypes.WILLMESSAGE, WillDelayInterval=self.patience.will_delay_s)
-        client.will_set(
-            self.topics.state, self.will(self.session), qos=1, retain=True, properties=options
-        )
-
-    def _on_connect(
-        self,
-        client: mqtt.Client,
-        _data: Any,
-        flags: mqtt.ConnectFlags,
-        reason: ReasonCode,
-        properties: Properties | None,
-    ) -> None:
-        if reason.is_failure:
-            self.post(Disconnected(f"the broker refused: {reason}", code=reason.value))
-            return
-        client.subscribe(self.topics.command_filter, options=_COMMANDS)
-        limit = getattr(properties, "MaximumPacketSize", None)
-        self.post(Connected(self.session, flags.session_present, limit))
-
-    def _on_connect_fail(self, _client: mqtt.Client, _data: Any) -> None:
-        error = sys.exc_info()[1]  # paho calls this while it handles the error
-        where = f"{self.settings.host}:{self.settings.port}"
-        self.post(Disconnected(f"{where}: {error or 'no connection'}"))
-
-    def _on_disconnect(
-        self,
-        _client: mqtt.Client,
-        _data: Any,
-        flags: mqtt.DisconnectFlags,
-        reason: ReasonCode,
-        *_: Any,
-    ) -> None:
-        from_broker = flags.is_disconnect_packet_from_server
-        self.post(Disconnected(str(reason), code=reason.value if from_broker else None))
-
-    def _on_subscribe(
-        self, _client: mqtt.Client, _data: Any, _mid: int, reasons: list[ReasonCode], *_: Any
-    ) -> None:
-        for reason in reasons:
-            if reason.is_failure:
-                self.post(Refused(self.topics.command_filter, str(reason)))
-
-    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
-        if not message.qos and self.crowded():
-            return
-        # QoS 0 is not acknowledged: 0 is the number of no connection.
-        number = self._connections << _MID_BITS | message.mid if message.qos else 0
-        body = bytes(message.payload)
-        self.post(CommandArrived(message.topic, body, bool(message.retain), number))
-
-    def _on_publish(
-        self, _client: mqtt.Client, _data: Any, mid: int, reason: ReasonCode, *_: Any
-    ) -> None:
-        number = self._connections << _MID_BITS | mid
-        self.post(Acked(number, not reason.is_failure, reason.value))
-
-
-def uses_tls(settings: config.Mqtt) -> bool:
-    """Return whether the connection is encrypted: a TLS file is set, or the port is 8883."""
-    tls = settings.tls
-    return bool(tls.ca or tls.cert or tls.key) or settings.port == _TLS_PORT
-
-
-def tls_context(tls: config.Tls) -> ssl.SSLContext:
-    """Return a context that verifies the broker's name, TLS 1.2 or later.
-
-    Raises:
-        ConfigError: if a file can't be used.
-    """
-    try:
-        context = ssl.create_default_context(cafile=tls.ca or None)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if tls.cert:
-            # no password: OpenSSL would ask a terminal for that of an encrypted key
-            context.load_cert_chain(tls.cert, tls.key or None, password="")
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"mqtt.tls: {error} (ca={tls.ca!r}, cert={tls.cert!r}, key={tls.key!r})",
-            hint="PEM files that the daemon's user can read; cert and key belong together",
-        ) from error
-    return context
-
-
-def password(settings: config.Mqtt) -> str | None:
-    """Return the password, read at each connection so that it can be changed; None without one.
-
-    Raises:
-        ConfigError: if its file can't be read.
-    """
-    if not settings.password_file:
-        return None
-    try:
-        return Path(settings.password_file).read_text(encoding="utf-8").strip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"mqtt.password_file: {error}") from error
-
-
-def _properties(kind: int, **values: int) -> Properties:
-    found = Properties(kind)  # type: ignore[no-untyped-call]
-    for name, value in values.items():
-        setattr(found, name, value)
-    return found
-
-
-def _abandon(client: mqtt.Client, *, disconnect: bool = True) -> None:
-    """Remove a client's callbacks and disconnect it."""
-    if disconnect:
-        client.disconnect()
-    client.on_connect = client.on_connect_fail = client.on_disconnect = None
-    client.on_message = client.on_publish = client.on_subscribe = None

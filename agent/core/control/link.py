@@ -7,24 +7,43 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The broker accepted the connection; max_packet is its limit in bytes, None if it has none."""
+    """The broker accepted the connection and answered the subscription.
+
+    Attributes:
+        session: Number of the connection.
+        session_present: Whether the broker knows an earlier one.
+        max_packet: The broker's limit in bytes, None if it has none.
+        receive_maximum: How many messages may wait for its acknowledgement.
+        refused: Why it denies the subscription, so that no command arrives; empty if it doesn't.
+    """
 
     session: int
     session_present: bool
     max_packet: int | None
+    receive_maximum: int = 0xFFFF
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The broker grants the subscription that it had refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
     """The connection was lost, refused or could not be made.
 
-    `code` is the broker's MQTT 5 reason where it gave one; `dead` says that nobody tries
-    again until `Link.start` is called.
+    Attributes:
+        reason: For people.
+        code: The broker's MQTT 5 reason where it gave one.
+        cause: What is announced as an event: `credentials_unusable` (a file of this device),
+            `certificate_refused`, `session_taken_over` (by another client with this id) or
+            `packet_refused` (what the broker sends would fill the memory); empty for the others.
     """
 
     reason: str
     code: int | None = None
-    dead: bool = False
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +65,4 @@ class Acked:
     code: int
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The broker denies the subscription: no command will arrive until its rules change."""
-
-    topic: str
-    reason: str
-
-
-LinkEvent = Connected | Disconnected | CommandArrived | Acked | Refused
+LinkEvent = Connected | Subscribed | Disconnected | CommandArrived | Acked
