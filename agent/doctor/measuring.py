@@ -53,7 +53,9 @@ def clocks(_config: Config, machine: Machine = HERE) -> Finding | None:
     seen = f"power mode {mode or 'unknown'}, CPU governor {governor}{_gpu_clock(machine)}"
     if mode is None:
         return warning(
-            seen, "`sudo nvpmodel -q` must name the mode: numbers without it can't be compared"
+            seen,
+            "`sudo nvpmodel -q` must name the mode: numbers without it can't be compared; in a "
+            "container mount /usr/sbin/nvpmodel, /etc/nvpmodel.conf and /var/lib/nvpmodel",
         )
     if governor == "powersave":
         return warning(

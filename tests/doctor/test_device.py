@@ -102,6 +102,8 @@ def test_a_jetson_in_a_container_is_recognized_and_gets_what_to_set_or_to_mount(
     if sign != "socket":
         monkeypatch.setattr(measuring, "installed_version", lambda _: "7.2.2")
         assert "-v /run/jtop.sock:/run/jtop.sock" in measuring.jtop(CONFIG, machine).cure
+    monkeypatch.setattr(measuring, "power_mode", lambda: None)
+    assert "mount /usr/sbin/nvpmodel" in measuring.clocks(CONFIG, machine).cure
 
 
 def test_rails_of_another_name_or_chip_show_no_jetson(tmp_path):

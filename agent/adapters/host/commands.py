@@ -80,7 +80,12 @@ def command_output(*command: str, timeout_s: float = 10.0) -> str:
     """Return what a command prints, "" if it is not there, fails to start or takes too long."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from agent.adapters.host.commands import run_command
+from agent.adapters.host.commands import command_output, run_command
 from agent.core.errors import JobError
 
 
@@ -23,6 +23,10 @@ def test_how_it_ended_and_its_last_output_are_returned():
     assert (done.status, done.output) == (4, "hello\nnot ready\n")
     assert shell("kill -9 $$").status == -9
     assert run_command(("/no/such/program",), 1.0, {}, threading.Event()).status == 127
+
+
+def test_output_that_is_no_text_is_returned_all_the_same():
+    assert command_output("printf", "NV Power Mode: 15W\\n\\377") == "NV Power Mode: 15W\n\ufffd"
 
 
 @pytest.mark.slow
