@@ -67,9 +67,10 @@ class SampledMeter:
     def _run(self) -> None:
         due = time.monotonic() + self.period_s
         while not self._stopped.wait(max(0.0, due - time.monotonic())):
-            due = max(due + self.period_s, time.monotonic())
             with contextlib.suppress(PowerError):
                 self._take()
+            # half a period at least: the mean over a shorter time is that of a counter's last step
+            due = max(due + self.period_s, time.monotonic() + self.period_s / 2)
 
     def _take(self) -> None:
         begin_ns = self._read_ns if self._averages else self._now_ns()

@@ -201,6 +201,18 @@ def test_a_step_that_no_package_can_spend_is_a_gap(
     assert 0 < after < 2.5  # 5 mJ in at least 2 ms
 
 
+def test_a_step_of_the_counter_between_two_early_readings_is_no_jump(tmp_path: Path) -> None:
+    """It counts about once in a ms: 0.5 J just before a reading are no 50 kW."""
+    (zone,) = Counters(tmp_path, "package-0").zones
+    meter = RaplPowerMeter(str(tmp_path), PERIOD_S)
+    for _ in range(20):
+        meter._watts()
+        energy_uj = int((zone / "energy_uj").read_text()) + 500_000
+        (zone / "energy_uj").write_text(f"{energy_uj}\n")
+        meter._watts()
+    assert meter._jumps == 0
+
+
 def test_a_counter_that_jumps_again_and_again_is_no_sensor(tmp_path: Path) -> None:
     """As of a virtual machine whose counter is now of one, now of another CPU."""
     (zone,) = Counters(tmp_path, "package-0").zones
