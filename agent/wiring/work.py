@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from dataclasses import replace
+from functools import partial
 
 import msgspec
 from typing_extensions import assert_never
@@ -23,6 +25,8 @@ from agent.wiring.exclusive import exclusive
 
 _LOG = logging.getLogger(__name__)
 
+_RETRY_S = 5.0
+
 Result = tuple[Stage, str, str, str]
 
 
@@ -37,26 +41,32 @@ def perform(
     """Do the work when no other process measures or switches, as `daemon.worker.Perform`.
 
     A switch that the ledger has an outcome of is what the command is answered with, whatever
-    fails after it, a full disk for instance.
+    fails after it, a full disk for instance. One that could not be undone yet has not ended.
     """
-    with exclusive(
+    alone = partial(
+        exclusive,
         config,
         f"quantd run: {work.kind}",
         run_id=work.run_id,
-        cancelled=cancelled,
         stopping=stopping,
         waiting=lambda holder: observe("waiting", 0, 1, f"for {holder}"),
-    ):
-        try:
+    )
+    try:
+        with alone(cancelled=cancelled):
             return _do(config, journal, work, observe, cancelled)
-        except QuantdError as error:
-            done = storage.releases(config).settled(work.run_id)
-            continued = error.code == "canceled" and stopping.is_set()  # by the next start
-            if done is None or continued:
-                raise
-            _LOG.error("run_incomplete run_id=%s code=%s %s", work.run_id, error.code, error)
-            stage, _, detail, result = _result(config, work.run_id, done)
-            return stage, error.code, f"{detail}, but then: {error.message}", result
+    except QuantdError as error:
+        releases = storage.releases(config)
+        while releases.pending() and not stopping.wait(_RETRY_S):
+            observe("recover", 0, 1, error.message)
+            with contextlib.suppress(QuantdError), alone(cancelled=stopping):
+                pass  # it recovers
+        done = releases.settled(work.run_id)
+        continued = error.code == "canceled" and stopping.is_set()  # by the next start
+        if done is None or continued:
+            raise
+        _LOG.error("run_incomplete run_id=%s code=%s %s", work.run_id, error.code, error)
+        stage, _, detail, result = _result(config, work.run_id, done)
+        return stage, error.code, f"{detail}, but then: {error.message}", result
 
 
 def settled(config: Config, run_id: str) -> Ended | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
@@ -21,11 +22,11 @@ from agent.adapters.storage.journal import SqliteJournal
 from agent.adapters.storage.store import FileStore
 from agent.core.errors import StoreError
 from agent.core.records import digest_of
-from agent.wiring import runs
+from agent.wiring import runs, storage
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
 from tests.support.parts import missing_part
-from tests.support.scene import write_config
+from tests.support.scene import quantd, write_config
 
 pytestmark = pytest.mark.slow
 _SIZE_MB = 24
@@ -153,6 +154,13 @@ def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
             assert Path(store.directory(digest)).is_dir(), name
 
 
+def until_logged(daemon: DaemonProcess, text: bytes) -> None:
+    deadline = time.monotonic() + 60
+    while text not in daemon.log.read_bytes():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def remount(disk: Disk, how: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{how}", str(disk.place)], check=True)
 
@@ -263,10 +271,7 @@ def test_what_arrives_while_the_journal_can_not_be_written_is_answered_when_it_c
             with closed(disk):
                 for number in range(30):
                     console.command(f"p{number}", {"type": "ping"})
-                deadline = time.monotonic() + 30
-                while b"journal_failed" not in daemon.log.read_bytes():
-                    assert time.monotonic() < deadline
-                    time.sleep(0.05)
+                until_logged(daemon, b"journal_failed")
             for number in range(30, 40):
                 console.command(f"p{number}", {"type": "ping"})
             for number in range(40):
@@ -275,6 +280,43 @@ def test_what_arrives_while_the_journal_can_not_be_written_is_answered_when_it_c
             assert daemon.stop() == 0
         log = daemon.log.read_text()
         assert log.count("journal_failed") == log.count("journal_works_again") == 1
+
+
+@pytest.mark.parametrize("command", ["reload", "health"])
+def test_the_answer_to_a_switch_in_which_the_disk_becomes_full_is_true(
+    tmp_path: Path, disk: Disk, command: str
+) -> None:
+    """Whichever release it is: the answer, `current` and the application agree on it."""
+    fill = 'echo "$QUANTD_RELEASE" >> "$0"; [ -e "$0.fill" ] && cat /dev/zero > "$1/filler"; true'
+    script = ["sh", "-c", fill, str(tmp_path / command), str(disk.place)]
+    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
+        config = small(
+            tmp_path,
+            mqtt={"host": broker.host, "port": broker.port},
+            commands={"require_signature": False},
+            activation={
+                "reload": ["sh", "-c", 'echo "$QUANTD_RELEASE" > "$0"', str(tmp_path / "loaded")],
+                command: script,
+            },
+        )
+        made = quantd("optimize", "-c", config)
+        assert made.returncode == 0, made.stderr
+        first = (disk.place / "current").resolve()
+        other = "20260101T000000000-abcd"
+        shutil.copytree(first, first.parent / other)
+        with DaemonProcess(config) as daemon:
+            console.wait("state", lambda m: m["status"] == "online")
+            (tmp_path / f"{command}.fill").touch()
+            console.command("c1", {"type": "activate", "args": {"release": other}})
+            until_logged(daemon, b"journal_failed")
+            (tmp_path / f"{command}.fill").unlink()
+            disk.clear()
+            result = console.result("c1")
+            active = (disk.place / "current").readlink().name
+            assert (result["stage"] == "SUCCEEDED") == (active == other)
+            assert (tmp_path / command).read_text().split()[-1] == active
+            assert storage.releases(configuration.load(config)).pending() is None
+            assert daemon.stop() == 0
 
 
 def test_the_daemon_outlives_a_full_disk(tmp_path: Path, disk: Disk) -> None:
