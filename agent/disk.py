@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,28 +20,62 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
-def write_atomically(path: str | Path, body: bytes) -> None:
+READABLE = 0o644
+"""Mode of what applications and other users may read."""
+PRIVATE = 0o600
+"""Mode of all else: pictures, reports, what is in the database."""
+
+
+def write_atomically(path: str | Path, body: bytes, *, mode: int = PRIVATE) -> None:
     """Write a file by temporary file, fsync, rename and fsync of the folder.
+
+    Args:
+        path: Of the file.
+        body: Its content.
+        mode: Its permissions, whatever the umask.
 
     Raises:
         StoreError: "disk_full" or "store"; the earlier file, if any, is untouched.
     """
     target = Path(path)
     with disk_errors(target.parent):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
         temp = Path(name)
         try:
             with os.fdopen(handle, "wb") as out:
+                os.fchmod(handle, mode)
                 out.write(body)
                 out.flush()
                 os.fsync(out.fileno())
-            temp.chmod(0o644)
             temp.rename(target)
         except BaseException:
             temp.unlink(missing_ok=True)
             raise
         fsync(target.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and those above it, which others may enter whatever the umask.
+
+    Folders that exist stay as they are: their owner may have closed them.
+    """
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(0o755)
+
+
+def close_to_others(folder: Path) -> None:
+    """Take from others what they may do with the files below a folder, as far as possible."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                found = os.lstat(os.path.join(where, name))  # noqa: PTH118 - thousands of frames
+                if stat.S_ISREG(found.st_mode) and found.st_mode & 0o077:
+                    os.chmod(os.path.join(where, name), PRIVATE)  # noqa: PTH101, PTH118
 
 
 @contextlib.contextmanager

@@ -11,13 +11,17 @@ import pytest
 
 from agent.core.errors import StoreError
 from agent.disk import (
+    READABLE,
+    close_to_others,
     disk_errors,
     full_disk,
+    make_folder,
     read_now,
     remove_abandoned,
     size_bytes,
     text_of,
     work_folder,
+    write_atomically,
 )
 from tests.support.unreadable import not_now
 
@@ -95,3 +99,49 @@ def test_only_folders_are_removed_as_abandoned(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {
         "kept", "work-link", "work-fifo", "work-file"
     }  # fmt: skip
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077, 0o277], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_file_has_the_mode_it_needs_whatever_the_umask(tmp_path):
+    write_atomically(tmp_path / "private", b"1")
+    write_atomically(tmp_path / "public", b"1", mode=READABLE)
+    assert (mode(tmp_path / "private"), mode(tmp_path / "public")) == (0o600, 0o644)
+    (tmp_path / "private").chmod(0o666)
+    write_atomically(tmp_path / "private", b"2")
+    assert mode(tmp_path / "private") == 0o600
+
+
+@pytest.mark.usefixtures("umask")
+def test_a_folder_can_be_entered_whatever_the_umask(tmp_path):
+    make_folder(tmp_path / "state" / "releases")
+    assert (mode(tmp_path / "state"), mode(tmp_path / "state" / "releases")) == (0o755, 0o755)
+    (tmp_path / "state").chmod(0o700)
+    make_folder(tmp_path / "state")
+    assert mode(tmp_path / "state") == 0o700, "its owner may keep it closed"
+
+
+def test_files_of_an_earlier_version_are_closed_to_others(tmp_path):
+    outside = tmp_path / "outside"
+    (tmp_path / "runs" / "1").mkdir(parents=True)
+    for path in (outside, tmp_path / "runs" / "1" / "a.png", tmp_path / "runs" / "b"):
+        path.touch()
+        path.chmod(0o644)
+    (tmp_path / "runs" / "link").symlink_to(outside)
+    os.mkfifo(tmp_path / "runs" / "fifo")
+    close_to_others(tmp_path / "runs")
+    close_to_others(tmp_path / "absent")
+    assert mode(tmp_path / "runs" / "1" / "a.png") == 0o600
+    assert mode(tmp_path / "runs" / "b") == 0o600
+    assert mode(outside) == 0o644
+    assert mode(tmp_path / "runs" / "1") == 0o755

@@ -13,6 +13,7 @@ import onnxruntime
 from onnx import TensorProto, helper
 
 from agent.core.errors import BuildError
+from agent.disk import make_folder
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -141,7 +142,7 @@ def _cache_folder(cache: Path, name: str) -> Path:
     """Return the folder of a graph, created if absent; remove the oldest beyond the limit."""
     folder = cache / name
     if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         graphs = sorted(
             (one for one in cache.iterdir() if one.is_dir() and one != folder),
             key=lambda one: one.stat().st_mtime,

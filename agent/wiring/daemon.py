@@ -57,6 +57,7 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
     journal = _journal(config, notifier)
     if journal.recreated_from:
         _LOG.error("journal_renewed damaged file set aside as %s", journal.recreated_from)
+    storage.protect(config)
     ids = storage.RunIds(config)
     stopping = threading.Event()
 

@@ -13,7 +13,7 @@ from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import Config
 from agent.core.errors import ActivationError
 from agent.core.records import Activation, CalibrationSet, Platform
-from agent.disk import write_atomically
+from agent.disk import READABLE, write_atomically
 from agent.run import activation, upgrade
 from agent.wire.jobs import FindPlatform
 from agent.wiring import storage
@@ -51,7 +51,7 @@ def _count_rebuild(config: Config, key: str) -> int:
         known = {}
     number = known.pop(key, 0) + 1
     newest = [*known.items(), (key, number)][-_REBUILDS_KEPT:]
-    write_atomically(file, msgspec.json.encode(dict(newest)))
+    write_atomically(file, msgspec.json.encode(dict(newest)), mode=READABLE)
     return number
 
 

@@ -15,7 +15,7 @@ from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import Config
 from agent.core.errors import CalibrationError, StoreError
 from agent.core.release.reuse import ReusedCalibration, digest_field
-from agent.disk import write_atomically
+from agent.disk import PRIVATE, READABLE, make_folder, write_atomically
 from agent.run.artifacts import Observe
 from agent.run.chain import Chain
 from agent.run.pipeline import Ports, Request
@@ -47,14 +47,15 @@ class Finished:
 
     def export(self, target: Path) -> None:
         """Copy the reports and, if one was made, the release's files to another folder."""
-        target.mkdir(parents=True, exist_ok=True)
+        make_folder(target)
         sources = [*self.directory.glob("report.*")]
         if self.release is not None:
             sources += [
                 p for p in self.release.iterdir() if not p.name.startswith(("report.", "."))
             ]
         for source in sources:
-            write_atomically(target / source.name, source.read_bytes())
+            mode = PRIVATE if source.name.startswith("report.") else READABLE
+            write_atomically(target / source.name, source.read_bytes(), mode=mode)
 
 
 def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Event) -> Chain:
@@ -77,7 +78,7 @@ def manual_run(config: Config, *, new: bool) -> str:
     if not new and note.is_file():
         return note.read_text().strip()
     run_id = storage.RunIds(config).next()
-    write_atomically(note, run_id.encode())
+    write_atomically(note, run_id.encode(), mode=READABLE)
     return run_id
 
 
@@ -116,6 +117,7 @@ def optimize(
     run_id = run_id or storage.RunIds(config).next()
     store = storage.store(config)
     store.remove_abandoned()
+    storage.protect(config)
     _prune(config)  # artifacts of failed runs
     request = Request(
         run_id=run_id,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
-from agent.disk import disk_errors
+from agent.disk import close_to_others, disk_errors, make_folder
 
 if TYPE_CHECKING:
     from agent.adapters.storage.journal import SqliteJournal
@@ -37,8 +37,14 @@ def journal(config: Config) -> SqliteJournal:
 
     folder = Path(config.storage.dir)
     with disk_errors(folder.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     return SqliteJournal(str(folder / "state.db"))
+
+
+def protect(config: Config) -> None:
+    """Close frames and reports that an earlier version stored to other users."""
+    for name in ("runs", "artifacts"):
+        close_to_others(Path(config.storage.dir, name))
 
 
 class RunIds:

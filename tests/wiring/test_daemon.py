@@ -35,6 +35,22 @@ def test_a_damaged_report_costs_the_report_and_not_the_daemon(
     assert made.journal.counts().waiting == 0
 
 
+def test_what_an_earlier_version_left_open_to_others_is_closed_at_the_start(
+    config: Config, tmp_path: Path
+) -> None:
+    open_to_all = [
+        tmp_path / "artifacts" / "d" / "frames" / "1.png",
+        tmp_path / "runs" / "r1" / "report.html",
+        tmp_path / "state.db",
+    ]
+    for path in open_to_all:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        path.chmod(0o644)
+    daemon(config)
+    assert [path.stat().st_mode & 0o777 for path in open_to_all] == [0o600] * 3
+
+
 def test_a_set_key_without_effect_is_warned_of_at_the_start(
     config: Config, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.errors import PowerError
-from agent.disk import text_of, write_atomically
+from agent.disk import READABLE, make_folder, text_of, write_atomically
 
 _CONF = "etc/nvpmodel.conf"
 _PATIENCE_S = 30.0
@@ -91,8 +91,8 @@ class NvpModes:
         """See `ports.PowerModes`."""
         found = self.current()
         if found != name:
-            self._marker.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._marker, found.encode())
+            make_folder(self._marker.parent)
+            write_atomically(self._marker, found.encode(), mode=READABLE)
             self._set(name)
         try:
             yield

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
 import sqlite3
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent.core.errors import StoreError
-from agent.disk import has_room
+from agent.disk import PRIVATE, has_room
 
 _LOG = logging.getLogger(__name__)
 _BUSY_MS = 5000
@@ -107,7 +108,22 @@ class Database:
         with self.atomic():
             return int(self._db.execute(sql, values).lastrowid or 0)
 
+    def _close_to_others(self) -> None:
+        """Give file, WAL and index the mode 0600; SQLite makes the two with the mode of the file.
+
+        The file is not opened: closing it would end the locks of this process's other connections.
+        """
+        for suffix in ("", "-wal", "-shm"):
+            path = Path(self._path + suffix)
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                if path.stat().st_mode & 0o077:
+                    path.chmod(PRIVATE)
+        with contextlib.suppress(OSError):  # it is there, or SQLite has the better message
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE))
+
     def _open(self, steps: Sequence[str]) -> sqlite3.Connection:
+        if self._path != ":memory:":
+            self._close_to_others()
         # isolation_level None: `atomic` begins transactions. One lock makes threads safe.
         db = sqlite3.connect(
             self._path, timeout=_BUSY_MS / 1e3, isolation_level=None, check_same_thread=False

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from agent.core.errors import JobError, StoreError
-from agent.disk import disk_errors
+from agent.disk import disk_errors, make_folder
 
 _FILE = "lock"
 _POLL_S = 0.2
@@ -95,7 +95,7 @@ def _try(root: Path) -> int | None:
     """Return the open and locked file, None if another process has it."""
     file = root / _FILE
     with disk_errors(root):
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             owner = root.stat()

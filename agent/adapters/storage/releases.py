@@ -21,7 +21,15 @@ from agent.core.errors import ActivationError
 from agent.core.records import Activation
 from agent.core.release.marks import Mark, removable
 from agent.core.release.recovery import BegunSwitch
-from agent.disk import disk_errors, fsync, remove_abandoned, work_folder, write_atomically
+from agent.disk import (
+    READABLE,
+    disk_errors,
+    fsync,
+    make_folder,
+    remove_abandoned,
+    work_folder,
+    write_atomically,
+)
 
 _LEDGER = "activation.json"
 _EARLIER_KEPT = 16
@@ -106,7 +114,7 @@ class FileReleases:
     def create(self, release: str, files: Mapping[str, bytes | str]) -> None:
         """See `ports.Releases`."""
         with disk_errors(self._releases):
-            self._releases.mkdir(parents=True, exist_ok=True)
+            make_folder(self._releases)
         remove_abandoned(self._releases, _WORK)
         with work_folder(self._releases, _WORK) as work, disk_errors(self._releases):
             for name, body in files.items():
@@ -115,7 +123,7 @@ class FileReleases:
                     target.write_bytes(body)
                 else:
                     shutil.copyfile(body, target)
-                target.chmod(0o644)
+                target.chmod(READABLE)
                 fsync(target)
             work.chmod(0o755)
             fsync(work)
@@ -125,7 +133,7 @@ class FileReleases:
 
     def add(self, release: str, name: str, body: bytes) -> None:
         """See `ports.Releases`."""
-        write_atomically(self._releases / release / name, body)
+        write_atomically(self._releases / release / name, body, mode=READABLE)
 
     def marks(self) -> dict[str, Mark]:
         """See `ports.Releases`; a damaged mark counts as none."""
@@ -135,7 +143,7 @@ class FileReleases:
         """See `ports.Releases`."""
         if release in self.ids():
             body = msgspec.json.encode(_MarkFile(good=good, reason=reason))
-            write_atomically(self._releases / release / _MARK, body)
+            write_atomically(self._releases / release / _MARK, body, mode=READABLE)
 
     def pin(self, release: str, *, pinned: bool) -> None:
         """Keep a release for ever, or no longer.
@@ -147,7 +155,7 @@ class FileReleases:
             raise self._unknown(release)
         file = self._releases / release / _PINNED
         if pinned:
-            write_atomically(file, b"")
+            write_atomically(file, b"", mode=READABLE)
         else:
             with disk_errors(file.parent):
                 file.unlink(missing_ok=True)
@@ -237,7 +245,7 @@ class FileReleases:
     def _record(self, newest: _Switch, *, earlier: Iterable[_Switch]) -> None:
         kept = tuple(one for one in earlier if one.state not in _UNSETTLED)[:_EARLIER_KEPT]
         ledger = _Ledger(**msgspec.structs.asdict(newest), earlier=kept)
-        write_atomically(self.root / _LEDGER, msgspec.json.encode(ledger))
+        write_atomically(self.root / _LEDGER, msgspec.json.encode(ledger), mode=READABLE)
 
     def _mark(self, folder: Path) -> Mark:
         try:

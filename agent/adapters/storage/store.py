@@ -19,7 +19,16 @@ import msgspec
 
 from agent.core.errors import StoreError
 from agent.core.records import Digest
-from agent.disk import disk_errors, fsync, remove_abandoned, sha256_of, size_bytes, work_folder
+from agent.disk import (
+    close_to_others,
+    disk_errors,
+    fsync,
+    make_folder,
+    remove_abandoned,
+    sha256_of,
+    size_bytes,
+    work_folder,
+)
 
 RecordT = TypeVar("RecordT")
 _LOG = logging.getLogger(__name__)
@@ -44,7 +53,7 @@ class FileStore:
         self.root = Path(root)
         self._artifacts = self.root / "artifacts"
         try:
-            self._artifacts.mkdir(parents=True, exist_ok=True)
+            make_folder(self._artifacts)
         except OSError as e:
             raise StoreError(
                 f"storage.dir {root} can't be created: {e.strerror}",
@@ -93,6 +102,7 @@ class FileStore:
             digests = {p.name: sha256_of(p) for p in files if p.parent == folder}
             body = msgspec.json.encode({"record": record, "files": sizes, "sha256": digests})
             (folder / _RECORD).write_bytes(body)
+            close_to_others(folder)
             for path in (*files, folder / _RECORD, folder):
                 fsync(path)
             target = self._artifacts / digest
