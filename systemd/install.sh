@@ -79,14 +79,40 @@ if [ -n "$uninstall" ]; then
   exit 0
 fi
 
-[ -x "$root$prefix/bin/quantd" ] || [ -x "$prefix/bin/quantd" ] ||
+if [ -n "$jtop" ]; then
+  [ -z "$root" ] || fail "--jtop adds a user of the running system to a group: leave --root or --jtop out" 2
+  getent group jtop >/dev/null || fail "no group jtop: install jetson-stats first, or leave --jtop out"
+fi
+
+program=$root$prefix/bin/quantd
+[ -x "$program" ] || program=$prefix/bin/quantd
+[ -x "$program" ] ||
   fail "no $prefix/bin/quantd: pip install quantd into $prefix first, or pass --prefix"
+
+# seen WHAT PATH: refuse a path that the unit's ProtectHome hides, also behind links.
+image=
+[ -z "$root" ] || image=$(readlink -m -- "$root")
+seen() {
+  real=$(readlink -m -- "$2")
+  for path in "$2" "${real#"$image"}"; do
+    case ${path#"$image"}/ in
+      /home/*|/root/*|/run/user/*)
+        fail "$1 is $path, which ProtectHome hides from the service: install quantd into /opt/quantd, with a Python of the system" 2 ;;
+    esac
+  done
+}
+seen "the program" "$prefix"
+seen "the program" "$program"
+interpreter=$(sed -n '1s/^#! *\([^ ]*\).*/\1/p' "$program")
+[ -z "$interpreter" ] || seen "its interpreter" "$interpreter"
 
 sed "s|/opt/quantd|$prefix|g" "$here/quantd.service" | put "$unit"
 put "$sysusers" <"$here/quantd.sysusers.conf"
 put "$tmpfiles" <"$here/quantd.tmpfiles.conf"
 if [ -e "$config" ]; then
   say "kept       $config"
+  grep -En '^[^#]*"([a-z0-9]+://)?/(home|root|run/user)/' "$config" |
+    sed 's/^/install.sh: warning: ProtectHome hides this path from the service: /' >&2 || true
 else
   put "$config" <"$here/../configs/quantd.toml"
 fi
@@ -96,7 +122,6 @@ if [ -z "$root" ]; then
   systemd-sysusers quantd.conf
   systemd-tmpfiles --create quantd.conf
   if [ -n "$jtop" ]; then
-    getent group jtop >/dev/null || fail "no group jtop: install jetson-stats first, or leave --jtop out"
     say "adding quantd to the group jtop"
     usermod -a -G jtop quantd
   fi

@@ -147,6 +147,80 @@ def test_what_cannot_be_installed_is_an_error_and_nothing_is_written(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("hidden", ["/home/u/quantd", "/root/quantd", "/run/user/1000/q", "/home"])
+@pytest.mark.parametrize("way", ["prefix", "link", "interpreter", "linked interpreter"])
+def test_a_path_that_the_unit_hides_from_the_service_is_refused(tmp_path, prefix, hidden, way):
+    """ProtectHome shows empty folders there: the service would fail with 203/EXEC."""
+    image = tmp_path / "image"
+    shown = hidden if way == "prefix" else "/opt/quantd"
+    (image / shown.lstrip("/")).mkdir(parents=True)
+    program = image / shown.lstrip("/") / "bin/quantd"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    if way == "link":
+        target = image / hidden.lstrip("/") / "x"
+        target.parent.mkdir(parents=True)
+        program.parents[1].rename(target)
+        program.parents[1].symlink_to(target)
+    elif way == "interpreter":
+        program.write_text(f"#!{hidden}/bin/python -s\n")
+    elif way == "linked interpreter":
+        (program.parent / "python").symlink_to(f"{hidden}/bin/python3")
+        program.write_text(f"#!{image}/opt/quantd/bin/python\n")
+    before = files(image)
+    done = install(image, "--prefix", shown)
+    assert (done.returncode, files(image)) == (2, before), done.stdout
+    assert "ProtectHome" in done.stderr
+    assert hidden in done.stderr
+
+
+@pytest.mark.slow
+def test_an_image_below_a_home_folder_is_no_prefix_there(tmp_path, prefix):
+    image = tmp_path / "home" / "u" / "image"
+    (image / "opt").mkdir(parents=True)
+    prefix.rename(image / "opt" / "quantd")
+    done = install(image, "--prefix", "/opt/quantd")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_model_in_a_home_folder_is_warned_of(tmp_path, prefix):
+    root = tmp_path / "root"
+    config = root / "etc/quantd/quantd.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text('#path = "/home/u/old.onnx"\n[camera]\nuri = "file:///home/u/clip.mp4"\n')
+    done = install(root, "--prefix", str(prefix))
+    assert done.returncode == 0, done.stderr
+    assert "warning" in done.stderr
+    assert "file:///home/u/clip.mp4" in done.stderr
+    assert "old.onnx" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("options", "status"), [(["--root", "image"], 2), ([], 1)])
+def test_without_the_group_jtop_nothing_is_written(tmp_path, prefix, options, status):
+    """The group is made by jetson-stats; usermod failed after the unit was written."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name, body in (("getent", "exit 2"), ("id", "echo 0")):
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    for name in ("mkdir", "mktemp", "mv", "systemctl", "systemd-sysusers", "usermod"):
+        (tools / name).write_text(f"#!/bin/sh\necho {name} >>{tmp_path}/written\nexit 1\n")
+        (tools / name).chmod(0o755)
+    done = subprocess.run(
+        ["sh", str(ROOT / "systemd/install.sh"), "--prefix", str(prefix), "--jtop", *options],
+        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
+        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert done.returncode == status
+    assert "jtop" in done.stderr
+    assert not (tmp_path / "written").exists()
+    assert not (tmp_path / "image").exists()
+
+
+@pytest.mark.slow
 def test_systemd_finds_no_fault_with_the_unit(tmp_path, prefix):
     if shutil.which("systemd-analyze") is None:
         missing_part("systemd-analyze", "apt install systemd")
