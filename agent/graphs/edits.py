@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+_BODIES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _AXES_ARE_INPUTS = 18  # the opset since which the axes of a reduction are an input
 
 
@@ -103,6 +104,17 @@ def add_reduction(
 def has_subgraphs(graph: onnx.GraphProto) -> bool:
     """Return True if there is an If or Loop, whose bodies read tensors that no input lists."""
     return any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
+
+
+def read_in_bodies(graph: onnx.GraphProto) -> Iterator[str]:
+    """Yield the names that the bodies of If and Loop nodes read, at any depth."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type in _BODIES:
+                for body in (attribute.g, *attribute.graphs):
+                    yield from (name for inner in body.node for name in inner.input)
+                    yield from (value.name for value in body.output)
+                    yield from read_in_bodies(body)
 
 
 def drop_unused_initializers(graph: onnx.GraphProto) -> None:

@@ -17,8 +17,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from agent.graphs.compute import WEIGHTED
+from agent.graphs.place import Placed
 
-SCALE = "_scale"  # QDQQuantizer names a tensor's scale TENSOR_scale
 _SUMMANDS = 2
 
 
@@ -49,64 +49,31 @@ def residuals(graph: onnx.GraphProto) -> dict[str, tuple[str, str]]:
 
 
 def quantize_residuals(
-    placed: onnx.GraphProto,
+    placed: Placed,
     found: Mapping[str, tuple[str, str]],
     ranges: Mapping[str, tuple[float, float]],
 ) -> None:
     """Make additions read their skip tensor through Q/DQ if the fused layer is in INT8.
 
-    All other nodes but INT8 layers read the tensors from before Q/DQ.
-
     Args:
-        placed: Graph with symmetric Q/DQ on the inputs of its layers; changed in place.
+        placed: With symmetric Q/DQ on the inputs of its layers; its graph is changed in place.
         found: From `residuals` of the clean graph.
         ranges: Low and high of every tensor that may be quantized; others stay in float.
     """
-    _restore_float_reads(placed)
-    nodes = {node.name: node for node in placed.node}
-    integer = {n.output[0] for n in placed.node if n.op_type == "DequantizeLinear"}
+    graph = placed.model.graph
+    additions = {node.name: node for node in graph.node if node.name in found}
     for addition, (skip, layer) in found.items():
-        if skip in ranges and set(nodes[layer].input[:2]) <= integer:
-            through = _existing_qdq_output(placed, skip) or _add_qdq(placed, skip, ranges[skip])
-            for index, name in enumerate(nodes[addition].input):
-                if name == skip:
-                    nodes[addition].input[index] = through
-
-
-def _restore_float_reads(graph: onnx.GraphProto) -> None:
-    """Connect readers that are not INT8 layers to the float tensors, which QDQQuantizer replaced."""
-    quantized = {n.output[0]: n.input[0] for n in graph.node if n.op_type == "QuantizeLinear"}
-    whole = {
-        n.output[0]: quantized[n.input[0]]
-        for n in graph.node
-        if n.op_type == "DequantizeLinear" and n.input[0] in quantized
-    }
-    integer = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
-    for node in graph.node:
-        if node.op_type in WEIGHTED and set(node.input[:2]) <= integer:
-            continue
-        for index, name in enumerate(node.input):
-            if name in whole:
-                node.input[index] = whole[name]
-
-
-def _existing_qdq_output(graph: onnx.GraphProto, tensor: str) -> str:
-    """Return the output of the Q/DQ pair that a tensor already has; "" if none."""
-    codes = {
-        n.output[0] for n in graph.node if n.op_type == "QuantizeLinear" and n.input[0] == tensor
-    }
-    return next(
-        (
-            n.output[0]
-            for n in graph.node
-            if n.op_type == "DequantizeLinear" and n.input[0] in codes
-        ),
-        "",
-    )
+        if skip in ranges and layer in placed.integer:
+            if skip not in placed.through:
+                placed.through[skip] = _add_qdq(graph, skip, ranges[skip])
+            inputs = additions[addition].input
+            for index, name in enumerate(inputs):
+                if name == placed.raw.get(skip, skip):
+                    inputs[index] = placed.through[skip]
 
 
 def _add_qdq(graph: onnx.GraphProto, tensor: str, span: tuple[float, float]) -> str:
-    scale, zero = f"{tensor}{SCALE}", f"{tensor}_zero_point"
+    scale, zero = f"{tensor}_scale", f"{tensor}_zero_point"
     step = np.float32(max(-span[0], span[1]) / 127)
     graph.initializer.extend(
         [numpy_helper.from_array(step, scale), numpy_helper.from_array(np.int8(0), zero)]

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
-
-from onnxruntime.quantization.quant_utils import QuantType
 
 from agent.graphs.compute import WEIGHTED
 
@@ -16,19 +12,20 @@ class Scheme:
     """Q/DQ placement for one runtime.
 
     Attributes:
-        activation: Integer type of activations; weights are int8, one scale per channel.
+        symmetric: True for activations in int8 around zero, False for uint8 with a zero point;
+            weights are int8, one scale per channel.
         operators: Operators that get Q/DQ.
         between: True if tensors between weighted layers are quantized too; if not, the skip input
             of a residual addition still is.
+        biases: True for biases in int32.
         half: True if float parts are float16.
-        options: `extra_options` of ONNX Runtime's QDQQuantizer.
     """
 
-    activation: Any
+    symmetric: bool
     operators: tuple[str, ...]
     between: bool
+    biases: bool
     half: bool
-    options: Mapping[str, object]
 
 
 SCHEMES: dict[str, Scheme] = {
@@ -36,7 +33,7 @@ SCHEMES: dict[str, Scheme] = {
     # all operators between convolutions that have an integer kernel: ConvTranspose has none and
     # would only be rounded and then computed in float.
     "U8S8": Scheme(
-        activation=QuantType.QUInt8,
+        symmetric=False,
         operators=(
             "Add", "AveragePool", "Clip", "Concat", "Conv", "Flatten", "Gather", "Gemm",
             "GlobalAveragePool", "LeakyRelu", "MatMul", "MaxPool", "Mul", "Pad", "Relu",
@@ -44,23 +41,18 @@ SCHEMES: dict[str, Scheme] = {
             "Unsqueeze",
         ),
         between=True,
+        biases=True,
         half=False,
-        options={"WeightSymmetric": True},
     ),
     # TensorRT fuses Q/DQ on the inputs of weighted layers and propagates it through the others
     # itself; Q/DQ between a convolution and its activation would break that fusion. Its parser
     # does not support an int32 DequantizeLinear, so biases stay in float.
     "S8S8": Scheme(
-        activation=QuantType.QInt8,
+        symmetric=True,
         operators=WEIGHTED,
         between=False,
+        biases=False,
         half=False,
-        options={
-            "ActivationSymmetric": True,
-            "WeightSymmetric": True,
-            "QuantizeBias": False,
-            "OpTypesToExcludeOutputQuantization": list(WEIGHTED),
-        },
     ),
 }  # fmt: skip
 SCHEMES["S8S8-FP16"] = replace(SCHEMES["S8S8"], half=True)  # what TensorRT itself executes

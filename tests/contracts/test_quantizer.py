@@ -229,11 +229,13 @@ def test_dead_and_infinite_tensors_make_no_scale(tmp_path, factor, word):
     assert word in reason
 
 
-def test_infinite_weights_make_no_scale(tmp_path):
+def test_infinite_weights_stay_in_float(tmp_path):
     model = quant_graphs.scaled(tmp_path / "model.onnx", float("inf"))
-    with pytest.raises(QuantizeError, match="k") as caught:
-        placed(model, "U8S8", {"x": (-1, 1), "m": (-1, 1), "y": (-1, 1)}, str(tmp_path / "o"))
-    assert caught.value.code == "no_scale"
+    ranges = dict.fromkeys(("x", "m", "y"), (-1, 1))
+    share, kept = placed(model, "U8S8", ranges, str(tmp_path / "o"))
+    assert (share, kept) == (1.0, ())
+    nodes = onnx.load(tmp_path / "o").graph.node
+    assert "k" in {name for node in nodes for name in node.input}
 
 
 def test_fp16_keeps_the_types_of_inputs_and_outputs(tmp_path, detector):

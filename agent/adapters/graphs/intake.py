@@ -19,6 +19,7 @@ from agent.disk import disk_errors
 from agent.engines.errors import ONNXRUNTIME_ERRORS
 from agent.graphs.affine import fold_scales_and_shifts
 from agent.graphs.compute import node_macs
+from agent.graphs.edits import read_in_bodies
 
 OPSET = 17
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 and TensorRT 10.3 both read
@@ -97,23 +98,12 @@ def _remove_weights_from_inputs(model: onnx.ModelProto, changes: list[str]) -> N
         del graph.input[:]
         graph.input.extend(inputs)
     read = {name for node in graph.node for name in node.input}
-    read |= {one.name for one in graph.output} | set(_read_in_subgraphs(graph))
+    read |= {one.name for one in graph.output} | set(read_in_bodies(graph))
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     if len(kept) != len(graph.initializer):
         changes.append(f"dropped {len(graph.initializer) - len(kept)} unused weights")
         del graph.initializer[:]
         graph.initializer.extend(kept)
-
-
-def _read_in_subgraphs(graph: onnx.GraphProto) -> list[str]:
-    """Return every name that the bodies of If and Loop nodes read, at any depth."""
-    names = []
-    for node in graph.node:
-        for attribute in node.attribute:
-            for body in (attribute.g, *attribute.graphs):
-                names += [name for inner in body.node for name in inner.input]
-                names += _read_in_subgraphs(body)
-    return names
 
 
 def _name_nodes(model: onnx.ModelProto, changes: list[str]) -> None:
