@@ -364,7 +364,7 @@ class Crashes(RuleBasedStateMachine):
 
 
 TestCrashes = Crashes.TestCase
-TestCrashes.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+TestCrashes.settings = settings(max_examples=8, stateful_step_count=20, deadline=None)
 
 
 @pytest.mark.slow
