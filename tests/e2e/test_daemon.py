@@ -96,6 +96,99 @@ def test_ping_cancel_and_refusals(tmp_path: Path, broker: Broker, console: Conso
         assert not list((tmp_path / "state" / "artifacts").glob(".work-*"))
 
 
+def test_retained_commands_are_refused_live_and_after_an_absence(
+    tmp_path: Path, broker: Broker, console: Console
+) -> None:
+    config = configured(tmp_path, broker)
+    with DaemonProcess(config) as daemon:
+        online(console)
+        console.command("live", {"type": "reoptimize"}, retain=True)
+        assert console.result("live")["reason"]["code"] == "retained"
+        assert daemon.stop() == 0
+        console.command("away", {"type": "reoptimize"}, retain=True)
+        daemon.start()
+        assert console.result("away")["reason"]["code"] == "retained"
+        console.command("p1", {"type": "ping"})
+        assert console.result("p1")["stage"] == "SUCCEEDED"
+        assert console.stages("live") == console.stages("away") == ["REJECTED"]
+    assert not (tmp_path / "state" / "runs").exists()
+
+
+def test_a_command_is_carried_out_only_on_the_release_that_it_expects(
+    tmp_path: Path, broker: Broker, console: Console
+) -> None:
+    with DaemonProcess(configured(tmp_path, broker, calibration={"window_s": 4.0})):
+        online(console)
+        console.command("c1", {"type": "reoptimize", "expect": {"release": "r1"}})
+        assert console.result("c1")["reason"] == {
+            "code": "stale_precondition",
+            "detail": "no release is active, the command expects r1",
+        }
+        nothing = {"expect": {"release": None}}
+        console.command("c2", {"type": "reoptimize", **nothing})
+        console.wait("res/c2", lambda m: m["stage"] == "IN_PROGRESS")
+        console.command("c3", {"type": "reoptimize", **nothing})  # true now, not when it begins
+        console.command("c4", {"type": "cancel", "expect": {"release": "r1"}})
+        assert console.result("c4")["reason"]["code"] == "stale_precondition"
+        assert console.result("c2")["stage"] == "SUCCEEDED"
+        failed = console.result("c3")
+        assert (failed["stage"], failed["reason"]["code"]) == ("FAILED", "stale_precondition")
+        assert console.stages("c3") == ["ACCEPTED", "QUEUED", "IN_PROGRESS", "FAILED"]
+    assert len(list((tmp_path / "state" / "runs").iterdir())) == 1
+
+
+def test_a_run_killed_at_its_last_attempt_after_it_activated_has_succeeded(
+    tmp_path: Path, broker: Broker, console: Console
+) -> None:
+    config = configured(tmp_path, broker, calibration={"window_s": 4.0})
+    with DaemonProcess(config) as daemon:
+        online(console)
+        console.command("c1", {"type": "reoptimize"})
+        for attempt in (1, 2, 3):
+            console.wait(
+                "event",
+                lambda m, n=attempt: m["kind"] == "optimize_started" and m["facts"]["attempt"] == n,
+            )
+            if attempt < 3:
+                daemon.kill()
+                daemon.start()
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "state" / "current").is_symlink():
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        daemon.kill()
+        daemon.start()
+        assert console.result("c1")["stage"] == "SUCCEEDED"
+        report = console.wait("report/small", lambda _: True)["report"]
+        assert report["run_id"] == (tmp_path / "state" / "current").readlink().name
+        assert report["activation"]["state"] == "active"
+        assert console.stages("c1").count("SUCCEEDED") == 1
+
+
+@pytest.mark.faults
+def test_clean_restarts_do_not_fail_a_command(
+    tmp_path: Path, broker: Broker, console: Console
+) -> None:
+    config = configured(tmp_path, broker, calibration={"window_s": 4.0})
+    with DaemonProcess(config) as daemon:
+        online(console)
+        console.command("c1", {"type": "reoptimize"})
+        for number in range(1, 5):
+            daemon_stopped_in_capture(daemon, console, number)
+            daemon.start()
+        assert console.result("c1")["stage"] == "SUCCEEDED"
+
+
+def daemon_stopped_in_capture(daemon: DaemonProcess, console: Console, number: int) -> None:
+    deadline = time.monotonic() + 60
+    while (
+        sum(m["kind"] == "optimize_started" for k, m, _ in console.heard if k == "event") < number
+    ):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert daemon.stop() == 0
+
+
 def test_unsigned_commands_are_refused_by_default(
     tmp_path: Path, broker: Broker, console: Console
 ) -> None:

@@ -40,9 +40,12 @@ class Console:
         self._client.disconnect()
         self._client.loop_stop()
 
-    def command(self, command_id: str, body: dict[str, Any] | bytes) -> None:
+    def command(
+        self, command_id: str, body: dict[str, Any] | bytes, *, retain: bool = False
+    ) -> None:
         payload = body if isinstance(body, bytes) else json.dumps(body)
-        self._client.publish(f"{self.base}/cmd/{command_id}", payload, qos=1).wait_for_publish(10)
+        topic = f"{self.base}/cmd/{command_id}"
+        self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
 
     def wait(
         self, what: str, wanted: Callable[[dict[str, Any]], bool], timeout_s: float = 60
