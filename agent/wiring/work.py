@@ -7,6 +7,7 @@ import logging
 import threading
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import msgspec
 from typing_extensions import assert_never
@@ -15,8 +16,9 @@ from agent.config import Config
 from agent.core.control.command import Stage, judge_expectation
 from agent.core.control.events import Ended, Work
 from agent.core.control.requests import Activate, Optimize, RollBack
-from agent.core.errors import CommandError, ConfigError, QuantdError
+from agent.core.errors import CommandError, ConfigError, JobError, QuantdError
 from agent.core.records import Activation
+from agent.disk import has_room
 from agent.ports import Journal
 from agent.run.artifacts import Observe
 from agent.wire.commands import encode_task
@@ -26,6 +28,8 @@ from agent.wiring.exclusive import exclusive
 _LOG = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
+_PASSING = frozenset({"disk_full", "read_only", "busy"})
+_REPORT_BYTES = 4_000_000
 
 Result = tuple[Stage, str, str, str]
 
@@ -41,7 +45,8 @@ def perform(
     """Do the work when no other process measures or switches, as `daemon.worker.Perform`.
 
     A switch that the ledger has an outcome of is what the command is answered with, whatever
-    fails after it, a full disk for instance. One that could not be undone yet has not ended.
+    fails after it. While the disk is full, a switch that can't be undone yet has not ended, and
+    neither has a run that can't write the report of its switch.
     """
     alone = partial(
         exclusive,
@@ -51,22 +56,35 @@ def perform(
         stopping=stopping,
         waiting=lambda holder: observe("waiting", 0, 1, f"for {holder}"),
     )
-    try:
-        with alone(cancelled=cancelled):
-            return _do(config, journal, work, observe, cancelled)
-    except QuantdError as error:
-        releases = storage.releases(config)
-        while releases.pending() and not stopping.wait(_RETRY_S):
-            observe("recover", 0, 1, error.message)
-            with contextlib.suppress(QuantdError), alone(cancelled=stopping):
-                pass  # it recovers
-        done = releases.settled(work.run_id)
-        continued = error.code == "canceled" and stopping.is_set()  # by the next start
-        if done is None or continued:
-            raise
-        _LOG.error("run_incomplete run_id=%s code=%s %s", work.run_id, error.code, error)
-        stage, _, detail, result = _result(config, work.run_id, done)
-        return stage, error.code, f"{detail}, but then: {error.message}", result
+    releases = storage.releases(config)
+    while True:
+        try:
+            with alone(cancelled=cancelled):
+                return _do(config, journal, work, observe, cancelled)
+        except QuantdError as error:
+            while releases.pending() and not stopping.wait(_RETRY_S):
+                observe("recover", 0, 1, error.message)
+                with contextlib.suppress(QuantdError), alone(cancelled=stopping):
+                    pass  # it recovers
+            done = releases.settled(work.run_id)
+            if done is None:
+                raise
+            observe("report", 0, 1, error.message)
+            again = error.code in _PASSING and _has_room(config, cancelled)
+            if stopping.is_set():
+                raise JobError("the next start writes the report", code="canceled") from error
+            if not again:
+                _LOG.error("run_incomplete run_id=%s code=%s %s", work.run_id, error.code, error)
+                stage, _, detail, result = _result(config, work.run_id, done)
+                return stage, error.code, f"{detail}; {error.message}", result
+
+
+def _has_room(config: Config, cancelled: threading.Event) -> bool:
+    """Wait for space for a report; return False if cancelled."""
+    while not cancelled.wait(_RETRY_S):
+        if has_room(Path(config.storage.dir), _REPORT_BYTES):
+            return True
+    return False
 
 
 def settled(config: Config, run_id: str) -> Ended | None:

@@ -319,6 +319,31 @@ def test_the_answer_to_a_switch_in_which_the_disk_becomes_full_is_true(
             assert daemon.stop() == 0
 
 
+def test_the_report_of_a_switch_is_written_when_there_is_space(tmp_path: Path, disk: Disk) -> None:
+    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
+        config = small(
+            tmp_path,
+            mqtt={"host": broker.host, "port": broker.port},
+            commands={"require_signature": False},
+        )
+        with DaemonProcess(config) as daemon:
+            console.wait("state", lambda m: m["status"] == "online")
+            console.command("c1", {"type": "reoptimize"})
+            ledger = disk.place / "activation.json"
+            deadline = time.monotonic() + 60
+            while not ledger.exists() or json.loads(ledger.read_bytes())["state"] != "active":
+                assert time.monotonic() < deadline
+                time.sleep(0.002)
+            disk.fill()
+            until_logged(daemon, b"journal_failed")
+            disk.clear()
+            assert console.result("c1")["stage"] == "SUCCEEDED"
+            report = console.wait("report/small", lambda _: True)["report"]
+            assert report["activation"]["state"] == "active"
+            assert report["run_id"] == (disk.place / "current").readlink().name
+            assert daemon.stop() == 0
+
+
 def test_the_daemon_outlives_a_full_disk(tmp_path: Path, disk: Disk) -> None:
     with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
         config = small(

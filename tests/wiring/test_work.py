@@ -16,7 +16,7 @@ from agent.config import Config
 from agent.core.control.command import Stage
 from agent.core.control.events import Ended, Work
 from agent.core.control.requests import Activate, Expect, Optimize, RollBack, Task
-from agent.core.errors import ActivationError, CommandError, JobError, QuantdError, StoreError
+from agent.core.errors import ActivationError, CommandError, JobError, StoreError
 from agent.core.records import Activation
 from agent.wire.commands import decode_task, encode_task
 from agent.wiring import released, storage, work
@@ -32,6 +32,7 @@ class Scene:
         self.journal = SqliteJournal(":memory:")
         self.releases = storage.releases(config)
         self.stopping = threading.Event()
+        self.cancelled = threading.Event()
         for release in RELEASES:
             self.releases.create(release, {"model.json": b"{}"})
         self.releases.switch("r4")
@@ -46,7 +47,7 @@ class Scene:
             self.stopping,
             asked,
             lambda *_: None,
-            threading.Event(),
+            self.cancelled,
         )
 
     def stored(self, run_id: str = "run") -> Task:
@@ -150,24 +151,67 @@ def test_a_finished_switch_is_answered_and_not_done_again(scene: Scene) -> None:
     assert work.settled(scene.config, "another") is None
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        StoreError("report.json: the disk is full", code="disk_full"),
-        JobError("canceled", code="canceled"),
-    ],
-)
 def test_what_fails_after_the_switch_does_not_hide_it(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, error: QuantdError
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def optimize(*_: object, run_id: str, **__: object) -> None:
         scene.switch(run_id, "r2")
-        raise error
+        raise JobError("canceled by a command", code="canceled")
 
     monkeypatch.setattr("agent.wiring.runs.optimize", optimize)
     assert scene.perform(Optimize()) == (
-        Stage.SUCCEEDED, error.code, f"active r2, but then: {error.message}", ""
+        Stage.SUCCEEDED, "canceled", "active r2; canceled by a command", ""
     )  # fmt: skip
+
+
+def reports_later(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Make a run switch, and fail twice to write its report; return a list of its attempts."""
+    attempts: list[int] = []
+
+    def optimize(*_: object) -> work.Result:
+        attempts.append(len(attempts))
+        scene.switch("run", "r2")
+        if len(attempts) < 3:
+            raise StoreError("report.json: the disk is full", code="disk_full")
+        return Stage.SUCCEEDED, "", "why", "runs/run"
+
+    monkeypatch.setattr(work, "_optimize", optimize)
+    monkeypatch.setattr(work, "_RETRY_S", 0.001)
+    return attempts
+
+
+def test_a_report_that_a_full_disk_does_not_take_is_written_when_there_is_space(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts = reports_later(scene, monkeypatch)
+    room = iter([False, True, False, False, True])
+    monkeypatch.setattr(work, "has_room", lambda *_: next(room))
+    assert scene.perform(Optimize()) == (Stage.SUCCEEDED, "", "why", "runs/run")
+    assert attempts == [0, 1, 2]
+    assert list(room) == []  # no attempt while there was none
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_a_run_that_waits_to_write_its_report_can_be_ended(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, *, stops: bool
+) -> None:
+    reports_later(scene, monkeypatch)
+
+    def none(*_: object) -> bool:
+        if stops:
+            scene.stopping.set()
+        scene.cancelled.set()
+        return False
+
+    monkeypatch.setattr(work, "has_room", none)
+    if stops:  # and continued by the next start
+        with pytest.raises(JobError) as caught:
+            scene.perform(Optimize())
+        assert caught.value.code == "canceled"
+    else:
+        assert scene.perform(Optimize())[:3] == (
+            Stage.SUCCEEDED, "disk_full", "active r2; report.json: the disk is full"
+        )  # fmt: skip
 
 
 def test_a_run_that_a_stop_cut_after_its_switch_is_continued(
