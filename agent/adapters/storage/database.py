@@ -88,6 +88,23 @@ class Database:
             finally:
                 self._depth -= 1
 
+    @contextlib.contextmanager
+    def relaxed(self) -> Iterator[None]:
+        """Run the block as one transaction that a power cut may undo, a killed process can't.
+
+        The commit doesn't wait for the disk. Within `atomic` it is part of that transaction.
+        """
+        with self._lock, self._errors():
+            outermost = self._depth == 0
+            if outermost:
+                self._db.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with self.atomic():
+                    yield
+            finally:
+                if outermost:
+                    self._db.execute("PRAGMA synchronous = FULL")
+
     def read(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
         with self._lock, self._errors():

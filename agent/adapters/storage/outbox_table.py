@@ -103,14 +103,17 @@ class OutboxTable:
 
     def delivered(self, keys: Sequence[int]) -> None:
         """See `ports.Journal`."""
-        with self._db.atomic():
-            for key in keys:
-                self._db.write(
-                    "DELETE FROM outbox WHERE key = ? AND stream NOT IN (?, ?, ?)", (key, *_KEPT)
-                )
-                self._db.write(
-                    "UPDATE outbox SET sent_s = ?, parked = '' WHERE key = ?", (self._now(), key)
-                )
+        marks = ", ".join("?" * len(keys))
+        kept = ", ".join(f"'{stream}'" for stream in _KEPT)
+        with self._db.relaxed():  # what a power cut undoes is only sent again
+            self._db.write(
+                f"DELETE FROM outbox WHERE key IN ({marks}) AND stream NOT IN ({kept})",  # noqa: S608
+                tuple(keys),
+            )
+            self._db.write(
+                f"UPDATE outbox SET sent_s = ?, parked = '' WHERE key IN ({marks})",  # noqa: S608
+                (self._now(), *keys),
+            )
 
     def park(self, key: int, reason: str) -> None:
         """See `ports.Journal`."""
