@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from agent.core.control.journal import Row
 from agent.core.control.link import Acked, Connected, Disconnected
 from agent.ports import Clock, Journal, Link
 
@@ -60,7 +61,7 @@ class Outbox:
     _window: int = IN_FLIGHT
     # message id of the link -> the row's key and when it was sent
     _in_flight: dict[int, tuple[int, int]] = field(default_factory=dict)
-    _cursor: int = 0
+    _cursors: dict[bool, int] = field(default_factory=lambda: dict.fromkeys((True, False), 0))
     _done: list[int] = field(default_factory=list)
     _hold_until_ns: int = 0
     _tries: dict[int, int] = field(default_factory=dict)
@@ -135,39 +136,38 @@ class Outbox:
         self._settle()
         if not self._online or self._holding() or self.link.session != self._session:
             return  # a new connection has begun: its event is on the way
-        room = self._window - len(self._in_flight)
-        if self._alone:
-            room = 1 - len(self._in_flight)
-        while room > 0:
-            rows = self.journal.pending(self._cursor, room)
-            if not rows:
-                return
-            for row in rows:
-                message = row.message
-                size = len(message.body) + len(message.topic) + _OVERHEAD_BYTES
-                if self._max_packet is not None and size > self._max_packet:
-                    self._cursor = row.key
-                    self._park(row.key, "too_large")
-                    continue
-                left_s = max(1, int(message.expiry_s - row.age_s)) if message.expiry_s else 0
-                sent = self.link.send(
-                    message.topic,
-                    message.body,
-                    qos=message.qos,
-                    retain=message.retain,
-                    expiry_s=left_s,
-                )
-                if sent is None:
+        window = 1 if self._alone else self._window
+        for births in (True, False):  # state and meta do not wait behind a backlog
+            while (room := window - len(self._in_flight)) > 0:
+                rows = self.journal.pending(self._cursors[births], room, births=births)
+                if not rows:
+                    break
+                if not all(self._send(row, births=births) for row in rows):
                     return  # the link is gone; its event is on the way
-                self._cursor = row.key
-                if message.qos:
-                    now_ns = self.clock.monotonic_ns()
-                    if not self._in_flight:
-                        self._heard_ns = now_ns
-                    self._in_flight[sent] = row.key, now_ns
-                    room -= 1
-                else:
-                    self._done.append(row.key)
+
+    def _send(self, row: Row, *, births: bool) -> bool:
+        """Hand a message to the link, or park it; return False if there is no link."""
+        message = row.message
+        size = len(message.body) + len(message.topic) + _OVERHEAD_BYTES
+        if self._max_packet is not None and size > self._max_packet:
+            self._cursors[births] = row.key
+            self._park(row.key, "too_large")
+            return True
+        left_s = max(1, int(message.expiry_s - row.age_s)) if message.expiry_s else 0
+        sent = self.link.send(
+            message.topic, message.body, qos=message.qos, retain=message.retain, expiry_s=left_s
+        )
+        if sent is None:
+            return False
+        self._cursors[births] = row.key
+        if message.qos:
+            now_ns = self.clock.monotonic_ns()
+            if not self._in_flight:
+                self._heard_ns = now_ns
+            self._in_flight[sent] = row.key, now_ns
+        else:
+            self._done.append(row.key)
+        return True
 
     def tidy(self) -> None:
         """Give up what has expired or is too much, and announce it; call it now and then."""
@@ -195,7 +195,7 @@ class Outbox:
         if self._in_flight or self.clock.monotonic_ns() < self._hold_until_ns:
             return True
         self._hold_until_ns = 0
-        self._cursor = 0
+        self._cursors = dict.fromkeys(self._cursors, 0)
         return False
 
     def _park(self, key: int, reason: str) -> None:
@@ -213,5 +213,5 @@ class Outbox:
 
     def _forget(self) -> None:
         self._in_flight.clear()
-        self._cursor = 0
+        self._cursors = dict.fromkeys(self._cursors, 0)
         self._hold_until_ns = 0

@@ -36,8 +36,14 @@ class Journal(Protocol):
     def append(self, message: Outgoing) -> int:
         """Put a message into the outbox and return its key."""
 
-    def pending(self, after: int, count: int) -> Sequence[Row]:
-        """Return the next messages to send, in order, with keys above `after`."""
+    def pending(self, after: int, count: int, *, births: bool | None = None) -> Sequence[Row]:
+        """Return the next messages to send, in order, with keys above `after`.
+
+        Args:
+            after: The key of the last message that was sent, 0 for none.
+            count: How many at most.
+            births: Only state and meta, or only the others; None for both.
+        """
 
     def delivered(self, keys: Sequence[int]) -> None:
         """Remove delivered messages; events, results and reports are kept for `resend` for a while."""

@@ -52,14 +52,17 @@ class Bench:
         )
 
     def put(
-        self, number: int, message_class: MessageClass = MessageClass.REPORT, size: int = 10
+        self,
+        number: int,
+        message_class: MessageClass = MessageClass.REPORT,
+        size: int = 10,
+        **rest: Any,
     ) -> None:
         body = f"{number}".encode().ljust(size)
         stream = "event" if message_class is MessageClass.INFO else message_class.value
+        fields = {"topic": "t", "stream": stream, **rest}
         self.journal.append(
-            Outgoing(
-                topic="t", body=body, message_class=message_class, stream=stream, number=number
-            )
+            Outgoing(body=body, message_class=message_class, number=number, **fields)
         )
 
     def connect(self, max_packet: int | None = None) -> None:
@@ -100,6 +103,48 @@ def test_few_are_in_flight_and_all_arrive_in_order() -> None:
         bench.take(7)
     assert bench.delivered() == list(range(100))
     assert bench.journal.counts().waiting == 0
+
+
+def test_a_birth_does_not_wait_behind_a_backlog() -> None:
+    bench = Bench()
+    for number in range(100):
+        bench.put(number)
+    bench.put(900, MessageClass.STATE, topic="state", replaces=True)
+    bench.put(901, MessageClass.STATE, topic="meta", replaces=True)
+    bench.connect()
+    bench.take(30)
+    bench.put(902, MessageClass.STATE, topic="state", replaces=True)
+    while bench.link.unacked:
+        bench.take(7)
+    assert bench.delivered()[:4] == [900, 901, 0, 1]
+    assert bench.delivered().index(902) < 60
+    assert [number for number in bench.delivered() if number < 900] == list(range(100))
+    assert bench.journal.counts().waiting == 0
+
+
+def test_the_window_is_the_smaller_one_of_both_sides() -> None:
+    bench = Bench()
+    for number in range(50):
+        bench.put(number)
+    bench.link.connect()
+    bench.outbox.connected(Connected(bench.link.session, False, None, receive_maximum=3))
+    bench.outbox.pump()
+    assert len(bench.link.unacked) == 3
+
+
+def test_nothing_is_sent_on_a_connection_that_is_not_yet_known() -> None:
+    """Else the first messages would be sent twice on it, and be too many for the broker."""
+    bench = Bench()
+    bench.put(1)
+    bench.connect()
+    bench.link.connect()  # a new one; its event is still in the mailbox
+    bench.put(2)
+    bench.outbox.pump()
+    assert bench.link.unacked == {}
+    bench.lose()
+    bench.connect()
+    bench.take()
+    assert bench.delivered() == [1, 2]
 
 
 def test_what_was_in_flight_is_sent_again_and_nothing_else() -> None:

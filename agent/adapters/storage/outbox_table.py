@@ -26,6 +26,26 @@ CREATE TABLE outbox (
     retain INTEGER NOT NULL, expiry_s INTEGER NOT NULL, made_s REAL NOT NULL, sent_s REAL,
     parked TEXT NOT NULL DEFAULT '');
 """
+# Literal, as in the query: SQLite uses a partial index only where it finds its terms again.
+BIRTHS_FIRST = """
+CREATE INDEX births ON outbox (key) WHERE stream IN ('state', 'meta') AND sent_s IS NULL;
+"""
+_PENDING = {
+    births: "SELECT key, topic, body, klass, stream, number, qos, retain, expiry_s, made_s"  # noqa: S608
+    f" FROM outbox WHERE key > ? AND sent_s IS NULL AND parked = ''{which} ORDER BY key LIMIT ?"
+    for births, which in (
+        (None, ""),
+        (True, " AND stream IN ('state', 'meta')"),
+        (False, " AND stream NOT IN ('state', 'meta')"),
+    )
+}
+# The newest message of a retained topic must be the last one that is sent.
+_RESENT = (
+    " FROM outbox WHERE key <= ?1 AND stream = ?2 AND number >= ?3 AND ("
+    "(number <= ?4 AND (sent_s IS NOT NULL OR parked != ''))"
+    " OR (retain AND parked = '' AND (sent_s IS NULL OR number = (SELECT MAX(number)"
+    " FROM outbox AS others WHERE others.topic = outbox.topic AND others.parked = ''))))"
+)
 
 
 class OutboxTable:
@@ -75,14 +95,10 @@ class OutboxTable:
                 ),
             )
 
-    def pending(self, after: int, count: int) -> Sequence[Row]:
+    def pending(self, after: int, count: int, *, births: bool | None = None) -> Sequence[Row]:
         """See `ports.Journal`."""
         now = self._now()
-        found = self._db.read(
-            "SELECT key, topic, body, klass, stream, number, qos, retain, expiry_s, made_s"
-            " FROM outbox WHERE key > ? AND sent_s IS NULL AND parked = '' ORDER BY key LIMIT ?",
-            (after, count),
-        )
+        found = self._db.read(_PENDING[births], (after, count))
         return tuple(
             Row(
                 row[0],
@@ -122,21 +138,18 @@ class OutboxTable:
 
     def resend(self, streams: Sequence[str], first: int, last: int | None = None) -> int:
         """See `ports.Journal`."""
-        sent = (
-            " FROM outbox WHERE key <= ? AND stream = ? AND number >= ? AND number <= ?"
-            " AND (sent_s IS NOT NULL OR parked != '')"
-        )
         columns = "topic, body, klass, stream, number, qos, retain, expiry_s, made_s"
+        highest = _HIGHEST if last is None else last
         with self._db.atomic():
             top = self._db.number("SELECT MAX(key) FROM outbox")
             queued = 0
             for stream in streams:
-                values = (top, stream, first, _HIGHEST if last is None else last)
+                values = (top, stream, first, highest)
                 queued += self._db.write(
-                    f"INSERT INTO outbox ({columns}) SELECT {columns}{sent} ORDER BY number",
+                    f"INSERT INTO outbox ({columns}) SELECT {columns}{_RESENT} ORDER BY number",
                     values,
                 )
-                self._db.write(f"DELETE{sent}", values)
+                self._db.write(f"DELETE{_RESENT}", values)
             return queued
 
     def evict(self) -> Sequence[Evicted]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters.storage import journal as journal_sqlite
+from agent.adapters.storage import outbox_table as journal_outbox
 from agent.adapters.storage.database import Database
 from agent.adapters.storage.journal import SqliteJournal
 from agent.core.control.command import Command, CommandId, Stage
@@ -173,6 +174,52 @@ def test_messages_of_a_range_are_sent_again(journal: SqliteJournal) -> None:
     assert numbers(journal) == [2, 3, 4]
     assert journal.resend(["event"], 5, 5) == 1
     assert journal.resend(["event"], 0) == 2
+
+
+@pytest.mark.parametrize("sent", [(1, 2, 3), (1, 2), (1,), (2,), (3, 1)])
+@pytest.mark.parametrize("asked", [(1, None), (1, 1), (2, None), (2, 2), (1, 2)])
+def test_the_newest_message_of_a_retained_topic_is_sent_last_and_once(
+    journal: SqliteJournal, sent: tuple[int, ...], asked: tuple[int, int | None]
+) -> None:
+    """The broker keeps the last one that it gets."""
+    keys = {
+        number: journal.append(message(number, MessageClass.REPORT, topic="report/a", retain=True))
+        for number in (1, 2, 3)
+    }
+    other = journal.append(message(4, MessageClass.REPORT, topic="report/b", retain=True))
+    journal.delivered([other, *(keys[number] for number in sent)])
+    first, last = asked
+    again = [n for n in sent if first <= n <= (last or 9)]
+    journal.resend(["report"], first, last)
+    queued = [row.message.number for row in journal.pending(0, 99) if row.message.number < 4]
+    assert len(queued) == len(set(queued))
+    assert {*again} <= {*queued}
+    assert not queued or queued[-1] == 3
+    assert queued == sorted(queued)
+
+
+def test_births_are_found_apart_from_the_rest_without_reading_it(journal: SqliteJournal) -> None:
+    for number in range(3):
+        journal.append(message(number))
+    journal.append(message(1, MessageClass.STATE, topic="state"))
+    births = journal.pending(0, 9, births=True)
+    assert [row.message.topic for row in births] == ["state"]
+    assert [row.message.number for row in journal.pending(0, 9, births=False)] == [0, 1, 2]
+    assert journal.pending(births[0].key, 9, births=True) == ()
+    plan = journal._db.read(f"EXPLAIN QUERY PLAN {journal_outbox._PENDING[True]}", (0, 9))
+    assert "births" in plan[0][-1]
+
+
+def test_a_delivery_is_not_waited_for_and_the_next_commit_is(journal: SqliteJournal) -> None:
+    with journal._db.relaxed():
+        assert journal._db.number("PRAGMA synchronous") == 1
+    assert journal._db.number("PRAGMA synchronous") == 2
+    with pytest.raises(RuntimeError), journal._db.relaxed():
+        raise RuntimeError
+    assert journal._db.number("PRAGMA synchronous") == 2
+    with journal.atomic():
+        journal.delivered([journal.append(message(1))])
+        assert journal._db.number("PRAGMA synchronous") == 2
 
 
 def test_a_parked_message_can_be_sent_again(journal: SqliteJournal) -> None:
