@@ -85,6 +85,9 @@ def test_a_remote_command_is_carried_out_by_the_hardened_service(
         "setpriv", "--reuid=nobody", "cat", "/var/lib/quantd/current/model.json"
     )
     assert '"small"' in as_another.stdout, "applications could not read the release"
+    private = "cat /var/lib/quantd/state.db /var/lib/quantd/runs/*/report.html"
+    hidden = machine.run("setpriv", "--reuid=nobody", "sh", "-c", private)
+    assert (hidden.stdout, hidden.returncode) == ("", 1), "others could read what the camera saw"
     assert machine.run("stat", "-c", "%U", "/var/lib/quantd/state.db").stdout == "quantd\n"
     assert machine.run("systemctl", "stop", "quantd").returncode == 0
     assert properties(machine)["Result"] == "success"

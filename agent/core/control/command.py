@@ -16,6 +16,7 @@ CommandId = NewType("CommandId", str)
 
 BODY_LIMIT_BYTES = 64 * 1024
 CLOCK_SKEW_S = 30.0  # how far the issuer's clock may be ahead of ours
+_FARTHEST_BEHIND_S = 100 * 365.25 * 86_400  # that an unsynchronized clock can be
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # one MQTT topic level, never a path
 
 
@@ -161,10 +162,9 @@ def _too_long(command: Command, receipt: Receipt) -> Rejection | None:
     """Return why a signed command is valid for too long: until then it could be sent again."""
     if command.exp is None or not command.signed:
         return None
+    latest_now_s = receipt.now_s + (CLOCK_SKEW_S if receipt.clock_ok else _FARTHEST_BEHIND_S)
     begins = [begin for begin in (command.iat, command.nbf) if begin is not None]
-    if receipt.clock_ok:
-        begins.append(receipt.now_s + CLOCK_SKEW_S)
-    longest_s = max((command.exp - begin for begin in begins), default=0.0)
+    longest_s = command.exp - min((latest_now_s, *begins))
     if longest_s <= receipt.max_exp_s:
         return None
     return Rejection(

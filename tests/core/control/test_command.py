@@ -72,6 +72,7 @@ def test_a_retained_command_is_refused_however_good() -> None:
 def test_how_long_a_command_is_valid_needs_no_clock_where_it_names_its_begin() -> None:
     behind = replace(RECEIPT, now_s=100.0, clock_ok=False)
     assert code(replace(COMMAND, exp=NOW_S + 9e6), behind) is None, "can't be judged"
+    assert code(replace(COMMAND, exp=253_402_300_799.0), behind) == "exp_too_far"
     assert code(replace(COMMAND, iat=NOW_S, exp=NOW_S + 3600), behind) is None
     assert code(replace(COMMAND, iat=NOW_S, exp=NOW_S + 3601), behind) == "exp_too_far"
 
