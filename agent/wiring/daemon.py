@@ -20,7 +20,7 @@ from agent.adapters.mqtt.signatures import JwsSignatures
 from agent.adapters.storage.journal import SqliteJournal
 from agent.config import Config, without_effect
 from agent.core.control.events import Outdated, Work
-from agent.core.control.requests import Optimize, RollBack
+from agent.core.control.requests import Expect, Optimize, RollBack
 from agent.core.errors import QuantdError, StoreError
 from agent.daemon.cached_lookup import CachedLookup
 from agent.daemon.calendar import Calendar
@@ -161,7 +161,9 @@ def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:
     works = []
     trigger = "upgrade" if found.changes else "repair"
     if found.roll_back:
-        works.append(Work(task=RollBack(), run_id=new_id(), trigger=trigger))
+        # A rollback that runs meanwhile, or was taken up, has left that release already.
+        back = RollBack(expect=Expect(release=found.release))
+        works.append(Work(task=back, run_id=new_id(), trigger=trigger))
     if found.plan == "rebuild":
         rebuild = Optimize(reuse_calibration=found.reuse, replaces=found.release)
         works.append(Work(task=rebuild, run_id=new_id(), trigger=trigger))

@@ -12,7 +12,7 @@ import pytest
 from agent import config as configuration
 from agent.config import Config
 from agent.core.control.effects import PublishReport, PublishState
-from agent.core.control.requests import Optimize
+from agent.core.control.requests import Expect, Optimize, RollBack
 from agent.run.upgrade import UnfitRelease
 from agent.wiring.daemon import _figures, _outdated, daemon
 
@@ -130,6 +130,8 @@ def test_a_release_that_is_not_right_is_reported_and_rebuilt_as_planned(
     found = _outdated(replace(FOUND, **change), iter("abc").__next__)
     assert (found.kind, found.severity) == (kind, severity)
     assert [(one.kind, one.trigger) for one in found.works] == works
+    backs = [one.task for one in found.works if isinstance(one.task, RollBack)]
+    assert all(task == RollBack(expect=Expect(release="r1")) for task in backs)
     rebuilds = [one.task for one in found.works if isinstance(one.task, Optimize)]
     assert all(task == Optimize(reuse_calibration=True, replaces="r1") for task in rebuilds)
     assert found.facts["plan"] == change.get("plan", "rebuild")
