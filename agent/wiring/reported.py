@@ -10,6 +10,7 @@ from agent.config import Config
 from agent.core.errors import StoreError
 from agent.wiring import storage
 
+_PRIVATE = "only the user that runs quantd can read it: `sudo -u quantd quantd ...`"
 _DAMAGED = "the file is damaged; `quantd optimize -c ...` makes a new one"
 
 
@@ -33,6 +34,8 @@ def read_report(folder: Path) -> dict[str, Any]:
     file = folder / "report.json"
     try:
         report = json.loads(file.read_bytes())
+    except PermissionError as e:
+        raise StoreError(f"{file}: {e.strerror}", code="bad_report", hint=_PRIVATE) from e
     except (OSError, ValueError) as e:
         raise StoreError(f"{file}: {e}", code="bad_report", hint=_DAMAGED) from e
     if not isinstance(report, dict):

@@ -26,7 +26,7 @@ _HINTS = {
     "busy": "another quantd process is using the database; try again",
     "read_only": "make the file and its file system writable; one with errors is often read-only",
     "damaged": "restart quantd: it renames the file and creates a new one",
-    "store": "check the permissions of the folder",
+    "store": "check the permissions: only the user that runs quantd can open it (`sudo -u quantd ...`)",
 }
 _ROOM_BYTES = 128 * 1024  # SQLite's files beside the database need 32 KB before the first read
 
