@@ -8,7 +8,7 @@ only: each answer takes a place in the durable outbox.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -33,7 +33,6 @@ from agent.wire.commands import decode_command, digest, is_token
 from agent.wire.topics import Topics
 
 _UNTRUSTED = "not signed by a key that this device trusts"
-_ANNOUNCED_EVERY_NS = 3_600_000_000_000
 
 
 def _answers() -> TokenBucket:
@@ -53,8 +52,8 @@ class Inbox:
         max_exp_s: How long a signed command may be valid at most.
         clock: For expiry.
         clock_ok: Returns whether the wall clock is synchronized.
+        note: Counts and announces what is not answered, as `Notices.note`.
         limits: The configured limits that no command may loosen; none where it may.
-        unanswered: How many commands were refused without an answer.
     """
 
     topics: Topics
@@ -65,11 +64,10 @@ class Inbox:
     max_exp_s: float
     clock: Clock
     clock_ok: Callable[[], bool]
+    note: Callable[[str, Mapping[str, object]], None]
     limits: Bounds = field(default_factory=dict)
-    unanswered: int = 0
     _strangers: TokenBucket = field(default_factory=_answers)
     _signers: TokenBucket = field(default_factory=_answers)
-    _announced_ns: int | None = None
 
     def admit(self, arrived: CommandArrived) -> Command | Rejection | None:
         """Return the command to be run, stored as RECEIVED; or why there is none.
@@ -158,11 +156,8 @@ class Inbox:
         Signed commands have a share of their own, which others can't use up. It is limited as well,
         because a signed command that was read on its way can be sent again and again.
         """
-        now_ns = self.clock.monotonic_ns()
-        if (self._signers if signed else self._strangers).take(now_ns):
+        answers = self._signers if signed else self._strangers
+        if answers.take(self.clock.monotonic_ns()):
             return True
-        self.unanswered += 1
-        if self._announced_ns is None or now_ns - self._announced_ns > _ANNOUNCED_EVERY_NS:
-            self._announced_ns = now_ns
-            self.messages.event("refusals_unanswered", "warning", {"count": self.unanswered})
+        self.note("refusal_unanswered", {"signed": signed})
         return False

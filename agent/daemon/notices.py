@@ -10,11 +10,10 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from agent.core.control.token_bucket import TokenBucket
 from agent.ports import Clock
 
 _LOG = logging.getLogger(__name__)
-_BURST = 20  # events of one kind, then
-_EVERY_NS = 60_000_000_000
 _TEXT_LIMIT = 200
 
 _COUNTERS = {
@@ -25,6 +24,7 @@ _COUNTERS = {
     "message_parked": "messages_parked",
     "outbox_evicted": "messages_evicted",
     "packet_refused": "packets_refused",
+    "refusal_unanswered": "refusals_unanswered",
     "session_taken_over": "sessions_taken_over",
     "subscription_refused": "subscriptions_refused",
 }
@@ -32,8 +32,7 @@ _COUNTERS = {
 
 @dataclass
 class _Limit:
-    allowed: float = _BURST
-    at_ns: int = 0
+    tokens: TokenBucket = field(default_factory=lambda: TokenBucket(burst=20, per_s=1 / 60))
     suppressed: int = 0
 
 
@@ -64,13 +63,10 @@ class Notices:
         self.counts[_COUNTERS[kind]] += count if isinstance(count, int) else 1
         if quiet:
             return
-        limit, now_ns = self._limits[kind], self.clock.monotonic_ns()
-        limit.allowed = min(_BURST, limit.allowed + (now_ns - limit.at_ns) / _EVERY_NS)
-        limit.at_ns = now_ns
-        if limit.allowed < 1:
+        limit = self._limits[kind]
+        if not limit.tokens.take(self.clock.monotonic_ns()):
             limit.suppressed += 1
             return
-        limit.allowed -= 1
         short = {k: v[:_TEXT_LIMIT] if isinstance(v, str) else v for k, v in facts.items()}
         if limit.suppressed:
             short["suppressed"] = limit.suppressed

@@ -142,7 +142,6 @@ class Broker(Outward):
             counted = {
                 **self.notices.counts,
                 "messages_unheard": self.outbox.unheard,
-                "refusals_unanswered": self.inbox.unanswered,
             }
             self.messages.telemetry({**self.facts.telemetry(), **counted})
         elif isinstance(effect, PublishEvent):

@@ -141,6 +141,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             limits={} if config.commands.may_loosen_limits else config.limits.by_key(),
             clock=clock,
             clock_ok=clock.synchronized,
+            note=notices.note,
         ),
         outbox=Outbox(journal, link, clock, notices.note),
         facts=Facts(
