@@ -25,7 +25,10 @@ def channel_maxima(
     frames: Iterable[Mapping[str, NDArray[Any]]],
     threads: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the largest magnitude in each channel (axis 1) of some tensors, shape (channels,)."""
+    """Return the largest magnitude in each channel (axis 1) of some tensors, shape (channels,).
+
+    Tensors of unknown shape are left out.
+    """
     found = _reduce_over_frames(model, tensors, frames, threads, ("Abs", "ReduceMax"))
     return {name: np.max(rows, axis=0) for name, rows in found.items()}
 
@@ -36,7 +39,10 @@ def channel_means(
     frames: Iterable[Mapping[str, NDArray[Any]]],
     threads: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the mean of each channel (axis 1) of some tensors over all frames."""
+    """Return the mean of each channel (axis 1) of some tensors over all frames.
+
+    Tensors of unknown shape are left out.
+    """
     found = _reduce_over_frames(model, tensors, frames, threads, ("ReduceMean",))
     return {name: np.mean(rows, axis=0) for name, rows in found.items()}
 
@@ -47,7 +53,7 @@ def maxima(
     frames: Iterable[Mapping[str, NDArray[Any]]],
     threads: int,
 ) -> dict[str, float]:
-    """Return the largest magnitude in some tensors over all frames."""
+    """Return the largest magnitude in some tensors of known shape over all frames."""
     found = _reduce_over_frames(
         model, tensors, frames, threads, ("Abs", "ReduceMax"), by_channel=False
     )
@@ -66,6 +72,7 @@ def _reduce_over_frames(
     """Return one row of channels for each tensor and frame."""
     trial = copy_of(model)
     ranks = {name: len(shape) for name, shape in shapes(model.graph).items()}
+    tensors = [name for name in tensors if name in ranks]
     del trial.graph.output[:]
     for name in tensors:
         source = name

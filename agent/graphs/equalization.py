@@ -107,6 +107,8 @@ def equalized(
 
     changed = 0
     for passage in equalizable_regions(model):
+        if any(node.input[0] not in maxima for node in passage.readers):
+            continue
         largest = np.max([maxima[node.input[0]] for node in passage.readers], axis=0)
         by = channel_factors(largest, passage.readers, weights)
         changed += worth_applying(by)

@@ -56,7 +56,10 @@ def with_float16(model: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelPro
 def nodes_overflowing(
     model: onnx.ModelProto, frames: Iterable[Mapping[str, NDArray[Any]]], threads: int
 ) -> tuple[str, ...]:
-    """Return the nodes that read or write values beyond half of the float16 range."""
+    """Return the nodes that read or write values beyond half of the float16 range.
+
+    Included are those at a tensor of unknown shape, which may be empty: its values are not known.
+    """
     graph = model.graph
     floats = {
         value.name
@@ -64,14 +67,15 @@ def nodes_overflowing(
         if value.type.tensor_type.elem_type == TensorProto.FLOAT
     }
     made = [name for node in graph.node for name in node.output if name in floats]
-    inputs = [value.name for value in graph.input if value.name in floats]
-    found = maxima(model, [*inputs, *made], frames, threads)
+    names = [*(value.name for value in graph.input if value.name in floats), *made]
+    found = maxima(model, names, frames, threads)
     found |= {
         tensor.name: float(np.abs(numpy_helper.to_array(tensor)).max(initial=0))
         for tensor in graph.initializer
         if tensor.data_type == TensorProto.FLOAT
     }
     large = {name for name, value in found.items() if not value <= _LARGEST}
+    large.update(name for name in names if name not in found)
     return tuple(
         node.name for node in graph.node if not large.isdisjoint((*node.input, *node.output))
     )

@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from agent.graphs.compute import WEIGHTED
+from agent.graphs.compute import WEIGHTED, shapes
 from agent.graphs.edits import int_attribute, read_in_bodies
 from agent.graphs.schemes import Scheme
 
@@ -69,6 +69,7 @@ class Marks:
         joined: From each tensor in front of a removed Relu or Clip to the tensor behind it.
         removed: The names of these nodes.
         constants: The values of the constants that the nodes read.
+        refused: The names of the nodes that can't be quantized.
     """
 
     tensors: dict[str, Mark] = field(default_factory=dict)
@@ -76,12 +77,14 @@ class Marks:
     joined: dict[str, str] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
 
 def find_marks(graph: onnx.GraphProto, rules: Scheme, left_out: Collection[str] = ()) -> Marks:
     """Return the tensors that a scheme quantizes.
 
-    A node that reads a constant with NaN or infinite values is left in float.
+    A node that reads a constant with NaN or infinite values, or reads or writes float values of
+    unknown shape, is left in float.
 
     Args:
         graph: Of an inferred model, every node with a name of its own.
@@ -91,8 +94,12 @@ def find_marks(graph: onnx.GraphProto, rules: Scheme, left_out: Collection[str] 
     marker = _Marker(graph, rules)
     out = frozenset(left_out)
     for node in graph.node:
-        if node.op_type in rules.operators and node.name not in out and marker.is_finite(node):
+        if node.op_type not in rules.operators or node.name in out:
+            continue
+        if marker.can_mark(node):
             marker.mark(node)
+        else:
+            marker.marks.refused.append(node.name)
     return marker.marks
 
 
@@ -112,15 +119,20 @@ class _Marker:
             name for n in graph.node if n.op_type == "DequantizeLinear" for name in n.output
         }
         self._finite: dict[str, bool] = {}
+        self._shaped = shapes(graph).keys()
 
-    def is_finite(self, node: onnx.NodeProto) -> bool:
-        """Return True if all constants that a node reads are finite."""
+    def can_mark(self, node: onnx.NodeProto) -> bool:
+        """Return True if all float values at a node have a known shape, and constants are finite."""
         for name in node.input:
             if name in self._constants and name not in self._finite:
                 values = numpy_helper.to_array(self._constants[name])
                 self.marks.constants[name] = values
                 self._finite[name] = values.dtype.kind != "f" or bool(np.isfinite(values).all())
-        return all(self._finite.get(name, True) for name in node.input)
+        return all(self._finite.get(name, True) for name in node.input) and all(
+            name in self._shaped
+            for name in (*node.input, *node.output)
+            if self._types.get(name) == TensorProto.FLOAT
+        )
 
     def mark(self, node: onnx.NodeProto) -> None:
         """Mark what a node reads and writes."""

@@ -68,6 +68,11 @@ def quantized_tensors(model: onnx.ModelProto, scheme: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def unquantizable_nodes(model: onnx.ModelProto, scheme: str) -> tuple[str, ...]:
+    """Return the nodes that a scheme would quantize if their values allowed it."""
+    return tuple(find_marks(model.graph, SCHEMES[scheme]).refused)
+
+
 def tensors_after_last_layers(graph: onnx.GraphProto) -> set[str]:
     """Return the tensors from the last weighted layers to the outputs, both included.
 

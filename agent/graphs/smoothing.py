@@ -75,6 +75,8 @@ def smoothed(
     nodes = {node.name: node for node in whole.graph.node}
     changed = 0
     for name, readers in smoothable(model).items():
+        if name not in maxima:
+            continue
         by = channel_factors(maxima[name], readers, weights)
         if not worth_applying(by):
             continue

@@ -10,7 +10,7 @@ import onnx
 from agent.core.quantization.calibrators import center_of
 from agent.graphs.centering import centerable, centered
 from agent.graphs.channels import channel_maxima
-from agent.graphs.compute import WEIGHTED
+from agent.graphs.compute import WEIGHTED, shapes
 from agent.graphs.equalization import equalized, tensors_to_equalize
 from agent.graphs.pixels import aligned_to_levels, input_levels
 from agent.graphs.qdq import load_inferred, save, tensors_after_last_layers
@@ -86,7 +86,8 @@ class OnnxConditioner:
         return smoothed(clean, maxima)
 
     def _centered(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
-        names = tuple(place.name for place in centerable(clean))
+        known = shapes(clean.graph)
+        names = tuple(place.name for place in centerable(clean) if place.name in known)
         if not names:
             return clean, 0
         collector = Collector(clean, names, self._threads)

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 from onnx import external_data_helper, helper, shape_inference, version_converter
 
 from agent.core.errors import ModelError
@@ -18,11 +19,13 @@ from agent.core.records import CleanModel, Digest, TensorSpec
 from agent.disk import disk_errors
 from agent.engines.errors import ONNXRUNTIME_ERRORS
 from agent.graphs.affine import fold_scales_and_shifts
-from agent.graphs.compute import node_macs
+from agent.graphs.compute import node_macs, uncounted_layers
 from agent.graphs.edits import read_in_bodies
+from agent.graphs.observed import add_observed
 
 OPSET = 17
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 and TensorRT 10.3 both read
+_SHOWN = 5
 _MOST_BYTES = 2 << 30  # a protobuf can't be larger
 _STANDARD = {"", "ai.onnx"}
 
@@ -231,7 +234,24 @@ def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.M
             f"folded {count} constant scales and shifts into the convolutions before them"
         )
     del optimized.graph.value_info[:]
-    return shape_inference.infer_shapes(optimized, data_prop=True)
+    optimized = shape_inference.infer_shapes(optimized, data_prop=True)
+    count = add_observed(optimized, _trial_inputs(optimized))
+    if count:
+        changes.append(f"took the shapes of {count} tensors from a run")
+    floating = uncounted_layers(optimized)
+    if floating:
+        changes.append(
+            f"layers with a shape that depends on the picture stay in float and are not counted: "
+            f"{', '.join(floating[:_SHOWN])}{' ...' if len(floating) > _SHOWN else ''}"
+        )
+    return optimized
+
+
+def _trial_inputs(model: onnx.ModelProto) -> list[dict[str, NDArray[Any]]]:
+    """Return black and noise for the one input."""
+    (image,) = _inputs(model)
+    noise = np.random.default_rng(0).uniform(0, 255, image.shape)
+    return [{image.name: np.asarray(values, image.dtype)} for values in (0 * noise, noise)]
 
 
 def _session(target: str, options: Any) -> Any:

@@ -20,7 +20,14 @@ from agent.graphs.compute import int8_share, node_macs
 from agent.graphs.edits import copy_of
 from agent.graphs.half import nodes_overflowing
 from agent.graphs.half_rest import rest_to_float16
-from agent.graphs.qdq import load_inferred, nodes_touching, quantized_tensors, save, with_qdq
+from agent.graphs.qdq import (
+    load_inferred,
+    nodes_touching,
+    quantized_tensors,
+    save,
+    unquantizable_nodes,
+    with_qdq,
+)
 from agent.graphs.regions import float_nodes, layers_by_tensor
 from agent.graphs.residuals import residuals
 from agent.graphs.rounding import Weights, insert_qdq, rounded_weights, with_weights
@@ -80,11 +87,16 @@ class OnnxQuantizationTrial:
         self._chosen = load_weights(weights) if weights else {}
         wanted = quantized_tensors(self._clean, scheme)
         self._missing = set(wanted) - set(ranged)
-        self._blocked = nodes_touching(self._clean.graph, self._missing)
+        self._blocked = frozenset(
+            (
+                *nodes_touching(self._clean.graph, self._missing),
+                *unquantizable_nodes(self._clean, scheme),
+            )
+        )
         tensors = [tensor for tensor in wanted if tensor in ranged]
         self._layers_by_tensor = layers_by_tensor(self._clean.graph, scheme, tensors)
         self.tensors = {
-            name: layers - set(self._blocked) for name, layers in self._layers_by_tensor.items()
+            name: layers - self._blocked for name, layers in self._layers_by_tensor.items()
         }
 
     def layers(self) -> dict[str, tuple[str, int]]:

@@ -1,0 +1,144 @@
+"""Kinds of graphs that people bring: one tensor's trouble costs that tensor, not the precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from agent.adapters.graphs.conditioner import OnnxConditioner
+from agent.adapters.graphs.intake import OnnxIntake
+from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.core.frames.preprocess import InputSpec
+from agent.core.quantization.calibrators import range_of
+from agent.core.quantization.histogram import defect
+from agent.core.quantization.mixed_search import BIAS_CORRECTION, Placement
+from tests.support import quant_graphs
+from tests.support.onnx_runs import random_inputs, run, sqnr_db
+
+SCHEMES = ("U8S8", "S8S8")
+FLOAT = TensorProto.FLOAT
+SIDE = 32
+
+
+def model_of(nodes, constants, outputs, *, opset=17, batch=1, element=FLOAT):
+    """Return a model of an image `x`; constants by name, weights as shapes."""
+    graph = helper.make_graph(
+        nodes, "g", [helper.make_tensor_value_info("x", element, [batch, 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info(name, element, shape) for name, shape in outputs.items()],
+        [
+            quant_graphs.weights(name, *values)
+            if isinstance(values, tuple)
+            else numpy_helper.from_array(values, name)
+            for name, values in constants.items()
+        ],
+    )  # fmt: skip
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def cleaned(model: onnx.ModelProto, folder: Path, spec: InputSpec | None = None):
+    """Return the record of the intake and the path of the clean model."""
+    onnx.save(model, folder / "raw.onnx")
+    spec = spec or InputSpec(width=0, height=0)
+    record = OnnxIntake().clean(str(folder / "raw.onnx"), "m", spec, str(folder))
+    return record, str(folder / "model.onnx")
+
+
+def frames_of(path: str, count: int = 6):
+    return [random_inputs(onnx.load(path), seed) for seed in range(count)]
+
+
+def half(path: str, folder: Path) -> str:
+    target = str(folder / "half.onnx")
+    OnnxQuantizer(1).convert(path, "fp16", frames_of(path), target)
+    return target
+
+
+def int8(path: str, folder: Path, scheme: str):
+    """Return the path of the INT8 graph, its share and the layers left in float."""
+    frames = frames_of(path)
+    found = list(OnnxQuantizer(1, scheme).collect(path, frames, 6, lambda *_: None))
+    ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found if not defect(h)}
+    trial = OnnxQuantizationTrial(path, scheme, ranges.keys(), frames, 1)
+    placement = Placement(ranges=ranges, steps=(BIAS_CORRECTION,))
+    target = str(folder / f"{scheme}.onnx")
+    return target, *trial.write(placement, target)
+
+
+def conditioned(path: str, folder: Path, scheme: str) -> None:
+    """Apply every step; each must work or leave the graph as it is."""
+    conditioner, frames = OnnxConditioner(1), frames_of(path)
+    for step in conditioner.steps(scheme):
+        conditioner.apply(step, path, frames, str(folder / f"{step}.onnx"))
+    conditioner.choose_weights(path, frames, str(folder / "w.npz"), lambda *_: None)
+
+
+def group_norm() -> onnx.ModelProto:
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "c1", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("GroupNormalization", ["a", "g", "b"], ["n"], "norm", num_groups=4),
+        helper.make_node("Relu", ["n"], ["r"], "relu"),
+        helper.make_node("Conv", ["r", "w2"], ["y"], "c2", pads=[1, 1, 1, 1]),
+    ]
+    constants = {
+        "w1": (16, 3, 3, 3), "w2": (8, 16, 3, 3), "g": np.linspace(0.5, 2, 16).astype(np.float32),
+        "b": np.linspace(-1, 1, 16).astype(np.float32),
+    }  # fmt: skip
+    return model_of(nodes, constants, {"y": [1, 8, 16, 16]}, opset=21)
+
+
+def test_a_shape_that_inference_does_not_find_is_taken_from_a_run(tmp_path):
+    record, path = cleaned(group_norm(), tmp_path)
+    assert record.macs == 16 * 16 * (16 * 27 + 8 * 144)
+    assert any("from a run" in change for change in record.changes)
+    inputs = frames_of(path, 1)[0]
+    (reference,) = run(str(tmp_path / "raw.onnx"), inputs)
+    assert sqnr_db(reference, run(path, inputs)[0]) > 100
+    assert sqnr_db(reference, run(half(path, tmp_path), inputs)[0]) > 40
+    for scheme in SCHEMES:
+        conditioned(path, tmp_path, scheme)
+        target, share, kept = int8(path, tmp_path, scheme)
+        assert (share, kept) == (1.0, ())
+        assert sqnr_db(reference, run(target, inputs)[0]) > 20
+
+
+def two_stage() -> onnx.ModelProto:
+    """Return a detector with a second stage that works on as many rows as the first one finds."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "c1", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Conv", ["r", "w2"], ["heat"], "c2"),
+        helper.make_node("Greater", ["heat", "limit"], ["over"], "over"),
+        helper.make_node("NonZero", ["over"], ["found"], "found"),
+        helper.make_node("Transpose", ["found"], ["places"], "places"),
+        helper.make_node("GatherND", ["heat", "places"], ["values"], "values"),
+        helper.make_node("Unsqueeze", ["values", "last"], ["column"], "column"),
+        helper.make_node("Gemm", ["column", "w3", "b3"], ["rows"], "second"),
+    ]
+    constants = {
+        "w1": (16, 3, 3, 3), "w2": (8, 16, 1, 1), "limit": np.float32(1.5), "w3": (1, 5),
+        "b3": (5,), "last": np.int64([1]),
+    }  # fmt: skip
+    return model_of(nodes, constants, {"heat": [1, 8, 16, 16], "rows": ["n", 5]})
+
+
+def test_a_second_stage_of_varying_rows_stays_in_float(tmp_path):
+    record, path = cleaned(two_stage(), tmp_path)
+    assert record.macs == 16 * 16 * (16 * 27 + 8 * 16)
+    assert any("second" in change for change in record.changes)
+    inputs = frames_of(path, 1)[0]
+    reference = run(str(tmp_path / "raw.onnx"), inputs)
+    assert len(reference[1])
+    empty = {"x": np.zeros((1, 3, SIDE, SIDE), np.float32)}
+    for target in (path, half(path, tmp_path)):
+        assert sqnr_db(reference[0], run(target, inputs)[0]) > 40
+        assert run(target, empty)[1].shape == (0, 5)
+    for scheme in SCHEMES:
+        conditioned(path, tmp_path, scheme)
+        target, share, kept = int8(path, tmp_path, scheme)
+        assert (share, kept) == (1.0, ("second",))
+        assert sqnr_db(reference[0], run(target, inputs)[0]) > 20
+        assert run(target, empty)[1].shape == (0, 5)
