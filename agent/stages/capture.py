@@ -177,7 +177,7 @@ class _CaptureWindow:
             chosen, held_out = (tuple(names[index] for index in side) for side in split)
         elif names and len(names) + len(self._near_duplicates) >= self._least:
             chosen, held_out = self._static(settings)
-        elif self._live and 0 < len(self._pictures) < min(self._least, self.seen):
+        elif self._live and self._worst == "duplicate" and len(self._pictures) < self._least:
             raise self._frozen()
         else:
             raise self._too_few()
@@ -252,6 +252,11 @@ class _CaptureWindow:
     def _note(self) -> str:
         return f"kept {len(self._pool.names)}, rejected {self.rejected.total()}"
 
+    @property
+    def _worst(self) -> str:
+        """Return the most frequent reason of rejection, "" if there is none."""
+        return next((reason for reason, _ in self.rejected.most_common(1)), "")
+
     def _frozen(self) -> CameraError:
         pictures = len(self._pictures)
         return CameraError(
@@ -264,11 +269,10 @@ class _CaptureWindow:
 
     def _too_few(self) -> CalibrationError:
         counts = ", ".join(f"{count} {why}" for why, count in sorted(self.rejected.items()))
-        worst = self.rejected.most_common(1)
         return CalibrationError(
             f"{len(self._pool.names)} of {self.seen} frames are usable"
             f" (rejected: {counts or 'none'}); at least {self._least} are needed"
             f" of the {self._wanted} wanted",
             code="too_few_frames",
-            hint=_CURES[worst[0][0]] if worst else "lengthen calibration.window_s",
+            hint=_CURES.get(self._worst, "lengthen calibration.window_s"),
         )

@@ -172,6 +172,17 @@ def test_a_frozen_camera_is_an_error(pictures):
     assert "restart the camera" in caught.value.hint
 
 
+def test_few_good_frames_among_black_ones_are_not_frozen():
+    def picture(number):
+        black = np.zeros((scenes.HEIGHT, scenes.WIDTH, 3), np.uint8)
+        return scenes.street(number, still=True) if number % 100 == 0 else black
+
+    with pytest.raises(CalibrationError) as caught:
+        Run(picture, fps=5.0).go()
+    assert caught.value.code == "too_few_frames"
+    assert "lens cap" in caught.value.hint
+
+
 def test_a_camera_that_freezes_in_the_end_is_used_up_to_then():
     run = Run(lambda n: scenes.street(min(n, 200)))
     found = run.go()
