@@ -10,11 +10,16 @@ from pathlib import Path
 from agent.disk import text_of
 
 _TIME_ERROR = 5  # adjtimex(2): the clock is not synchronized
+_SYNCHRONIZED_NS = 1_000_000_000
 _TIMEX_BYTES = 512  # struct timex is 208 on 64-bit Linux; zeros ask without changing anything
 
 
 class SystemClock:
     """The monotonic clock for durations, the wall clock for reports only."""
+
+    def __init__(self) -> None:
+        self._synchronized = False
+        self._asked_ns = -_SYNCHRONIZED_NS
 
     def monotonic_ns(self) -> int:
         """Return CLOCK_MONOTONIC, ns."""
@@ -31,8 +36,15 @@ class SystemClock:
     def synchronized(self) -> bool:
         """Return whether the wall clock is synchronised to a reference, as the kernel reports.
 
-        A Jetson without a clock battery starts in the past and stays there without NTP.
+        A Jetson without a clock battery starts in the past and stays there without NTP. Asked
+        once a second at most: every message and every command needs it.
         """
+        now_ns = self.monotonic_ns()
+        if now_ns - self._asked_ns >= _SYNCHRONIZED_NS:
+            self._asked_ns, self._synchronized = now_ns, self._ask_kernel()
+        return self._synchronized
+
+    def _ask_kernel(self) -> bool:
         if Path("/run/systemd/timesync/synchronized").exists():
             return True
         try:

@@ -107,8 +107,11 @@ class Database:
 
     def read(self, sql: str, values: Values = ()) -> list[tuple[Any, ...]]:
         """Return the rows of a query."""
-        with self._lock, self._errors():
-            return self._db.execute(sql, values).fetchall()
+        with self._lock:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._store_error(error) from error
 
     def number(self, sql: str, values: Values = ()) -> int:
         """Return the number that a query selects; 0 if there is none."""
@@ -117,13 +120,18 @@ class Database:
 
     def write(self, sql: str, values: Values = ()) -> int:
         """Change rows and return how many; outside `atomic` in its own transaction."""
-        with self.atomic():
-            return self._db.execute(sql, values).rowcount
+        return self._execute(sql, values).rowcount
 
     def insert(self, sql: str, values: Values) -> int:
         """Insert one row and return its key."""
-        with self.atomic():
-            return int(self._db.execute(sql, values).lastrowid or 0)
+        return int(self._execute(sql, values).lastrowid or 0)
+
+    def _execute(self, sql: str, values: Values) -> sqlite3.Cursor:
+        with self._lock:
+            try:
+                return self._db.execute(sql, values)
+            except sqlite3.Error as error:
+                raise self._store_error(error) from error
 
     def _close_to_others(self) -> None:
         """Give file, WAL and index the mode 0600; SQLite makes the two with the mode of the file.
@@ -180,10 +188,13 @@ class Database:
         try:
             yield
         except sqlite3.Error as error:
-            code = self._code(error)
-            raise StoreError(f"{self._path}: {error}", code=code, hint=_HINTS[code]) from error
+            raise self._store_error(error) from error
         except OSError as error:
             raise StoreError(f"{self._path}: {error}", hint=_HINTS["store"]) from error
+
+    def _store_error(self, error: sqlite3.Error) -> StoreError:
+        code = self._code(error)
+        return StoreError(f"{self._path}: {error}", code=code, hint=_HINTS[code])
 
     def _code(self, error: sqlite3.Error) -> str:
         text = str(error)  # sqlite_errorcode exists from Python 3.11 on only

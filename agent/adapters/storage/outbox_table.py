@@ -65,11 +65,12 @@ class OutboxTable:
     def next(self, name: str) -> int:
         """See `ports.Journal`."""
         with self._db.atomic():
-            self._db.write(
-                "INSERT OR IGNORE INTO counters SELECT ?, value FROM counters WHERE name = ''",
-                (name,),
-            )
-            return self._add(name, 1)
+            if not self._db.write("UPDATE counters SET value = value + 1 WHERE name = ?", (name,)):
+                self._db.write(
+                    "INSERT INTO counters SELECT ?, value + 1 FROM counters WHERE name = ''",
+                    (name,),
+                )
+            return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
 
     def append(self, message: Outgoing) -> int:
         """See `ports.Journal`."""
