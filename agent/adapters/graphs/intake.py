@@ -22,6 +22,7 @@ from agent.graphs.affine import fold_scales_and_shifts
 from agent.graphs.compute import node_macs, uncounted_layers
 from agent.graphs.edits import read_in_bodies
 from agent.graphs.observed import add_observed
+from agent.graphs.widen import to_float32
 
 OPSET = 17
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 and TensorRT 10.3 both read
@@ -44,6 +45,9 @@ class OnnxIntake:
         _remove_weights_from_inputs(model, changes)
         _name_nodes(model, changes)
         model = _upgrade(model, changes)
+        count = to_float32(model)
+        if count:
+            changes.append(f"{count} half-precision weights to float32")
         _fix_input(model, spec, changes)
         target = str(Path(directory, "model.onnx"))
         model = _optimize(model, target, changes)

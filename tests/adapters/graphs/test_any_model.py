@@ -51,15 +51,15 @@ def frames_of(path: str, count: int = 6):
     return [random_inputs(onnx.load(path), seed) for seed in range(count)]
 
 
-def half(path: str, folder: Path) -> str:
+def half(path: str, folder: Path, frames=None) -> str:
     target = str(folder / "half.onnx")
-    OnnxQuantizer(1).convert(path, "fp16", frames_of(path), target)
+    OnnxQuantizer(1).convert(path, "fp16", frames or frames_of(path), target)
     return target
 
 
-def int8(path: str, folder: Path, scheme: str):
+def int8(path: str, folder: Path, scheme: str, frames=None):
     """Return the path of the INT8 graph, its share and the layers left in float."""
-    frames = frames_of(path)
+    frames = frames or frames_of(path)
     found = list(OnnxQuantizer(1, scheme).collect(path, frames, 6, lambda *_: None))
     ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found if not defect(h)}
     trial = OnnxQuantizationTrial(path, scheme, ranges.keys(), frames, 1)
@@ -142,3 +142,46 @@ def test_a_second_stage_of_varying_rows_stays_in_float(tmp_path):
         assert (share, kept) == (1.0, ("second",))
         assert sqnr_db(reference[0], run(target, inputs)[0]) > 20
         assert run(target, empty)[1].shape == (0, 5)
+
+
+def half_precision() -> onnx.ModelProto:
+    """Return convolutions in float16, with a type in an attribute and an output that is read."""
+    nodes = [
+        helper.make_node("Cast", ["x"], ["again"], "cast", to=TensorProto.FLOAT16),
+        helper.make_node("Conv", ["again", "w1", "b1"], ["a"], "c1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(np.float16(0.5))),
+        helper.make_node("Mul", ["r", "k"], ["m"], "scale"),
+        helper.make_node("Conv", ["m", "w2"], ["y"], "c2", pads=[1, 1, 1, 1]),
+    ]
+    constants = {
+        name: numpy_helper.to_array(quant_graphs.weights(name, *shape)).astype(np.float16)
+        for name, shape in {"w1": (16, 3, 3, 3), "b1": (16,), "w2": (8, 16, 3, 3)}.items()
+    }
+    outputs = {"y": [1, 8, SIDE, SIDE], "r": [1, 16, SIDE, SIDE]}
+    return model_of(nodes, constants, outputs, element=TensorProto.FLOAT16)
+
+
+def test_a_half_precision_file_becomes_float32_with_its_own_weights(tmp_path):
+    raw = half_precision()
+    record, path = cleaned(raw, tmp_path, InputSpec(width=0, height=0, dtype="float16"))
+    assert [(t.name, t.dtype) for t in (*record.inputs, *record.outputs)] == [
+        ("x", "float16"), ("y", "float16"), ("r", "float16")
+    ]  # fmt: skip
+    clean = onnx.load(path)
+    given = {t.name: numpy_helper.to_array(t) for t in raw.graph.initializer}
+    kept = {t.name: numpy_helper.to_array(t) for t in clean.graph.initializer}
+    for name in ("w1", "b1"):
+        assert kept[name].dtype == np.float32
+        np.testing.assert_array_equal(kept[name], given[name].astype(np.float32))
+    assert sum(node.op_type == "Cast" for node in clean.graph.node) == 3  # at the ends only
+    frames = [{"x": f["x"].astype(np.float16)} for f in frames_of(path, 6)]
+    reference = run(str(tmp_path / "raw.onnx"), frames[0])
+    for expected, found in zip(reference, run(path, frames[0]), strict=True):
+        assert sqnr_db(expected, found) > 55
+    for scheme in SCHEMES:
+        target, share, kept_float = int8(path, tmp_path, scheme, frames)
+        assert (share, kept_float) == (1.0, ())
+        assert sqnr_db(reference[0], run(target, frames[0])[0]) > 25
+    target = half(path, tmp_path, frames)
+    assert sqnr_db(reference[0], run(target, frames[0])[0]) > 40
