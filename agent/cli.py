@@ -30,7 +30,7 @@ start here:
 exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate,
 4 rolled back or refused by the health check
 """
-_INTERRUPTED = "interrupted: what the run had changed was undone"
+_INTERRUPTED = "interrupted: what was changed is undone, by the next command if not by this one"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -60,7 +60,7 @@ class Request:
         trigger: The reason for it, for the report.
         started: RFC 3339, UTC.
         reused: What is reused of an earlier run.
-        again: Whether a release that was refused is tried again.
+        again: Whether a switch that was refused, or undone later, is done again.
     """
 
     run_id: str
@@ -152,7 +152,8 @@ def _activate(
     """
     chosen = next((c for c in outcome.candidates if c.id == choice.candidate), None)
     done = ports.releases.settled(request.run_id)
-    if done is None or (request.again and done.state != "active"):
+    undone = done and (done.state, done.release) != ("active", ports.releases.current())
+    if done is None or (request.again and undone):
         if chosen is None or chosen.engine is None:
             current = ports.releases.current()
             return Activation(

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -304,6 +305,26 @@ def test_activating_when_nothing_is_feasible_is_exit_code_3(quantd, config, monk
     assert (code, out) == (3, "")
     assert "not attempted" in err
     assert "None" not in err
+
+
+@pytest.mark.parametrize("verb", ["optimize", "activate"])
+def test_a_run_that_was_rolled_back_is_exit_code_4(quantd, config, monkeypatch, tmp_path, verb):
+    report = report_of([candidate("fp32", measurement(10.0), evaluation(None))])
+    back = Activation(state="rolled_back", release="r1", previous="r2", detail="sick")
+    finished = daily.runs.Finished(
+        report=replace(report, activation=back), directory=tmp_path, release=None
+    )
+    monkeypatch.setattr(daily.runs, "optimize", lambda *_, **__: finished)
+    assert quantd(verb, "-c", config, "--model", "m.onnx")[0] == 4
+
+
+def test_a_pinned_release_is_shown_until_it_is_no_longer_pinned(quantd, config):
+    (config.parent / "state" / "releases" / "r1").mkdir(parents=True)
+    for more, marks in ((), {"r1": "pinned"}), (("--remove",), {}):
+        assert quantd("pin", "r1", *more, "-c", config)[0] == 0
+        _, out, _ = quantd("status", "-c", config, "--json")
+        assert json.loads(out)["marks"] == marks
+    assert quantd("pin", "r9", "-c", config)[0] == 1
 
 
 def test_an_interrupt_is_exit_code_130(quantd, config, monkeypatch):

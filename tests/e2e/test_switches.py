@@ -135,6 +135,28 @@ def test_the_second_waits_and_then_acts_on_what_the_first_left(device: Device) -
     assert device.releases.current() == R1
 
 
+def test_a_command_shows_what_it_waits_for_and_can_be_cancelled(device: Device) -> None:
+    with any_broker(device.folder) as broker:
+        config = device.config(
+            mqtt={"host": broker.host, "port": broker.port},
+            commands={"require_signature": False},
+        )
+        device.slow.touch()
+        first = begin("activate", R2, "-c", config)
+        device.until_reloading()
+        with Console(broker.host, broker.port, "cam-1") as console, DaemonProcess(config):
+            console.wait("state", lambda m: m["status"] == "online")
+            console.command("c1", {"type": "rollback"})
+            shown = console.wait("res/c1", lambda m: (m["progress"] or {}).get("step") == "waiting")
+            assert f"for `quantd activate` (process {first.pid}" in shown["detail"]
+            console.command("k1", {"type": "cancel", "args": {"target": "c1"}})
+            assert console.result("c1")["stage"] == "CANCELED"
+            device.slow.unlink()
+            first.communicate(timeout=60)
+    assert device.loads() == [R2]
+    assert device.releases.current() == R2
+
+
 def test_ctrl_c_in_a_reload_undoes_the_switch(device: Device) -> None:
     device.slow.touch()
     running = begin("activate", R2, "-c", device.config())

@@ -100,15 +100,19 @@ def test_a_switch_that_was_finished_before_a_cut_is_reported_as_it_ended(tmp_pat
     run, outcome = outcome_of(tmp_path)
     choice = choose(outcome.candidates, Requirements("latency", {}))
     ended = Activation(state=state, release="r1", previous="r0", detail="as recorded")
-    ports = SimpleNamespace(releases=Active("another", ended))
+    ports = SimpleNamespace(
+        releases=Active("another", ended), jobs=None, store=run.chain.store, run_command=None
+    )
     request = Request(run_id="r1", trigger="t", started="")
     done = _activate(run.chain.config, request, ports, outcome, choice, threading.Event())
     assert done == ended
-    if state == "rolled_back":  # a person asks again
-        ports = SimpleNamespace(releases=Active("another", ended), jobs=None, store=run.chain.store)
-        again = replace(request, again=True)
-        with pytest.raises(RuntimeError, match="another release was made"):
-            _activate(run.chain.config, again, ports, outcome, choice, threading.Event())
+    again = replace(request, again=True)  # by a person, where it was refused or undone since
+    with pytest.raises(RuntimeError, match="another release was made"):
+        _activate(run.chain.config, again, ports, outcome, choice, threading.Event())
+    ports.releases = Active("another", replace(ended, state="active", release="r0"))
+    assert _activate(run.chain.config, again, ports, outcome, choice, threading.Event()) == replace(
+        ended, state="active", release="r0"
+    )
 
 
 def pipeline(tmp_path, write=None):
