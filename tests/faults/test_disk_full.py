@@ -19,9 +19,10 @@ import pytest
 
 from agent import config as configuration
 from agent.adapters.storage.journal import SqliteJournal
+from agent.adapters.storage.releases import FileReleases
 from agent.adapters.storage.store import FileStore
 from agent.core.errors import StoreError
-from agent.core.records import digest_of
+from agent.core.records import Activation, digest_of
 from agent.wiring import runs, storage
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
@@ -74,6 +75,27 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
 def small(tmp_path: Path, *more: str, **tables: dict[str, object]) -> Path:
     search = {"precisions": ["fp32", *more], "calibrators": ["minmax"]}
     return write_config(tmp_path, search=search, **tables)
+
+
+def test_a_switch_can_end_and_be_undone_on_a_full_disk(disk: Disk) -> None:
+    releases = FileReleases(str(disk.place))
+    for release in ("r1", "r2"):
+        releases.create(release, {"model.json": b"{}"})
+    releases.intend("run-1", "r1", None)
+    releases.switch("r1")
+    disk.fill()
+    releases.mark("r1", good=True)  # is lost, and no reason to undo the switch
+    done = Activation(state="active", release="r1", previous=None)
+    releases.finish(done, keep=3)
+    assert (releases.current(), releases.settled("run-1")) == ("r1", done)
+    releases.intend("run-2", "r2", "r1")
+    releases.switch("r2")
+    releases.refuse("sick")
+    begun = releases.pending()
+    assert begun is not None
+    assert (begun.release, begun.trouble) == ("r2", "sick")
+    releases.switch("r1")
+    assert releases.settled("run-1") == done
 
 
 def whole(state: Path) -> None:

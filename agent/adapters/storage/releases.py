@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from agent.core.errors import ActivationError
+from agent.core.errors import ActivationError, StoreError
 from agent.core.records import Activation
 from agent.core.release.marks import Mark, removable
 from agent.core.release.recovery import BegunSwitch
@@ -32,7 +32,9 @@ from agent.disk import (
 )
 
 _LEDGER = "activation.json"
+_LEDGER_BYTES = 16384  # always, filled up with spaces
 _EARLIER_KEPT = 16
+_DETAIL_CHARS = 1000
 _MARK = ".mark.json"
 _PINNED = ".pinned"
 _WORK = ".new-"
@@ -141,9 +143,13 @@ class FileReleases:
 
     def mark(self, release: str, *, good: bool, reason: str = "") -> None:
         """See `ports.Releases`."""
-        if release in self.ids():
-            body = msgspec.json.encode(_MarkFile(good=good, reason=reason))
+        if release not in self.ids():
+            return
+        body = msgspec.json.encode(_MarkFile(good=good, reason=reason))
+        try:
             write_atomically(self._releases / release / _MARK, body, mode=READABLE)
+        except StoreError as error:  # no reason to undo a switch
+            _LOG.warning("mark_not_written release=%s %s", release, error.message)
 
     def pin(self, release: str, *, pinned: bool) -> None:
         """Keep a release for ever, or no longer.
@@ -195,16 +201,17 @@ class FileReleases:
 
     def switch(self, release: str | None) -> None:
         """See `ports.Releases`."""
-        if release is None:
-            self._link.unlink(missing_ok=True)
-        else:
-            if not (self._releases / release).is_dir():
-                raise self._unknown(release)
-            temp = self.root / f".current-{os.getpid()}"
-            temp.unlink(missing_ok=True)
-            temp.symlink_to(Path("releases", release))
-            temp.rename(self._link)
-        fsync(self.root)
+        if release is not None and not (self._releases / release).is_dir():
+            raise self._unknown(release)
+        with disk_errors(self.root):
+            if release is None:
+                self._link.unlink(missing_ok=True)
+            else:
+                temp = self.root / f".current-{os.getpid()}"
+                temp.unlink(missing_ok=True)
+                temp.symlink_to(Path("releases", release))
+                temp.rename(self._link)
+            fsync(self.root)
 
     def finish(self, done: Activation, keep: int) -> None:
         """See `ports.Releases`."""
@@ -243,9 +250,22 @@ class FileReleases:
         return [newest, *found.earlier]
 
     def _record(self, newest: _Switch, *, earlier: Iterable[_Switch]) -> None:
+        """Write the ledger; on a full disk into the space that it has, so that a switch can end."""
+        newest = msgspec.structs.replace(newest, detail=newest.detail[:_DETAIL_CHARS])
         kept = tuple(one for one in earlier if one.state not in _UNSETTLED)[:_EARLIER_KEPT]
-        ledger = _Ledger(**msgspec.structs.asdict(newest), earlier=kept)
-        write_atomically(self.root / _LEDGER, msgspec.json.encode(ledger), mode=READABLE)
+        body = b""
+        while not body or len(body) > _LEDGER_BYTES:
+            ledger = _Ledger(**msgspec.structs.asdict(newest), earlier=kept)
+            body, kept = msgspec.json.encode(ledger), kept[:-1]
+        file = self.root / _LEDGER
+        try:
+            write_atomically(file, body.ljust(_LEDGER_BYTES), mode=READABLE)
+        except StoreError as error:
+            if error.code != "disk_full" or not file.exists():
+                raise
+            with disk_errors(self.root), file.open("r+b", buffering=0) as out:
+                out.write(body.ljust(_LEDGER_BYTES))
+                os.fsync(out.fileno())
 
     def _mark(self, folder: Path) -> Mark:
         try:

@@ -142,4 +142,12 @@ def test_the_ledger_stays_small(tmp_path: Path) -> None:
     for _ in range(20):
         switched(releases, "r1", keep=3)
         switched(releases, "r2", keep=3)
-    assert len(json.loads((tmp_path / "activation.json").read_bytes())["earlier"]) == 16
+    ledger = tmp_path / "activation.json"
+    assert len(json.loads(ledger.read_bytes())["earlier"]) == 16
+    for _ in range(20):
+        releases.intend("run", "r1", "r2")
+        releases.finish(Activation(state="rolled_back", release="r2", previous="r1",
+                                   detail="\N{SNOWMAN}" * 5000), 3)  # fmt: skip
+    assert ledger.stat().st_size == 16384
+    assert json.loads(ledger.read_bytes())["detail"].startswith("\N{SNOWMAN}")
+    assert releases.settled("run") is not None
