@@ -19,7 +19,7 @@ from agent.core.control.requests import Activate, Optimize, RollBack
 from agent.core.errors import CommandError, ConfigError, JobError, QuantdError
 from agent.core.records import Activation
 from agent.disk import has_room
-from agent.ports import Journal
+from agent.ports import Journal, Releases
 from agent.run.artifacts import Observe
 from agent.wire.commands import encode_task
 from agent.wiring import released, reported, runs, storage
@@ -62,7 +62,7 @@ def perform(
             with alone(cancelled=cancelled):
                 return _do(config, journal, work, observe, cancelled)
         except QuantdError as error:
-            while releases.pending() and not stopping.wait(_RETRY_S):
+            while _begun(releases) == work.run_id and not stopping.wait(_RETRY_S):
                 observe("recover", 0, 1, error.message)
                 with contextlib.suppress(QuantdError), alone(cancelled=stopping):
                     pass  # it recovers
@@ -85,6 +85,12 @@ def _has_room(config: Config, cancelled: threading.Event) -> bool:
         if has_room(Path(config.storage.dir), _REPORT_BYTES):
             return True
     return False
+
+
+def _begun(releases: Releases) -> str | None:
+    """Return the run of the switch that has no outcome yet; it may be another process's."""
+    begun = releases.pending()
+    return begun.run_id if begun else None
 
 
 def settled(config: Config, run_id: str) -> Ended | None:

@@ -148,7 +148,7 @@ def test_a_command_shows_what_it_waits_for_and_can_be_cancelled(device: Device) 
             console.wait("state", lambda m: m["status"] == "online")
             console.command("c1", {"type": "rollback"})
             shown = console.wait("res/c1", lambda m: (m["progress"] or {}).get("step") == "waiting")
-            assert f"for `quantd activate` (process {first.pid}" in shown["detail"]
+            assert f"for `quantd activate` (process {first.pid}" in json.dumps(shown)
             console.command("k1", {"type": "cancel", "args": {"target": "c1"}})
             assert console.result("c1")["stage"] == "CANCELED"
             device.slow.unlink()
