@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from agent.adapters.host.clock import SystemClock
 from agent.adapters.host.commands import run_command
@@ -52,6 +53,7 @@ def exclusive(
     """
     holder = Holder(pid=os.getpid(), verb=what, run_id=run_id, since=SystemClock().utc())
     with locked(config.storage.dir, holder, cancelled=cancelled, waiting=waiting, wait=wait):
+        _remove_abandoned(config)
         _recover(config, stopping)
         try:
             yield
@@ -60,6 +62,15 @@ def exclusive(
                 _recover(config, stopping)
             except QuantdError as error:
                 _LOG.error("recovery_failed code=%s %s", error.code, error.message)
+
+
+def _remove_abandoned(config: Config) -> None:
+    """Remove what killed processes left half-written; files of this folder have one writer now."""
+    storage.releases(config).remove_abandoned()
+    storage.store(config).remove_abandoned()
+    for left in Path(config.storage.dir).glob("runs/*/.*-*"):
+        with contextlib.suppress(OSError):
+            left.unlink()
 
 
 def _recover(config: Config, stopping: threading.Event) -> None:

@@ -116,7 +116,6 @@ def optimize(
     clock = SystemClock()
     run_id = run_id or storage.RunIds(config).next()
     store = storage.store(config)
-    store.remove_abandoned()
     storage.protect(config)
     _prune(config)  # artifacts of failed runs
     request = Request(

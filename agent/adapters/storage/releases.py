@@ -133,6 +133,14 @@ class FileReleases:
             work.rename(self._releases / release)
             fsync(self._releases)
 
+    def remove_abandoned(self) -> None:
+        """Remove what killed processes left half-written; only for the owner of the storage lock."""
+        remove_abandoned(self._releases, _WORK)
+        for pattern in (f".{_LEDGER}-*", ".current-*", "releases/*/.*.json-*"):
+            for left in self.root.glob(pattern):
+                with contextlib.suppress(OSError):
+                    left.unlink()
+
     def add(self, release: str, name: str, body: bytes) -> None:
         """See `ports.Releases`."""
         write_atomically(self._releases / release / name, body, mode=READABLE)
