@@ -27,6 +27,7 @@ class Flood:
         self.key = make_key(scene.directory / "keys")
         self._scene = scene
         self._sent = self._taken = 0
+        self._taken_at: dict[str, int] = {}
         self._ours = scene.proxy.on_packet
         scene.proxy.on_packet = self._count
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
@@ -38,14 +39,21 @@ class Flood:
         """Publish commands, all different by their id; the broker has them when this returns."""
         self._publish([(f"f{self._sent + n}", body) for n in range(count)])
 
-    def send_signed(self, count: int) -> None:
-        """Publish pings of the operator."""
+    def burst(self, count: int, *, signed: bool) -> None:
+        """Publish pings, by the operator or forged in the simplest way: not signed at all."""
+        if not signed:
+            self.send(count, b'{"type": "ping"}')
+            return
         names = [f"f{self._sent + n}" for n in range(count)]
-        self._publish([(name, signed(self.key, name, "ping")) for name in names])
+        self._publish([(name, sign(self.key, name, "ping")) for name in names])
 
     def taken(self) -> int:
         """Return how many commands the daemon has acknowledged so far, others' included."""
         return self._taken
+
+    def taken_when_answered(self, command_id: str) -> int:
+        """Return how many it had acknowledged when the last answer to a command passed."""
+        return self._taken_at[command_id]
 
     def drained(self, timeout_s: float) -> None:
         """Wait until the daemon has acknowledged everything."""
@@ -66,10 +74,12 @@ class Flood:
 
     def _count(self, connection: int, way: Way, packet: Packet, passed: bool) -> None:
         self._taken += way == "up" and packet.kind == Kind.PUBACK
+        if way == "up" and packet.kind == Kind.PUBLISH:
+            self._taken_at[packet.topic.rpartition("/")[2]] = self._taken
         self._ours(connection, way, packet, passed)
 
 
-def signed(key: bytes, command_id: str, kind: str, **args: Any) -> bytes:
+def sign(key: bytes, command_id: str, kind: str, **args: Any) -> bytes:
     """Return the token of a command that is valid for ten minutes."""
     now = int(time.time())
     claims = {
@@ -86,5 +96,5 @@ def signed(key: bytes, command_id: str, kind: str, **args: Any) -> bytes:
 
 def genuine_ping(scene: LinkScene, key: bytes, command_id: str = "genuine") -> str:
     """Send a signed ping; return its id."""
-    scene.fleet.send(command_id, signed(key, command_id, "ping"))
+    scene.fleet.send(command_id, sign(key, command_id, "ping"))
     return command_id

@@ -33,10 +33,10 @@ from tests.support.scene import write_config
 
 DEVICE = "cam-1"
 BASE = f"quantd/v1/{DEVICE}"
+# Saved each few seconds, not at each change: that takes longer than everything else together.
 _KEPT = (
     "persistence true",
-    "autosave_on_changes true",
-    "autosave_interval 1",
+    "autosave_interval 3",
     "max_queued_messages 0",
     "max_inflight_messages 20",
 )
@@ -115,9 +115,7 @@ class LinkScene:
 
     def peak_mb(self) -> float:
         """Return the most memory the daemon had resident, MB of 10^6 bytes."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
+        return peak_mb(self.process.pid)
 
     def online(self, *, after: int = 0, timeout_s: float = 60) -> None:
         """Wait until the daemon has subscribed on a connection above `after`."""
@@ -211,6 +209,13 @@ def link_scene(
             daemon.start()
             scene.online()
         yield scene
+
+
+def peak_mb(pid: int) -> float:
+    """Return the most memory a process had resident, MB of 10^6 bytes."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024 / 1e6
 
 
 def until(condition: Callable[[], Any], timeout_s: float, why: Callable[[], str]) -> None:
