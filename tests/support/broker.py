@@ -72,11 +72,11 @@ class Broker:
 class Mosquitto(Broker):
     """For features of mosquitto alone: persistent sessions, access lists, limits."""
 
-    def __init__(self, directory: Path, *lines: str, anonymous: bool = True) -> None:
+    def __init__(self, directory: Path, *lines: str, anonymous: bool = True, port: int = 0) -> None:
         program = find_mosquitto()
         if program is None:
             missing_part("mosquitto", "apt install mosquitto")
-        self.port = free_port()
+        self.port = port or free_port()
         config = directory / "mosquitto.conf"
         user = ["user root"] if os.getuid() == 0 else []
         head = [
