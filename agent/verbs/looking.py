@@ -28,6 +28,7 @@ from agent.verbs.options import (
     print_json,
 )
 from agent.wiring import reported, runs
+from agent.wiring.credentials import unusable_file
 
 _RUNS_NAMED = 5  # in the hint of an unknown run
 _PREDICTIONS_SHOWN = 30
@@ -123,6 +124,9 @@ def _check_config(options: argparse.Namespace) -> int:
     config, origin = load_with_origin(options)
     for key in configuration.without_effect(config, origin):
         show(f"note: {key} is set, but has no effect")
+    unusable = unusable_file(config)
+    if unusable:
+        show(f"note: {unusable}; the daemon waits for it, without a connection")
     values = configuration.dump(config)
     values["camera"]["uri"] = redacted(config.camera.uri)
     if options.json:

@@ -209,6 +209,23 @@ def test_check_config_warns_of_a_set_key_without_effect(quantd, tmp_path, option
     assert "drift.check_every_s is set, but has no effect" in err
 
 
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"password_file": "/none/secret"}, "/none/secret"),
+        ({"tls.ca": "/none/ca.pem"}, "/none/ca.pem"),
+    ],
+    ids=str,
+)
+def test_check_config_notes_a_file_of_the_connection_that_is_missing(quantd, tmp_path, keys, named):
+    """The daemon starts without it; a person has to know before."""
+    path = written(tmp_path, mqtt={"host": "broker", **keys})
+    code, _, err = quantd("check-config", "-c", path)
+    assert code == 0
+    assert named in err
+    assert "note: " in err
+
+
 @pytest.mark.parametrize("arguments", [["check-config"], ["status"], ["report"]], ids=str)
 def test_stdout_is_one_json_document_and_nothing_else(quantd, config, arguments):
     code, out, err = quantd(*arguments, "-c", config, "--json")

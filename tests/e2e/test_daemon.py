@@ -296,15 +296,31 @@ def test_limits_of_a_command_and_infeasible(
         ]
 
 
+def logged(daemon: DaemonProcess, word: str) -> None:
+    """Wait until the daemon has logged a word."""
+    deadline = time.monotonic() + 60
+    while word not in daemon.log.read_text():
+        assert time.monotonic() < deadline, daemon.log.read_text()
+        time.sleep(0.1)
+
+
 def test_no_broker_at_the_start_is_no_reason_to_end(tmp_path: Path) -> None:
     config = write_config(
         tmp_path, mqtt={"host": "127.0.0.1", "port": 9}, commands={"require_signature": False}
     )
     with DaemonProcess(config) as daemon:
-        time.sleep(3)
-        assert daemon.process is not None
-        assert daemon.process.poll() is None
+        logged(daemon, "broker_lost")
         assert daemon.stop() == 0
+
+
+def test_a_tls_file_that_is_missing_at_the_start_is_waited_for(tmp_path: Path) -> None:
+    """Schedule and repair need no broker; the line is written once, not at each attempt."""
+    mqtt = {"host": "127.0.0.1", "port": 1, "tls.ca": str(tmp_path / "ca.pem")}
+    config = write_config(tmp_path, mqtt=mqtt)
+    with DaemonProcess(config) as daemon:
+        logged(daemon, "credentials_unusable")
+        assert daemon.stop() == 0
+    assert daemon.log.read_text().count("broker_lost") == 1
 
 
 def test_the_idle_daemon_loads_no_heavy_library(
