@@ -1,4 +1,4 @@
-"""Graphs of batch 1 changed to another batch."""
+"""Graphs changed to another batch."""
 
 from __future__ import annotations
 
@@ -8,27 +8,31 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-_BATCH = 1
-"""Set by the intake, so a leading 1 in a shape is the batch."""
-
 
 def with_batch(model: onnx.ModelProto, batch: int) -> onnx.ModelProto:
     """Return the graph, changed in place, for another batch.
 
-    Constant shapes have batch 1 built in: the leading 1 of a Reshape becomes 0 ("unchanged"), that
-    of a Resize's sizes becomes the batch. Other constants stay, so check the outputs afterwards
-    with `output_of_fixed_batch`.
+    Constant shapes have the batch built in: where a Reshape's first side is the batch it becomes 0
+    ("unchanged"), that of a Resize's sizes becomes the new batch. Other constants stay, so check
+    the outputs afterwards, for batch 1 with `output_of_fixed_batch`.
 
     Args:
-        model: With fixed shapes, batch 1 and one input.
+        model: With fixed shapes and one input.
         batch: At least 1.
     """
     graph = model.graph
-    if batch > 1:
+    before = graph.input[0].type.tensor_type.shape.dim[0].dim_value
+    if batch != before:
         leading = _leading(model)
-        constants = {tensor.name: tensor for tensor in graph.initializer}
+        constants = {tensor.name: tensor for tensor in graph.initializer} | {
+            node.output[0]: attribute.t
+            for node in graph.node
+            if node.op_type == "Constant"
+            for attribute in node.attribute
+            if attribute.name == "value"
+        }
         for node in graph.node:
-            _free_batch(graph, node, constants, leading, batch)
+            _free_batch(graph, node, constants, leading, before, batch)
     del graph.value_info[:]
     graph.input[0].type.tensor_type.shape.dim[0].dim_value = batch
     for output in graph.output:
@@ -73,10 +77,11 @@ def _free_batch(
     node: onnx.NodeProto,
     constants: Mapping[str, onnx.TensorProto],
     leading: Mapping[str, int],
+    before: int,
     batch: int,
 ) -> None:
-    """Replace batch 1 in the constant shape of one node."""
-    if leading.get(node.input[0] if node.input else "") != _BATCH:
+    """Replace the batch in the constant shape of one node."""
+    if leading.get(node.input[0] if node.input else "") != before:
         return
     if node.op_type == "Reshape":
         place, first = 1, 0
@@ -88,7 +93,7 @@ def _free_batch(
         return
     shape = constants.get(node.input[place])
     values = numpy_helper.to_array(shape).copy() if shape is not None else np.zeros(0, np.int64)
-    if values.size and values[0] == _BATCH:
+    if values.size and values[0] == before:
         values[0] = first
         name = f"{node.name or node.output[0]}_batch_shape"
         graph.initializer.append(numpy_helper.from_array(values, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,17 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from onnx import external_data_helper, helper, shape_inference, version_converter
 
+from agent.adapters.graphs.image_input import fix_input
+from agent.adapters.graphs.pictures import check_pictures
 from agent.core.errors import ModelError
 from agent.core.frames.preprocess import InputSpec
 from agent.core.records import CleanModel, Digest, TensorSpec
 from agent.disk import disk_errors
 from agent.engines.errors import ONNXRUNTIME_ERRORS
 from agent.graphs.affine import fold_scales_and_shifts
+from agent.graphs.batches import with_batch
 from agent.graphs.compute import node_macs, uncounted_layers
-from agent.graphs.edits import read_in_bodies
+from agent.graphs.edits import copy_of, read_in_bodies
 from agent.graphs.observed import add_observed
 from agent.graphs.widen import to_float32
 
@@ -48,7 +52,12 @@ class OnnxIntake:
         count = to_float32(model)
         if count:
             changes.append(f"{count} half-precision weights to float32")
-        _fix_input(model, spec, changes)
+        fix_input(model, spec, changes)
+        if _inputs(model)[0].shape[0] > 1:
+            several = copy_of(model)
+            model = with_batch(model, 1)
+            check_pictures(several, model, spec.dtype)
+            changes.append("made the fixed batch 1: each picture has the same outputs")
         target = str(Path(directory, "model.onnx"))
         model = _optimize(model, target, changes)
         outputs = _run_once(model, target)
@@ -146,82 +155,12 @@ def _opset(model: onnx.ModelProto) -> int:
     return next((int(o.version) for o in model.opset_import if o.domain in _STANDARD), 0)
 
 
-def _fix_input(model: onnx.ModelProto, spec: InputSpec, changes: list[str]) -> None:
-    """Set the shape of the one image input: batch 1, and the size of the spec."""
-    graph = model.graph
-    if len(graph.input) != 1:
-        names = ", ".join(one.name for one in graph.input) or "none"
-        raise ModelError(
-            f"the model has {len(graph.input)} inputs ({names}); quantd feeds one image",
-            code="several_inputs",
-            hint="export a model with a single image input",
-        )
-    tensor = graph.input[0].type.tensor_type
-    _check_dtype(graph.input[0].name, tensor.elem_type, spec)
-    before = [dim.dim_value for dim in tensor.shape.dim]
-    after = _fixed_shape(graph.input[0].name, before, spec)
-    if before == after:
-        return
-    changes.append(f"input shape {before} to {after} (0 was free)")
-    for dim, value in zip(tensor.shape.dim, after, strict=True):
-        dim.dim_value = value
-    del graph.value_info[:]
-    for output in graph.output:
-        output.type.tensor_type.ClearField("shape")
-
-
-def _check_dtype(name: str, element: int, spec: InputSpec) -> None:
-    seen = np.dtype(helper.tensor_dtype_to_np_dtype(element)).name
-    if seen != spec.dtype:
-        raise ModelError(
-            f"input {name} takes {seen}, model.input.dtype is {spec.dtype}",
-            code="wrong_dtype",
-            hint=f'set dtype = "{seen}" under [model.input]',
-        )
-
-
-def _fixed_shape(name: str, shape: list[int], spec: InputSpec) -> list[int]:
-    if len(shape) != 4:
-        raise ModelError(
-            f"input {name} has {len(shape)} dimensions {shape}; an image has 4",
-            code="wrong_shape",
-            hint="export the model with an input of N, C, H, W or N, H, W, C",
-        )
-    channels = 1 if spec.color == "GRAY" else 3
-    place = 3 if spec.layout == "NHWC" else 1
-    other = "NCHW" if spec.layout == "NHWC" else "NHWC"
-    if shape[place] not in {0, channels}:
-        looks_other = shape[1 if place == 3 else 3] == channels
-        raise ModelError(
-            f"input {name} is {shape}: dimension {place} should be {channels} channels "
-            f"in {spec.layout} with color {spec.color}",
-            code="wrong_shape",
-            hint=f'set layout = "{other}" under [model.input]'
-            if looks_other
-            else "check layout and color under [model.input]",
-        )
-    first = 1 if place == 3 else 2
-    height, width = spec.height or shape[first], spec.width or shape[first + 1]
-    if not height or not width:
-        raise ModelError(
-            f"input {name} leaves its size open: {shape}",
-            code="open_size",
-            hint="set width and height under [model.input]",
-        )
-    return [1, height, width, channels] if place == 3 else [1, channels, height, width]
-
-
 def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.ModelProto:
     """Fold BatchNormalization and constants with ONNX Runtime; its errors name the node."""
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = target
-    options.log_severity_level = 4
     before = len(model.graph.node)
-    with disk_errors(Path(target).parent):
-        onnx.save(model, target)
-        _session(target, options)
-        optimized = onnx.load(target)
+    optimized = _optimized(model, target)
+    if _reshapes(optimized) > _reshapes(model):  # around a Gemm, with the batch as a constant
+        optimized = _optimized(model, target, ["MatMulAddFusion"])
     foreign = {n.domain for n in optimized.graph.node} - _STANDARD
     if foreign - {n.domain for n in model.graph.node}:
         optimized = model  # do without an optimization that uses operators outside the standard
@@ -251,6 +190,21 @@ def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.M
     return optimized
 
 
+def _optimized(model: onnx.ModelProto, target: str, without: Sequence[str] = ()) -> onnx.ModelProto:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = target
+    options.log_severity_level = 4
+    with disk_errors(Path(target).parent):
+        onnx.save(model, target)
+        _session(target, options, without)
+        return onnx.load(target)
+
+
+def _reshapes(model: onnx.ModelProto) -> int:
+    return sum(node.op_type == "Reshape" for node in model.graph.node)
+
+
 def _trial_inputs(model: onnx.ModelProto) -> list[dict[str, NDArray[Any]]]:
     """Return black and noise for the one input."""
     (image,) = _inputs(model)
@@ -258,9 +212,11 @@ def _trial_inputs(model: onnx.ModelProto) -> list[dict[str, NDArray[Any]]]:
     return [{image.name: np.asarray(values, image.dtype)} for values in (0 * noise, noise)]
 
 
-def _session(target: str, options: Any) -> Any:
+def _session(target: str, options: Any, without: Sequence[str] = ()) -> Any:
     try:
-        return onnxruntime.InferenceSession(target, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            target, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+        )
     except ONNXRUNTIME_ERRORS as e:
         raise _refusal(str(e)) from e
 

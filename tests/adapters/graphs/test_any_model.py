@@ -6,16 +6,19 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
+from agent.core.errors import ModelError
 from agent.core.frames.preprocess import InputSpec
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect
 from agent.core.quantization.mixed_search import BIAS_CORRECTION, Placement
+from agent.graphs.batches import with_batch
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run, sqnr_db
 
@@ -185,3 +188,62 @@ def test_a_half_precision_file_becomes_float32_with_its_own_weights(tmp_path):
         assert sqnr_db(reference[0], run(target, frames[0])[0]) > 25
     target = half(path, tmp_path, frames)
     assert sqnr_db(reference[0], run(target, frames[0])[0]) > 40
+
+
+def head(*sides: int, batch: int, constant: bool = False) -> onnx.ModelProto:
+    """Return a model of a fixed batch with a Reshape to fixed sides, as YOLO exports have it."""
+    shape = numpy_helper.from_array(np.int64(sides), "sides")
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "c1", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Conv", ["r", "w2"], ["h"], "c2"),
+        helper.make_node("Reshape", ["h", "sides"], ["s"], "rows"),
+        helper.make_node("Sigmoid", ["s"], ["y"], "scores"),
+    ]
+    constants = {"w1": (16, 3, 3, 3), "w2": (8, 16, 1, 1)}
+    model = model_of(nodes, constants, {"y": None}, batch=batch)
+    if constant:
+        model.graph.node.insert(0, helper.make_node("Constant", [], ["sides"], value=shape))
+    else:
+        model.graph.initializer.append(shape)
+    return onnx.shape_inference.infer_shapes(model)
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_fixed_batch_becomes_1_if_each_picture_keeps_its_outputs(tmp_path, constant):
+    record, path = cleaned(head(4, 8, 256, batch=4, constant=constant), tmp_path)
+    assert (record.inputs[0].shape, record.outputs[0].shape) == ((1, 3, 32, 32), (1, 8, 256))
+    pictures = np.random.default_rng(3).standard_normal((4, 3, SIDE, SIDE)).astype(np.float32)
+    (whole,) = run(str(tmp_path / "raw.onnx"), {"x": pictures})
+    for index in range(4):
+        (one,) = run(path, {"x": pictures[index : index + 1]})
+        assert sqnr_db(whole[index : index + 1], one) > 80
+
+
+@pytest.mark.parametrize("sides", [(2, 16, 256), (2, -1, 256), (-1, 32, 256)])
+def test_a_batch_that_is_mixed_with_other_sides_is_refused_by_its_size(tmp_path, sides):
+    with pytest.raises(ModelError, match="fixed batch of 4") as caught:
+        cleaned(head(*sides, batch=4), tmp_path)
+    assert caught.value.code == "fixed_batch"
+    assert "batch 1" in caught.value.hint
+
+
+def test_a_free_batch_is_not_built_in(tmp_path):
+    """ONNX Runtime's fusion of MatMul and Add puts Reshapes of batch 1 around a Gemm."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "patches", strides=[8, 8]),
+        helper.make_node("Reshape", ["a", "sides"], ["t"], "tokens"),
+        helper.make_node("Transpose", ["t"], ["p"], "turn", perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["p", "w2"], ["m"], "project"),
+        helper.make_node("Add", ["m", "b"], ["y"], "bias"),
+    ]
+    constants = {
+        "w1": (32, 3, 8, 8), "w2": (32, 16), "b": (16,), "sides": np.int64([0, 32, -1])
+    }  # fmt: skip
+    model = model_of(nodes, constants, {"y": ["N", 16, 16]}, batch="N")
+    _, path = cleaned(model, tmp_path)
+    pictures = np.random.default_rng(3).standard_normal((3, 3, SIDE, SIDE)).astype(np.float32)
+    (whole,) = run(str(tmp_path / "raw.onnx"), {"x": pictures})
+    (found,) = run(with_batch(onnx.load(path), 3), {"x": pictures})
+    assert found.shape == (3, 16, 16)
+    assert sqnr_db(whole, found) > 100
