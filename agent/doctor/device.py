@@ -18,7 +18,7 @@ from agent.wiring.boards import board_of
 
 _OLDEST_L4T = 36  # JetPack 6: the first with Python 3.10 and TensorRT 10
 _GROUPS = {"video": "dev", "render": "dev/dri"}  # and what each opens
-_SERVICE_USER = "quantd"  # see systemd/quantd.sysusers.conf
+SERVICE_USER = "quantd"  # see systemd/quantd.sysusers.conf
 
 
 def board(config: Config, machine: Machine = HERE) -> Finding | None:
@@ -140,7 +140,7 @@ def _user_and_groups() -> tuple[str, set[str]]:
     """Return the user to check and its groups; no name for root without an installed service."""
     number = os.geteuid()
     try:
-        entry = pwd.getpwuid(number) if number else pwd.getpwnam(_SERVICE_USER)
+        entry = pwd.getpwuid(number) if number else pwd.getpwnam(SERVICE_USER)
     except KeyError:  # a container's user may have no name
         entry = None
     if number:

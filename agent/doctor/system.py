@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pwd
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from agent.adapters.host.clock import SystemClock
@@ -11,6 +15,7 @@ from agent.adapters.host.commands import command_output
 from agent.adapters.mqtt.keys import read_key
 from agent.config import Config
 from agent.core.errors import CommandError
+from agent.doctor.device import SERVICE_USER
 from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
 
 _LEAST_MB = 1500
@@ -108,7 +113,7 @@ def service(_config: Config, machine: Machine = HERE) -> Finding | None:
 
 
 def commands(config: Config) -> Finding | None:
-    """Check the keys for commands over MQTT."""
+    """Check the keys for commands over MQTT; run as root, whether the service may read them."""
     if not config.mqtt.host:
         return None
     if not config.commands.require_signature:
@@ -117,13 +122,14 @@ def commands(config: Config) -> Finding | None:
             "set commands.require_signature = true and put public keys into keys_dir",
         )
     folder = Path(config.commands.keys_dir)
-    good, bad = [], []
-    for path in sorted(folder.glob("*.pem")):
-        try:
-            read_key(folder, path.stem)
-            good.append(path.stem)
-        except CommandError as error:
-            bad.append(error.message)
+    good, bad, paths = [], [], sorted(folder.glob("*.pem"))
+    with _service_user():
+        for path in paths:
+            try:
+                read_key(folder, path.stem)
+                good.append(path.stem)
+            except CommandError as error:
+                bad.append(error.message)
     if not good and not bad:
         return warning(
             f"{folder} contains no key: all commands are rejected",
@@ -138,3 +144,26 @@ def commands(config: Config) -> Finding | None:
         "each key is a regular file with a public Ed25519 key that only its owner can write, like "
         "the folders above it",
     )
+
+
+@contextlib.contextmanager
+def _service_user() -> Iterator[None]:
+    """Have the rights of the installed service's user, if this is root."""
+    user, group = os.geteuid(), os.getegid()
+    try:
+        service = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        service = None
+    if user or service is None:
+        yield
+        return
+    groups = os.getgroups()
+    os.setgroups(os.getgrouplist(service.pw_name, service.pw_gid))
+    os.setegid(service.pw_gid)
+    os.seteuid(service.pw_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+        os.setegid(group)
+        os.setgroups(groups)

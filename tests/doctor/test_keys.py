@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from agent.config import Config
 from agent.demo.operator import make_key
@@ -31,3 +32,22 @@ def test_each_key_for_commands_is_listed_with_why_it_is_not_accepted(tmp_path: P
     tmp_path.chmod(0o777)
     assert found().level == "problem"
     assert f"{tmp_path} can be written by others" in found().seen
+
+
+def test_root_is_shown_what_the_service_may_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key written by root under umask 077 is one that only root can read."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    monkeypatch.setattr(system, "SERVICE_USER", "nobody")
+    make_key(tmp_path)
+    tables = {"mqtt": {"host": "b"}, "commands": {"keys_dir": str(tmp_path)}}
+    for place, closed in ((tmp_path / "demo-operator.pem", 0o600), (tmp_path, 0o700)):
+        before = place.stat().st_mode
+        place.chmod(closed)
+        found = system.commands(msgspec.convert(tables, Config))
+        place.chmod(before)
+        assert found is not None
+        assert found.level != "ok", place
+    assert os.geteuid() == 0
