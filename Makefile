@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # for each other.
 unexport PYTHONDONTWRITEBYTECODE
 test test-faults fast: export OPENBLAS_NUM_THREADS := 1
-.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure clean
+.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -41,8 +41,13 @@ bench-quality: $(READY)  ## Measure INT8 fidelity and calibration cost beside ot
 bench-measure: $(READY)  ## Measure whether latency, power, prediction and choice can be trusted
 	@$(BIN)/python -m tests.benchmarks.bench_measure --only '$(ONLY)' $(if $(MARKDOWN),--markdown)
 
+# ONLY=faults,floods,throughput,idle,fuzz, MESSAGES=n, CASES=n, SEED=n, MARKDOWN=1
+bench-link: $(READY)  ## Measure whether the link to the broker keeps its promises
+	@$(BIN)/python -m tests.benchmarks.bench_link --only '$(ONLY)' --messages $(or $(MESSAGES),100000) \
+	  --cases $(or $(CASES),10000) --seed $(or $(SEED),1) $(if $(MARKDOWN),--markdown)
+
 clean:  ## Remove the virtual environments and what the demo left
-	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json
+	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json
 
 $(READY): pyproject.toml tests/setup_venv
 	@tests/setup_venv $(PYTHON) $(VENV)

@@ -89,7 +89,7 @@ class Ledger:
             known = self._seen[stream].setdefault(head.seq, mark)
             if known != mark:
                 self._changed.append((stream, head.seq))
-            if head.seq <= self._last.get(stream, 0):
+            if head.seq <= self.last(stream):
                 again = known is not mark
                 self.repeated += again
                 if not again:
@@ -106,6 +106,10 @@ class Ledger:
         """Return whether a message was noted."""
         return number in self._seen[stream]
 
+    def last(self, stream: str) -> int:
+        """Return the greatest number of a stream so far, 0 before the first."""
+        return self._last.get(stream, 0)
+
     def findings(self, ends: Mapping[str, int] | None = None) -> Findings:
         """Return what is wrong so far.
 
@@ -116,7 +120,7 @@ class Ledger:
         with self._lock:
             lost: dict[str, list[int]] = {}
             for stream in STREAMS:
-                last = (ends or {}).get(stream, self._last.get(stream, 0))
+                last = (ends or {}).get(stream, self.last(stream))
                 missing = {n for n in range(1, last + 1) if n not in self._seen[stream]}
                 missing -= self._announced(stream)
                 if missing:
