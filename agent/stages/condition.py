@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.core.errors import CalibrationError, ModelError, QuantizeError
+from agent.core.errors import CalibrationError, ModelError, QuantizeError, RunnerError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect
@@ -92,7 +92,7 @@ def condition(
             places = conditioner.apply(step, target, frames, changed)
             before = int8_sqnr_db(target) if before is None and places else before
             after = int8_sqnr_db(changed) if places else -math.inf
-        except (CalibrationError, ModelError, QuantizeError) as e:
+        except (CalibrationError, ModelError, QuantizeError, RunnerError) as e:
             tried.append(f"{step}: failed, {e.message}")  # the model can be quantized without it
             continue
         if not places or before is None:

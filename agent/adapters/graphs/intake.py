@@ -26,6 +26,7 @@ from agent.graphs.batches import with_batch
 from agent.graphs.compute import node_macs, uncounted_layers
 from agent.graphs.edits import copy_of, read_in_bodies
 from agent.graphs.observed import add_observed
+from agent.graphs.spelling import separate_constant_outputs, spell_out_pads
 from agent.graphs.widen import to_float32
 
 OPSET = 17
@@ -96,13 +97,32 @@ def _load(path: Path) -> onnx.ModelProto:
         )
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
-        onnx.checker.check_model(model)
     except (OSError, ValueError, onnx.checker.ValidationError) as e:
-        first = str(e).strip().splitlines()[0]
         raise ModelError(
-            f"{path}: {first}", hint="export it again, with its external data files beside it"
+            f"{path}: {_first_line(e)}",
+            hint="export it again, with its external data files beside it",
+        ) from e
+    weights = {tensor.name for tensor in model.graph.initializer}
+    for one in model.graph.input:
+        if one.name not in weights and not one.type.tensor_type.HasField("shape"):
+            raise ModelError(
+                f"input {one.name} has no shape",
+                code="wrong_shape",
+                hint="export the model with an input of N, C, H, W or N, H, W, C",
+            )
+    if any(not one.type.tensor_type.HasField("shape") for one in model.graph.output):
+        model = shape_inference.infer_shapes(model)  # runtimes don't need it, the checker does
+    try:
+        onnx.checker.check_model(model)
+    except (ValueError, onnx.checker.ValidationError) as e:
+        raise ModelError(
+            f"{path}: {_first_line(e)}", hint="export it again; the ONNX checker refuses the file"
         ) from e
     return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
 
 
 def _remove_weights_from_inputs(model: onnx.ModelProto, changes: list[str]) -> None:
@@ -146,8 +166,7 @@ def _upgrade(model: onnx.ModelProto, changes: list[str]) -> onnx.ModelProto:
             model = version_converter.convert_version(model, OPSET)
             changes.append(f"opset {opset} to {OPSET}")
         except (RuntimeError, ValueError, version_converter.ConvertError) as e:
-            first = str(e).strip().splitlines()[0]
-            changes.append(f"kept opset {opset}: {first}")
+            changes.append(f"kept opset {opset}: {_first_line(e)}")
     return model
 
 
@@ -176,18 +195,27 @@ def _optimize(model: onnx.ModelProto, target: str, changes: list[str]) -> onnx.M
         changes.append(
             f"folded {count} constant scales and shifts into the convolutions before them"
         )
-    del optimized.graph.value_info[:]
-    optimized = shape_inference.infer_shapes(optimized, data_prop=True)
-    count = add_observed(optimized, _trial_inputs(optimized))
+    return _described(optimized, changes)
+
+
+def _described(model: onnx.ModelProto, changes: list[str]) -> onnx.ModelProto:
+    """Return the graph with the shapes of its tensors, spelled as runtimes expect it."""
+    if separate_constant_outputs(model.graph):
+        changes.append("put an Identity between constants and outputs")
+    del model.graph.value_info[:]
+    model = shape_inference.infer_shapes(model, data_prop=True)
+    if spell_out_pads(model.graph):
+        changes.append("wrote the sides of Pad for all axes")
+    count = add_observed(model, _trial_inputs(model))
     if count:
         changes.append(f"took the shapes of {count} tensors from a run")
-    floating = uncounted_layers(optimized)
+    floating = uncounted_layers(model)
     if floating:
         changes.append(
             f"layers with a shape that depends on the picture stay in float and are not counted: "
             f"{', '.join(floating[:_SHOWN])}{' ...' if len(floating) > _SHOWN else ''}"
         )
-    return optimized
+    return model
 
 
 def _optimized(model: onnx.ModelProto, target: str, without: Sequence[str] = ()) -> onnx.ModelProto:

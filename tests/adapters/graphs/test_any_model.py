@@ -247,3 +247,79 @@ def test_a_free_batch_is_not_built_in(tmp_path):
     (found,) = run(with_batch(onnx.load(path), 3), {"x": pictures})
     assert found.shape == (3, 16, 16)
     assert sqnr_db(whole, found) > 100
+
+
+def backbone(*middle: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Return a convolution and Relu to `r`, then nodes from `r` to `m`, then one to `y`."""
+    return [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "c1", pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        *middle,
+        helper.make_node("Conv", ["m", "w2"], ["y"], "c2"),
+    ]
+
+
+WEIGHTS = {"w1": (16, 3, 3, 3), "w2": (8, 16, 1, 1)}
+
+
+def assert_every_precision(folder: Path, path: str, *, int8_db: float = 25) -> None:
+    inputs = frames_of(path, 1)[0]
+    reference = run(str(folder / "raw.onnx"), inputs)
+    targets = {half(path, folder): 55.0}
+    for scheme in SCHEMES:
+        conditioned(path, folder, scheme)
+        target, share, kept = int8(path, folder, scheme)
+        assert (share, kept) == (1.0, ())
+        targets[target] = int8_db
+    for target, least_db in targets.items():
+        for one, other in zip(reference, run(target, inputs), strict=True):
+            assert sqnr_db(one, other) > least_db
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_a_constant_output_stays_what_it_is_in_every_precision(tmp_path, read):
+    anchors = np.arange(1, 17, dtype=np.float32).reshape(1, 16, 1, 1)
+    middle = helper.make_node(
+        "Mul" if read else "Identity", ["r", "anchors"][: 1 + read], ["m"], "k"
+    )
+    model = model_of(
+        backbone(middle), WEIGHTS | {"anchors": anchors}, {"y": None, "anchors": [1, 16, 1, 1]}
+    )
+    _, path = cleaned(model, tmp_path)
+    assert_every_precision(tmp_path, path)
+
+
+def test_a_pad_of_some_axes_is_spelled_out(tmp_path):
+    """ONNX Runtime's layout optimizer fails on it between integers."""
+    middle = helper.make_node("Pad", ["r", "sides", "", "axes"], ["m"], "pad")
+    constants = WEIGHTS | {"sides": np.int64([1, 0, 2, 0]), "axes": np.int64([-1, 2])}
+    _, path = cleaned(model_of(backbone(middle), constants, {"y": None}, opset=18), tmp_path)
+    assert_every_precision(tmp_path, path)
+
+
+def test_a_mask_of_minus_infinity_costs_its_addition_only(tmp_path):
+    mask = np.zeros((16, 16), np.float32)
+    mask[0, 1:] = -np.inf
+    middle = (
+        helper.make_node("Add", ["r", "mask"], ["masked"], "mask"),
+        helper.make_node("Softmax", ["masked"], ["m"], "attention"),
+    )
+    _, path = cleaned(model_of(backbone(*middle), WEIGHTS | {"mask": mask}, {"y": None}), tmp_path)
+    assert_every_precision(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("channels", "hint"), [(None, "N, C, H, W"), (1, 'color = "GRAY"'), (4, "3 channels, or 1")]
+)
+def test_what_is_wrong_with_an_input_is_named(tmp_path, channels, hint):
+    model = model_of(backbone()[:2], {"w1": WEIGHTS["w1"]}, {"r": None})
+    tensor = model.graph.input[0].type.tensor_type
+    if channels:
+        tensor.shape.dim[1].dim_value = channels
+        model.graph.initializer[0].CopyFrom(quant_graphs.weights("w1", 16, channels, 3, 3))
+    else:
+        tensor.ClearField("shape")
+    with pytest.raises(ModelError, match="input x") as caught:
+        cleaned(model, tmp_path)
+    assert caught.value.code == "wrong_shape"
+    assert hint in (caught.value.hint or "")
