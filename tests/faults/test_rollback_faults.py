@@ -38,7 +38,8 @@ class Device:
                 "keep": 9,
             },
         )
-        assert quantd("optimize", "-c", self.config).returncode == 0
+        done = quantd("optimize", "-c", self.config)
+        assert done.returncode == 0, done.stderr
         made = (self.state / "current").resolve()
         for release in RELEASES:
             copy = made.parent / release
