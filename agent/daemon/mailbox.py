@@ -35,6 +35,7 @@ class Mailbox:
         self._commands: deque[CommandArrived] = deque()
         self._lock = threading.Lock()  # of the commands; a signal handler never puts one
         self._size_bytes = 0
+        self._newest = self._stale = 0  # numbers of messages; a later connection's are greater
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe in a handler
 
     def put(self, event: Event | LinkEvent) -> None:
@@ -47,6 +48,7 @@ class Mailbox:
         elif isinstance(event, CommandArrived):
             with self._lock:
                 self._commands.append(event)
+                self._newest = max(self._newest, event.message)
                 self._size_bytes += _size_bytes(event)
         else:
             if isinstance(event, Disconnected):
@@ -84,13 +86,15 @@ class Mailbox:
         return found
 
     def put_back(self, commands: Sequence[CommandArrived]) -> None:
-        """Return commands that could not be handled now to the front."""
+        """Return commands that could not be handled now to the front, if their connection lives."""
         with self._lock:
-            self._commands.extendleft(reversed(commands))
-            self._size_bytes += sum(map(_size_bytes, commands))
+            kept = [one for one in commands if not one.message or one.message > self._stale]
+            self._commands.extendleft(reversed(kept))
+            self._size_bytes += sum(map(_size_bytes, kept))
 
     def _drop_unacknowledged(self) -> None:
         with self._lock:
+            self._stale = self._newest
             self._commands = deque(command for command in self._commands if not command.message)
             self._size_bytes = sum(map(_size_bytes, self._commands))
 

@@ -69,6 +69,18 @@ def test_what_came_over_a_lost_connection_is_dropped_for_the_broker_sends_it_aga
     ]  # fmt: skip
 
 
+def test_what_is_put_back_after_its_connection_was_lost_is_dropped_too() -> None:
+    mailbox = Mailbox()
+    for number in (1, 2):
+        mailbox.put(command(number))
+    mailbox.put(command(0, qos=0))
+    batch = mailbox.commands(9)
+    mailbox.put(Disconnected("lost"))
+    mailbox.put(command(3))
+    mailbox.put_back(batch)
+    assert mailbox.commands(9) == [command(0, qos=0), command(3)]
+
+
 def test_commands_can_be_left_waiting() -> None:
     mailbox = Mailbox()
     mailbox.put(command(1))

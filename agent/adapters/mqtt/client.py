@@ -19,7 +19,7 @@ from agent.core.errors import LinkError
 
 PACKET_LIMIT_BYTES = 256 * 1024
 """Larger than the limit of a command, so that a larger one is answered."""
-_IDLE_MS = 1000
+_IDLE_MS = 2000
 _PAUSED_MS = 10
 _LOOK_S = 1.0
 
@@ -70,7 +70,7 @@ class Client(mqtt.Client):
 
         Args:
             paused: Returns whether reading must wait. What the broker sends stays in the socket.
-            look: Called about once a second; raises to end the connection.
+            look: Called every second or two; raises to end the connection.
 
         Raises:
             LinkError: if the broker sends what it may not.

@@ -48,7 +48,11 @@ class Disconnected:
 
 @dataclass(frozen=True, slots=True)
 class CommandArrived:
-    """A message on the command filter; `message` is for `Link.acknowledge` once it is stored."""
+    """A message on the command filter.
+
+    `message` is for `Link.acknowledge` once it is stored; 0 needs none. The numbers of a later
+    connection are greater.
+    """
 
     topic: str
     body: bytes
