@@ -110,7 +110,7 @@ def roll_back(
             longer loads, the next one is taken.
 
     Raises:
-        ActivationError: "no_rollback_target" if there is none that loads.
+        ActivationError: if there is none that loads.
     """
     wanted = () if to is None else (to,)
     for release in dict.fromkeys((*wanted, *_rollback_order(releases))):
@@ -131,7 +131,6 @@ def roll_back(
             _LOG.warning("release_damaged release=%s %s", release, error.message)
     raise ActivationError(
         "no good release to roll back to",
-        code="no_rollback_target",
         hint="`quantd status` lists the releases; `quantd activate RELEASE` takes any of them",
     )
 
