@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # for each other.
 unexport PYTHONDONTWRITEBYTECODE
 test test-faults fast: export OPENBLAS_NUM_THREADS := 1
-.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link clean
+.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -46,8 +46,13 @@ bench-link: $(READY)  ## Measure whether the link to the broker keeps its promis
 	@$(BIN)/python -m tests.benchmarks.bench_link --only '$(ONLY)' --messages $(or $(MESSAGES),100000) \
 	  --cases $(or $(CASES),10000) --seed $(or $(SEED),1) $(if $(MARKDOWN),--markdown)
 
+# ONLY=cuts,idle, COUNT=n, SEED=n, MARKDOWN=1
+bench-device: $(READY)  ## Measure what power cuts leave behind, and what the idle daemon costs
+	@$(BIN)/python -m tests.benchmarks.bench_device --only '$(ONLY)' --count $(or $(COUNT),200) \
+	  --seed $(or $(SEED),0) $(if $(MARKDOWN),--markdown)
+
 clean:  ## Remove the virtual environments and what the demo left
-	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json
+	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json
 
 $(READY): pyproject.toml tests/setup_venv
 	@tests/setup_venv $(PYTHON) $(VENV)

@@ -25,4 +25,6 @@ def test_a_device_is_whole_after_every_cut(tmp_path: Path, number: int, cuts: in
     seed = 1000 * SEED + number
     with any_broker(tmp_path) as broker, device(tmp_path, broker) as found:
         series(found, seed, cuts)
-    assert not found.faults, "\n".join([f"QUANTD_SEED={SEED}, {found.counts}", *found.faults])
+    assert not found.faults, "\n".join(
+        map(str, [f"QUANTD_SEED={SEED}", found.counts, *found.faults])
+    )

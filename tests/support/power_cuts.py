@@ -96,13 +96,31 @@ def drawn(source: random.Random) -> Cut:
     )
 
 
+PROMISES = {
+    "whole": "`current` is one complete release whose files are those of its model.json",
+    "loaded": "the application has loaded `current`",
+    "ended": "each command ended once, and what it answered is what is so",
+    "reported": "the report of each run was delivered",
+    "tidy": "nothing half-written, no intent and no job folder is left",
+    "up": "the daemon starts, comes online and stops cleanly",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A promise that was broken, and how, with the round it was seen in."""
+
+    promise: str
+    seen: str
+
+
 @dataclass(slots=True)
 class Counts:
     """How many cuts of which kind a series has made."""
 
     cuts: int = 0
     stops: int = 0
-    in_window: int = 0
+    in_switch: int = 0
     repeated: int = 0
     commands: int = 0
     reloads: int = 0
@@ -114,14 +132,14 @@ class Device:
     """The device, its console and what it must keep to.
 
     Attributes:
-        faults: Every violation so far, with the round it was seen in.
+        faults: Every violation so far.
     """
 
     folder: Path
     console: Console
     config: Path
     application: Application
-    faults: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
     counts: Counts = field(default_factory=Counts)
     _mark: str = field(default_factory=lambda: secrets.token_hex(8))
     _process: subprocess.Popen[bytes] | None = None
@@ -170,9 +188,9 @@ class Device:
         assert self._process is not None
         self._process.terminate()
         if status := self._process.wait(60):
-            self._fault(f"a clean stop ended with {status}")
+            self._fault("up", f"a clean stop ended with {status}")
         if left := list(self._running()):
-            self._fault(f"{len(left)} processes outlived a clean stop")
+            self._fault("up", f"{len(left)} processes outlived a clean stop")
             self.cut()
 
     def _running(self) -> Iterator[int]:
@@ -230,9 +248,9 @@ class Device:
         else:
             self.cut()
             self.counts.cuts += 1
-            self.counts.in_window += pending(self.config) is not None
+            self.counts.in_switch += pending(self.config) is not None
         if trouble := incomplete(self.state):
-            self._fault(trouble)
+            self._fault("whole", trouble)
 
     def _by_hand(self, kind: str, arguments: dict[str, Any]) -> None:
         verb = {"activate": "activate", "rollback": "rollback", "reoptimize": "optimize"}[kind]
@@ -287,8 +305,8 @@ class Device:
         deadline = time.monotonic() + _SETTLE_S
         while not reached():
             if time.monotonic() > deadline:
-                self._fault(trouble)
-                raise AssertionError("\n".join(self.faults))
+                self._fault("up", trouble)
+                raise AssertionError("\n".join(map(str, self.faults)))
             time.sleep(0.02)
 
     # What was heard -----------------------------------------------------------------------------
@@ -330,34 +348,36 @@ class Device:
         expected, left = before, self._left_behind() - self._earlier_left
         rolled_back = sum(kind == "rollback" for kind, _ in commands.values()) or by_hand
         if len(left) > rolled_back:
-            self._fault(f"{rolled_back} rollbacks left {sorted(left)}")
+            self._fault("ended", f"{rolled_back} rollbacks left {sorted(left)}")
         self._earlier_left |= left
         for name, (kind, arguments) in commands.items():
             ends = self._ends(name)
             if len(ends) != 1:
-                self._fault(f"{name} {kind} ended {len(ends)} times: {sorted(ends)}")
+                self._fault("ended", f"{name} {kind} ended {len(ends)} times: {sorted(ends)}")
             expected = self._after(expected, kind, arguments, list(ends.values())[-1])
         now = current(self.state)
         self.counts.reloads = sum(one.what == "reload" for one in seen)
         if now != expected:
             answers = {name: list(self._ends(name).values()) for name in commands}
-            self._fault(f"current is {now}, by the answers {expected}: {answers}")
+            self._fault("ended", f"current is {now}, by the answers {expected}: {answers}")
         if trouble := incomplete(self.state):
-            self._fault(trouble)
+            self._fault("whole", trouble)
         if seen and self.application.given() != (now, now):
-            self._fault(f"current is {now}, the application was given {self.application.given()}")
+            self._fault(
+                "loaded", f"current is {now}, the application was given {self.application.given()}"
+            )
             self.application.give(now or "")
         if pending(self.config):
-            self._fault("an intent was left")
+            self._fault("tidy", "an intent was left")
         if left := leftovers(self.state):
-            self._fault(f"left in storage.dir: {left}")
+            self._fault("tidy", f"left in storage.dir: {left}")
             _remove(self.state, left)
         if not self._soon(lambda: not self._abandoned()):
-            self._fault(f"left in the folder for temporary files: {self._abandoned()}")
+            self._fault("tidy", f"left in the folder for temporary files: {self._abandoned()}")
             _remove(self.folder / "tmp", self._abandoned())
         self._soon(lambda: not self._unreported())
         if unheard := self._unreported():
-            self._fault(f"reports never delivered: {sorted(unheard)}")
+            self._fault("reported", f"reports never delivered: {sorted(unheard)}")
             self._earlier |= unheard
 
     def _soon(self, reached: Callable[[], bool]) -> bool:
@@ -399,7 +419,7 @@ class Device:
         found = [word for word in words if word in known]
         target = found[0] if found else None
         if target in self._refused:
-            self._fault(f"rolled back to {target}, which was refused")
+            self._fault("ended", f"rolled back to {target}, which was refused")
         return target
 
     def _runs(self) -> set[str]:
@@ -409,8 +429,8 @@ class Device:
         marks = _releases(self.config).marks().items()
         return {one for one, mark in marks if mark.reason.startswith("rolled back from")}
 
-    def _fault(self, what: str) -> None:
-        self.faults.append(f"{self._round}: {what}")
+    def _fault(self, promise: str, seen: str) -> None:
+        self.faults.append(Fault(promise, f"{self._round}: {seen}"))
 
     def _stock(self) -> None:
         """See to it that there are releases to switch between: copies of the active one."""
