@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import socket
 import sqlite3
@@ -26,50 +25,16 @@ from agent.core.records import Activation, digest_of
 from agent.wiring import runs, storage
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
-from tests.support.parts import missing_part
 from tests.support.scene import quantd, write_config
+from tests.support.small_disk import Disk, small_disk
 
 pytestmark = pytest.mark.slow
-_SIZE_MB = 24
-
-
-class Disk:
-    """A small file system of its own."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-        self._filler = place / "filler"
-
-    def fill(self) -> None:
-        with self._filler.open("ab", buffering=0) as out:
-            try:
-                while True:
-                    out.write(bytes(1 << 16))
-            except OSError:
-                pass
-        assert self.free_bytes() < 4096
-
-    def clear(self) -> None:
-        self._filler.unlink()
-
-    def free_bytes(self) -> int:
-        found = os.statvfs(self.place)
-        return found.f_bavail * found.f_bsize
 
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    place = tmp_path / "state"
-    place.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={_SIZE_MB}m", "tmpfs", str(place)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        missing_part("a small file system", "mounting a tmpfs needs root")
-    yield Disk(place)
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    with small_disk(tmp_path / "state") as found:
+        yield found
 
 
 def small(tmp_path: Path, *more: str, **tables: dict[str, object]) -> Path:

@@ -24,6 +24,8 @@ import psutil
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from agent.adapters.storage.journal import SqliteJournal
+from agent.core.control.journal import MessageClass, Outgoing
 from tests.support.broker import Mosquitto
 from tests.support.fleet import DaemonProcess
 from tests.support.ledger import Findings, Ledger
@@ -148,6 +150,39 @@ class LinkScene:
                 for command_id in left:
                     self.fleet.repeat(command_id)
             time.sleep(_POLL_S)
+
+    def prepare(self, count: int, *, stream: str = "event", topic: str = f"{BASE}/event") -> None:
+        """Put messages into the outbox of a daemon that does not run."""
+        state = self.directory / "state"
+        state.mkdir(exist_ok=True)
+        with SqliteJournal(str(state / "state.db")) as journal, journal.atomic():
+            for _ in range(count):
+                number = journal.next(f"seq_{stream}")
+                body = {"id": f"{stream}-{number}", "seq": number}
+                journal.append(
+                    Outgoing(
+                        topic=topic,
+                        body=json.dumps(body).encode(),
+                        message_class=MessageClass.REPORT,
+                        stream=stream,
+                        number=number,
+                        retain=stream == "report",
+                    )
+                )
+
+    def retained(self, topic: str) -> dict[str, Any]:
+        """Return the message that the broker keeps of a topic; empty if it has none."""
+        got: list[bytes] = []
+        client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        client.on_connect = lambda *_: client.subscribe(topic, qos=1)
+        client.on_message = lambda _c, _d, message: got.append(message.payload)
+        client.connect("127.0.0.1", self.broker.port)
+        deadline_s = time.monotonic() + 3
+        while not got and time.monotonic() < deadline_s:
+            client.loop(0.05)
+        client.disconnect()
+        found: dict[str, Any] = json.loads(got[0]) if got else {}
+        return found
 
     def waiting(self) -> int:
         """Return how many messages wait in the outbox."""

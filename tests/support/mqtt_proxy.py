@@ -15,11 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.support.mqtt_packets import RECEIVE_MAXIMUM, Framing, Kind, Packet
+from tests.support.mqtt_packets import RECEIVE_MAXIMUM, Framing, Kind, Packet, suback
 
 Way = Literal["up", "down"]  # from the daemon to the broker, and back
 _LISTEN = ("127.0.0.1", 0)
 _CHUNK = 1 << 16
+_NOT_AUTHORIZED = 0x87
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,14 @@ class Proxy:
     Attributes:
         upstream: The broker's port.
         refuses: Whether new connections are ended at once.
+        refuses_subscriptions: Whether the broker's answers to SUBSCRIBE become refusals.
         in_flight: The most messages that waited for their PUBACK at once, per connection.
         seen: Packets, if `records` is set.
     """
 
     def __init__(self, upstream: int, *, records: bool = False) -> None:
         self.upstream = upstream
-        self.refuses = False
+        self.refuses = self.refuses_subscriptions = False
         self.records = records
         self.seen: list[Seen] = []
         self.in_flight: dict[int, int] = {}
@@ -187,6 +189,8 @@ class Proxy:
         self.on_packet(one.number, way, packet, passes)
         if not passes:
             return b""
+        if packet.kind == Kind.SUBACK and self.refuses_subscriptions:
+            return suback(packet.number, _NOT_AUTHORIZED)
         if packet.kind == Kind.CONNACK and self._connack:
             return packet.with_properties(self._connack)
         return packet.raw
