@@ -58,7 +58,8 @@ class Quantizer(Protocol):
             target: Path to write.
 
         Raises:
-            QuantizeError: "not_offered" for another precision.
+            QuantizeError: "not_offered" for another precision; "quantized_already" if an integer
+                model would have to be converted.
         """
         ...
 
@@ -68,6 +69,14 @@ class Conditioner(Protocol):
 
     def steps(self, scheme: str) -> tuple[str, ...]:
         """Return the names of the steps to try under a scheme, in order."""
+        ...
+
+    def check(self, model: str) -> None:
+        """Check that a model can be quantized.
+
+        Raises:
+            QuantizeError: "quantized_already" if it is an integer model.
+        """
         ...
 
     def apply(self, step: str, model: str, frames: Sequence[Tensors], target: str) -> int:

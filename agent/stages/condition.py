@@ -61,7 +61,11 @@ def condition(
             that have a range.
         comparison: Returns a new comparison with FP32.
         progress: Called before every trial.
+
+    Raises:
+        QuantizeError: "quantized_already" if the model is one of integers.
     """
+    conditioner.check(model_path)
 
     def int8_sqnr_db(path: str) -> float:
         collected = quantizer.collect(path, frames, 0, lambda *_: None)

@@ -12,6 +12,7 @@ from agent.graphs.centering import centerable, centered
 from agent.graphs.channels import channel_maxima
 from agent.graphs.compute import WEIGHTED, shapes
 from agent.graphs.equalization import equalized, tensors_to_equalize
+from agent.graphs.integers import require_float
 from agent.graphs.pixels import aligned_to_levels, input_levels
 from agent.graphs.qdq import load_inferred, save, tensors_after_last_layers
 from agent.graphs.schemes import SCHEMES
@@ -52,6 +53,10 @@ class OnnxConditioner:
         asymmetric integers need no centering.
         """
         return ("equalization",) if SCHEMES[scheme].between else tuple(self._steps)
+
+    def check(self, model: str) -> None:
+        """See `ports.Conditioner`."""
+        require_float(onnx.load(model, load_external_data=False).graph)
 
     def apply(self, step: str, model: str, frames: Sequence[Tensors], target: str) -> int:
         """See `ports.Conditioner`."""

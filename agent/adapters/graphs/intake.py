@@ -25,6 +25,7 @@ from agent.graphs.affine import fold_scales_and_shifts
 from agent.graphs.batches import with_batch
 from agent.graphs.compute import node_macs, uncounted_layers
 from agent.graphs.edits import copy_of, read_in_bodies
+from agent.graphs.integers import dequantize_weights, integer_operators
 from agent.graphs.observed import add_observed
 from agent.graphs.spelling import separate_constant_outputs, spell_out_pads
 from agent.graphs.widen import to_float32
@@ -53,6 +54,11 @@ class OnnxIntake:
         count = to_float32(model)
         if count:
             changes.append(f"{count} half-precision weights to float32")
+        count = dequantize_weights(model)
+        if count:
+            changes.append(f"{count} integer weights to float32")
+        if found := integer_operators(model.graph):
+            changes.append(f"the file is quantized already ({found}) and offered as it is only")
         fix_input(model, spec, changes)
         if _inputs(model)[0].shape[0] > 1:
             several = copy_of(model)

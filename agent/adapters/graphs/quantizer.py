@@ -11,6 +11,7 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.histogram import TensorHistogram
 from agent.disk import disk_errors
 from agent.graphs.half import to_float16
+from agent.graphs.integers import require_float
 from agent.graphs.qdq import load_inferred, quantized_tensors, save, tensors_after_last_layers
 from agent.graphs.schemes import SCHEMES
 from agent.graphs.statistics import Collector
@@ -62,7 +63,9 @@ class OnnxQuantizer:
                 shutil.copyfile(model, target)
             return ()
         if precision == "fp16":
-            half, kept = to_float16(load_inferred(model), frames, self._threads)
+            graph = load_inferred(model)
+            require_float(graph.graph)
+            half, kept = to_float16(graph, frames, self._threads)
             save(half, target)
             return kept
         raise QuantizeError(f"no precision is called {precision}", code="not_offered")

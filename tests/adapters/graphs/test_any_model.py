@@ -13,7 +13,7 @@ from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.core.errors import ModelError
+from agent.core.errors import ModelError, QuantizeError
 from agent.core.frames.preprocess import InputSpec
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect
@@ -323,3 +323,48 @@ def test_what_is_wrong_with_an_input_is_named(tmp_path, channels, hint):
         cleaned(model, tmp_path)
     assert caught.value.code == "wrong_shape"
     assert hint in (caught.value.hint or "")
+
+
+def quantized(*, activations: bool) -> onnx.ModelProto:
+    """Return convolutions with INT8 weights, with or without INT8 activations."""
+    read = "codes" if activations else "r"
+    middle = [
+        helper.make_node("QuantizeLinear", ["r", "s", "z"], ["q"], "quantize"),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["codes"], "dequantize"),
+    ]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w2q", "w2s", "w2z"], ["w2"], "weights", axis=0),
+        *backbone(
+            *(middle if activations else ()), helper.make_node("Identity", [read], ["m"], "same")
+        ),
+    ]
+    codes = np.random.default_rng(0).integers(-127, 128, (8, 16, 1, 1)).astype(np.int8)
+    constants = {
+        "w1": (16, 3, 3, 3), "w2q": codes, "w2s": np.linspace(0.001, 0.01, 8).astype(np.float32),
+        "w2z": np.zeros(8, np.int8), "s": np.float32(0.02), "z": np.int8(0),
+    }  # fmt: skip
+    return model_of(nodes, constants, {"y": None})
+
+
+def test_weights_stored_as_integers_become_float_exactly(tmp_path):
+    raw = quantized(activations=False)
+    record, path = cleaned(raw, tmp_path)
+    given = {t.name: numpy_helper.to_array(t) for t in raw.graph.initializer}
+    kept = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    expected = given["w2q"] * given["w2s"].reshape(8, 1, 1, 1)
+    np.testing.assert_array_equal(kept["w2"], expected)
+    assert "1 integer weights to float32" in record.changes
+    assert_every_precision(tmp_path, path)
+
+
+def test_a_file_that_is_quantized_already_is_offered_as_it_is_only(tmp_path):
+    record, path = cleaned(quantized(activations=True), tmp_path)
+    assert any("quantized already" in change for change in record.changes)
+    inputs = frames_of(path, 1)[0]
+    np.testing.assert_array_equal(run(str(tmp_path / "raw.onnx"), inputs), run(path, inputs))
+    with pytest.raises(QuantizeError, match="1 QuantizeLinear") as caught:
+        half(path, tmp_path)
+    assert caught.value.code == "quantized_already"
+    with pytest.raises(QuantizeError) as caught:
+        OnnxConditioner(1).check(path)
+    assert caught.value.code == "quantized_already"
