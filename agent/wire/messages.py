@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from agent.core.control.command import Stage
+from agent.core.control.link import PACKET_LIMIT_BYTES
 
 TEXT_LIMIT = 2000
 Scalar = str | int | float | bool | None
@@ -93,13 +94,18 @@ class State(Envelope, frozen=True, kw_only=True):
 
 
 class Inventory(Envelope, frozen=True, kw_only=True):
-    """Retained, on `meta`. What the device is and can do."""
+    """Retained, on `meta`. What the device is and can do.
+
+    Attributes:
+        packet_limit_bytes: The broker drops a larger message to the device without a word.
+    """
 
     agent: str
     labels: Mapping[str, str]
     environment: Mapping[str, Scalar]
     models: tuple[str, ...]
     commands: tuple[str, ...]
+    packet_limit_bytes: int = PACKET_LIMIT_BYTES
 
 
 class Telemetry(Envelope, frozen=True, kw_only=True):

@@ -15,10 +15,9 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, LogLevel
 from paho.mqtt.properties import Properties
 
+from agent.core.control.link import PACKET_LIMIT_BYTES
 from agent.core.errors import LinkError
 
-PACKET_LIMIT_BYTES = 256 * 1024
-"""Larger than the limit of a command, so that a larger one is answered."""
 _IDLE_MS = 2000
 _PAUSED_MS = 10
 _LOOK_S = 1.0

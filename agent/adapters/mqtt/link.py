@@ -19,10 +19,10 @@ from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 
 from agent import config
-from agent.adapters.mqtt.client import PACKET_LIMIT_BYTES, Client, properties
+from agent.adapters.mqtt.client import Client, properties
 from agent.adapters.mqtt.connection import CLOSED, MID_BITS, TAKEN_OVER, Connection, loss
 from agent.adapters.mqtt.credentials import password, tls_context, uses_tls
-from agent.core.control.link import Disconnected, LinkEvent
+from agent.core.control.link import PACKET_LIMIT_BYTES, Disconnected, LinkEvent
 from agent.core.errors import ConfigError, LinkError, StoreError
 from agent.wire.topics import Topics
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PACKET_LIMIT_BYTES = 256 * 1024
+"""Announced to the broker; larger than the limit of a command, so that a larger one is answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Connected:
