@@ -68,7 +68,7 @@ def test_a_cancelled_one_ends_with_all_that_it_started(tmp_path, ignored):
     canceling = threading.Thread(target=cancel)
     canceling.start()
     with pytest.raises(JobError) as caught:
-        shell(f"{ignored}sleep 60 & echo $! > {note}; sleep 60; sleep 60", 60.0, cancelled)
+        shell(f"{ignored}sleep 900 & echo $! > {note}; sleep 900; sleep 900", 900.0, cancelled)
     canceling.join()
     assert caught.value.code == "canceled"
     gone(int(note.read_text()))
