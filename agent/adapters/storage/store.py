@@ -23,6 +23,7 @@ from agent.disk import (
     close_to_others,
     disk_errors,
     fsync,
+    full_disk,
     make_folder,
     remove_abandoned,
     sha256_of,
@@ -53,7 +54,8 @@ class FileStore:
         self.root = Path(root)
         self._artifacts = self.root / "artifacts"
         try:
-            make_folder(self._artifacts)
+            with full_disk(self._artifacts):
+                make_folder(self._artifacts)
         except OSError as e:
             raise StoreError(
                 f"storage.dir {root} can't be created: {e.strerror}",
