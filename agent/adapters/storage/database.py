@@ -21,6 +21,7 @@ from agent.disk import PRIVATE, has_room
 
 _LOG = logging.getLogger(__name__)
 _BUSY_MS = 5000
+_CACHE_KIB = 256  # of the pages last used; the default of 2 MB is a twentieth of the idle daemon
 _HINTS = {
     "disk_full": "free some space, or lower storage.max_mb",
     "busy": "another quantd process is using the database; try again",
@@ -156,6 +157,7 @@ class Database:
         try:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")  # a commit that returned is on the disk
+            db.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             if db.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise sqlite3.DatabaseError("quick_check failed")
             found = db.execute("PRAGMA user_version").fetchone()[0]
