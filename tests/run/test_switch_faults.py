@@ -288,5 +288,6 @@ def test_every_change_of_a_switch(memory: Path, verb: str, healthy: bool, how: s
                 assert done is not None
                 assert done.state == "active"
         if not failed:
-            assert after > 3, "there is more to fail than that"
+            # On a full disk the outcome fits into the ledger's space, and a mark is only lost.
+            assert after > (2 if how == "full" else 3), "there is more to fail than that"
             return
