@@ -119,6 +119,7 @@ class Broker(FakeLink):
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger(_BASE)
+        self.retained: dict[str, int] = {}
         self.commands: dict[int, tuple[str, bytes]] = {}  # not acknowledged, by their place
         self.post: Callable[[Any], None] = lambda _: None
         self.next_session: Callable[[], int] = lambda: 1
@@ -149,7 +150,9 @@ class Broker(FakeLink):
         numbers = list(self.unacked)[:count]
         for number in numbers:
             topic, body = self.unacked[number]
-            self.ledger.note(topic, body)
+            head = self.ledger.note(topic, body)
+            if head is not None and topic.startswith(f"{_BASE}/report/"):
+                self.retained[topic] = head.seq
         return numbers
 
     def _deliver(self, place: int) -> None:
@@ -361,6 +364,8 @@ class Crashes(RuleBasedStateMachine):
             heads = ledger.answers[command_id]
             genuine = {head.version for head in heads if head.stage in FINAL and head.version}
             assert len(genuine) == 1 or any(head.stage == "REJECTED" for head in heads)
+        newest = {f"{_BASE}/report/faces": ends["report"]} if self.reports else {}
+        assert self.broker.retained == newest
 
 
 TestCrashes = Crashes.TestCase
