@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from agent.graphs.edits import copy_of, drop_unused_initializers, group_of, set_input
+from agent.graphs.edits import copy_of, drop_unused_initializers, group_of, set_inputs
 
 Rounded = Mapping[str, NDArray[np.float32]]
 """Weights after rounding to INT8 and back, by layer."""
@@ -61,12 +61,14 @@ def with_shifted_biases(
     """Return a copy of the clean model with the biases of some layers shifted."""
     whole = copy_of(model)
     biases = {t.name: t for t in whole.graph.initializer}
+    changes = []
     for node in whole.graph.node:
         if node.name not in layers or node.name not in shift:
             continue
         values: Any = shift[node.name]
         if len(node.input) > 2 and node.input[2]:
             values = values + numpy_helper.to_array(biases[node.input[2]])
-        set_input(whole.graph, node, 2, "corrected", values)
+        changes.append((node, values))
+    set_inputs(whole.graph, changes, 2, "corrected")
     drop_unused_initializers(whole.graph)
     return whole

@@ -38,11 +38,11 @@ def scales_and_zeros(
 
 def spans(values: Floats, axis: int | None) -> tuple[Floats, Floats]:
     """Return the smallest and the largest value, with an axis those of each channel."""
-    rows = values.reshape(-1) if axis is None else np.moveaxis(values, axis, 0)
-    rows = rows.reshape(*rows.shape[:1], -1) if axis is not None else rows
-    if not rows.size:
-        none = np.zeros(rows.shape[:-1], np.float32)
+    if not values.size:
+        none = np.zeros(() if axis is None else values.shape[axis], np.float32)
         return none, none
+    first = values if not axis else np.moveaxis(values, axis, 0)
+    rows = first.reshape(-1 if axis is None else (len(first), -1))
     return rows.min(axis=-1), rows.max(axis=-1)
 
 

@@ -66,9 +66,10 @@ def shapes(graph: onnx.GraphProto) -> dict[str, Shape]:
     """Return the shapes that are known and fixed, weights among them."""
     found = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for value in (*graph.value_info, *graph.input, *graph.output):
-        sides = value.type.tensor_type.shape.dim
-        if value.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in sides):
-            found[value.name] = tuple(d.dim_value for d in sides)
+        tensor = value.type.tensor_type
+        sides = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+        if -1 not in sides and tensor.HasField("shape"):
+            found[value.name] = tuple(sides)
     return found
 
 

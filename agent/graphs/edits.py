@@ -45,16 +45,36 @@ def set_input(
     graph: onnx.GraphProto, node: onnx.NodeProto, index: int, name: str, values: NDArray[Any]
 ) -> None:
     """Set one input of a node to float32 values in a new initializer named after the node."""
-    whole = f"{node.name}:{name}"
-    while any(whole in other.input for other in graph.node if other is not node):
-        whole += "+"  # another node uses the name
-    for old in [tensor for tensor in graph.initializer if tensor.name == whole]:
-        graph.initializer.remove(old)
-    graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), whole))
-    if index < len(node.input):
-        node.input[index] = whole
-    else:
-        node.input.append(whole)
+    set_inputs(graph, [(node, values)], index, name)
+
+
+def set_inputs(
+    graph: onnx.GraphProto,
+    changes: Iterable[tuple[onnx.NodeProto, NDArray[Any]]],
+    index: int,
+    name: str,
+) -> None:
+    """Set one input of each node to float32 values in a new initializer named after the node."""
+    readers: dict[str, set[str]] = {}
+    for other in graph.node:
+        for read in other.input:
+            readers.setdefault(read, set()).add(other.name)
+    made = {}
+    for node, values in changes:
+        whole = f"{node.name}:{name}"
+        while readers.get(whole, set()) - {node.name}:
+            whole += "+"  # another node uses the name
+        made[whole] = numpy_helper.from_array(values.astype(np.float32), whole)
+        if index < len(node.input):
+            node.input[index] = whole
+        else:
+            node.input.append(whole)
+        readers.setdefault(whole, set()).add(node.name)
+    kept = [tensor for tensor in graph.initializer if tensor.name not in made]
+    if len(kept) < len(graph.initializer):
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+    graph.initializer.extend(made.values())
 
 
 def initializer_values(graph: onnx.GraphProto, name: str) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
 from agent.core.errors import QuantizeError
 from agent.graphs.codes import bias_codes, codes_of, fit_to_bias, scales_and_zeros, spans
@@ -83,10 +83,11 @@ class Placed:
 
     def _activation_scales(self, ranges: Mapping[str, Range]) -> dict[str, _Scale]:
         own = [n for n, m in self._marks.tensors.items() if not m.like and n not in self._constants]
-        missing = [n for n in own if not np.isfinite(ranges.get(n, (np.nan, np.nan))).all()]
-        if missing:
-            raise QuantizeError(f"tensor {missing[0]} has no finite range", code="not_placed")
-        both = np.array([ranges[name] for name in own], np.float32).reshape(-1, 2)
+        nothing = (np.nan, np.nan)
+        both = np.array([ranges.get(name, nothing) for name in own], np.float32).reshape(-1, 2)
+        missing = np.flatnonzero(~np.isfinite(both).all(axis=1))
+        if missing.size:
+            raise QuantizeError(f"tensor {own[missing[0]]} has no finite range", code="not_placed")
         symmetric = self._rules.symmetric
         element = TensorProto.INT8 if symmetric else TensorProto.UINT8
         found = zip(
@@ -145,11 +146,11 @@ class Placed:
         dims = found.scale.shape
         self._initializers += [
             TensorProto(
-                name=zero, data_type=found.element, dims=dims, int32_data=found.zero.reshape(-1)
+                name=zero, data_type=found.element, dims=dims, int32_data=found.zero.reshape(-1).tolist()
             ),
             TensorProto(
                 name=scale, data_type=TensorProto.FLOAT, dims=dims,
-                float_data=found.scale.reshape(-1),
+                float_data=found.scale.reshape(-1).tolist(),
             ),
         ]  # fmt: skip
         return scale, zero
@@ -160,9 +161,8 @@ class Placed:
         kind = np.int8 if found.element == TensorProto.INT8 else np.uint8
         limits = np.iinfo(kind)
         target = self._free(f"{name}_quantized")
-        self._initializers.append(
-            numpy_helper.from_array(np.clip(codes, limits.min, limits.max).astype(kind), target)
-        )
+        limited = np.clip(codes, limits.min, limits.max).astype(kind)
+        self._initializers.append(_tensor(target, found.element, limited))
         self.through[name] = self._dequantize(name, target, found.names, found.axis)
 
     def _write_pair(self, name: str, names: tuple[str, str]) -> None:
@@ -187,7 +187,7 @@ class Placed:
             input=[codes, *names], output=[output],
         )  # fmt: skip
         if axis is not None:
-            node.attribute.append(helper.make_attribute("axis", axis))
+            node.attribute.add(name="axis", type=onnx.AttributeProto.INT, i=axis)
         self._nodes.append(node)
         return output
 
@@ -201,15 +201,15 @@ class Placed:
                 del self._marks.biases[name]
                 continue
             scale = (read.scale * weight.scale).reshape(-1)
-            codes = numpy_helper.from_array(
-                bias_codes(values, scale), self._free(f"{name}_quantized")
+            codes = _tensor(
+                self._free(f"{name}_quantized"), TensorProto.INT32, bias_codes(values, scale)
             )
-            scales = numpy_helper.from_array(scale, self._free(f"{codes.name}_scale"))
+            scales = _tensor(self._free(f"{codes.name}_scale"), TensorProto.FLOAT, scale)
             zero = self._free(f"{codes.name}_zero_point")
             if scale.size > 1:
-                zeros = numpy_helper.from_array(np.zeros(scale.shape, np.int32), zero)
+                zeros = _tensor(zero, TensorProto.INT32, np.zeros(scale.shape, np.int32))
             else:
-                zeros = helper.make_tensor(zero, TensorProto.INT32, [], [0])
+                zeros = TensorProto(name=zero, data_type=TensorProto.INT32, int32_data=[0])
             self._initializers += [codes, scales, zeros]
             axis = 0 if scale.size > 1 else None
             self._dequantize(name, codes.name, (scales.name, zero), axis, name)
@@ -254,6 +254,10 @@ class Placed:
             name += "+"
         self._taken.add(name)
         return name
+
+
+def _tensor(name: str, element: int, values: NDArray[Any]) -> onnx.TensorProto:
+    return TensorProto(name=name, data_type=element, dims=values.shape, raw_data=values.tobytes())
 
 
 def _rename(names: Any, new: Mapping[str, str]) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from agent.graphs.compute import WEIGHTED
-from agent.graphs.edits import copy_of, drop_unused_initializers, set_input
+from agent.graphs.edits import copy_of, drop_unused_initializers, set_inputs
 from agent.graphs.qdq import quantized_tensors, with_qdq
 
 Range = tuple[float, float]
@@ -40,9 +40,8 @@ def rounded_weights(clean: onnx.ModelProto, scheme: str) -> dict[str, NDArray[np
 def with_weights(model: onnx.ModelProto, weights: Weights) -> onnx.ModelProto:
     """Return a copy in which some layers have other weights."""
     whole = copy_of(model)
-    for node in whole.graph.node:
-        if node.name in weights:
-            set_input(whole.graph, node, 1, "rounded", weights[node.name])
+    changes = [(node, weights[node.name]) for node in whole.graph.node if node.name in weights]
+    set_inputs(whole.graph, changes, 1, "rounded")
     drop_unused_initializers(whole.graph)
     return whole
 
