@@ -171,6 +171,8 @@ def _go_back(
     if releases.current() != target:
         releases.switch(target)
     back = _reload_and_health(target, settings, run, cancelled)
+    if target is not None and not back:  # an interrupted rollback may have marked it bad already
+        releases.mark(target, good=True)
     unknown = f"the switch to {begun.release} was interrupted before its health was known"
     reason = begun.trouble or unknown
     done = Activation(

@@ -61,18 +61,18 @@ class Machine:
     def manual(self) -> str:
         return (self.folder / "manual").read_text()
 
-    def arguments(self, actor: str) -> list[str]:
+    def arguments(self, actor: str, *, older: int = 1) -> list[str]:
         releases = sorted((self.state / "releases").iterdir())
         return [
             actor,
             "-c",
             str(self.config),
-            *([releases[-2].name] if actor == "activate" else []),
+            *([releases[-1 - older].name] if actor == "activate" else []),
         ]
 
-    def start(self, actor: str, *options: str) -> subprocess.Popen[str]:
+    def start(self, actor: str, *, older: int = 1) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "agent", *self.arguments(actor), *options],
+            [sys.executable, "-m", "agent", *self.arguments(actor, older=older)],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -174,7 +174,7 @@ def test_one_waits_for_the_other(machine: Machine, one: str, other: str, when: s
             first = machine.start(one)
         if when == "meanwhile":
             wait_for(lambda: began() or (first is not None and first.poll() is not None))
-        second = machine.start(other)
+        second = machine.start(other, older=2)
         ended = [process.communicate(timeout=120) for process in (first, second) if process]
         codes = [process.returncode for process in (first, second) if process]
         if command:

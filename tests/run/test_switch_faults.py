@@ -230,6 +230,7 @@ class Switches(RuleBasedStateMachine):
         assert (self.root / "current" / "engine").read_bytes() == current.encode()
         assert self.device.given == current
         assert self.releases.pending() is None
+        assert self.releases.marks()[current].good, "a rollback would never return to it"
         assert self.kept | self.pinned <= set(self.releases.ids())
 
     @rule()
@@ -280,6 +281,7 @@ def test_every_change_of_a_switch(memory: Path, verb: str, healthy: bool, how: s
         settled = device.releases.settled("r")
         expected = second if settled and settled.state == "active" else first
         assert device.releases.current() == device.given == expected
+        assert device.releases.marks()[expected].good, "a rollback would never return to it"
         if failed and settled is None:
             if verb == "rollback" and rollback_target(device.releases) != second:
                 assert not healthy  # it was marked bad before the fault
