@@ -11,7 +11,6 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-_BODIES = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
 _AXES_ARE_INPUTS = 18  # the opset since which the axes of a reduction are an input
 
 
@@ -126,15 +125,22 @@ def has_subgraphs(graph: onnx.GraphProto) -> bool:
     return any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute)
 
 
+def bodies_of(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """Yield the bodies of an If, Loop or Scan."""
+    for attribute in node.attribute:
+        if attribute.type == onnx.AttributeProto.GRAPH:
+            yield attribute.g
+        elif attribute.type == onnx.AttributeProto.GRAPHS:
+            yield from attribute.graphs
+
+
 def read_in_bodies(graph: onnx.GraphProto) -> Iterator[str]:
     """Yield the names that the bodies of If and Loop nodes read, at any depth."""
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type in _BODIES:
-                for body in (attribute.g, *attribute.graphs):
-                    yield from (name for inner in body.node for name in inner.input)
-                    yield from (value.name for value in body.output)
-                    yield from read_in_bodies(body)
+        for body in bodies_of(node):
+            yield from (name for inner in body.node for name in inner.input)
+            yield from (value.name for value in body.output)
+            yield from read_in_bodies(body)
 
 
 def drop_unused_initializers(graph: onnx.GraphProto) -> None:
@@ -180,7 +186,6 @@ def sort_topologically(graph: onnx.GraphProto) -> None:
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:
     """Yield the names that a node reads, If and Loop bodies included."""
     yield from node.input
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                yield from _read_by(inner)
+    for body in bodies_of(node):
+        for inner in body.node:
+            yield from _read_by(inner)

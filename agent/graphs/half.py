@@ -13,6 +13,7 @@ from onnx import TensorProto, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from agent.graphs.channels import maxima
+from agent.graphs.edits import read_in_bodies
 
 _LARGEST = float(np.finfo(np.float16).max) / 2
 """Half of 65504, since other frames may contain larger values."""
@@ -98,6 +99,7 @@ def _drop_casts_between(graph: onnx.GraphProto) -> None:
         if node.output and node.output[0] in joined.keys() & ends:
             node.input[0] = joined[node.output[0]]
     read = {name for node in graph.node for name in node.input} | ends
+    read.update(read_in_bodies(graph))
     for node in [n for n in graph.node if n.op_type == "Cast" and n.output[0] not in read]:
         graph.node.remove(node)
 

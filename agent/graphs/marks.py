@@ -70,6 +70,7 @@ class Marks:
         removed: The names of these nodes.
         constants: The values of the constants that the nodes read.
         refused: The names of the nodes that can't be quantized.
+        bodies: The tensors that the bodies of If and Loop read.
     """
 
     tensors: dict[str, Mark] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class Marks:
     removed: set[str] = field(default_factory=set)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    bodies: set[str] = field(default_factory=set)
 
 
 def find_marks(graph: onnx.GraphProto, rules: Scheme, left_out: Collection[str] = ()) -> Marks:
@@ -113,26 +115,23 @@ class _Marker:
             for value in (*graph.value_info, *graph.output, *graph.input)
         } | {tensor.name: tensor.data_type for tensor in graph.initializer}
         self._reads = Counter(name for node in graph.node for name in node.input)
-        self._bodies = set(read_in_bodies(graph))
+        self.marks.bodies = set(read_in_bodies(graph))
         self._ends = {value.name for value in (*graph.input, *graph.output)}
         self._dequantized = {
             name for n in graph.node if n.op_type == "DequantizeLinear" for name in n.output
         }
-        self._finite: dict[str, bool] = {}
-        self._shaped = shapes(graph).keys()
+        floats = {name for name, element in self._types.items() if element == TensorProto.FLOAT}
+        self._refused = floats - shapes(graph).keys()
 
     def can_mark(self, node: onnx.NodeProto) -> bool:
         """Return True if all float values at a node have a known shape, and constants are finite."""
         for name in node.input:
-            if name in self._constants and name not in self._finite:
+            if name in self._constants and name not in self.marks.constants:
                 values = numpy_helper.to_array(self._constants[name])
                 self.marks.constants[name] = values
-                self._finite[name] = values.dtype.kind != "f" or bool(np.isfinite(values).all())
-        return all(self._finite.get(name, True) for name in node.input) and all(
-            name in self._shaped
-            for name in (*node.input, *node.output)
-            if self._types.get(name) == TensorProto.FLOAT
-        )
+                if values.dtype.kind == "f" and not np.isfinite(values).all():
+                    self._refused.add(name)
+        return self._refused.isdisjoint(node.input) and self._refused.isdisjoint(node.output)
 
     def mark(self, node: onnx.NodeProto) -> None:
         """Mark what a node reads and writes."""
@@ -190,7 +189,7 @@ class _Marker:
         if source not in self.marks.tensors:
             return
         alone = self._reads[source] == 1 and source not in self._ends
-        in_bodies = not self._bodies.isdisjoint((source, target))
+        in_bodies = not self.marks.bodies.isdisjoint((source, target))
         if alone and not in_bodies and self._is_float(target) and not self._rules.symmetric:
             self.marks.joined[source] = target
             self.marks.removed.add(node.name)

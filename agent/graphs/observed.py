@@ -12,17 +12,17 @@ from onnx import helper
 
 from agent.engines.errors import ONNXRUNTIME_ERRORS
 from agent.graphs.compute import shapes
-from agent.graphs.edits import copy_of
+from agent.graphs.edits import bodies_of, copy_of
 from agent.graphs.sessions import session
 
-_VARYING = ("Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique")
-"""Operators with an output shape that depends on values."""
+_VARYING = ("Compress", "NonMaxSuppression", "NonZero", "Unique")
+"""Operators with an output shape that depends on values, also where a body contains them."""
 
 
 def add_observed(model: onnx.ModelProto, runs: Sequence[Mapping[str, NDArray[Any]]]) -> int:
     """Add what runs show of tensors without a known shape; return how many are fixed now.
 
-    A tensor behind an operator of varying shape, or with other shapes in other runs, gets its
+    A tensor behind an operator of varying shape, with other shapes in other runs, or empty, gets its
     element type only. If the graph does not run, nothing is added.
 
     Args:
@@ -35,7 +35,7 @@ def add_observed(model: onnx.ModelProto, runs: Sequence[Mapping[str, NDArray[Any
     added = 0
     described = {value.name: value for value in (*model.graph.value_info, *model.graph.output)}
     for name, seen in _observed(model, names, runs).items():
-        fixed = name not in varying and len({value.shape for value in seen}) == 1
+        fixed = name not in varying and len({value.shape for value in seen}) == 1 and seen[0].size
         element = helper.np_dtype_to_tensor_dtype(seen[0].dtype)
         sides = seen[0].shape if fixed else [None] * seen[0].ndim
         value = helper.make_tensor_value_info(name, element, sides)
@@ -43,7 +43,7 @@ def add_observed(model: onnx.ModelProto, runs: Sequence[Mapping[str, NDArray[Any
             described[name].CopyFrom(value)
         else:
             model.graph.value_info.append(value)
-        added += fixed
+        added += bool(fixed)
     return added
 
 
@@ -68,6 +68,12 @@ def _observed(
 def _behind_varying(graph: onnx.GraphProto) -> Iterator[str]:
     behind: set[str] = set()
     for node in graph.node:  # in order
-        if node.op_type in _VARYING or not behind.isdisjoint(node.input):
+        if _varies(node) or not behind.isdisjoint(node.input):
             behind.update(node.output)
             yield from node.output
+
+
+def _varies(node: onnx.NodeProto) -> bool:
+    return node.op_type in _VARYING or any(
+        _varies(inner) for body in bodies_of(node) for inner in body.node
+    )

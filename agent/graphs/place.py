@@ -18,7 +18,7 @@ from onnx import TensorProto
 from agent.core.errors import QuantizeError
 from agent.graphs.codes import bias_codes, codes_of, fit_to_bias, scales_and_zeros, spans
 from agent.graphs.compute import WEIGHTED
-from agent.graphs.edits import copy_of, read_in_bodies
+from agent.graphs.edits import copy_of
 from agent.graphs.marks import Bias, Mark, Marks
 from agent.graphs.schemes import Scheme
 
@@ -240,8 +240,8 @@ class Placed:
         self._graph.node.extend(self._nodes)
 
     def _drop_unread_constants(self) -> None:
-        read = {name for node in self._graph.node for name in node.input} | self._ends
-        read |= set(read_in_bodies(self._graph))
+        read = {name for node in self._graph.node for name in node.input}
+        read |= self._ends | self._marks.bodies
         read -= self._marks.biases.keys()
         kept = [t for t in self._graph.initializer if t.name in read]
         if len(kept) != len(self._graph.initializer):

@@ -5,13 +5,13 @@ ONNX Runtime would add a Cast in front of every weight, which then looks like an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from agent.graphs.edits import unused_name
+from agent.graphs.edits import bodies_of, unused_name
 
 _NARROW = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _TYPE_ATTRIBUTES = ("dtype", "output_dtype", "to")
@@ -50,17 +50,11 @@ def _widen_node(node: onnx.NodeProto) -> int:
             attribute.i = TensorProto.FLOAT
         if attribute.type == onnx.AttributeProto.TENSOR:
             changed += _widen_tensor(attribute.t)
-        for body in _bodies(attribute):
-            for value in (*body.input, *body.output):
-                _widen_value(value)
-            changed += _widen(body)
+    for body in bodies_of(node):
+        for value in (*body.input, *body.output):
+            _widen_value(value)
+        changed += _widen(body)
     return changed
-
-
-def _bodies(attribute: onnx.AttributeProto) -> Iterator[onnx.GraphProto]:
-    if attribute.type == onnx.AttributeProto.GRAPH:
-        yield attribute.g
-    yield from attribute.graphs
 
 
 def _widen_tensor(tensor: onnx.TensorProto) -> bool:
@@ -110,9 +104,8 @@ def _rename(graph: onnx.GraphProto, new: Mapping[str, str]) -> None:
             for index, name in enumerate(names):
                 if name in new:
                     names[index] = new[name]
-        for attribute in node.attribute:
-            for body in _bodies(attribute):
-                _rename(body, new)
+        for body in bodies_of(node):
+            _rename(body, new)
 
 
 def _cast(source: str, target: str, element: int) -> onnx.NodeProto:

@@ -242,7 +242,7 @@ def _reshapes(model: onnx.ModelProto) -> int:
 def _trial_inputs(model: onnx.ModelProto) -> list[dict[str, NDArray[Any]]]:
     """Return black and noise for the one input."""
     (image,) = _inputs(model)
-    noise = np.random.default_rng(0).uniform(0, 255, image.shape)
+    noise = np.random.default_rng(0).uniform(0, 127, image.shape)
     return [{image.name: np.asarray(values, image.dtype)} for values in (0 * noise, noise)]
 
 

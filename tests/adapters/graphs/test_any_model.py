@@ -25,6 +25,7 @@ from tests.support.onnx_runs import random_inputs, run, sqnr_db
 SCHEMES = ("U8S8", "S8S8")
 FLOAT = TensorProto.FLOAT
 SIDE = 32
+WEIGHTS = {"w1": (16, 3, 3, 3), "w2": (8, 16, 1, 1)}
 
 
 def model_of(nodes, constants, outputs, *, opset=17, batch=1, element=FLOAT):
@@ -106,6 +107,40 @@ def test_a_shape_that_inference_does_not_find_is_taken_from_a_run(tmp_path):
         target, share, kept = int8(path, tmp_path, scheme)
         assert (share, kept) == (1.0, ())
         assert sqnr_db(reference, run(target, inputs)[0]) > 20
+
+
+def preprocessed_in_a_loop() -> onnx.ModelProto:
+    """Return convolutions behind a Loop over the pictures, as TensorFlow's detectors have it."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["next"], "next"),
+            helper.make_node("Gather", ["x", "index"], ["one"], "one"),
+            helper.make_node("Mul", ["one", "two"], ["picture"], "prepare"),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("index", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+        ],
+        [
+            helper.make_tensor_value_info("next", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("picture", FLOAT, [3, SIDE, SIDE]),
+        ],
+    )
+    nodes = [
+        helper.make_node("Loop", ["count", "yes"], ["pictures"], "loop", body=body),
+        helper.make_node("Conv", ["pictures", "w1"], ["a"], "c1", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["a"], ["r"], "relu"),
+        helper.make_node("Conv", ["r", "w2"], ["y"], "c2"),
+    ]
+    constants = WEIGHTS | {"count": np.int64(1), "yes": np.bool_(1), "two": np.float32(2)}
+    return model_of(nodes, constants, {"y": [1, 8, SIDE, SIDE]})
+
+
+def test_layers_behind_a_loop_over_the_pictures_are_quantized(tmp_path):
+    record, path = cleaned(preprocessed_in_a_loop(), tmp_path)
+    assert record.macs == SIDE * SIDE * (16 * 27 + 8 * 16)
+    assert_every_precision(tmp_path, path)
 
 
 def two_stage() -> onnx.ModelProto:
@@ -257,9 +292,6 @@ def backbone(*middle: onnx.NodeProto) -> list[onnx.NodeProto]:
         *middle,
         helper.make_node("Conv", ["m", "w2"], ["y"], "c2"),
     ]
-
-
-WEIGHTS = {"w1": (16, 3, 3, 3), "w2": (8, 16, 1, 1)}
 
 
 def assert_every_precision(folder: Path, path: str, *, int8_db: float = 25) -> None:
