@@ -68,6 +68,8 @@ def test_a_report_that_is_sent_again_never_replaces_a_newer_one(tmp_path: Path) 
 def test_a_stolen_client_id_is_announced_and_every_command_is_answered(tmp_path: Path) -> None:
     with link_scene(tmp_path) as scene:
         for _ in range(4):
+            scene.ping()
+            scene.settle()  # what is in flight when the broker closes could be the cause itself
             before = scene.proxy.connections
             thief = mqtt.Client(
                 mqtt.CallbackAPIVersion.VERSION2, client_id=DEVICE, protocol=mqtt.MQTTv5
@@ -77,7 +79,7 @@ def test_a_stolen_client_id_is_announced_and_every_command_is_answered(tmp_path:
             scene.online(after=before)  # it takes its id back
             thief.disconnect()
             thief.loop_stop()
-            scene.ping()
+        scene.ping()
         scene.settle()
         until(lambda: "session_taken_over" in kinds(scene), 60, scene.why)
         assert scene.findings().none
