@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -54,6 +55,9 @@ class Machine:
         (self.state / "activation.json").unlink(missing_ok=True)
         (self.state / ".link").symlink_to(Path("releases", names[-1]))
         (self.state / ".link").rename(self.state / "current")
+        for release in (self.state / "releases").iterdir():  # or too many remove those waited for
+            if release.name not in {oldest, *names}:
+                shutil.rmtree(release)
         self.application.give(names[-1])
         write_atomically(self.state / "manual-run", self.manual.encode())
 
