@@ -79,10 +79,37 @@ class Marks:
     removed: set[str] = field(default_factory=set)
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
-    bodies: set[str] = field(default_factory=set)
+    bodies: frozenset[str] = frozenset()
 
 
-def find_marks(graph: onnx.GraphProto, rules: Scheme, left_out: Collection[str] = ()) -> Marks:
+class GraphIndex:
+    """What marking needs of a graph's activations; valid for the same graph with other weights.
+
+    Args:
+        graph: Of an inferred model.
+    """
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        made = {
+            value.name: value.type.tensor_type.elem_type
+            for value in (*graph.value_info, *graph.output, *graph.input)
+        }
+        floats = {name for name, element in made.items() if element == TensorProto.FLOAT}
+        self.open = floats - shapes(graph).keys()
+        self.floats = floats - {
+            name for n in graph.node if n.op_type == "DequantizeLinear" for name in n.output
+        }
+        self.reads = Counter(name for node in graph.node for name in node.input)
+        self.bodies = frozenset(read_in_bodies(graph))
+        self.ends = frozenset(value.name for value in (*graph.input, *graph.output))
+
+
+def find_marks(
+    graph: onnx.GraphProto,
+    rules: Scheme,
+    left_out: Collection[str] = (),
+    index: GraphIndex | None = None,
+) -> Marks:
     """Return the tensors that a scheme quantizes.
 
     A node that reads a constant with NaN or infinite values, or reads or writes float values of
@@ -92,8 +119,9 @@ def find_marks(graph: onnx.GraphProto, rules: Scheme, left_out: Collection[str] 
         graph: Of an inferred model, every node with a name of its own.
         rules: The scheme.
         left_out: Names of the nodes to leave in float.
+        index: Of the graph, to make it only once.
     """
-    marker = _Marker(graph, rules)
+    marker = _Marker(graph, rules, index or GraphIndex(graph))
     out = frozenset(left_out)
     for node in graph.node:
         if node.op_type not in rules.operators or node.name in out:
@@ -106,22 +134,11 @@ def find_marks(graph: onnx.GraphProto, rules: Scheme, left_out: Collection[str] 
 
 
 class _Marker:
-    def __init__(self, graph: onnx.GraphProto, rules: Scheme) -> None:
-        self.marks = Marks()
-        self._rules = rules
+    def __init__(self, graph: onnx.GraphProto, rules: Scheme, index: GraphIndex) -> None:
+        self.marks = Marks(bodies=index.bodies)
+        self._rules, self._index = rules, index
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        self._types = {
-            value.name: value.type.tensor_type.elem_type
-            for value in (*graph.value_info, *graph.output, *graph.input)
-        } | {tensor.name: tensor.data_type for tensor in graph.initializer}
-        self._reads = Counter(name for node in graph.node for name in node.input)
-        self.marks.bodies = set(read_in_bodies(graph))
-        self._ends = {value.name for value in (*graph.input, *graph.output)}
-        self._dequantized = {
-            name for n in graph.node if n.op_type == "DequantizeLinear" for name in n.output
-        }
-        floats = {name for name, element in self._types.items() if element == TensorProto.FLOAT}
-        self._refused = floats - shapes(graph).keys()
+        self._refused = set(index.open)
 
     def can_mark(self, node: onnx.NodeProto) -> bool:
         """Return True if all float values at a node have a known shape, and constants are finite."""
@@ -188,8 +205,8 @@ class _Marker:
         source, target = node.input[0], node.output[0]
         if source not in self.marks.tensors:
             return
-        alone = self._reads[source] == 1 and source not in self._ends
-        in_bodies = not self.marks.bodies.isdisjoint((source, target))
+        alone = self._index.reads[source] == 1 and source not in self._index.ends
+        in_bodies = not self._index.bodies.isdisjoint((source, target))
         if alone and not in_bodies and self._is_float(target) and not self._rules.symmetric:
             self.marks.joined[source] = target
             self.marks.removed.add(node.name)
@@ -226,7 +243,10 @@ class _Marker:
             self.marks.tensors.setdefault(name, Mark())
 
     def _is_float(self, name: str) -> bool:
-        return self._types.get(name) == TensorProto.FLOAT and name not in self._dequantized
+        constant = self._constants.get(name)
+        if constant is not None:
+            return bool(constant.data_type == TensorProto.FLOAT)
+        return name in self._index.floats
 
     def _is_float_constant(self, name: str) -> bool:
         return name in self._constants and self._is_float(name)

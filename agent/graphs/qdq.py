@@ -11,7 +11,7 @@ from agent.disk import disk_errors
 from agent.graphs.compute import WEIGHTED
 from agent.graphs.edits import sort_topologically
 from agent.graphs.guards import guard
-from agent.graphs.marks import MOVING, REMOVED, find_marks
+from agent.graphs.marks import MOVING, REMOVED, GraphIndex, find_marks
 from agent.graphs.place import Placed
 from agent.graphs.residuals import quantize_residuals, residuals
 from agent.graphs.schemes import SCHEMES
@@ -29,6 +29,7 @@ def with_qdq(
     scheme: str,
     ranges: Mapping[str, tuple[float, float]],
     left_out: Collection[str] = (),
+    index: GraphIndex | None = None,
 ) -> onnx.ModelProto:
     """Return a copy of an inferred model with Q/DQ placed as the scheme says.
 
@@ -37,12 +38,13 @@ def with_qdq(
         scheme: A key of SCHEMES.
         ranges: Low and high of every tensor that the scheme quantizes.
         left_out: Names of the nodes to leave in float.
+        index: Of the graph, to make it only once.
 
     Raises:
         QuantizeError: "not_placed" if a range is missing or not finite.
     """
     rules = SCHEMES[scheme]
-    marks = find_marks(model.graph, rules, left_out)
+    marks = find_marks(model.graph, rules, left_out, index)
     spans = _with_shared_ranges(model.graph, ranges)
     if "Softmax" in rules.operators:
         softmax = (node for node in model.graph.node if node.op_type == "Softmax")

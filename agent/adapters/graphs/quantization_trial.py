@@ -20,6 +20,7 @@ from agent.graphs.compute import int8_share, node_macs
 from agent.graphs.edits import copy_of
 from agent.graphs.half import nodes_overflowing
 from agent.graphs.half_rest import rest_to_float16
+from agent.graphs.marks import GraphIndex
 from agent.graphs.qdq import (
     load_inferred,
     nodes_touching,
@@ -85,6 +86,7 @@ class OnnxQuantizationTrial:
         self._threads = threads
         self._reference = load_inferred(reference) if reference else self._clean
         self._chosen = load_weights(weights) if weights else {}
+        self._index = GraphIndex(self._clean.graph)
         wanted = quantized_tensors(self._clean, scheme)
         self._missing = set(wanted) - set(ranged)
         self._blocked = frozenset(
@@ -137,7 +139,7 @@ class OnnxQuantizationTrial:
         kept = float_nodes(graph, self._scheme, self._layers_by_tensor, placement.kept)
         out = tuple({*kept, *self._blocked})
         model = self._prepared(placement.steps, self._nearest.keys() - {*out})
-        return with_qdq(model, self._scheme, placement.ranges, out)
+        return with_qdq(model, self._scheme, placement.ranges, out, self._index)
 
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
         """See `ports.QuantizationTrial`.
