@@ -89,6 +89,16 @@ def test_a_removed_file_is_made_again(config: Config) -> None:
         pass
 
 
+def test_a_link_in_its_place_is_not_followed(config: Config, tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign"
+    foreign.write_text("of another user")
+    Path(config.storage.dir).mkdir()
+    Path(config.storage.dir, "lock").symlink_to(foreign)
+    with pytest.raises(StoreError, match="symbolic link"), taken(config):
+        pass
+    assert foreign.read_text() == "of another user"
+
+
 _HOLD = """
 import subprocess, sys, threading
 from agent import config

@@ -96,7 +96,8 @@ def _try(root: Path) -> int | None:
     file = root / _FILE
     with disk_errors(root):
         make_folder(root)
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        # No link is followed: root would give away, and empty, whatever the folder's owner names.
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             owner = root.stat()
             if os.geteuid() == 0:  # or the daemon's user could not open what root made
