@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,8 @@ class Request:
         trigger: The reason for it, for the report.
         started: RFC 3339, UTC.
         reused: What is reused of an earlier run.
-        again: Whether a switch that was refused, or undone later, is done again.
+        again: Whether a switch that was refused or undone later is done again, or another one done
+            where the choice is another one now.
     """
 
     run_id: str
@@ -151,15 +152,14 @@ def _activate(
     A switch that this run finished before it was interrupted is not done twice.
     """
     chosen = next((c for c in outcome.candidates if c.id == choice.candidate), None)
-    done = ports.releases.settled(request.run_id)
-    undone = done and (done.state, done.release) != ("active", ports.releases.current())
-    if done is None or (request.again and undone):
-        if chosen is None or chosen.engine is None:
-            current = ports.releases.current()
+    described = model_json(config, outcome, chosen) if chosen and chosen.engine else None
+    done, current = ports.releases.settled(request.run_id), ports.releases.current()
+    if done is None or (request.again and not _stands(done, described, ports.releases)):
+        if chosen is None or described is None:
             return Activation(
                 state="not_attempted", release=current, previous=None, detail=_NOT_ATTEMPTED
             )
-        done = _switched(config, request, ports, outcome, chosen, cancelled)
+        done = _switched(config, request, ports, chosen, described, cancelled)
     wanted = chosen.power_mode if chosen else None
     present = outcome.platform.environment.get("power_mode")
     if done.state != "active" or wanted in {None, present}:
@@ -171,15 +171,23 @@ def _activate(
     )
 
 
+def _stands(done: Activation, described: Mapping[str, Any] | None, releases: Releases) -> bool:
+    """Return whether a finished switch is still in effect, and made active what is chosen now."""
+    current = releases.current()
+    if described is None or current is None or (done.state, done.release) != ("active", current):
+        return False
+    return bool(releases.identity(current) == described["identity"])
+
+
 def _switched(
     config: Config,
     request: Request,
     ports: Ports,
-    outcome: Outcome,
     chosen: Candidate,
+    described: Mapping[str, Any],
     cancelled: threading.Event,
 ) -> Activation:
-    described, engine = model_json(config, outcome, chosen), chosen.engine
+    engine = chosen.engine
     assert engine is not None  # noqa: S101 - model_json raises
     current = ports.releases.current()
     check = release_check(config, ports.jobs, cancelled)
@@ -192,13 +200,15 @@ def _switched(
             _LOG.warning("release_damaged release=%s %s", current, error.message)
         else:
             return Activation(state="unchanged", release=current, previous=None, detail=_UNTOUCHED)
+    # A run in steps chooses again where the configuration has changed; never into `current`.
+    name = request.run_id if request.run_id != current else f"{request.run_id}-2"
     files: dict[str, bytes | str] = {
         engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
-        "model.json": json.dumps({"release": request.run_id, **described}, indent=2).encode(),
+        "model.json": json.dumps({"release": name, **described}, indent=2).encode(),
     }
-    ports.releases.create(request.run_id, files)
+    ports.releases.create(name, files)
     return switch(
-        request.run_id,
+        name,
         config.activation,
         run_id=request.run_id,
         releases=ports.releases,
@@ -265,8 +275,9 @@ def _publish(
     """
     body = encode(report)
     ports.write(request.run_id, "report.json", body)
-    if report.activation.state == "active" and request.run_id in ports.releases.ids():
-        ports.releases.add(request.run_id, "report.json", body)
+    release = report.activation.release
+    if report.activation.state == "active" and release in ports.releases.ids():
+        ports.releases.add(release, "report.json", body)
     spec = RenderPage(
         config=config,
         report=report,

@@ -108,7 +108,8 @@ def optimize(
         run_id: The run to resume; empty for a new one.
         reuse_calibration: True to reuse the frames of the active release, or the id of the
             release whose frames to reuse.
-        again: Whether its switch is done again if it was refused, or undone later: a person asked.
+        again: Whether its switch is done again if it was refused or undone later, or the choice is
+            another one now: a person asked.
 
     Raises:
         CalibrationError: "nothing_to_reuse" if there is no such release, or its frames are unknown.

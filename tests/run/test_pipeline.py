@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import threading
 from dataclasses import fields, replace
@@ -109,13 +110,18 @@ def test_a_switch_that_was_finished_before_a_cut_is_reported_as_it_ended(tmp_pat
     again = replace(request, again=True)  # by a person, where it was refused or undone since
     with pytest.raises(RuntimeError, match="another release was made"):
         _activate(run.chain.config, again, ports, outcome, choice, threading.Event())
-    ports.releases = Active("another", replace(ended, state="active", release="r0"))
-    assert _activate(run.chain.config, again, ports, outcome, choice, threading.Event()) == replace(
-        ended, state="active", release="r0"
-    )
+    (chosen,) = outcome.candidates
+    identity = model_json(run.chain.config, outcome, chosen)["identity"]
+    stands = replace(ended, state="active", release="r0")
+    ports.releases = Active(identity, stands)
+    asked = (run.chain.config, again, ports, outcome, choice, threading.Event())
+    assert _activate(*asked) == stands
+    ports.releases = Active("another", stands)  # the configuration changed, and so did the choice
+    with pytest.raises(RuntimeError, match="another release was made"):
+        _activate(*asked)
 
 
-def pipeline(tmp_path, write=None):
+def pipeline(tmp_path, write=None, **request: Any):
     """Return a function that does the whole run with real releases, and these releases."""
     run = Run(tmp_path, search={"precisions": ["fp32"]})
     inputs = (TensorSpec(name="image", shape=(1, 3, 48, 64), dtype="float32"),)
@@ -139,7 +145,7 @@ def pipeline(tmp_path, write=None):
         run_command=run_command, write=write or (lambda _, name, body: written.update({name: body})),
         history=tuple, remember=lambda _: None,
     )  # fmt: skip
-    request = Request(run_id="r1", trigger="t", started="2026-11-23T10:15:00Z")
+    request = Request(run_id="r1", trigger="t", started="2026-11-23T10:15:00Z", **request)
     never = threading.Event()
     return (
         lambda: optimize(run.chain.config, request, ports, lambda *_: None, never),
@@ -163,6 +169,20 @@ def test_a_run_cut_between_its_switch_and_its_report_reports_the_switch(tmp_path
     assert (activation.state, activation.release, activation.previous) == ("active", "r1", "r0")
     assert written.keys() == {"report.json", "report.html"}
     assert (tmp_path / "current" / "report.json").read_bytes() == written["report.json"]
+
+
+def test_a_run_in_steps_that_chooses_again_leaves_the_release_in_use_as_it_is(tmp_path):
+    run, releases, _ = pipeline(tmp_path, again=True)
+    names = []
+    for _ in range(3):
+        assert run().activation.state == "active"
+        names.append(releases.current())
+        assert (tmp_path / "current" / "report.json").exists()
+        file = tmp_path / "current" / "model.json"  # as if the configuration was another one then
+        file.write_text(json.dumps({**releases.model_json(names[-1]), "identity": "before"}))
+    assert names == ["r1", "r1-2", "r1"]
+    assert releases.model_json("r1")["release"] == "r1"
+    assert releases.model_json("r1-2")["release"] == "r1-2"
 
 
 def test_a_report_that_could_not_be_written_does_not_hide_the_active_release(tmp_path):
