@@ -55,7 +55,10 @@ class Journal(Protocol):
         """Queue sent and parked messages again, numbers `first` to `last`; return how many."""
 
     def evict(self) -> Sequence[Evicted]:
-        """Remove messages that have expired or exceed the limits, least valuable first; count them."""
+        """Remove messages that have expired or exceed the limits, least valuable first; count them.
+
+        Commands that are too old to be sent again are removed too. Call it now and then.
+        """
 
     def counts(self) -> OutboxCounts:
         """Return the numbers of waiting, parked and evicted messages."""

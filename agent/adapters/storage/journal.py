@@ -20,6 +20,7 @@ from agent.core.control.journal import (
     Answered,
     Arrival,
     Entry,
+    Evicted,
     OutboxLimits,
     Run,
 )
@@ -132,14 +133,20 @@ class SqliteJournal(OutboxTable):
                     command.exp,
                 ),
             )
-            # Only expired commands may be removed, since a replay is rejected as expired. Commands
-            # without an expiry are unsigned, and the broker does not have them any more.
+            return Arrival.NEW
+
+    def evict(self) -> Sequence[Evicted]:
+        """See `ports.Journal`."""
+        # Only expired commands may be removed, since a replay is rejected as expired. Commands
+        # without an expiry are unsigned, and the broker does not have them any more. To look for
+        # them at each command would take longer with each that is kept.
+        with self.atomic():
             self._db.write(
                 "DELETE FROM inbox WHERE coalesce(exp_s, received_s) < ?"
                 " AND rowid <= (SELECT MAX(rowid) FROM inbox) - ?",
                 (self._now() - _FORGET_S, _INBOX_KEPT),
             )
-            return Arrival.NEW
+            return super().evict()
 
     def advance(self, command_id: str, answer: Answered) -> int:
         """See `ports.Journal`."""

@@ -272,8 +272,27 @@ def test_old_commands_are_forgotten_whether_they_expire_or_not(
     assert journal.entry("c1")
     now.s += 8 * DAY_S
     journal.receive(Command(id=CommandId("new"), request=Ping(), digest="aa"))
+    journal.evict()
     left = [entry.command_id for entry in journal.unanswered()]
     assert left == [*(f"c{number}" for number in range(31, 40)), "new"]
+
+
+def test_a_command_costs_no_more_after_many_others(
+    journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agent.adapters.storage.journal._INBOX_KEPT", 10)
+
+    def steps(name: str) -> int:
+        taken: list[int] = []
+        journal._db._db.set_progress_handler(lambda: taken.append(1), 1)  # one SQLite instruction
+        journal.receive(Command(id=CommandId(name), request=Ping(), digest="aa"))
+        journal._db._db.set_progress_handler(None, 1)
+        return len(taken)
+
+    first = [steps(f"first{number}") for number in range(20)]
+    for number in range(1000):
+        journal.receive(Command(id=CommandId(f"c{number}"), request=Ping(), digest="aa"))
+    assert steps("last") <= 2 * max(first[:10])
 
 
 def test_runs(journal: SqliteJournal) -> None:
