@@ -40,6 +40,7 @@ from agent.core.control.link import (
     LinkEvent,
     Subscribed,
 )
+from agent.core.control.requests import Task
 from agent.core.control.step import State, ended, step
 from agent.core.errors import CommandError, StoreError
 from agent.daemon.inspector import Inspector
@@ -224,8 +225,21 @@ class Daemon:
             self._recorder.failed(error)
             self.mailbox.put_back(arrived)
             return False
+        return self._step(*self._asked(commands))
+
+    def _asked(self, commands: Sequence[Command], *, accepted: bool = False) -> list[Asked]:
+        """Return the events of commands; only work needs an id, for which folders are read."""
         now_ns, active = self.clock.monotonic_ns(), self.active()
-        return self._step(*(Asked(command, self.new_id(), now_ns, active) for command in commands))
+        return [
+            Asked(
+                command,
+                self.new_id() if isinstance(command.request, Task) else "",
+                now_ns,
+                active,
+                accepted,
+            )
+            for command in commands
+        ]
 
     def _step(self, *events: Event) -> bool:
         """Take events into the state; record what follows in one transaction, then perform it."""
@@ -270,8 +284,7 @@ class Daemon:
             self._recorder.owe((Answer(entry.command_id, stage, error.code, error.message),))
             return
         command = Command(id=CommandId(entry.command_id), request=request)
-        now_ns, active = self.clock.monotonic_ns(), self.active()
-        self._step(Asked(command, self.new_id(), now_ns, active, accepted))
+        self._step(*self._asked([command], accepted=accepted))
 
     def _take_up(self, run: Run) -> None:
         """Continue an unfinished run, unless it was cancelled or ends the daemon every time."""

@@ -261,6 +261,18 @@ def test_commands_of_one_batch_are_answered_in_order(daemon):
     ]
 
 
+def test_only_work_gets_an_id(daemon):
+    daemon.outward = Link()
+    made: list[str] = []
+    daemon.new_id = lambda: made.append("r") or "r"
+    for number in range(10):
+        daemon.mailbox.put(CommandArrived(f"good{number}", b"", False, 0))
+    daemon._turn()
+    assert not made  # each takes a look into the folders of all runs
+    task = Command(id=CommandId("c"), request=RollBack())
+    assert [event.run_id for event in daemon._asked([task])] == ["r"]
+
+
 def test_commands_that_a_full_disk_refused_are_taken_up_when_there_is_room(daemon):
     """No new connection is needed: the broker repeats nothing on this one."""
     daemon.outward = link = Link()

@@ -14,6 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from agent.core.errors import CommandError
@@ -73,11 +74,17 @@ def _writable(path: Path, found: os.stat_result) -> Iterator[Path]:
     real = path.resolve()
     if _others_write(found):
         yield real
-    direct = {path.parent, real.parent}
-    for place in dict.fromkeys((*path.parents, *real.parents)):
+    for place, direct in _folders(path, real):
         mode = place.stat()
-        if _others_write(mode) and (place in direct or not mode.st_mode & stat.S_ISVTX):
+        if _others_write(mode) and (direct or not mode.st_mode & stat.S_ISVTX):
             yield place
+
+
+@lru_cache(maxsize=16)  # to list them takes longer than to look at them
+def _folders(path: Path, real: Path) -> tuple[tuple[Path, bool], ...]:
+    """Return the folders above a file, by both its names, and whether the file is in it."""
+    found = dict.fromkeys((*path.parents, *real.parents))
+    return tuple((place, place in {path.parent, real.parent}) for place in found)
 
 
 def _others_write(found: os.stat_result) -> bool:

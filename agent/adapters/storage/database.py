@@ -71,23 +71,41 @@ class Database:
         with self._lock:
             self._db.close()
 
-    @contextlib.contextmanager
-    def atomic(self) -> Iterator[None]:
-        """Run the block as one transaction; blocks may be nested."""
-        with self._lock, self._errors():
+    def atomic(self) -> Database:
+        """Run the block as one transaction; blocks may be nested.
+
+        A generator would take several times as long, and each message has a dozen blocks.
+        """
+        return self
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        try:
             if self._depth == 0:
-                self._db.execute("BEGIN IMMEDIATE")
-            self._depth += 1
-            try:
-                yield
-                if self._depth == 1:
-                    self._db.execute("COMMIT")
-            except BaseException:
-                if self._depth == 1 and self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-            finally:
-                self._depth -= 1
+                self._execute("BEGIN IMMEDIATE")
+        except BaseException:
+            self._lock.release()
+            raise
+        self._depth += 1
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._depth -= 1
+        try:
+            if self._depth == 0:
+                self._end(failed=error is not None)
+            if isinstance(error, (sqlite3.Error, OSError)):
+                with self._errors():
+                    raise error
+        finally:
+            self._lock.release()
+
+    def _end(self, *, failed: bool) -> None:
+        try:
+            if not failed:
+                self._execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._execute("ROLLBACK")
 
     @contextlib.contextmanager
     def relaxed(self) -> Iterator[None]:
@@ -127,7 +145,7 @@ class Database:
         """Insert one row and return its key."""
         return int(self._execute(sql, values).lastrowid or 0)
 
-    def _execute(self, sql: str, values: Values) -> sqlite3.Cursor:
+    def _execute(self, sql: str, values: Values = ()) -> sqlite3.Cursor:
         with self._lock:
             try:
                 return self._db.execute(sql, values)

@@ -31,6 +31,7 @@ _DETAIL_LIMIT = 2000
 _INBOX_KEPT = 10_000
 _FORGET_S = 7 * 86_400.0
 _MEASUREMENTS_KEPT = 2000
+_ENTRY = tuple(field.name for field in fields(Entry))
 _MEASUREMENT = tuple(field.name for field in fields(PastMeasurement))
 _LIMITS = OutboxLimits()
 _SCHEMA = """
@@ -116,13 +117,9 @@ class SqliteJournal(OutboxTable):
     def receive(self, command: Command) -> Arrival:
         """See `ports.Journal`."""
         with self.atomic():
-            known = self._db.read("SELECT sha256 FROM inbox WHERE id = ?", (command.id,))
-            if known:
-                same = known[0][0] == command.digest
-                return Arrival.DUPLICATE if same else Arrival.CONFLICT
-            self._db.write(
+            new = self._db.write(
                 "INSERT INTO inbox (id, sha256, type, args, stage, version, received_s, exp_s)"
-                " VALUES (?, ?, ?, ?, ?, 0, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, 0, ?, ?) ON CONFLICT (id) DO NOTHING",
                 (
                     command.id,
                     command.digest,
@@ -133,7 +130,11 @@ class SqliteJournal(OutboxTable):
                     command.exp,
                 ),
             )
-            return Arrival.NEW
+            if new:
+                return Arrival.NEW
+            known = self._db.read("SELECT sha256 FROM inbox WHERE id = ?", (command.id,))
+            same = known[0][0] == command.digest
+            return Arrival.DUPLICATE if same else Arrival.CONFLICT
 
     def evict(self) -> Sequence[Evicted]:
         """See `ports.Journal`."""
@@ -151,13 +152,13 @@ class SqliteJournal(OutboxTable):
     def advance(self, command_id: str, answer: Answered) -> int:
         """See `ports.Journal`."""
         with self.atomic():
-            entry = self.entry(command_id)
-            if entry is None:
+            found = self._db.read("SELECT stage, version FROM inbox WHERE id = ?", (command_id,))
+            if not found:
                 return 0
-            if not may_follow(entry.stage, answer.stage):
+            stage, version = found[0]
+            if not may_follow(Stage(stage), answer.stage):
                 raise StoreError(
-                    f"command {command_id}: {answer.stage.value} after {entry.stage.value}",
-                    code="stage",
+                    f"command {command_id}: {answer.stage.value} after {stage}", code="stage"
                 )
             self._db.write(
                 "UPDATE inbox SET stage = ?, version = version + 1, code = ?, detail = ?,"
@@ -170,7 +171,7 @@ class SqliteJournal(OutboxTable):
                     command_id,
                 ),
             )
-            return entry.version + 1
+            return int(version) + 1
 
     def entry(self, command_id: str) -> Entry | None:
         """See `ports.Journal`."""
@@ -186,14 +187,14 @@ class SqliteJournal(OutboxTable):
         )
 
     def _entries(self, clause: str, values: tuple[object, ...]) -> list[Entry]:
-        names = [field.name for field in fields(Entry)]
         found = self._db.read(
             "SELECT id, sha256, type, args, stage, version, code, detail, result"  # noqa: S608
             f" FROM inbox {clause}",
             values,
         )
         return [
-            Entry(**{**dict(zip(names, row, strict=True)), "stage": Stage(row[4])}) for row in found
+            Entry(**{**dict(zip(_ENTRY, row, strict=True)), "stage": Stage(row[4])})
+            for row in found
         ]
 
     # Runs and measurements --------------------------------------------------------------------

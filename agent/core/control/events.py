@@ -45,6 +45,7 @@ class Asked:
     """A command was judged acceptable and is safely stored.
 
     Attributes:
+        run_id: For the work that it asks for; empty where it asks for none.
         active: The active release, None where none is.
         accepted: Whether it was accepted before a restart, so that it can't be refused any more.
     """
