@@ -104,7 +104,7 @@ def _pareto(report: Report) -> Markup | None:
         axes.axhline(report.limits[SQNR.key], color=_LIMIT, ls="--", lw=1)
     axes.margins(x=0.2, y=0.15)
     axes.set_xlim(left=0)
-    axes.set(xlabel="p50 latency, ms", ylabel=f"worst output, dB ({_EXACT_DB:g} = exact)")
+    axes.set(xlabel="p50 latency, ms", ylabel=f"worst channels, dB ({_EXACT_DB:g} = exact)")
     return _svg(figure, legend_columns=min(3, len(shown)))
 
 

@@ -42,7 +42,7 @@ class Judging:
     traces: list[PowerTrace] = field(default_factory=list)
 
     def look_for_sensor(self) -> None:
-        """Look for a sensor that is configured, or whose power decides; warn if there is none.
+        """Look for a sensor if one is configured or power decides; warn if there is none.
 
         Raises:
             PowerError: if the one that is configured by name can't be used.
@@ -98,7 +98,7 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-4",
+            "evaluate-5",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,

@@ -107,6 +107,7 @@ def fidelity(
         sqnr_db=sqnr_db,
         sqnr_db_ci95=None,
         sqnr_reason="identical to the baseline" if sqnr_db is None else "",
+        sqnr_groups=(),
         cosine=1.0,
         per_output_sqnr_db={},
         task={} if agreement is None else {"top1": agreement},

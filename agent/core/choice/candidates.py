@@ -28,7 +28,7 @@ class EvaluatedCandidate:
 
     @property
     def sqnr_db(self) -> float:
-        """SQNR of the worst output; infinite where nothing differed."""
+        """SQNR of the worst group of channels; infinite where nothing differed."""
         value = self.evaluation.fidelity.sqnr_db
         return float("inf") if value is None else value
 

@@ -34,6 +34,7 @@ class Limit(Generic[CandidateT_contra]):
         value: What is compared with the bound; None where it is not known.
         missing: Why it is not known.
         interval: 95 % interval of the value; None where there is none.
+        place: Where the value was found; "" where there is only one place.
         minimum: True if the value must be at least the bound, False if at most.
         needs_power: Whether it needs a power sensor.
         timing: How it is read from the rounds measured so far; None where they don't show it.
@@ -47,6 +48,7 @@ class Limit(Generic[CandidateT_contra]):
     value: Callable[[CandidateT_contra], float | None]
     missing: Callable[[CandidateT_contra], str] = lambda _: "it was not measured"
     interval: Callable[[CandidateT_contra], Span | None] = lambda _: None
+    place: Callable[[CandidateT_contra], str] = lambda _: ""
     minimum: bool = False
     needs_power: bool = False
     timing: Callable[[Timing], float] | None = None
@@ -82,6 +84,14 @@ def _p99_doubts(one: MeasuredCandidate, bound: float) -> Iterable[str]:
         )
 
 
+def _worst_group(one: EvaluatedCandidate) -> str:
+    groups = one.evaluation.fidelity.sqnr_groups
+    if len(groups) < 2:
+        return ""
+    worst = groups[0]
+    return f"{worst.output}, channels {worst.channels}, magnitude {worst.magnitude:.2g}"
+
+
 P99: Limit[MeasuredCandidate] = Limit(
     key="latency_p99_ms",
     words="p99",
@@ -94,11 +104,12 @@ P99: Limit[MeasuredCandidate] = Limit(
 )
 SQNR = ForeseeableLimit(
     key="sqnr_db",
-    words="SQNR of the worst output",
+    words="SQNR of the worst group of channels",
     unit="dB",
     highest=200,
     value=lambda one: one.sqnr_db,
     interval=lambda one: one.evaluation.fidelity.sqnr_db_ci95,
+    place=_worst_group,
     minimum=True,
 )
 AGREEMENT = ForeseeableLimit(
@@ -245,6 +256,8 @@ def _violations(
             f"{limit.words} {limit.amount(value, bound)} is {side} the limit of "
             f"{limit.amount(bound)}"
         )
+        if place := limit.place(one):
+            reason += f" ({place})"
         span = limit.interval(one)
         if span and limit.keeps(span[limit.minimum], bound):
             reason += f" by less than its noise ({_interval(span, limit.unit)})"

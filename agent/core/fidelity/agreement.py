@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from agent.core.errors import RunnerError
 from agent.core.fidelity.average_precision import DetectionAgreement
 from agent.core.fidelity.box_decoding import Decoding, Outputs
+from agent.core.fidelity.channel_groups import class_axis
 from agent.core.fidelity.resampling import Counts, each_frame_once
 
 UserMetric = Callable[[Outputs, Outputs], float]
@@ -147,7 +148,7 @@ class SegmentationAgreement:
             RunnerError: "outputs" if a map of class ids contains thousands of different ones.
         """
         reference, found = first_output(expected), first_output(seen)
-        axis = _class_axis(reference.shape)
+        axis = class_axis(reference.shape)
         if axis is not None:
             self._cells[_CUTS[0]].add(self._frame, reference.argmax(axis), found.argmax(axis))
         elif reference.dtype.kind in "iub":
@@ -269,20 +270,6 @@ def resampled_ratio(counts: Counts, part: array[int], whole: array[int]) -> NDAr
 
 def _within_one(values: NDArray[Any]) -> bool:
     return bool(values.min() >= 0 and values.max() <= 1)
-
-
-def _class_axis(shape: tuple[int, ...]) -> int | None:
-    """Return the axis of the class scores in (N, C, H, W) or (N, H, W, C); None for one channel.
-
-    If two of the three axes are equal, they are those of a square picture; else the smaller of the
-    two possible axes is that of the classes.
-    """
-    if len(shape) != 4 or min(shape[1], shape[3]) == 1:
-        return None
-    _, first, middle, last = shape
-    if (first == middle) != (middle == last):
-        return 3 if first == middle else 1
-    return 1 if first <= last else 3
 
 
 def _histogram(labels: NDArray[Any]) -> dict[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,47 +10,14 @@ from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
 from agent.core.fidelity.accuracy import Accuracy
-from agent.core.fidelity.agreement import UserMetric, as_floats, make_agreement
+from agent.core.fidelity.agreement import UserMetric, make_agreement
 from agent.core.fidelity.box_decoding import Decoding, Outputs
-from agent.core.fidelity.resampling import Counts, agreement_ci95, bootstrap_ci95, each_frame_once
-from agent.core.records import Fidelity
+from agent.core.fidelity.channel_groups import GroupSums, OutputSums
+from agent.core.fidelity.resampling import Counts, agreement_ci95, bootstrap_ci95
+from agent.core.records import Fidelity, SqnrGroup
 
 _SAME = "identical to the baseline"
 _TOO_LITTLE = "differs too little to be squared"
-_SILENT_DB = -300.0  # stands for minus infinity: the baseline is all zero and the engine is not
-
-
-class _Sums:
-    """Sums over the elements of one output: signal and noise per frame, products over all."""
-
-    def __init__(self) -> None:
-        self._signal = array("d")
-        self._noise = array("d")
-        self._dot = 0.0
-        self._other = 0.0
-
-    def add(self, reference: NDArray[np.float64], found: NDArray[np.float64]) -> None:
-        difference = reference - found
-        self._signal.append(float(reference @ reference))
-        self._noise.append(float(difference @ difference))
-        self._dot += float(reference @ found)
-        self._other += float(found @ found)
-
-    def sqnr_db(self, counts: Counts) -> NDArray[np.float64]:
-        """Return 10 log10(signal / noise) for each resample; infinite without any noise."""
-        signal, noise = counts @ as_floats(self._signal), counts @ as_floats(self._noise)
-        found = np.full(len(counts), np.inf)
-        found[noise > 0] = _SILENT_DB
-        both = (noise > 0) & (signal > 0)
-        found[both] = 10.0 * np.log10(signal[both] / noise[both])
-        return found
-
-    def cosine(self) -> float:
-        """Return the cosine of the angle between the outputs; 1 without any noise."""
-        if not any(self._noise):
-            return 1.0
-        lengths = float(np.sqrt(sum(self._signal)) * np.sqrt(self._other))
-        return min(1.0, max(-1.0, self._dot / lengths)) if lengths else 0.0
 
 
 class Comparison:
@@ -77,7 +43,7 @@ class Comparison:
     ) -> None:
         self._agreement, self._reason = make_agreement(task, user_metric, decoding)
         self._accuracy = Accuracy(labels)
-        self._sums: dict[str, _Sums] = {}
+        self._sums: dict[str, OutputSums] = {}
         self.identical = True
         self._frames = 0
         self._parts = 0
@@ -122,7 +88,7 @@ class Comparison:
 
     def _add(self, expected: Outputs, seen: Outputs) -> None:
         for name, values in expected.items():
-            self._sums.setdefault(name, _Sums()).add(_flat(values), _flat(seen[name]))
+            self._sums.setdefault(name, OutputSums(name)).add(values, seen[name])
         if self._agreement is not None:
             self._agreement.add(expected, seen)
         self._accuracy.add(expected, seen)
@@ -136,13 +102,16 @@ class Comparison:
         """
         if not self._frames:
             raise RunnerError("no held-out frame to compare on", code="no_frames")
-        all_once = each_frame_once(self._parts)
-        sqnr_db = {name: float(sums.sqnr_db(all_once)[0]) for name, sums in self._sums.items()}
-        worst = min(sqnr_db.values())
+        sums = [group for output in self._sums.values() for group in output.groups()]
+        groups = sorted((one.record() for one in sums), key=_order_db)
         task = self._agreement.metrics() if self._agreement is not None else {}
         value = next(iter(task.values()), None)
-        sqnr = _finite(worst)
-        sqnr_ci95 = None if self.identical else bootstrap_ci95(self._worst_db, self._parts)
+        sqnr = groups[0].sqnr_db
+        sqnr_ci95 = (
+            None
+            if self.identical
+            else bootstrap_ci95(lambda counts: _worst_db(sums, counts), self._parts)
+        )
         agreement_ci95 = self._agreement_ci95(value)
         unknown = (sqnr is not None and not sqnr_ci95) or (value is not None and not agreement_ci95)
         few = f"{self._frames} held-out frames give no interval: too few, or hardly any of them differs"
@@ -150,8 +119,12 @@ class Comparison:
             sqnr_db=sqnr,
             sqnr_db_ci95=sqnr_ci95,
             sqnr_reason="" if sqnr is not None else _SAME if self.identical else _TOO_LITTLE,
-            cosine=min(sums.cosine() for sums in self._sums.values()),
-            per_output_sqnr_db={name: _finite(value) for name, value in sqnr_db.items()},
+            sqnr_groups=tuple(groups),
+            cosine=min(output.cosine() for output in self._sums.values()),
+            per_output_sqnr_db={
+                name: next(one.sqnr_db for one in groups if one.output == name)
+                for name in self._sums
+            },
             task=task | self._accuracy.metrics(),
             agreement=value,
             agreement_ci95=agreement_ci95,
@@ -167,20 +140,15 @@ class Comparison:
             return None
         return agreement_ci95(self._agreement.value, value, self._parts)
 
-    def _worst_db(self, counts: Counts) -> NDArray[np.float64]:
-        """Return the SQNR of the worst output in each resample, dB."""
-        found: NDArray[np.float64] = np.min(
-            [sums.sqnr_db(counts) for sums in self._sums.values()], axis=0
-        )
-        return found
+
+def _worst_db(groups: Sequence[GroupSums], counts: Counts) -> NDArray[np.float64]:
+    """Return the SQNR of the worst group in each resample, dB."""
+    found: NDArray[np.float64] = np.min([group.sqnr_db(counts) for group in groups], axis=0)
+    return found
 
 
-def _finite(value: float) -> float | None:
-    return None if value == np.inf else value
-
-
-def _flat(values: NDArray[Any]) -> NDArray[np.float64]:
-    return values.astype(np.float64).ravel()
+def _order_db(group: SqnrGroup) -> float:
+    return np.inf if group.sqnr_db is None else group.sqnr_db
 
 
 def _check(name: str, expected: NDArray[Any], seen: NDArray[Any]) -> None:

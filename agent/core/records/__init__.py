@@ -22,7 +22,7 @@ from agent.core.records.choice import (
     Verdict,
 )
 from agent.core.records.digests import Digest, digest_of
-from agent.core.records.engine import Engine, Evaluation, Fidelity, Layers
+from agent.core.records.engine import Engine, Evaluation, Fidelity, Layers, SqnrGroup
 from agent.core.records.frames import CalibrationSet, Rejected
 from agent.core.records.graphs import (
     ConditionedModel,

@@ -56,14 +56,32 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SqnrGroup:
+    """SQNR of those channels of an output that are of like magnitude.
+
+    Attributes:
+        channels: Their numbers, as in "0-3, 7"; "all" if the output has one group.
+        sqnr_db: None if nothing in it differs enough to be squared.
+        magnitude: RMS of the baseline.
+    """
+
+    output: str
+    channels: str
+    sqnr_db: float | None
+    magnitude: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
     """How near an engine's outputs are to FP32 on held-out frames; limits judge SQNR and agreement.
 
     The intervals are over frames like those. A reason is why a figure is None; empty if none is.
 
     Attributes:
-        sqnr_db: Of the worst output; None if nothing differs enough to be squared.
+        sqnr_db: Of the worst group of channels; None if nothing differs enough to be squared.
+        sqnr_groups: All groups, the worst first.
         cosine: Of the worst output.
+        per_output_sqnr_db: Of the worst group of each output.
         task: Task metrics by name, 0..1; empty for a generic task. Where true classes are given,
             also accuracy and baseline_accuracy.
         agreement: The one task metric that `limits.agreement` is compared with.
@@ -76,6 +94,7 @@ class Fidelity:
     sqnr_db: float | None
     sqnr_db_ci95: tuple[float, float] | None
     sqnr_reason: str
+    sqnr_groups: tuple[SqnrGroup, ...]
     cosine: float
     per_output_sqnr_db: Mapping[str, float | None]
     task: Mapping[str, float]

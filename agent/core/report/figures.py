@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
+_GROUPS = 8  # in a tooltip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,17 @@ def _task(candidate: Row) -> str:
     return "\n".join(f"{name} {value:.3f}" for name, value in metrics.items())
 
 
+def _groups(candidate: Row) -> str:
+    """Return the SQNR of each group of channels, the worst first; earlier versions had none."""
+    groups = at(candidate, "fidelity.sqnr_groups") or ()
+    return ", ".join(
+        f"{one['output']} channels {one['channels']} (magnitude {one['magnitude']:.2g}): "
+        + ("exact" if one["sqnr_db"] is None else f"{one['sqnr_db']:.1f} dB")
+        for one in groups[:_GROUPS]
+        if len(groups) > 1
+    )
+
+
 def _rail(candidate: Row) -> str:
     power = at(candidate, "measured.power_w")
     if not power:
@@ -161,8 +173,8 @@ FIGURES = (
     Figure(name="throttling", value="measured.throttled", reason="measured.throttled_reason"),
     Figure(
         name="SQNR", value="fidelity.sqnr_db", unit="dB", text="{:.1f}", null="exact",
-        reason="fidelity.sqnr_reason", interval="fidelity.sqnr_db_ci95", page="SQNR",
-        terminal="SQNR dB", rank=8,
+        reason="fidelity.sqnr_reason", interval="fidelity.sqnr_db_ci95", detail=_groups,
+        page="SQNR", terminal="SQNR dB", rank=8,
     ),
     Figure(
         name="agreement with FP32", value="fidelity.agreement", write=_task,

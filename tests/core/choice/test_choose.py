@@ -263,7 +263,7 @@ def test_a_hopeless_fidelity_limit_is_removed_not_negative():
     bad = candidate("int8", measurement(5), evaluation(-2.3))
     choice = choose([bad], Requirements("latency", {"sqnr_db": 20}))
     assert choice.verdicts["int8"].reasons == (
-        "SQNR of the worst output -2.3 dB is under the limit of 20 dB",
+        "SQNR of the worst group of channels -2.3 dB is under the limit of 20 dB",
     )
     assert choice.why.endswith("int8 would with limits.sqnr_db removed (0)")
 
@@ -518,7 +518,7 @@ def test_a_limit_inside_an_interval_judges_the_value_and_notes_the_doubt():
     kept = choose([one], Requirements("latency", {"sqnr_db": 20}))
     assert kept.candidate == "int8"
     assert kept.verdicts["int8"].reasons[1:] == (
-        "note: SQNR of the worst output 20.5 dB keeps the limit of 20 dB by less than its noise "
+        "note: SQNR of the worst group of channels 20.5 dB keeps the limit of 20 dB by less than its noise "
         "(95 % interval 19.5 to 21.25 dB)",
     )
     missed = choose([one], Requirements("latency", {"agreement": 0.95}))

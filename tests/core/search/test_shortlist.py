@@ -61,7 +61,10 @@ def test_agreement_counts_before_noise():
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        ({"sqnr_db": 25.0}, "SQNR of the worst output 20 dB is under the limit of 25 dB"),
+        (
+            {"sqnr_db": 25.0},
+            "SQNR of the worst group of channels 20 dB is under the limit of 25 dB",
+        ),
         ({"agreement": 0.95}, "agreement"),
         ({"memory_mb": 50.0}, "MB"),
     ],
