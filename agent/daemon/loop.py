@@ -178,11 +178,14 @@ class Daemon:
         wait_s, end_ns = _WAKE_S, None
         with contextlib.suppress(queue.Empty):
             while end_ns is None or self.clock.monotonic_ns() < end_ns:
-                event = self.mailbox.get(wait_s, commands=not self._recorder.blocked)
+                event = self.mailbox.get(wait_s, commands=self._recorder.trouble is None)
                 wait_s, end_ns = 0.0, end_ns or self.clock.monotonic_ns() + _TURN_NS
                 leaving |= self._handle(event)
                 if not self.mailbox.acks_wait:
                     self._pump()
+        if self._recorder.trouble and not self._recorder.blocked:  # once a turn, after its wait
+            if waiting := self.mailbox.commands(_BATCH):
+                leaving |= self._handle_commands(waiting)
         leaving |= self._step(Tick(self.clock.monotonic_ns()))
         if self.due():
             leaving |= self._step(Due(self.new_id()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import queue
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -287,6 +288,29 @@ def test_commands_that_a_full_disk_refused_are_taken_up_when_there_is_room(daemo
     daemon.clock.now_ns += 1_100_000_000
     turn(daemon, later := CommandArrived("good9", b"", False, 9))
     assert [e for e in link.order if isinstance(e, CommandArrived)] == [*first, later]
+
+
+def test_commands_that_can_not_be_stored_do_not_keep_the_daemon_busy(daemon):
+    waited_s: list[float] = []
+
+    class Waiting(Mailbox):
+        def get(self, timeout_s: float, *, commands: bool = True) -> object:
+            try:
+                return super().get(0.0, commands=commands)
+            except queue.Empty:
+                waited_s.append(timeout_s)
+                raise
+
+    daemon.mailbox = Waiting()
+    daemon.outward = link = Link()
+    link.code = "disk_full"
+    daemon.mailbox.put(CommandArrived("good", b"", False, 1))
+    for _ in range(10):
+        daemon._turn()
+    assert waited_s[1:] == [1.0] * 9
+    link.code = ""
+    daemon._turn()
+    assert Answer("good", Stage.ACCEPTED) in link.said
 
 
 def test_a_look_that_fails_is_reported_in_the_log_only(caplog):
