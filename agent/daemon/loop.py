@@ -183,9 +183,7 @@ class Daemon:
                 leaving |= self._handle(event)
                 if not self.mailbox.acks_wait:
                     self._pump()
-        if self._recorder.trouble and not self._recorder.blocked:  # once a turn, after its wait
-            if waiting := self.mailbox.commands(_BATCH):
-                leaving |= self._handle_commands(waiting)
+        leaving |= self._retry()
         leaving |= self._step(Tick(self.clock.monotonic_ns()))
         if self.due():
             leaving |= self._step(Due(self.new_id()))
@@ -193,6 +191,13 @@ class Daemon:
         self._recorder.end_turn(self.state)
         self.notifier.alive(self._status)
         return leaving or self._damaged
+
+    def _retry(self) -> bool:
+        """Handle commands once a turn, after its wait, while the journal can't be written."""
+        if self._recorder.trouble is None or self._recorder.blocked:
+            return False
+        waiting = self.mailbox.commands(_BATCH)
+        return self._handle_commands(waiting) if waiting else False
 
     def _pump(self) -> None:
         if self._recorder.blocked:

@@ -95,6 +95,11 @@ class Outbox:
         self._forget()
 
     @property
+    def online(self) -> bool:
+        """Return whether there is a connection to send on."""
+        return self._online
+
+    @property
     def silent(self) -> bool:
         """Return whether the broker keeps the link and acknowledges nothing.
 

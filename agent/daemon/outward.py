@@ -39,6 +39,7 @@ from agent.wire.topics import Topics
 
 _LOG = logging.getLogger(__name__)
 _TIDY_EVERY_NS = 60_000_000_000
+_TIDY_OFFLINE_NS = 60 * _TIDY_EVERY_NS  # each time costs an event that has to wait too
 _RESENT = ("result", "report")  # unless a stream is named
 
 
@@ -158,16 +159,17 @@ class Broker(Outward):
             self.journal.resend(streams, asked.from_seq, asked.to_seq)
 
     def pump(self) -> None:
-        """Hand over what waits; once a minute give up what has expired."""
+        """Give up what has expired, now and then; hand over what waits."""
         now_ns = self.clock.monotonic_ns()
         if self.outbox.silent:
             reason = f"nothing was acknowledged for {self.outbox.silence_s:.0f} s"
+            self.link.start()  # first: the journal may not be able to take the event
             self.take(Disconnected(reason, cause="broker_silent"))
-            self.link.start()
-        self.outbox.pump()
-        if now_ns - self._tidied_ns > _TIDY_EVERY_NS:
+        pace_ns = _TIDY_EVERY_NS if self.outbox.online else _TIDY_OFFLINE_NS
+        if now_ns - self._tidied_ns > pace_ns:
             self._tidied_ns = now_ns
             self.outbox.tidy()
+        self.outbox.pump()
 
     def stop(self) -> None:
         """Publish the shutdown and disconnect; if the journal can't number it, the will is sent."""

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from agent.core.control.effects import PublishState
+from agent.core.control.journal import MessageClass
 from agent.core.control.link import Connected, Disconnected, Subscribed
 from agent.core.control.step import State
+from agent.core.errors import StoreError
 from agent.daemon.notices import Notices
 from agent.daemon.outbox import IN_FLIGHT
 from agent.daemon.outward import Broker
@@ -103,6 +105,37 @@ def test_acknowledgements_that_are_cut_are_noticed_soon_and_then_less_often(
         assert bench.journal.counts().parked == 0
         bench.take()
     assert bench.journal.counts().waiting == 0
+
+
+def test_a_silent_broker_is_left_also_while_the_disk_is_full(bench: Bench, broker: Broker) -> None:
+    begun: list[bool] = []
+    bench.link.start = lambda: begun.append(True)  # type: ignore[method-assign]
+
+    def full(*_: object) -> None:
+        raise StoreError("no room", code="disk_full")
+
+    broker.notices.announce = full
+    bench.put(1)
+    bench.connect()
+    bench.now.s += 21
+    with pytest.raises(StoreError):
+        broker.pump()
+    assert begun == [True]
+
+
+def test_days_without_a_broker_do_not_fill_the_outbox_with_news_of_expired_figures(
+    bench: Bench, broker: Broker
+) -> None:
+    for minute in range(2 * 24 * 60):
+        bench.put(minute, MessageClass.TELEMETRY, expiry_s=3600)
+        broker.pump()
+        bench.now.s += 60
+    assert len(bench.announced) < 50
+    assert sum(facts["n"] for _, facts in bench.announced) > 2700
+    bench.link.connect()
+    broker.take(Connected(bench.link.session, True, None))
+    broker.pump()
+    assert int(min(body for _, body in bench.link.unacked.values())) >= 2 * 24 * 60 - 60
 
 
 def test_failures_of_one_kind_are_reported_once_until_there_was_a_connection(
