@@ -153,11 +153,15 @@ class FileReleases:
         """See `ports.Releases`."""
         if release not in self.ids():
             return
+        file = self._releases / release / _MARK
         body = msgspec.json.encode(_MarkFile(good=good, reason=reason))
         try:
-            write_atomically(self._releases / release / _MARK, body, mode=READABLE)
+            write_atomically(file, body, mode=READABLE)
         except StoreError as error:  # no reason to undo a switch
             _LOG.warning("mark_not_written release=%s %s", release, error.message)
+            if not good:  # then at least no longer a good one, which a full disk does not prevent
+                with contextlib.suppress(OSError):
+                    file.unlink()
 
     def pin(self, release: str, *, pinned: bool) -> None:
         """Keep a release for ever, or no longer.

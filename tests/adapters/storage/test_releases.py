@@ -120,6 +120,21 @@ def test_marks_persist_and_a_damaged_one_is_none(tmp_path: Path) -> None:
     assert releases.marks()["r1"].good is None
 
 
+def test_a_release_is_no_longer_good_where_the_disk_is_too_full_for_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    releases = made(tmp_path, "r1", "r2")
+    releases.mark("r1", good=True)
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError("the disk is full", code="disk_full")
+
+    monkeypatch.setattr("agent.adapters.storage.releases.write_atomically", full)
+    releases.mark("r1", good=False, reason="sick")
+    releases.mark("r2", good=False, reason="sick")
+    assert [mark.words for mark in releases.marks().values()] == ["", ""]
+
+
 @pytest.mark.parametrize("body", [b'{"rel', b"", b"[]", b'{"release": 1}', b"\xff\xfe"])
 def test_a_damaged_ledger_counts_as_none(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "activation.json").write_bytes(body)
