@@ -157,11 +157,14 @@ def test_a_command_shows_what_it_waits_for_and_can_be_cancelled(device: Device) 
     assert device.releases.current() == R2
 
 
-def test_ctrl_c_in_a_reload_undoes_the_switch(device: Device) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_and_sigterm_in_a_reload_undo_the_switch(
+    device: Device, number: signal.Signals
+) -> None:
     device.slow.touch()
     running = begin("activate", R2, "-c", device.config())
     device.until_reloading()
-    os.kill(running.pid, signal.SIGINT)
+    os.kill(running.pid, number)
     device.until_reloading(2)
     device.slow.unlink()
     running.communicate(timeout=30)
