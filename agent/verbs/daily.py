@@ -86,8 +86,8 @@ def _activate(options: argparse.Namespace) -> int:
             )
         return _print(done, options)
     configuration.require_source(config)
-    run_id = runs.manual_run(config, new=False)
-    with in_turn(config, options, run_id) as cancelled, ProgressBars() as bars:
+    with in_turn(config, options) as cancelled, ProgressBars() as bars:
+        run_id = runs.manual_run(config, new=False)
         finished = runs.optimize(
             config,
             trigger="command line",

@@ -56,8 +56,8 @@ def _continued(
 ) -> tuple[Chain, ResultT]:
     """Do some of the manual run's work in the foreground; with `new`, begin that run."""
     configuration.require_source(config)
-    run_id = runs.manual_run(config, new=new)
-    with in_turn(config, options, run_id) as cancelled, ProgressBars() as bars:
+    with in_turn(config, options) as cancelled, ProgressBars() as bars:
+        run_id = runs.manual_run(config, new=new)
         chain = runs.chain(config, run_id, bars.update, cancelled)
         return chain, work(chain)
 

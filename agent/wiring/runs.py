@@ -73,7 +73,7 @@ def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Ev
 
 
 def manual_run(config: Config, *, new: bool) -> str:
-    """Return the id of the run that the single-stage verbs work on; with `new`, begin one."""
+    """Return the id of the run that single verbs work on, in `exclusive`; with `new`, begin one."""
     note = Path(config.storage.dir, _MANUAL)
     if not new and note.is_file():
         return note.read_text().strip()

@@ -8,15 +8,18 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from agent import config as configuration
 from agent.cli import main
 from agent.core.records import Activation
 from agent.run.report import encode
 from agent.verbs import VERBS, daily
+from agent.wiring.exclusive import exclusive
 from tests.support.candidates import candidate, evaluation, measurement
 from tests.support.reports import report_of
 
@@ -342,6 +345,18 @@ def test_a_pinned_release_is_shown_until_it_is_no_longer_pinned(quantd, config):
         _, out, _ = quantd("status", "-c", config, "--json")
         assert json.loads(out)["marks"] == marks
     assert quantd("pin", "r9", "-c", config)[0] == 1
+
+
+@pytest.mark.parametrize("verb", ["capture", "activate"])
+def test_a_verb_that_is_refused_leaves_the_run_in_steps_as_it_was(quantd, tmp_path, verb):
+    (tmp_path / "m.onnx").write_bytes(b"")
+    camera, model = {"uri": "synthetic://"}, {"path": str(tmp_path / "m.onnx")}
+    config = written(tmp_path, camera=camera, model=model)
+    found, never = configuration.load(config), threading.Event()
+    with exclusive(found, "quantd optimize", cancelled=never, stopping=never):
+        code, _, shown = quantd(verb, "-c", config, "--no-wait")
+        assert (code, "is in use by `quantd optimize`" in shown) == (1, True)
+        assert not (tmp_path / "state" / "manual-run").exists()
 
 
 def test_an_interrupt_is_exit_code_130(quantd, config, monkeypatch):
