@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -97,6 +98,19 @@ def test_a_link_in_its_place_is_not_followed(config: Config, tmp_path: Path) -> 
     with pytest.raises(StoreError, match="symbolic link"), taken(config):
         pass
     assert foreign.read_text() == "of another user"
+
+
+def test_a_file_system_without_locks_is_named_as_such(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr("agent.adapters.storage.lock.fcntl.flock", flock)
+    with pytest.raises(StoreError) as caught, taken(config):
+        pass
+    assert caught.value.code == "no_locks"
+    assert "can't be locked" in caught.value.message
 
 
 _HOLD = """

@@ -102,7 +102,7 @@ def _try(root: Path) -> int | None:
             owner = root.stat()
             if os.geteuid() == 0:  # or the daemon's user could not open what root made
                 os.fchown(handle, owner.st_uid, owner.st_gid)
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(handle, root)
             if os.fstat(handle).st_ino == file.stat().st_ino:
                 return handle
         except (BlockingIOError, FileNotFoundError):  # in use, or removed meanwhile
@@ -112,6 +112,19 @@ def _try(root: Path) -> int | None:
             raise
         os.close(handle)
     return None
+
+
+def _lock(handle: int, root: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise StoreError(
+            f"{root}: files can't be locked on this file system ({error.strerror})",
+            code="no_locks",
+            hint="set storage.dir to a folder of a local file system",
+        ) from error
 
 
 def _holder(root: Path) -> str:
