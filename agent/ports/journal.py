@@ -33,6 +33,9 @@ class Journal(Protocol):
     def next(self, name: str) -> int:
         """Add 1 to a persisted counter and return it; the first is 1."""
 
+    def last(self, name: str) -> int:
+        """Return a persisted counter as it is, 0 before the first."""
+
     def append(self, message: Outgoing) -> int:
         """Put a message into the outbox and return its key."""
 

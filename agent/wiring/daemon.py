@@ -120,6 +120,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
         next_session=lambda: journal.next("session"),
         will=messages.will,
         crowded=lambda: mailbox.full,
+        session=_last_session(journal),
     )
 
     def announce(kind: str, facts: Mapping[str, object]) -> None:
@@ -155,6 +156,13 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
         clock=clock,
         notices=notices,
     )
+
+
+def _last_session(journal: Journal) -> int:
+    try:
+        return journal.last("session")
+    except StoreError:  # the loop finds out, and waits for it
+        return 0
 
 
 def _outdated(found: UnfitRelease, new_id: Callable[[], str]) -> Outdated:

@@ -67,6 +67,16 @@ def test_a_journal_that_can_not_be_written_does_not_delay_the_end(
     assert "no_farewell code=read_only" in caplog.text
 
 
+def test_sessions_grow_while_the_journal_can_not_be_written_and_after_that(config: Config) -> None:
+    before = daemon(config)
+    assert [before.outward.link._next_session() for _ in range(2)] == [1, 2]
+    made = daemon(config)
+    made.journal._db._db.execute("PRAGMA query_only = 1")
+    assert [made.outward.link._next_session() for _ in range(2)] == [3, 4]
+    made.journal._db._db.execute("PRAGMA query_only = 0")
+    assert made.outward.link._next_session() == 5
+
+
 def test_a_tool_of_the_board_that_hangs_does_not_block_the_daemon(
     config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

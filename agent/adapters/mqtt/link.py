@@ -58,7 +58,7 @@ class MqttLink:
         next_session: Returns a persisted number greater than all before; called in that thread too.
         will: Returns the last will of the connection with this number.
         patience: Waiting times.
-        session: See `ports.Link`.
+        session: See `ports.Link`; that of the connection before, at first.
     """
 
     settings: config.Mqtt
@@ -178,10 +178,11 @@ class MqttLink:
         return connection, connection.lost or found
 
     def _next_session(self) -> int:
+        following = self.session + 1  # it must grow without the journal too, and after that
         try:
-            self.session = self.next_session()
-        except StoreError:  # without the journal the number must still grow
-            self.session += 1
+            self.session = max(following, self.next_session())
+        except StoreError:
+            self.session = following
         return self.session
 
     def _open(self, client: Client) -> None:

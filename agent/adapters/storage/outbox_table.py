@@ -70,7 +70,11 @@ class OutboxTable:
                     "INSERT INTO counters SELECT ?, value + 1 FROM counters WHERE name = ''",
                     (name,),
                 )
-            return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
+            return self.last(name)
+
+    def last(self, name: str) -> int:
+        """See `ports.Journal`."""
+        return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
 
     def append(self, message: Outgoing) -> int:
         """See `ports.Journal`."""
@@ -201,7 +205,7 @@ class OutboxTable:
                 waiting_bytes=size or 0,
                 oldest_s=max(0.0, self._now() - oldest) if oldest is not None else 0.0,
                 parked=self._db.number("SELECT COUNT(*) FROM outbox WHERE parked != ''"),
-                evicted=self._db.number("SELECT value FROM counters WHERE name = 'evicted'"),
+                evicted=self.last("evicted"),
             )
 
     def _add(self, name: str, count: int) -> int:
@@ -210,7 +214,7 @@ class OutboxTable:
             " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
             (name, count),
         )
-        return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
+        return self.last(name)
 
     def _delete(self, rows: Sequence[tuple[Any, ...]]) -> None:
         for row in rows:
