@@ -72,7 +72,7 @@ def camera_kind(uri: str) -> CameraKind:
     """Return what the URI's scheme stands for.
 
     Raises:
-        ConfigError: if there is no such camera.
+        ConfigError: if there is no such camera, or one on this device has a user and a password.
     """
     kind = CAMERAS.get(scheme_of(uri))
     if kind is None:
@@ -80,6 +80,12 @@ def camera_kind(uri: str) -> CameraKind:
         raise ConfigError(
             f'camera.uri = "{redacted(uri)}" is no camera that quantd knows',
             hint=(f"did you mean {near[0]}://? " if near else "") + f"allowed: {EXAMPLES}",
+        )
+    user, at, _ = uri.partition("://")[2].partition("/")[0].rpartition("@")
+    if at and ":" in user and not kind.port:  # its messages would show the password
+        raise ConfigError(
+            f'camera.uri = "{redacted(uri)}" names a user, but {scheme_of(uri)}:// is on this device',
+            hint=f"as in {kind.example}",
         )
     return kind
 

@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.frames.camera_uri import CAMERAS, path_of, redacted, scheme_of
+from agent.core.errors import ConfigError
+from agent.core.frames.camera_uri import CAMERAS, camera_kind, path_of, redacted, scheme_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,12 @@ def test_a_path_may_be_percent_encoded_or_not() -> None:
     assert path_of("file:///a%20b.mp4") == "/a b.mp4"
     assert path_of("file://clip.mp4") == "clip.mp4"
     assert path_of("v4l2:///dev/video0") == "/dev/video0"
+
+
+@pytest.mark.parametrize("scheme", ["v4l2", "file", "images", "csi"])
+def test_a_source_on_this_device_has_no_password(scheme: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        camera_kind(f"{scheme}://user:secret@host/dev/video0")
+    assert "secret" not in str(caught.value)
+    camera_kind(f"{scheme}://me@home/clip:1.mp4")
+    camera_kind(f"{scheme}:///user:secret@host")
