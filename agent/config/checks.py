@@ -172,7 +172,7 @@ def _check_values(flat: dict[str, Any]) -> None:
             raise ConfigError(f"{key} = {found} is not finite", hint="give a number")
     for key, (low, high) in _RANGES.items():
         for value in _each(flat[key]):
-            if not low <= value <= high:
+            if value is not None and not low <= value <= high:
                 raise ConfigError(f"{key} = {value:g} is out of range", hint=f"{low:g} to {high:g}")
 
 
@@ -215,7 +215,7 @@ def _check_model(config: Config) -> None:
         )
     _check_decode(model.task.kind, model.task.decode)
     _check_labels(config)
-    agreement = config.requirements.bound(AGREEMENT)
+    agreement = config.limits.by_key()[AGREEMENT.key]
     if agreement and model.task.kind == "generic":
         raise ConfigError(
             "limits.agreement needs a task metric, but model.task.kind is generic",

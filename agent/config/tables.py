@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agent.core.choice.limits import LIMITS
+from agent.core.choice.limits import LIMITS, with_floor
 from agent.core.choice.objectives import OBJECTIVES
 from agent.core.choice.requirements import Requirements
 from agent.core.quantization.calibrator_names import CALIBRATORS
@@ -83,6 +83,11 @@ class ModelTask(_Table, frozen=True):
     labels: str = ""
     decode: Decode = Decode()
 
+    @property
+    def has_metric(self) -> bool:
+        """Return whether the task has a metric of agreement with FP32."""
+        return self.kind != "generic" and (self.kind != "detection" or bool(self.decode.kind))
+
 
 class Model(_Table, frozen=True):
     """The user's model."""
@@ -129,9 +134,12 @@ class Objective(_Table, frozen=True):
 
 
 class _Limits(_Table, frozen=True):
-    """What a candidate must keep, a key for each entry of LIMITS; 0 is no limit."""
+    """What a candidate must keep, a key for each entry of LIMITS; 0 is no limit.
 
-    def by_key(self) -> dict[str, float]:
+    None is the default of a limit that may be the fidelity floor.
+    """
+
+    def by_key(self) -> dict[str, float | None]:
         """Return them as the core takes them."""
         return msgspec.structs.asdict(self)
 
@@ -139,7 +147,10 @@ class _Limits(_Table, frozen=True):
 if TYPE_CHECKING:
     Limits = _Limits
 else:
-    _FIELDS = [(key, float, 0.0) for key in LIMITS]
+    _FIELDS = [
+        (key, float, 0.0) if limit.floor is None else (key, float | None, None)
+        for key, limit in LIMITS.items()
+    ]
     Limits = msgspec.defstruct("Limits", _FIELDS, bases=(_Limits,), frozen=True, kw_only=True)
 
 
@@ -247,4 +258,5 @@ class Config(_Table, frozen=True):
     @property
     def requirements(self) -> Requirements:
         """Return what the chosen candidate must be best at and what it must keep."""
-        return Requirements(self.objective.metric, self.limits.by_key())
+        bounds, floor = with_floor(self.limits.by_key(), self.model.task.has_metric)
+        return Requirements(self.objective.metric, bounds, floor)

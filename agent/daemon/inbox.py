@@ -53,7 +53,8 @@ class Inbox:
         clock: For expiry.
         clock_ok: Returns whether the wall clock is synchronized.
         note: Counts and announces what is not answered, as `Notices.note`.
-        limits: The configured limits that no command may loosen; none where it may.
+        limits: The limits in effect, the fidelity floor among them, that no command may loosen;
+            none where it may.
     """
 
     topics: Topics
@@ -137,7 +138,7 @@ class Inbox:
         for key in loosened(self.limits, asked):
             return Rejection(
                 "policy",
-                f"limits.{key} = {asked[key]:g} is weaker than the configured {self.limits[key]:g},"
+                f"limits.{key} = {asked[key]:g} is weaker than the {self.limits[key]:g} in effect,"
                 " which needs commands.may_loosen_limits = true",
             )
         return None

@@ -14,7 +14,13 @@ from markupsafe import Markup
 from agent.core.records import PowerTrace
 from agent.core.report.document import Report
 from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure
-from agent.core.report.wording import circumstances, escape_unprintable, still_scene, unknowns
+from agent.core.report.wording import (
+    circumstances,
+    escape_unprintable,
+    floor,
+    still_scene,
+    unknowns,
+)
 from agent.page.plots import plots
 
 
@@ -47,6 +53,7 @@ def render(
         tables=[_table(rows, FIGURES), _table(rows, AT_RATE_FIGURES)],
         plots=plots(report, sketches_ms, traces),
         unknowns=unknowns(rows),
+        floor=floor(asdict(report)),
         still=still_scene(asdict(report.calibration)),
         circumstances={one["id"]: circumstances(one, report.environment) for one in rows},
         pictures=[base64.b64encode(one).decode("ascii") for one in pictures],

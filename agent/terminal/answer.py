@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.core.report.wording import circumstances, still_scene, unknowns
+from agent.core.report.wording import circumstances, floor, still_scene, unknowns
 from agent.terminal.candidates import at_rate_table, fitting_table
 from agent.terminal.console import console, safe
 
@@ -51,6 +51,7 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
                    + (f"; {still}" if still else "")
                    + _taken_over(calibration)),
         ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
+        ("floor", floor(report) or "not reported"),
         ("choice", choice["why"]),
         ("activation", _activation(report["activation"])),
     ):  # fmt: skip

@@ -130,10 +130,16 @@ def _check_config(options: argparse.Namespace) -> int:
     values = configuration.dump(config)
     values["camera"]["uri"] = redacted(config.camera.uri)
     if options.json:
-        print_json({"config": values, "origin": origin})
+        print_json({"config": values, "origin": origin, "floor": config.requirements.floor})
         return 0
     for key, value in configuration.flatten(values).items():
         sys.stdout.write(f"{key} = {json.dumps(value)}    # {origin.get(key, 'default')}\n")
+    floor = config.requirements.floor
+    if floor:
+        key = f"limits.{floor.limit}"
+        sys.stdout.write(
+            f"# fidelity floor: {key} = {floor.bound:g}    # {origin.get(key, 'default')}\n"
+        )
     if not (config.model.path and config.camera.uri):
         show("note: model.path and camera.uri have no default; a run needs both")
     return 0

@@ -139,7 +139,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             signatures=JwsSignatures(config.commands.keys_dir),
             require_signature=config.commands.require_signature,
             max_exp_s=config.commands.max_exp_s,
-            limits={} if config.commands.may_loosen_limits else config.limits.by_key(),
+            limits={} if config.commands.may_loosen_limits else config.requirements.limits,
             clock=clock,
             clock_ok=clock.synchronized,
             note=notices.note,

@@ -204,6 +204,30 @@ def test_check_config_shows_where_each_value_comes_from(quantd, config):
     assert next(line for line in lines if line.startswith("storage.dir")).endswith(f"# {config}")
 
 
+@pytest.mark.parametrize(
+    ("tables", "floor", "origin"),
+    [
+        ({}, {"limit": "sqnr_db", "bound": 20.0, "default": True}, "default"),
+        (
+            {"model.task": {"kind": "segmentation"}},
+            {"limit": "agreement", "bound": 0.95, "default": True},
+            "default",
+        ),
+        ({"limits": {"sqnr_db": 0}}, {"limit": "sqnr_db", "bound": 0.0, "default": False}, None),
+    ],
+)
+def test_check_config_shows_the_fidelity_floor(quantd, tmp_path, tables, floor, origin):
+    path = written(tmp_path, **tables)
+    code, out, _ = quantd("check-config", "-c", path)
+    assert code == 0
+    line = f"# fidelity floor: limits.{floor['limit']} = {floor['bound']:g}    # {origin or path}"
+    assert line in out.splitlines()
+    found = json.loads(quantd("check-config", "-c", path, "--json")[1])
+    assert found["floor"] == floor
+    unset = {key for key, value in found["config"]["limits"].items() if value is None}
+    assert unset == {"sqnr_db", "agreement"} - {*tables.get("limits", {})}
+
+
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=str)
 def test_check_config_warns_of_a_set_key_without_effect(quantd, tmp_path, options):
     path = written(tmp_path, drift={"check_every_s": 900.0})  # even to its default

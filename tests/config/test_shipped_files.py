@@ -78,7 +78,8 @@ def test_the_shipped_file_is_the_defaults():
 
 
 def test_every_key_is_listed_with_its_default():
-    assert stated_defaults() == config.flatten(plain(config.Config()))
+    floors = {f"limits.{key}": limit.floor for key, limit in LIMITS.items() if limit.floor}
+    assert stated_defaults() == config.flatten(plain(config.Config())) | floors
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,7 @@ def fidelity(
         agreement=agreement,
         agreement_ci95=None,
         agreement_reason="no metric" if agreement is None else "",
+        summary="",
         ci95_reason="too few frames",
         accuracy_ci95=None,
         frames=frames,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from dataclasses import replace
@@ -11,7 +12,9 @@ import pytest
 
 from agent import config as configuration
 from agent.config import Config
+from agent.core.control.command import Command, Rejection
 from agent.core.control.effects import PublishReport, PublishState
+from agent.core.control.link import CommandArrived
 from agent.core.control.requests import Expect, Optimize, RollBack
 from agent.run.upgrade import UnfitRelease
 from agent.wiring.daemon import _figures, _outdated, daemon
@@ -56,6 +59,30 @@ def test_a_set_key_without_effect_is_warned_of_at_the_start(
 ) -> None:
     daemon(config, {"drift.check_every_s": "quantd.toml"})
     assert "setting_without_effect key=drift.check_every_s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("task", "limits"),
+    [({}, {"sqnr_db": 0}), ({"kind": "classification"}, {"agreement": 0.5})],
+)
+def test_a_command_can_not_lift_the_default_floor_unless_it_may_loosen(
+    config: Config, task: dict[str, str], limits: dict[str, float]
+) -> None:
+    asked = json.dumps({"type": "reoptimize", "args": {"limits": limits}}).encode()
+    for may in (False, True):
+        values = configuration.dump(config) | {
+            "device": {"id": "cam-1"},
+            "commands": {"require_signature": False, "may_loosen_limits": may},
+            "model": {"task": task},
+        }
+        made = daemon(configuration.from_dump(values))
+        topic = made.outward.topics.command_filter.replace("#", f"c{may}")
+        arrived = CommandArrived(topic=topic, body=asked, retain=False, message=0)
+        found = made.outward.inbox.admit(arrived)
+        assert isinstance(found, Command if may else Rejection), found
+        if isinstance(found, Rejection):
+            assert found.code == "policy"
+            assert f"limits.{next(iter(limits))} = " in found.detail
 
 
 def test_a_journal_that_can_not_be_written_does_not_delay_the_end(

@@ -24,18 +24,24 @@ Span = tuple[float, float]
 class EvaluatedCandidate:
     """A candidate with known fidelity and memory, measured or not."""
 
+    candidate: Candidate
     evaluation: Evaluation
+
+    @property
+    def exact(self) -> bool:
+        """Whether it is as faithful as FP32: it is FP32, or its outputs are the same."""
+        return self.evaluation.identical or self.candidate.recipe.precision == "fp32"
 
     @property
     def sqnr_db(self) -> float:
         """SQNR of the worst group of channels; infinite where nothing differed."""
         value = self.evaluation.fidelity.sqnr_db
-        return float("inf") if value is None else value
+        return float("inf") if self.exact or value is None else value
 
     @property
     def agreement(self) -> float | None:
-        """The task's metric; outputs identical to the baseline's agree whatever the task."""
-        return 1.0 if self.evaluation.identical else self.evaluation.fidelity.agreement
+        """The task's metric; FP32 and what is identical to it agree whatever the task."""
+        return 1.0 if self.exact else self.evaluation.fidelity.agreement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +53,6 @@ class MeasuredCandidate(EvaluatedCandidate):
             flag.
     """
 
-    candidate: Candidate
     measurement: Measurement
     power_decides: bool = False
 

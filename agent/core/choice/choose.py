@@ -60,7 +60,7 @@ def choose(candidates: Sequence[Candidate], requirements: Requirements) -> Choic
     return Choice(
         candidate=ties[0].id,
         objective=objective.key,
-        why=_why(ties[0], measured, objective),
+        why=_why(ties[0], measured, objective) + _without_floor(ties[0], requirements),
         pareto=front,
         verdicts=verdicts,
         infeasible=False,
@@ -213,6 +213,15 @@ def _why(
         sqnr_db = best.evaluation.fidelity.sqnr_db
         text += ", with its very outputs" if sqnr_db is None else f", at {sqnr_db:.1f} dB SQNR"
     return text + "".join(f"; note: {flag}" for flag in best.flags)
+
+
+def _without_floor(best: MeasuredCandidate, requirements: Requirements) -> str:
+    """Return what the chosen one does in the task's words, where the fidelity floor is off."""
+    floor = requirements.floor
+    if floor is None or floor.bound:
+        return ""
+    does = best.evaluation.fidelity.summary
+    return f"; no fidelity floor (limits.{floor.limit} = 0): it {does}"
 
 
 def _infeasible(

@@ -13,7 +13,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Context
 from typing import Generic, TypeVar
 
 from agent.core.choice.candidates import EvaluatedCandidate, MeasuredCandidate, Span
-from agent.core.records import Timing
+from agent.core.records import Floor, Timing
 
 _DIGITS = 4
 
@@ -34,11 +34,12 @@ class Limit(Generic[CandidateT_contra]):
         value: What is compared with the bound; None where it is not known.
         missing: Why it is not known.
         interval: 95 % interval of the value; None where there is none.
-        place: Where the value was found; "" where there is only one place.
+        detail: What else a reason gives of a value that breaks a bound, in words; or "".
         minimum: True if the value must be at least the bound, False if at most.
         needs_power: Whether it needs a power sensor.
         timing: How it is read from the rounds measured so far; None where they don't show it.
         doubts: What else is doubtful about a value that keeps a bound.
+        floor: Its bound where it is not set and is the floor of the task; None if it never is.
     """
 
     key: str
@@ -48,11 +49,12 @@ class Limit(Generic[CandidateT_contra]):
     value: Callable[[CandidateT_contra], float | None]
     missing: Callable[[CandidateT_contra], str] = lambda _: "it was not measured"
     interval: Callable[[CandidateT_contra], Span | None] = lambda _: None
-    place: Callable[[CandidateT_contra], str] = lambda _: ""
+    detail: Callable[[CandidateT_contra], str] = lambda _: ""
     minimum: bool = False
     needs_power: bool = False
     timing: Callable[[Timing], float] | None = None
     doubts: Callable[[CandidateT_contra, float], Iterable[str]] = lambda *_: ()
+    floor: float | None = None
 
     def keeps(self, value: float, bound: float) -> bool:
         """Return whether a value keeps a bound."""
@@ -108,9 +110,10 @@ SQNR = ForeseeableLimit(
     unit="dB",
     highest=200,
     value=lambda one: one.sqnr_db,
-    interval=lambda one: one.evaluation.fidelity.sqnr_db_ci95,
-    place=_worst_group,
+    interval=lambda one: None if one.exact else one.evaluation.fidelity.sqnr_db_ci95,
+    detail=_worst_group,
     minimum=True,
+    floor=20.0,
 )
 AGREEMENT = ForeseeableLimit(
     key="agreement",
@@ -121,8 +124,10 @@ AGREEMENT = ForeseeableLimit(
     missing=lambda one: (
         one.evaluation.fidelity.agreement_reason or "the task offers no agreement metric"
     ),
-    interval=lambda one: one.evaluation.fidelity.agreement_ci95,
+    interval=lambda one: None if one.exact else one.evaluation.fidelity.agreement_ci95,
+    detail=lambda one: one.evaluation.fidelity.summary,
     minimum=True,
+    floor=0.95,
 )
 _ENTRIES: tuple[Limit[MeasuredCandidate], ...] = (
     P99,
@@ -167,6 +172,21 @@ _ENTRIES: tuple[Limit[MeasuredCandidate], ...] = (
     AGREEMENT,
 )
 LIMITS: Mapping[str, Limit[MeasuredCandidate]] = {limit.key: limit for limit in _ENTRIES}
+
+
+def with_floor(configured: Mapping[str, float | None], has_metric: bool) -> tuple[Bounds, Floor]:
+    """Return the limits in effect, and which of them is the fidelity floor.
+
+    Args:
+        configured: By the keys of LIMITS; None is the default.
+        has_metric: Whether the task has a metric of agreement.
+    """
+    limit = AGREEMENT if has_metric else SQNR
+    bounds = {key: bound or 0.0 for key, bound in configured.items()}
+    is_default = configured.get(limit.key) is None
+    if is_default:
+        bounds[limit.key] = limit.floor or 0.0
+    return bounds, Floor(limit=limit.key, bound=bounds[limit.key], default=is_default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +276,8 @@ def _violations(
             f"{limit.words} {limit.amount(value, bound)} is {side} the limit of "
             f"{limit.amount(bound)}"
         )
-        if place := limit.place(one):
-            reason += f" ({place})"
+        if detail := limit.detail(one):
+            reason += f" ({detail})"
         span = limit.interval(one)
         if span and limit.keeps(span[limit.minimum], bound):
             reason += f" by less than its noise ({_interval(span, limit.unit)})"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from agent.core.choice.candidates import MeasuredCandidate
 from agent.core.choice.limits import LIMITS, Limit
 from agent.core.choice.objectives import OBJECTIVES, Objective
+from agent.core.records import Floor
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,7 @@ class Requirements:
     Attributes:
         metric: Key of the objective.
         limits: By the keys of LIMITS; 0 or absent is no limit.
+        floor: Which of the limits is the fidelity floor; None if that is not known.
 
     Raises:
         ValueError: if one of them has no entry.
@@ -24,6 +26,7 @@ class Requirements:
 
     metric: str = next(iter(OBJECTIVES))
     limits: Mapping[str, float] = field(default_factory=dict)
+    floor: Floor | None = None
 
     def __post_init__(self) -> None:
         unknown = {self.metric} - OBJECTIVES.keys() | self.limits.keys() - LIMITS.keys()

@@ -18,7 +18,7 @@ from agent.core.errors import RunnerError
 from agent.core.fidelity.average_precision import DetectionAgreement
 from agent.core.fidelity.box_decoding import Decoding, Outputs
 from agent.core.fidelity.channel_groups import class_axis
-from agent.core.fidelity.resampling import Counts, each_frame_once
+from agent.core.fidelity.resampling import Counts, each_frame_once, percent
 
 UserMetric = Callable[[Outputs, Outputs], float]
 """Called as metric(baseline outputs, engine outputs) per frame; 1 is full agreement."""
@@ -40,6 +40,10 @@ class Agreement(Protocol):
 
     def metrics(self) -> dict[str, float]:
         """Return metrics by name, 0..1, over all frames; the first is that of `value`."""
+        ...
+
+    def summary(self) -> str:
+        """Return what the engine does, in the words of the task."""
         ...
 
 
@@ -123,6 +127,10 @@ class ClassificationAgreement:
             found["top5"] = float(resampled_ratio(all_once, self._kept, self._rows)[0]) / _TOP
         return found
 
+    def summary(self) -> str:
+        """Return the share with the same class, in words."""
+        return f"names FP32's class {percent(self.metrics()['top1'])} of the time"
+
 
 class SegmentationAgreement:
     """Mean intersection over union of the baseline's classes and the engine's.
@@ -167,6 +175,10 @@ class SegmentationAgreement:
     def metrics(self) -> dict[str, float]:
         """Return miou."""
         return {"miou": float(self.value(each_frame_once(self._frame))[0])}
+
+    def summary(self) -> str:
+        """Return the overlap in words."""
+        return f"overlaps {percent(self.metrics()['miou'])} of FP32's masks (mean IoU)"
 
 
 class _Cells:
@@ -242,6 +254,10 @@ class UserAgreement:
     def metrics(self) -> dict[str, float]:
         """Return the mean by the name of the function."""
         return {self._name: float(self.value(each_frame_once(len(self._values)))[0])}
+
+    def summary(self) -> str:
+        """Return the mean in words."""
+        return f"agrees with FP32 by {percent(self.metrics()[self._name])} in {self._name}"
 
 
 def first_output(outputs: Outputs) -> NDArray[Any]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agent.core.fidelity.box_decoding import Decoding, Outputs, decode
 from agent.core.fidelity.detection import Detections, overlaps
-from agent.core.fidelity.resampling import Counts, each_frame_once
+from agent.core.fidelity.resampling import Counts, each_frame_once, percent
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """Overlaps from which two boxes match, 0.5 to 0.95: those of COCO."""
@@ -118,6 +118,14 @@ class DetectionAgreement:
         all_once = each_frame_once(len(self._truths))
         areas = [float(self._areas(all_once, bit)[0]) for bit in range(len(THRESHOLDS))]
         return {"ap50": areas[0], "ap50_95": sum(areas) / len(areas)}
+
+    def summary(self) -> str:
+        """Return how many boxes are found and how many are false, at an overlap of 0.5, in words."""
+        hits = sum(bits & 1 for bits in self._hits)
+        words = f"finds {percent(hits / sum(self._truths))} of FP32's boxes"
+        if false := 1 - hits / len(self._hits) if self._hits else 0.0:
+            words += f", and {percent(false)} of its own are none of FP32's"
+        return words
 
     def _areas(self, counts: Counts, bit: int) -> NDArray[np.float64]:
         curve = PrecisionCurve(np.asarray(self._scores, np.float64))

@@ -129,11 +129,25 @@ class Comparison:
             agreement=value,
             agreement_ci95=agreement_ci95,
             agreement_reason=self._reason if value is None else "",
+            summary=self._summary(groups[0], value),
             ci95_reason=(_SAME if self.identical else few) if unknown else "",
             accuracy_ci95=self._accuracy.interval(),
             labelled=self._accuracy.frames,
             frames=self._frames,
         )
+
+    def _summary(self, worst: SqnrGroup, agreement: float | None) -> str:
+        if self.identical:
+            return "gives FP32's very outputs"
+        if self._agreement is not None:
+            return (
+                self._agreement.summary()
+                if agreement is not None
+                else f"can't be judged: {self._reason}"
+            )
+        if worst.sqnr_db is None:
+            return "gives FP32's outputs but for rounding"
+        return f"gives FP32's outputs at {worst.sqnr_db:.1f} dB SQNR"
 
     def _agreement_ci95(self, value: float | None) -> tuple[float, float] | None:
         if self._agreement is None or value is None or self.identical:

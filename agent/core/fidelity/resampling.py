@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from math import isfinite, sqrt
+from math import floor, isfinite, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -84,6 +84,11 @@ def agreement_ci95(statistic: Statistic, value: float, frames: int) -> tuple[flo
         return share_ci95(value, frames)
     found = bootstrap_ci95(statistic, frames)
     return None if found is None else (min(found[0], value), max(found[1], value))
+
+
+def percent(share: float) -> str:
+    """Return a share in words, rounded down: 0.9996 is not 100 %."""
+    return f"{floor(round(1000 * share, 6)) / 10:g} %"
 
 
 def each_frame_once(frames: int) -> Counts:

@@ -17,6 +17,7 @@ from agent.core.records.choice import (
     Candidate,
     Choice,
     Decision,
+    Floor,
     Predicted,
     Prediction,
     Verdict,

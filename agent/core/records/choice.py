@@ -119,6 +119,21 @@ class Choice(Decision):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """The least fidelity that an engine needs to be chosen.
+
+    Attributes:
+        limit: Key of the limit: agreement where the task has a metric, else sqnr_db.
+        bound: Its value; 0 if the floor was switched off.
+        default: Whether the value is the default.
+    """
+
+    limit: str
+    bound: float
+    default: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Activation:
     """Outcome of a switch of releases.
 

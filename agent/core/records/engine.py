@@ -85,6 +85,7 @@ class Fidelity:
         task: Task metrics by name, 0..1; empty for a generic task. Where true classes are given,
             also accuracy and baseline_accuracy.
         agreement: The one task metric that `limits.agreement` is compared with.
+        summary: What the engine does compared with FP32, in the task's own words.
         ci95_reason: Why the interval of one of these two is None.
         accuracy_ci95: That of task["accuracy"].
         frames: Held-out frames behind these numbers.
@@ -101,6 +102,7 @@ class Fidelity:
     agreement: float | None
     agreement_ci95: tuple[float, float] | None
     agreement_reason: str
+    summary: str
     ci95_reason: str
     accuracy_ci95: tuple[float, float] | None
     frames: int

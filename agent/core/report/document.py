@@ -12,6 +12,7 @@ from agent.core.records import (
     Choice,
     CleanModel,
     Decision,
+    Floor,
     Model,
     Rejected,
     Statistics,
@@ -61,6 +62,8 @@ class Report:
 
     Attributes:
         conditioning: What was tried to make the model easier to quantize, in words.
+        limits: Those in effect.
+        floor: Which of them is the fidelity floor, also where it was switched off.
     """
 
     schema: int
@@ -74,6 +77,7 @@ class Report:
     calibration: CalibrationReport
     conditioning: tuple[str, ...]
     limits: Mapping[str, float]
+    floor: Floor | None
     candidates: tuple[CandidateReport, ...]
     choice: Decision
     activation: Activation
@@ -95,6 +99,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     not_extended: str = "",
     conditioning: Sequence[str],
     limits: Mapping[str, float],
+    floor: Floor | None = None,
     candidates: Sequence[Candidate],
     choice: Choice,
     activation: Activation,
@@ -130,6 +135,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
         ),
         conditioning=tuple(conditioning),
         limits={name: value for name, value in limits.items() if value},
+        floor=floor,
         candidates=tuple(candidate_report(one, choice) for one in candidates),
         choice=reported(Decision, choice),
         activation=activation,

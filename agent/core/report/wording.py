@@ -55,6 +55,17 @@ def still_scene(calibration: Mapping[str, Any]) -> str:
     )
 
 
+def floor(report: Mapping[str, Any]) -> str:
+    """Return the fidelity floor of a run; empty if an earlier version did not report it."""
+    found = report.get("floor")
+    if not found:
+        return ""
+    name = f"limits.{found['limit']}"
+    if not found["bound"]:
+        return f"none: {name} = 0"
+    return f"{name} = {found['bound']:g}{', the default' if found['default'] else ''}"
+
+
 def _clocks(mhz: Sequence[float]) -> str:
     low, high = (f"{one:.0f}" for one in mhz)
     return f"{low} MHz" if low == high else f"{low} to {high} MHz"

@@ -146,7 +146,8 @@ def _open(candidate: Candidate) -> bool:
 def _violations(candidate: Candidate, bounds: Bounds) -> tuple[Violation, ...]:
     if candidate.evaluation is None:
         return ()
-    return foreseeable_violations(EvaluatedCandidate(evaluation=candidate.evaluation), bounds)
+    one = EvaluatedCandidate(candidate=candidate, evaluation=candidate.evaluation)
+    return foreseeable_violations(one, bounds)
 
 
 def _keeps(candidate: Candidate, bounds: Bounds) -> bool:

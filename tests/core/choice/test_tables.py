@@ -97,7 +97,9 @@ def test_a_limit_needs_power_if_it_can_not_be_read_without(limit):
 @limits
 def test_a_limit_is_foreseeable_if_it_can_be_read_before_measuring(limit):
     try:
-        value = limit.value(EvaluatedCandidate(evaluation=measured().evaluation))
+        value = limit.value(
+            EvaluatedCandidate(candidate=measured().candidate, evaluation=measured().evaluation)
+        )
     except AttributeError:
         value = None
     assert isinstance(limit, ForeseeableLimit) == (value is not None)
