@@ -42,7 +42,7 @@ def building(daemon: DaemonProcess, timeout_s: float = 60) -> psutil.Process:
     while time.monotonic() < deadline:
         for child in psutil.Process(daemon.process.pid).children():
             try:
-                spec = json.loads(Path(child.cmdline()[-1]).read_bytes())
+                spec = json.loads(Path(child.cmdline()[4]).read_bytes())
                 loaded = "libtensorrt" in Path("/proc", str(child.pid), "maps").read_text()
             except (OSError, IndexError, ValueError, psutil.Error):
                 continue
