@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +147,8 @@ class FileReleases:
 
     def marks(self) -> dict[str, Mark]:
         """See `ports.Releases`; a damaged mark counts as none."""
-        return {release: self._mark(self._releases / release) for release in self.ids()}
+        switches = self._switches()
+        return {release: self._mark(release, switches) for release in self.ids()}
 
     def mark(self, release: str, *, good: bool, reason: str = "") -> None:
         """See `ports.Releases`."""
@@ -279,9 +280,12 @@ class FileReleases:
                 out.write(body.ljust(_LEDGER_BYTES))
                 os.fsync(out.fileno())
 
-    def _mark(self, folder: Path) -> Mark:
+    def _mark(self, release: str, switches: Sequence[_Switch]) -> Mark:
+        folder = self._releases / release
         try:
             found = msgspec.json.decode((folder / _MARK).read_bytes(), type=_MarkFile)
+        except FileNotFoundError:
+            found = _proved(release, switches)
         except (OSError, msgspec.MsgspecError):
             found = _MarkFile()
         return Mark(good=found.good, reason=found.reason, pinned=(folder / _PINNED).exists())
@@ -299,3 +303,13 @@ class FileReleases:
         return ActivationError(
             f"no release {release}", code="no_release", hint=f"releases here: {known}"
         )
+
+
+def _proved(release: str, switches: Sequence[_Switch]) -> _MarkFile:
+    """Return what the ledger shows of a release whose mark a full disk did not take."""
+    for one in switches:
+        if one.state == "active" and release in {one.release, one.previous}:
+            return _MarkFile(good=True if one.release == release else None)
+        if one.state == "rolled_back" and one.previous == release:
+            return _MarkFile(good=False, reason=one.detail)
+    return _MarkFile()

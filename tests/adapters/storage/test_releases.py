@@ -135,6 +135,28 @@ def test_a_release_is_no_longer_good_where_the_disk_is_too_full_for_the_reason(
     assert [mark.words for mark in releases.marks().values()] == ["", ""]
 
 
+def test_what_a_full_disk_did_not_mark_is_known_from_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ledger has its space, a mark does not."""
+    releases = made(tmp_path, "r1", "r2", "r3", "r4")
+    monkeypatch.setattr(releases, "mark", lambda *_, **__: None)
+    for state, release, previous in (
+        ("active", "r1", None),
+        ("active", "r2", "r1"),
+        ("rolled_back", "r2", "r3"),
+        ("interrupted", "r2", "r4"),
+    ):
+        releases.intend("run", release, previous)
+        releases.finish(Activation(state=state, release=release, previous=previous, detail="d"), 9)
+    assert {one: mark.words for one, mark in releases.marks().items()} == {
+        "r1": "",  # it was good, or was rolled back from
+        "r2": "good",
+        "r3": "bad: d",
+        "r4": "",
+    }
+
+
 @pytest.mark.parametrize("body", [b'{"rel', b"", b"[]", b'{"release": 1}', b"\xff\xfe"])
 def test_a_damaged_ledger_counts_as_none(tmp_path: Path, body: bytes) -> None:
     (tmp_path / "activation.json").write_bytes(body)
