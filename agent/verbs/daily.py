@@ -26,6 +26,7 @@ from agent.verbs.options import (
     print_json,
 )
 from agent.wiring import released, runs, storage
+from agent.wiring.exclusive import only_daemon
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -73,7 +74,8 @@ def _run(options: argparse.Namespace) -> int:
     configuration.require_source(config)
     from agent.wiring.daemon import daemon
 
-    return daemon(config, origin).run()
+    with only_daemon(config):
+        return daemon(config, origin).run()
 
 
 def _activate(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from agent.adapters.host.clock import SystemClock
 from agent.adapters.host.commands import run_command
-from agent.adapters.storage.lock import Holder, locked
+from agent.adapters.storage.lock import Holder, locked, sole_daemon
 from agent.config import Config
 from agent.core.errors import PowerError, QuantdError
 from agent.run import activation
@@ -51,7 +51,7 @@ def exclusive(
         StoreError: "locked" if another process has the storage and `wait` is False.
         JobError: "canceled".
     """
-    holder = Holder(pid=os.getpid(), verb=what, run_id=run_id, since=SystemClock().utc())
+    holder = _this_process(what, run_id)
     with locked(config.storage.dir, holder, cancelled=cancelled, waiting=waiting, wait=wait):
         _remove_abandoned(config)
         _recover(config, stopping)
@@ -62,6 +62,15 @@ def exclusive(
                 _recover(config, stopping)
             except QuantdError as error:
                 _LOG.error("recovery_failed code=%s %s", error.code, error.message)
+
+
+def only_daemon(config: Config) -> contextlib.AbstractContextManager[None]:
+    """Be the only daemon of this storage; see `sole_daemon`."""
+    return sole_daemon(config.storage.dir, _this_process("quantd run", ""))
+
+
+def _this_process(verb: str, run_id: str) -> Holder:
+    return Holder(pid=os.getpid(), verb=verb, run_id=run_id, since=SystemClock().utc())
 
 
 def _remove_abandoned(config: Config) -> None:

@@ -119,6 +119,19 @@ def test_a_daemon_that_starts_meanwhile_leaves_the_switch_alone(device: Device) 
     assert device.releases.current() == R2
 
 
+def test_a_second_daemon_of_the_same_storage_is_refused(device: Device) -> None:
+    with DaemonProcess(device.config()) as daemon:
+        wait(lambda: "release_fits" in daemon.log.read_text())
+        assert daemon.process is not None
+        second = quantd("run", "-c", device.folder / "quantd.toml")
+        assert second.returncode == 1
+        assert f"has a daemon already: `quantd run` (process {daemon.process.pid}" in second.stderr
+        daemon.kill()
+        daemon.start()
+        wait(lambda: daemon.log.read_text().count("release_fits") == 2)
+        assert daemon.stop() == 0
+
+
 def test_the_second_waits_and_then_acts_on_what_the_first_left(device: Device) -> None:
     device.slow.touch()
     config = device.config()

@@ -18,7 +18,7 @@ from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import JobError, PowerError, StoreError
 from agent.wiring import storage
-from agent.wiring.exclusive import exclusive
+from agent.wiring.exclusive import exclusive, only_daemon
 
 FILES = {"model.json": b"{}"}
 
@@ -111,6 +111,17 @@ def test_a_file_system_without_locks_is_named_as_such(
         pass
     assert caught.value.code == "no_locks"
     assert "can't be locked" in caught.value.message
+    with only_daemon(config):  # it starts, and waits for the disk
+        pass
+
+
+def test_a_storage_has_one_daemon_while_others_work_there_in_turn(config: Config) -> None:
+    with only_daemon(config), taken(config):
+        with pytest.raises(StoreError, match="has a daemon already: `quantd run`") as caught:
+            only_daemon(config).__enter__()
+        assert caught.value.code == "locked"
+    with only_daemon(config):
+        pass
 
 
 _HOLD = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +16,9 @@ from agent.core.errors import JobError, StoreError
 from agent.disk import disk_errors, make_folder
 
 _FILE = "lock"
+_DAEMON = "daemon.lock"
 _POLL_S = 0.2
+_LOG = logging.getLogger(__name__)
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +59,39 @@ def locked(
         StoreError: "locked" if another has it and `wait` is False.
         JobError: "canceled".
     """
-    handle = _acquired(Path(root), cancelled, waiting, wait=wait)
+    with _named(_acquired(Path(root, _FILE), cancelled, waiting, wait=wait), holder):
+        yield
+
+
+@contextlib.contextmanager
+def sole_daemon(root: str, holder: Holder) -> Iterator[None]:
+    """Be the only daemon of a storage directory: two would do each other's commands again.
+
+    Where the disk does not allow a lock now, the daemon starts without one and waits for the disk.
+
+    Raises:
+        StoreError: "locked" if there is another.
+    """
+    file = Path(root, _DAEMON)
+    try:
+        handle = _try(file)
+    except StoreError as error:
+        _LOG.warning("daemon_not_locked code=%s %s", error.code, error.message)
+        yield
+        return
+    if handle is None:
+        raise StoreError(
+            f"{root} has a daemon already: {_holder(file)}",
+            code="locked",
+            hint="stop that one (`systemctl stop quantd`), or set another storage.dir",
+        )
+    with _named(handle, holder):
+        yield
+
+
+@contextlib.contextmanager
+def _named(handle: int, holder: Holder) -> Iterator[None]:
+    """Write the holder into a locked file, and close it at the end."""
     try:
         with contextlib.suppress(OSError):  # it only informs, and the disk may be full
             os.ftruncate(handle, 0)
@@ -69,17 +104,17 @@ def locked(
 
 
 def _acquired(
-    root: Path, cancelled: threading.Event, waiting: Callable[[str], None], *, wait: bool
+    file: Path, cancelled: threading.Event, waiting: Callable[[str], None], *, wait: bool
 ) -> int:
     named = ""
     while True:
-        handle = _try(root)
+        handle = _try(file)
         if handle is not None:
             return handle
-        by = _holder(root)
+        by = _holder(file)
         if not wait:
             raise StoreError(
-                f"{root} is in use by {by}",
+                f"{file.parent} is in use by {by}",
                 code="locked",
                 hint="only one process at a time measures or switches; without --no-wait this one "
                 "waits for it",
@@ -91,9 +126,9 @@ def _acquired(
             raise JobError(f"canceled while waiting for {by}", code="canceled")
 
 
-def _try(root: Path) -> int | None:
+def _try(file: Path) -> int | None:
     """Return the open and locked file, None if another process has it."""
-    file = root / _FILE
+    root = file.parent
     with disk_errors(root):
         make_folder(root)
         # No link is followed: root would give away, and empty, whatever the folder's owner names.
@@ -127,8 +162,8 @@ def _lock(handle: int, root: Path) -> None:
         ) from error
 
 
-def _holder(root: Path) -> str:
+def _holder(file: Path) -> str:
     try:
-        return str(msgspec.json.decode((root / _FILE).read_bytes(), type=Holder))
+        return str(msgspec.json.decode(file.read_bytes(), type=Holder))
     except (OSError, msgspec.MsgspecError):
         return "another process"
