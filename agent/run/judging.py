@@ -98,7 +98,7 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-5",
+            "evaluate-6",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,

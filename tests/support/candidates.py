@@ -118,6 +118,7 @@ def fidelity(
         ci95_reason="too few frames",
         accuracy_ci95=None,
         frames=frames,
+        judged_frames=None if agreement is None else frames,
         labelled=0,
     )
 

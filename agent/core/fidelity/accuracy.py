@@ -9,9 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from agent.core.errors import ConfigError
-from agent.core.fidelity.agreement import first_output, score_rows
 from agent.core.fidelity.box_decoding import Outputs
 from agent.core.fidelity.resampling import share_ci95
+from agent.core.fidelity.scores import first_output, score_rows
 from agent.core.frames.camera_uri import CAMERAS
 
 _MOST_ROWS = 1_000_000

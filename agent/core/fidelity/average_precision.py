@@ -82,7 +82,7 @@ class PrecisionCurve:
 class DetectionAgreement:
     """Average precision of the engine's boxes with the baseline's as ground truth.
 
-    Both use the same decoding and threshold, so a box whose score falls below it is lost. Boxes
+    A frame without a box of the baseline is not judged, but false boxes on it count. Both use the same decoding and threshold, so a box whose score falls below it is lost. Boxes
     match only within a class. There is one curve for all classes, so a rare class weighs less than
     a frequent one, and a class that the baseline never detects counts against the engine.
 
@@ -91,6 +91,7 @@ class DetectionAgreement:
     """
 
     def __init__(self, decoding: Decoding) -> None:
+        self.seen = f"a box with a score of {decoding.threshold:g}"
         self._decoding = decoding
         self._truths = array("q")  # per frame
         self._scores = array("d")  # per detection of the engine, as the two below
@@ -106,6 +107,11 @@ class DetectionAgreement:
         self._truths.append(len(truth))
         self._scores.extend(found.scores.tolist())
         self._hits.extend(bits.tolist())
+
+    @property
+    def judged(self) -> int:
+        """Number of frames on which the baseline detects something."""
+        return sum(truths > 0 for truths in self._truths)
 
     def value(self, counts: Counts) -> NDArray[np.float64]:
         """Return the average precision at an overlap of 0.5 for each resample."""

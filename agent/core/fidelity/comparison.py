@@ -16,6 +16,7 @@ from agent.core.fidelity.channel_groups import GroupSums, OutputSums
 from agent.core.fidelity.resampling import Counts, agreement_ci95, bootstrap_ci95
 from agent.core.records import Fidelity, SqnrGroup
 
+_FEW = 4  # frames judged; an engine that fails on every other frame passes fewer by luck
 _SAME = "identical to the baseline"
 _TOO_LITTLE = "differs too little to be squared"
 
@@ -104,8 +105,11 @@ class Comparison:
             raise RunnerError("no held-out frame to compare on", code="no_frames")
         sums = [group for output in self._sums.values() for group in output.groups()]
         groups = sorted((one.record() for one in sums), key=_order_db)
-        task = self._agreement.metrics() if self._agreement is not None else {}
+        judged = self._agreement.judged if self._agreement is not None else 0
+        enough = self._agreement is not None and judged >= _FEW
+        task = self._agreement.metrics() if self._agreement is not None and enough else {}
         value = next(iter(task.values()), None)
+        reason = "" if enough else self._unjudged(judged)
         sqnr = groups[0].sqnr_db
         sqnr_ci95 = (
             None
@@ -128,23 +132,29 @@ class Comparison:
             task=task | self._accuracy.metrics(),
             agreement=value,
             agreement_ci95=agreement_ci95,
-            agreement_reason=self._reason if value is None else "",
-            summary=self._summary(groups[0], value),
+            agreement_reason=reason,
+            summary=self._summary(groups[0], reason),
             ci95_reason=(_SAME if self.identical else few) if unknown else "",
             accuracy_ci95=self._accuracy.interval(),
             labelled=self._accuracy.frames,
             frames=self._frames,
+            judged_frames=None if self._agreement is None else judged * self._frames // self._parts,
         )
 
-    def _summary(self, worst: SqnrGroup, agreement: float | None) -> str:
+    def _unjudged(self, judged: int) -> str:
+        """Return why there is no agreement."""
+        if self._agreement is None:
+            return self._reason
+        return (
+            f"not enough seen to judge: FP32 sees something ({self._agreement.seen}) on {judged} of "
+            f"{self._parts} held-out frames, and {_FEW} are needed"
+        )
+
+    def _summary(self, worst: SqnrGroup, reason: str) -> str:
         if self.identical:
             return "gives FP32's very outputs"
         if self._agreement is not None:
-            return (
-                self._agreement.summary()
-                if agreement is not None
-                else f"can't be judged: {self._reason}"
-            )
+            return f"can't be judged: {reason}" if reason else self._agreement.summary()
         if worst.sqnr_db is None:
             return "gives FP32's outputs but for rounding"
         return f"gives FP32's outputs at {worst.sqnr_db:.1f} dB SQNR"
@@ -152,7 +162,7 @@ class Comparison:
     def _agreement_ci95(self, value: float | None) -> tuple[float, float] | None:
         if self._agreement is None or value is None or self.identical:
             return None
-        return agreement_ci95(self._agreement.value, value, self._parts)
+        return agreement_ci95(self._agreement.value, value, self._parts, self._agreement.judged)
 
 
 def _worst_db(groups: Sequence[GroupSums], counts: Counts) -> NDArray[np.float64]:

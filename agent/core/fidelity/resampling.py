@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from math import floor, isfinite, sqrt
 from statistics import NormalDist
@@ -21,7 +22,9 @@ _LEAST = 8  # frames; fewer don't show how much frames differ
 _Z95 = NormalDist().inv_cdf(0.975)
 
 
-def bootstrap_ci95(statistic: Statistic, frames: int) -> tuple[float, float] | None:
+def bootstrap_ci95(
+    statistic: Statistic, frames: int, judged: int | None = None
+) -> tuple[float, float] | None:
     """Return the 95 % bootstrap interval of a figure over frames.
 
     Frames are drawn by multinomial counts. With few frames wider percentiles are used, since the
@@ -31,21 +34,24 @@ def bootstrap_ci95(statistic: Statistic, frames: int) -> tuple[float, float] | N
     Args:
         statistic: The figure, given how often each frame counts.
         frames: Number of frames.
+        judged: Number of those that show something; None for all. The interval is as wide as that
+            of so many frames.
 
     Returns:
-        None with fewer than 8 frames, if most resamples have no figure, or if an end is infinite.
+        None with fewer than 8 frames judged, if most resamples have no figure, or if an end is infinite.
 
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13; the
         expanded percentile interval: Hesterberg, "What Teachers Should Know About the Bootstrap"
         (The American Statistician 69, 2015).
     """
-    if frames < _LEAST:
+    judged = frames if judged is None else judged
+    if judged < _LEAST:
         return None
     values = np.concatenate([statistic(counts) for counts in _frame_counts(frames)])
     known = values[~np.isnan(values)]
     if 2 * known.size < values.size:
         return None
-    tail = _tail_probability(frames)
+    tail = _tail_probability(judged)
     low, high = np.quantile(known, (tail, 1 - tail), method="nearest")
     return (float(low), float(high)) if isfinite(low) and isfinite(high) else None
 
@@ -69,7 +75,9 @@ def share_ci95(share: float, frames: int) -> tuple[float, float] | None:
     return min(max(low, 0.0), share), max(min(high, 1.0), share)  # rounding may cross the share
 
 
-def agreement_ci95(statistic: Statistic, value: float, frames: int) -> tuple[float, float] | None:
+def agreement_ci95(
+    statistic: Statistic, value: float, frames: int, judged: int
+) -> tuple[float, float] | None:
     """Return the 95 % interval of an agreement 0..1.
 
     The bootstrap fails for 0 and 1, since all resamples are equal: 32 of 32 frames in full agreement
@@ -79,11 +87,26 @@ def agreement_ci95(statistic: Statistic, value: float, frames: int) -> tuple[flo
         statistic: As for `bootstrap_ci95`.
         value: Over all frames.
         frames: Number of frames.
+        judged: Number of those that show something.
     """
     if value in (0.0, 1.0):
-        return share_ci95(value, frames)
-    found = bootstrap_ci95(statistic, frames)
+        return share_ci95(value, judged)
+    found = bootstrap_ci95(statistic, frames, judged)
     return None if found is None else (min(found[0], value), max(found[1], value))
+
+
+def as_floats(values: array[int] | array[float]) -> NDArray[np.float64]:
+    """Return counts per frame as float64."""
+    return np.asarray(values, np.float64)
+
+
+def resampled_ratio(counts: Counts, part: array[int], whole: array[int]) -> NDArray[np.float64]:
+    """Return part / whole, both summed over frames, for each resample; NaN of nothing."""
+    total = counts @ as_floats(whole)
+    found: NDArray[np.float64] = np.divide(
+        counts @ as_floats(part), total, out=np.full(len(counts), np.nan), where=total > 0
+    )
+    return found
 
 
 def percent(share: float) -> str:

@@ -89,6 +89,8 @@ class Fidelity:
         ci95_reason: Why the interval of one of these two is None.
         accuracy_ci95: That of task["accuracy"].
         frames: Held-out frames behind these numbers.
+        judged_frames: Those of them on which FP32 sees something: a box, a mask, a class that is
+            ahead by more than rounding; None where the task has no metric.
         labelled: Those of them with a true class.
     """
 
@@ -106,6 +108,7 @@ class Fidelity:
     ci95_reason: str
     accuracy_ci95: tuple[float, float] | None
     frames: int
+    judged_frames: int | None
     labelled: int
 
 

@@ -104,6 +104,15 @@ def _groups(candidate: Row) -> str:
     )
 
 
+def _judged(candidate: Row) -> str:
+    """Return on how many frames FP32 sees something; empty if it is not known, or all."""
+    fidelity = at(candidate, "fidelity") or {}
+    judged = fidelity.get("judged_frames")
+    if judged is None or judged == fidelity["frames"] or fidelity["agreement"] is None:
+        return ""
+    return f"FP32 sees something on {judged} of {fidelity['frames']} frames"
+
+
 def _rail(candidate: Row) -> str:
     power = at(candidate, "measured.power_w")
     if not power:
@@ -178,8 +187,8 @@ FIGURES = (
     ),
     Figure(
         name="agreement with FP32", value="fidelity.agreement", write=_task,
-        reason="fidelity.agreement_reason", interval="fidelity.agreement_ci95", page="task",
-        terminal="task", rank=2,
+        reason="fidelity.agreement_reason", interval="fidelity.agreement_ci95", detail=_judged,
+        page="task", terminal="task", rank=2,
     ),
 )  # fmt: skip
 AT_RATE_FIGURES = (

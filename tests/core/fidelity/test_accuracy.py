@@ -75,14 +75,16 @@ def test_frames_of_a_batch_have_their_own_labels():
 
 
 def test_class_ids_as_outputs_are_classes_too():
-    comparison = Comparison("classification", labels=(7,))
-    comparison.add({"y": np.array([[7]])}, {"y": np.array([[6]])})
+    comparison = Comparison("classification", labels=(7,) * 4)
+    for _ in range(4):
+        comparison.add({"y": np.array([[7]])}, {"y": np.array([[6]])})
     assert comparison.result().task == {"top1": 0.0, "accuracy": 0.0, "baseline_accuracy": 1.0}
 
 
 def test_without_labels_there_is_no_accuracy():
     comparison = Comparison("classification")
-    comparison.add(scores(0), scores(0))
+    for _ in range(4):
+        comparison.add(scores(0), scores(0))
     found = comparison.result()
     assert (found.task, found.accuracy_ci95, found.labelled) == ({"top1": 1.0}, None, 0)
 

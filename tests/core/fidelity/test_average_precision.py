@@ -136,9 +136,44 @@ def test_through_the_comparison_with_an_interval():
 
 def test_a_baseline_that_sees_nothing_gives_no_agreement_but_a_reason():
     comparison = Comparison("detection", None, AS_THEY_ARE)
-    comparison.add(outputs(detections()), outputs(detections(((0, 0, 9, 9), 0.9, 0))))
+    for _ in range(40):
+        comparison.add(outputs(detections()), outputs(detections(((0, 0, 9, 9), 0.9, 0))))
     found = comparison.result()
     assert (found.agreement, found.agreement_ci95, found.task) == (None, None, {})
     assert found.agreement_reason == (
-        "the FP32 baseline detects nothing with a score of 0.1 on any held-out frame"
+        "not enough seen to judge: FP32 sees something (a box with a score of 0.1) on 0 of 40 "
+        "held-out frames, and 4 are needed"
     )
+    assert found.judged_frames == 0
+    assert found.summary == f"can't be judged: {found.agreement_reason}"
+
+
+def test_the_interval_is_as_wide_as_the_frames_that_show_something_are_few():
+    """Frames of an empty scene are no evidence, however many there are."""
+    truth, empty = detections(((0, 0, 10, 10), 0.9, 0)), detections()
+    spans = []
+    for empties in (0, 60):
+        comparison = Comparison("detection", None, AS_THEY_ARE)
+        for index in range(12):
+            comparison.add(outputs(truth), outputs(truth if index % 3 else empty))
+        for _ in range(empties):
+            comparison.add(outputs(empty), outputs(empty))
+        found = comparison.result()
+        assert (found.judged_frames, found.frames) == (12, 12 + empties)
+        assert found.agreement == pytest.approx(8 / 12)
+        spans.append(found.agreement_ci95)
+    (low, high), (sparse_low, sparse_high) = spans
+    assert sparse_low <= low + 0.05
+    assert sparse_high >= high - 0.05
+
+
+@pytest.mark.parametrize(("seen_on", "agreement"), [(3, None), (4, 1.0)])
+def test_a_few_frames_that_show_something_are_needed(seen_on, agreement):
+    comparison = Comparison("detection", None, AS_THEY_ARE)
+    truth = detections(((0, 0, 10, 10), 0.9, 0))
+    for index in range(30):
+        shown = truth if index < seen_on else detections()
+        comparison.add(outputs(shown), outputs(shown))
+    found = comparison.result()
+    assert (found.agreement, found.judged_frames) == (agreement, seen_on)
+    assert found.agreement_ci95 is None

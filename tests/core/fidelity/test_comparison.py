@@ -16,9 +16,10 @@ from agent.core.fidelity.comparison import Comparison
 RNG = np.random.default_rng(0)
 
 
-def compare(task, *frames, metric=None):
+def compare(task, *frames, metric=None, times=None):
+    """Compare frames; a task's metric needs a few, and is the same however often they come."""
     comparison = Comparison(task, metric)
-    for expected, seen in frames:
+    for expected, seen in frames * (times or (1 if task == "generic" else 4)):
         comparison.add({"y": np.asarray(expected)}, {"y": np.asarray(seen)})
     return comparison.result()
 
@@ -200,7 +201,7 @@ def test_foreground_pixels_are_pooled_over_frames():
     empty, full = np.zeros((1, 1, 2, 2)), np.ones((1, 1, 2, 2))
     frames = [(empty, empty)] * 9 + [(full, empty)]
     assert compare("segmentation", *frames).agreement == 0.0
-    assert compare("segmentation", (empty, empty)).agreement == 1.0
+    assert compare("segmentation", (empty, full), *frames).agreement == 0.0
 
 
 @pytest.mark.parametrize(
@@ -218,6 +219,80 @@ def test_mean_iou_of_several_classes_in_both_layouts(axis, classes, size):
 def test_integer_maps_are_class_ids():
     found = compare("segmentation", ([[[0, 1, 1, 2]]], [[[0, 1, 2, 2]]]))
     assert found.agreement == pytest.approx((1 + 0.5 + 0.5) / 3)
+
+
+def logits(*best, classes=10):
+    """Return scores of which the given ones are the best, all equal."""
+    found = np.linspace(0, 0.5, classes)
+    found[list(best)] = 4.0
+    return found[None]
+
+
+def test_a_tie_of_the_baseline_is_no_disagreement_and_no_evidence():
+    """FP32's own order of equal scores is luck, and so would be an agreement with it."""
+    tie, hair = logits(2, 7), logits(2, 7)
+    hair[0, 7] = np.nextafter(np.float32(4.0), np.float32(5.0))  # float16 does not know it
+    frames = [(logits(1), logits(1))] * 6 + [(hair, logits(2)), (tie, logits(7))]
+    found = compare("classification", *frames, times=1)
+    assert (found.agreement, found.judged_frames, found.frames) == (1.0, 6, 8)
+    only = compare("classification", *[(hair, logits(5))] * 30)
+    assert (only.agreement, only.task, only.judged_frames) == (None, {}, 0)
+    assert only.agreement_reason.startswith("not enough seen to judge: FP32 sees something (a cl")
+    apart = hair.copy()
+    apart[0, 7] = 4.01
+    assert compare("classification", (apart, logits(2))).agreement == 0.0
+
+
+def test_a_row_that_ties_agrees_with_any_of_its_best_and_no_other():
+    def rows(*each):
+        return np.concatenate(each)
+
+    expected = rows(logits(1), logits(2, 7))
+    assert compare("classification", (expected, rows(logits(1), logits(7)))).agreement == 1.0
+    assert compare("classification", (expected, rows(logits(1), logits(3)))).agreement == 0.5
+
+
+def test_a_binary_decision_at_the_threshold_is_a_tie():
+    found = compare("classification", ([[0.5001]], [[0.4]]), *[([[0.9]], [[0.8]])] * 3, times=2)
+    assert (found.agreement, found.judged_frames) == (1.0, 6)
+    assert compare("classification", ([[0.51]], [[0.4]]), ([[0.9]], [[0.8]])).agreement == 0.5
+
+
+def test_undecided_pixels_agree_and_an_empty_map_is_not_judged():
+    mask = np.full((1, 1, 4, 4), 0.1)
+    mask[..., :2] = 0.9
+    edge = mask.copy()
+    edge[..., 2] = 0.5001
+    seen = np.where(edge == 0.5001, 0.3, edge)
+    empty = np.full_like(mask, 0.1)
+    found = compare("segmentation", (edge, seen), (empty, empty), times=5)
+    assert (found.agreement, found.judged_frames, found.frames) == (1.0, 5, 10)
+    assert compare("segmentation", (empty, empty), times=20).agreement is None
+    invented = compare("segmentation", (mask, mask), (empty, mask))
+    assert invented.agreement == 0.5
+
+
+def test_a_map_of_one_class_shows_nothing():
+    labels = np.zeros((1, 4, 6), int)
+    one, two = one_hot(labels, 3, 1), one_hot(labels + (np.arange(6) > 3), 3, 1)
+    assert compare("segmentation", (one, one), times=9).judged_frames == 0
+    assert compare("segmentation", (one, one), (two, two), times=9).judged_frames == 9
+    close = two.copy()
+    close[:, 2] = close[:, 1] + 1e-4 * (close[:, 1] > 0)  # ahead by less than float16 shows
+    assert compare("segmentation", (close, two)).agreement == 1.0
+
+
+def test_frames_of_a_batch_are_judged_one_by_one():
+    comparison = Comparison("classification")
+    batch = np.concatenate([logits(1), logits(2, 3), logits(4), logits(5)])
+    for _ in range(2):
+        comparison.add({"y": batch}, {"y": batch * 1.01}, frames=4)
+    found = comparison.result()
+    assert (found.agreement, found.judged_frames, found.frames) == (1.0, 6, 8)
+
+
+def test_a_task_without_a_metric_judges_no_frame():
+    assert compare("generic", ([1.0], [1.5])).judged_frames is None
 
 
 def test_detection_offers_no_agreement_and_gives_the_reason():

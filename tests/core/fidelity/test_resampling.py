@@ -20,7 +20,7 @@ def coverage(draw, truth, trials, frames):
     held, rng = 0, np.random.default_rng(7)
     for _ in range(trials):
         values = draw(rng, frames)
-        low, high = agreement_ci95(mean_of(values), float(values.mean()), frames)
+        low, high = agreement_ci95(mean_of(values), float(values.mean()), frames, frames)
         held += low <= truth <= high
     return held / trials
 
@@ -46,9 +46,9 @@ def test_the_interval_is_not_wider_than_it_must_be():
 
 
 def test_full_agreement_of_few_frames_is_not_certain():
-    low, high = agreement_ci95(mean_of(np.ones(32)), 1.0, 32)
+    low, high = agreement_ci95(mean_of(np.ones(32)), 1.0, 32, 32)
     assert (low, high) == (pytest.approx(32 / (32 + 1.96**2), abs=1e-4), 1.0)
-    assert agreement_ci95(mean_of(np.zeros(32)), 0.0, 32)[0] == 0.0
+    assert agreement_ci95(mean_of(np.zeros(32)), 0.0, 32, 32)[0] == 0.0
 
 
 @given(share=st.floats(0, 1), frames=st.integers(8, 10_000))
