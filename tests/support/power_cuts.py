@@ -224,6 +224,8 @@ class Device:
         self._fail(stop=cut.stop)
         if cut.by_hand and not pending(self.config):
             before = current(self.state)  # done before the cut, or not begun
+        if cut.by_hand:
+            self._earlier |= self._runs()  # shown to the person, not published
         for again_s in cut.again_s:
             self.counts.repeated += 1
             size = self.application.size()
