@@ -307,7 +307,7 @@ def test_commands_that_can_not_be_stored_do_not_keep_the_daemon_busy(daemon):
     daemon.mailbox.put(CommandArrived("good", b"", False, 1))
     for _ in range(10):
         daemon._turn()
-    assert waited_s[1:] == [1.0] * 9
+    assert waited_s[1:] == [2.0] * 9
     link.code = ""
     daemon._turn()
     assert Answer("good", Stage.ACCEPTED) in link.said
