@@ -470,6 +470,18 @@ def test_a_client_with_the_same_id_is_an_event_and_the_pauses_grow(
     assert "may use the id cam-1" in device.saw(Disconnected)[-1].reason
 
 
+def test_a_broker_that_is_killed_again_and_again_is_no_thief(
+    device: Device, mosquitto: Broker
+) -> None:
+    device.connect()
+    for killed in range(1, 5):
+        mosquitto.kill()
+        device.run(lambda: "refused" in str(device.saw(Disconnected)[-1:]))
+        mosquitto.start()
+        device.run(lambda n=killed: len(device.saw(Connected)) == n + 1)
+    assert {event.cause for event in device.saw(Disconnected)} == {""}
+
+
 def test_a_broker_that_names_a_take_over_is_believed_at_once(journal: SqliteJournal) -> None:
     def answer(peer: socket.socket, kind: int, packet: bytes) -> None:
         best(peer, kind, packet)

@@ -32,6 +32,7 @@ _CALM_S = 600.0  # a connection of that length ends the pauses after a take-over
 # mosquitto 2.0 closes a connection that another client takes over without a reason.
 _CONTESTED = 3  # such connections in a row
 _SOON_S = 60.0
+_GUESSED_S = 30.0  # longest pause after them: the broker may just be restarting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +135,8 @@ class MqttLink:
             if connection.accepted is not None:
                 doubtful = connection.closed_for_nothing and lasted_s < _SOON_S
                 contested = contested + 1 if doubtful else 0
+            else:
+                contested = 0  # a broker that was away is the simpler explanation
             if contested >= _CONTESTED:
                 seen = f"{lost.reason}, {contested} times in a row soon after it had accepted it"
                 maybe = f"another client may use the id {self.topics.device}"
@@ -142,7 +145,8 @@ class MqttLink:
             if (connection.accepted and calm) or lost.cause == "credentials_unusable":
                 delay_s = first_s
             else:
-                delay_s = min(max(first_s, 2 * delay_s), longest_s)
+                most_s = longest_s if lost.code or not connection.accepted else _GUESSED_S
+                delay_s = min(max(first_s, 2 * delay_s), longest_s, most_s)
             self.post(lost)
 
     def _connect_once(self) -> tuple[Connection, Disconnected]:
