@@ -269,7 +269,7 @@ def test_what_arrives_while_the_journal_can_not_be_written_is_answered_when_it_c
         assert log.count("journal_failed") == log.count("journal_works_again") == 1
 
 
-@pytest.mark.parametrize("command", ["reload", "health"])
+@pytest.mark.parametrize("command", ["reload", pytest.param("health", marks=pytest.mark.faults)])
 def test_the_answer_to_a_switch_in_which_the_disk_becomes_full_is_true(
     tmp_path: Path, disk: Disk, command: str
 ) -> None:
@@ -306,6 +306,7 @@ def test_the_answer_to_a_switch_in_which_the_disk_becomes_full_is_true(
             assert daemon.stop() == 0
 
 
+@pytest.mark.faults
 def test_the_report_of_a_switch_is_written_when_there_is_space(tmp_path: Path, disk: Disk) -> None:
     with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
         config = small(

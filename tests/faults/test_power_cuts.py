@@ -17,7 +17,7 @@ SEED = int(os.environ.get("QUANTD_SEED", "1"))
 @pytest.mark.parametrize(
     ("number", "cuts"),
     [
-        pytest.param(0, 6, marks=pytest.mark.slow),
+        pytest.param(0, 4, marks=pytest.mark.slow),
         *(pytest.param(number, 20, marks=pytest.mark.faults) for number in (1, 2, 3)),
     ],
 )
