@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from agent import config as configuration
 from agent.disk import write_atomically
+from agent.wiring import storage
 from tests.support.application import Application
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
@@ -49,7 +51,7 @@ class Machine:
         return self.folder / "state"
 
     def prepare(self) -> None:
-        """Make the newest of three releases current, as if it had been activated."""
+        """Make the newest of three releases current, as if each had been activated."""
         oldest = sorted((self.state / "releases").iterdir())[0].name
         names = [copied(self.config, oldest) for _ in range(3)]
         (self.state / "activation.json").unlink(missing_ok=True)
@@ -58,6 +60,9 @@ class Machine:
         for release in (self.state / "releases").iterdir():  # or too many remove those waited for
             if release.name not in {oldest, *names}:
                 shutil.rmtree(release)
+        releases = storage.releases(configuration.load(self.config))
+        for name in (oldest, *names):  # two rollbacks need two that are good
+            releases.mark(name, good=True)
         self.application.give(names[-1])
         write_atomically(self.state / "manual-run", self.manual.encode())
 
