@@ -43,6 +43,11 @@ class QuantdError(Exception):
     def __str__(self) -> str:
         return f"{self.message}\n  hint: {self.hint}" if self.hint else self.message
 
+    @property
+    def passing(self) -> bool:
+        """Return whether waiting may help: the disk is full or read-only, or a file locked."""
+        return self.code in {"disk_full", "read_only", "busy"}
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.message, self.code, self.hint))
 

@@ -43,7 +43,6 @@ from agent.wiring.exclusive import exclusive
 from agent.wiring.work import perform, settled
 
 _LOG = logging.getLogger(__name__)
-_PASSING = frozenset({"disk_full", "read_only", "busy"})
 _RETRY_S = 1.0
 _LOOKUP_S = 3.0  # the watchdog waits for 30
 
@@ -93,7 +92,7 @@ def _journal(config: Config, notifier: Notifier) -> SqliteJournal:
         try:
             return storage.journal(config)
         except StoreError as error:
-            if error.code not in _PASSING:
+            if not error.passing:
                 raise
             if error.code != seen:
                 _LOG.error("journal_waits code=%s %s", error.code, error)

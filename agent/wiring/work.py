@@ -28,7 +28,6 @@ from agent.wiring.exclusive import exclusive
 _LOG = logging.getLogger(__name__)
 
 _RETRY_S = 5.0
-_PASSING = frozenset({"disk_full", "read_only", "busy"})
 _REPORT_BYTES = 4_000_000
 
 Result = tuple[Stage, str, str, str]
@@ -70,7 +69,7 @@ def perform(
             if done is None:
                 raise
             observe("report", 0, 1, error.message)
-            again = error.code in _PASSING and _has_room(config, cancelled)
+            again = error.passing and _has_room(config, cancelled)
             if stopping.is_set():
                 raise JobError("the next start writes the report", code="canceled") from error
             if not again:
