@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,17 +13,20 @@ from tests.support.broker import any_broker
 from tests.support.power_cuts import PROMISES, device, series
 
 
-def rows(folder: Path, count: int, seed: int) -> list[Row]:
+def rows(count: int, seed: int) -> list[Row]:
     """Return one row for each promise.
 
     Args:
-        folder: An empty one.
         count: How many cuts.
         seed: Draws the rounds; 0 for a new one.
     """
     seed = seed or secrets.randbelow(1_000_000)
     sys.stderr.write(f"seed {seed}\n")
-    with any_broker(folder) as broker, device(folder, broker) as found:
+    with (
+        tempfile.TemporaryDirectory() as name,
+        any_broker(Path(name)) as broker,
+        device(Path(name), broker) as found,
+    ):
         series(found, seed, count)
     for fault in found.faults:
         sys.stderr.write(f"{fault.promise}: {fault.seen}\n")

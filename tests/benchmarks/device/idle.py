@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,9 +26,9 @@ _GROWTH_MB = 1.0
 _CPU_PERCENT = 0.05
 
 
-def rows(folder: Path, _count: int, _seed: int) -> list[Row]:
+def rows() -> list[Row]:
     """Return resident memory, its growth and processor time after 1,000 signed commands."""
-    with any_broker(folder) as broker:
+    with tempfile.TemporaryDirectory() as name, any_broker(folder := Path(name)) as broker:
         key = make_key(folder / "keys")
         config = write_config(
             folder,

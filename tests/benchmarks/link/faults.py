@@ -11,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 from tests.benchmarks.rows import Row
-from tests.support.link_scene import FAULTS, LinkScene, break_link, link_scene, until
+from tests.support.link_scene import FAULTS, LinkScene, break_link, link_scene
+from tests.support.polling import until
 from tests.support.scene import quantd, write_config
 
 _OUTSTANDING = 1_000  # commands without an answer, at most
