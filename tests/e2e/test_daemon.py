@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.broker import Broker, any_broker
 from tests.support.fleet import Console, DaemonProcess
+from tests.support.polling import until
 from tests.support.scene import quantd, write_config
 
 pytestmark = pytest.mark.slow
@@ -152,10 +153,7 @@ def test_a_run_killed_at_its_last_attempt_after_it_activated_has_succeeded(
             if attempt < 3:
                 daemon.kill()
                 daemon.start()
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "state" / "current").is_symlink():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until((tmp_path / "state" / "current").is_symlink)
         daemon.kill()
         daemon.start()
         assert console.result("c1")["stage"] == "SUCCEEDED"
@@ -180,12 +178,11 @@ def test_clean_restarts_do_not_fail_a_command(
 
 
 def daemon_stopped_in_capture(daemon: DaemonProcess, console: Console, number: int) -> None:
-    deadline = time.monotonic() + 60
-    while (
-        sum(m["kind"] == "optimize_started" for k, m, _ in console.heard if k == "event") < number
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    def begun() -> int:
+        events = [message for kind, message, _ in console.heard if kind == "event"]
+        return sum(message["kind"] == "optimize_started" for message in events)
+
+    until(lambda: begun() >= number)
     assert daemon.stop() == 0
 
 
@@ -228,10 +225,7 @@ def test_a_killed_daemon_finishes_the_run_after_its_restart(
         console.command("c1", {"type": "reoptimize"})
         console.wait("res/c1", lambda m: (m["progress"] or {}).get("step") == stage)
         daemon.kill()
-        deadline = time.monotonic() + 10
-        while _jobs(tmp_path):
-            assert time.monotonic() < deadline, "a job outlived its daemon"
-            time.sleep(0.05)
+        until(lambda: not _jobs(tmp_path), 10, lambda: "a job outlived its daemon")
         daemon.start()
         assert console.result("c1")["stage"] == "SUCCEEDED"
         report = console.wait("report/small", lambda _: True)
@@ -255,10 +249,7 @@ def test_reports_wait_for_a_broker_that_is_away(
         console.command("c1", {"type": "reoptimize"})
         console.wait("res/c1", lambda m: m["stage"] == "IN_PROGRESS")
         broker.kill()
-        deadline = time.monotonic() + 60
-        while not list((tmp_path / "state" / "runs").glob("*/report.html")):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(lambda: list((tmp_path / "state" / "runs").glob("*/report.html")))
         daemon.kill()
         broker.start()
         daemon.start()
@@ -296,20 +287,12 @@ def test_limits_of_a_command_and_infeasible(
         ]
 
 
-def logged(daemon: DaemonProcess, word: str) -> None:
-    """Wait until the daemon has logged a word."""
-    deadline = time.monotonic() + 60
-    while word not in daemon.log.read_text():
-        assert time.monotonic() < deadline, daemon.log.read_text()
-        time.sleep(0.1)
-
-
 def test_no_broker_at_the_start_is_no_reason_to_end(tmp_path: Path) -> None:
     config = write_config(
         tmp_path, mqtt={"host": "127.0.0.1", "port": 9}, commands={"require_signature": False}
     )
     with DaemonProcess(config) as daemon:
-        logged(daemon, "broker_lost")
+        daemon.until_logged("broker_lost")
         assert daemon.stop() == 0
 
 
@@ -318,7 +301,7 @@ def test_a_tls_file_that_is_missing_at_the_start_is_waited_for(tmp_path: Path) -
     mqtt = {"host": "127.0.0.1", "port": 1, "tls.ca": str(tmp_path / "ca.pem")}
     config = write_config(tmp_path, mqtt=mqtt)
     with DaemonProcess(config) as daemon:
-        logged(daemon, "credentials_unusable")
+        daemon.until_logged("credentials_unusable")
         assert daemon.stop() == 0
     assert daemon.log.read_text().count("broker_lost") == 1
 

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ import pytest
 from agent.adapters.storage.releases import FileReleases
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
+from tests.support.polling import until
 from tests.support.scene import quantd, write_config
 
 pytestmark = pytest.mark.slow
@@ -60,19 +60,12 @@ class Device:
         return self.loaded.read_text().split() if self.loaded.exists() else []
 
     def until_reloading(self, count: int = 1) -> None:
-        wait(lambda: len(self.loads()) >= count)
+        until(lambda: len(self.loads()) >= count)
 
 
 @pytest.fixture
 def device(tmp_path: Path, made: Path) -> Device:
     return Device(tmp_path, made)
-
-
-def wait(happened: Callable[[], bool], timeout_s: float = 30) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def begin(*arguments: object) -> subprocess.Popen[str]:
@@ -104,7 +97,7 @@ def test_a_daemon_that_starts_meanwhile_leaves_the_switch_alone(device: Device) 
     first = begin("activate", R2, "-c", config, "--json")
     device.until_reloading()
     with DaemonProcess(config) as daemon:
-        wait(lambda: "recovery_put_off code=locked" in daemon.log.read_text())
+        until(lambda: "recovery_put_off code=locked" in daemon.log.read_text())
         refused = quantd("rollback", "-c", config, "--no-wait", "--json")
         assert refused.returncode == 1
         error = json.loads(refused.stdout)["error"]
@@ -121,14 +114,14 @@ def test_a_daemon_that_starts_meanwhile_leaves_the_switch_alone(device: Device) 
 
 def test_a_second_daemon_of_the_same_storage_is_refused(device: Device) -> None:
     with DaemonProcess(device.config()) as daemon:
-        wait(lambda: "release_fits" in daemon.log.read_text())
+        until(lambda: "release_fits" in daemon.log.read_text())
         assert daemon.process is not None
         second = quantd("run", "-c", device.folder / "quantd.toml")
         assert second.returncode == 1
         assert f"has a daemon already: `quantd run` (process {daemon.process.pid}" in second.stderr
         daemon.kill()
         daemon.start()
-        wait(lambda: daemon.log.read_text().count("release_fits") == 2)
+        until(lambda: daemon.log.read_text().count("release_fits") == 2)
         assert daemon.stop() == 0
 
 

@@ -9,7 +9,6 @@ import socket
 import sqlite3
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -25,6 +24,7 @@ from agent.core.records import Activation, digest_of
 from agent.wiring import runs, storage
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
+from tests.support.polling import until
 from tests.support.scene import quantd, write_config
 from tests.support.small_disk import Disk, small_disk
 
@@ -141,11 +141,12 @@ def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
             assert Path(store.directory(digest)).is_dir(), name
 
 
-def until_logged(daemon: DaemonProcess, text: bytes) -> None:
-    deadline = time.monotonic() + 60
-    while text not in daemon.log.read_bytes():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+@contextlib.contextmanager
+def online(tmp_path: Path, **tables: dict[str, object]) -> Iterator[tuple[Path, Console]]:
+    """Yield the configuration of a device with a broker, and its operator."""
+    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
+        mqtt = {"host": broker.host, "port": broker.port}
+        yield small(tmp_path, mqtt=mqtt, commands={"require_signature": False}, **tables), console
 
 
 def remount(disk: Disk, how: str) -> None:
@@ -176,15 +177,9 @@ def test_a_journal_that_a_full_or_read_only_disk_does_not_let_be_opened_has_that
 
 def test_a_daemon_that_starts_on_a_full_disk_waits_for_space(tmp_path: Path, disk: Disk) -> None:
     with (
-        any_broker(tmp_path) as broker,
-        Console(broker.host, broker.port, "cam-1") as console,
+        online(tmp_path) as (config, console),
         Listener(tmp_path) as status,
     ):
-        config = small(
-            tmp_path,
-            mqtt={"host": broker.host, "port": broker.port},
-            commands={"require_signature": False},
-        )
         with DaemonProcess(config) as daemon:
             console.wait("state", lambda m: m["status"] == "online")
             assert daemon.stop() == 0
@@ -247,18 +242,13 @@ def full(disk: Disk) -> Iterator[None]:
 def test_what_arrives_while_the_journal_can_not_be_written_is_answered_when_it_can(
     tmp_path: Path, disk: Disk, closed: Callable[[Disk], AbstractContextManager[None]]
 ) -> None:
-    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
-        config = small(
-            tmp_path,
-            mqtt={"host": broker.host, "port": broker.port},
-            commands={"require_signature": False},
-        )
+    with online(tmp_path) as (config, console):
         with DaemonProcess(config) as daemon:
             console.wait("state", lambda m: m["status"] == "online")
             with closed(disk):
                 for number in range(30):
                     console.command(f"p{number}", {"type": "ping"})
-                until_logged(daemon, b"journal_failed")
+                daemon.until_logged("journal_failed")
             for number in range(30, 40):
                 console.command(f"p{number}", {"type": "ping"})
             for number in range(40):
@@ -276,16 +266,13 @@ def test_the_answer_to_a_switch_in_which_the_disk_becomes_full_is_true(
     """Whichever release it is: the answer, `current` and the application agree on it."""
     fill = 'echo "$QUANTD_RELEASE" >> "$0"; [ -e "$0.fill" ] && cat /dev/zero > "$1/filler"; true'
     script = ["sh", "-c", fill, str(tmp_path / command), str(disk.place)]
-    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
-        config = small(
-            tmp_path,
-            mqtt={"host": broker.host, "port": broker.port},
-            commands={"require_signature": False},
-            activation={
-                "reload": ["sh", "-c", 'echo "$QUANTD_RELEASE" > "$0"', str(tmp_path / "loaded")],
-                command: script,
-            },
-        )
+    with online(
+        tmp_path,
+        activation={
+            "reload": ["sh", "-c", 'echo "$QUANTD_RELEASE" > "$0"', str(tmp_path / "loaded")],
+            command: script,
+        },
+    ) as (config, console):
         made = quantd("optimize", "-c", config)
         assert made.returncode == 0, made.stderr
         first = (disk.place / "current").resolve()
@@ -295,7 +282,7 @@ def test_the_answer_to_a_switch_in_which_the_disk_becomes_full_is_true(
             console.wait("state", lambda m: m["status"] == "online")
             (tmp_path / f"{command}.fill").touch()
             console.command("c1", {"type": "activate", "args": {"release": other}})
-            until_logged(daemon, b"journal_failed")
+            daemon.until_logged("journal_failed")
             (tmp_path / f"{command}.fill").unlink()
             disk.clear()
             result = console.result("c1")
@@ -308,38 +295,26 @@ def test_the_answer_to_a_switch_in_which_the_disk_becomes_full_is_true(
 
 @pytest.mark.faults
 def test_the_report_of_a_switch_is_written_when_there_is_space(tmp_path: Path, disk: Disk) -> None:
-    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
-        config = small(
-            tmp_path,
-            mqtt={"host": broker.host, "port": broker.port},
-            commands={"require_signature": False},
-        )
-        with DaemonProcess(config) as daemon:
-            console.wait("state", lambda m: m["status"] == "online")
-            console.command("c1", {"type": "reoptimize"})
-            ledger = disk.place / "activation.json"
-            deadline = time.monotonic() + 60
-            while not ledger.exists() or json.loads(ledger.read_bytes())["state"] != "active":
-                assert time.monotonic() < deadline
-                time.sleep(0.002)
-            disk.fill()
-            until_logged(daemon, b"journal_failed")
-            disk.clear()
-            assert console.result("c1")["stage"] == "SUCCEEDED"
-            report = console.wait("report/small", lambda _: True)["report"]
-            assert report["activation"]["state"] == "active"
-            assert report["run_id"] == (disk.place / "current").readlink().name
-            assert daemon.stop() == 0
+    with online(tmp_path) as (config, console), DaemonProcess(config) as daemon:
+        console.wait("state", lambda m: m["status"] == "online")
+        console.command("c1", {"type": "reoptimize"})
+        ledger = disk.place / "activation.json"
+        until(lambda: ledger.exists() and json.loads(ledger.read_bytes())["state"] == "active")
+        disk.fill()
+        daemon.until_logged("journal_failed")
+        disk.clear()
+        assert console.result("c1")["stage"] == "SUCCEEDED"
+        report = console.wait("report/small", lambda _: True)["report"]
+        assert report["activation"]["state"] == "active"
+        assert report["run_id"] == (disk.place / "current").readlink().name
+        assert daemon.stop() == 0
 
 
 def test_the_daemon_outlives_a_full_disk(tmp_path: Path, disk: Disk) -> None:
-    with any_broker(tmp_path) as broker, Console(broker.host, broker.port, "cam-1") as console:
-        config = small(
-            tmp_path,
-            mqtt={"host": broker.host, "port": broker.port},
-            commands={"require_signature": False},
-            calibration={"window_s": 3.0},
-        )
+    with online(
+        tmp_path,
+        calibration={"window_s": 3.0},
+    ) as (config, console):
         with DaemonProcess(config):
             console.wait("state", lambda m: m["status"] == "online")
             console.command("c1", {"type": "reoptimize"})

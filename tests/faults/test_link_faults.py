@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from agent.daemon.outbox import IN_FLIGHT
-from tests.support.link_scene import FAULTS, LinkScene, break_link, link_scene, until
+from tests.support.link_scene import FAULTS, LinkScene, break_link, link_scene
 from tests.support.mqtt_packets import Kind
+from tests.support.polling import until
 
 pytestmark = pytest.mark.slow
 _IN_MAKE_TEST = {"broker_kill", "daemon_kill", "acks_cut"}

@@ -12,8 +12,9 @@ import pytest
 
 from tests.support.broker import Mosquitto, free_port
 from tests.support.fleet import DaemonProcess
-from tests.support.link_scene import BASE, DEVICE, Fleet, LinkScene, link_scene, until
+from tests.support.link_scene import BASE, DEVICE, Fleet, LinkScene, link_scene
 from tests.support.mqtt_packets import Kind
+from tests.support.polling import until
 from tests.support.scene import write_config
 from tests.support.small_disk import small_disk
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
+from tests.support.polling import until
 from tests.support.scene import quantd, write_config
 
 pytestmark = pytest.mark.slow
@@ -81,13 +82,6 @@ def ends(console: Console, command: str) -> list[str]:
         if kind == f"res/{command}" and message["stage"] in ENDS
     }
     return list(found.values())
-
-
-def until(reached: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def roll_back(

@@ -9,8 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from agent.wiring import storage
 from tests.support.application import Application
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
+from tests.support.polling import until
 from tests.support.scene import quantd, write_config
 from tests.support.switches import copied, current, incomplete, leftovers, pending
 
@@ -144,13 +144,6 @@ class Watch:
         return found
 
 
-def wait_for(reached: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
 @pytest.mark.parametrize("when", ["together", "meanwhile"])
 @pytest.mark.parametrize(
     ("one", "other"),
@@ -172,7 +165,7 @@ def test_one_waits_for_the_other(machine: Machine, one: str, other: str, when: s
         if one == "daemon":
             heard = len(machine.console.heard)
             daemon = stack.enter_context(DaemonProcess(machine.config))
-            wait_for(lambda: any(kind == "state" and m["status"] == "online"
+            until(lambda: any(kind == "state" and m["status"] == "online"
                                  for kind, m, _ in machine.console.heard[heard:]))  # fmt: skip
             command = f"w{next(machine.number)}"
             release = machine.arguments("activate")[-1]
@@ -182,7 +175,7 @@ def test_one_waits_for_the_other(machine: Machine, one: str, other: str, when: s
         else:
             first = machine.start(one)
         if when == "meanwhile":
-            wait_for(lambda: began() or (first is not None and first.poll() is not None))
+            until(lambda: began() or (first is not None and first.poll() is not None))
         second = machine.start(other, older=2)
         ended = [process.communicate(timeout=120) for process in (first, second) if process]
         codes = [process.returncode for process in (first, second) if process]
@@ -229,7 +222,7 @@ def test_who_will_not_wait_is_refused_with_the_name_of_the_holder(
     machine.application.plan(reload_s=6.0)
     before = machine.application.size()
     first = machine.start("activate")
-    wait_for(lambda: bool(machine.application.seen(before)))
+    until(lambda: bool(machine.application.seen(before)))
     refused = quantd(*machine.arguments(other), "--no-wait")
     still = first.poll() is None
     first.communicate(timeout=60)
@@ -246,7 +239,7 @@ def test_who_waits_names_the_holder_and_can_be_interrupted(machine: Machine) -> 
     machine.application.plan(reload_s=6.0)
     before = machine.application.size()
     first = machine.start("activate")
-    wait_for(lambda: bool(machine.application.seen(before)))
+    until(lambda: bool(machine.application.seen(before)))
     second = machine.start("rollback")
     assert second.stderr is not None
     line = second.stderr.readline()

@@ -16,6 +16,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from tests.support.polling import until
+
 
 class Console:
     """Subscribes to a device's topics with a durable session."""
@@ -99,6 +101,10 @@ class DaemonProcess:
         assert self.process is not None
         self.process.kill()
         self.process.wait(10)
+
+    def until_logged(self, text: str) -> None:
+        """Wait until it has logged a text."""
+        until(lambda: text in self.log.read_text(), why=self.log.read_text)
 
     def stop(self) -> int:
         assert self.process is not None

@@ -9,9 +9,10 @@ import jwt
 import paho.mqtt.client as mqtt
 
 from agent.demo.operator import KEY_ID, make_key
-from tests.support.link_scene import BASE, DEVICE, LinkScene, until
+from tests.support.link_scene import BASE, DEVICE, LinkScene
 from tests.support.mqtt_packets import Kind, Packet
 from tests.support.mqtt_proxy import Way
+from tests.support.polling import until
 
 _BATCH = 200
 

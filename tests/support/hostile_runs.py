@@ -22,7 +22,8 @@ from tests.support import hostile
 from tests.support.broker import Mosquitto
 from tests.support.fleet import DaemonProcess
 from tests.support.flood import sign
-from tests.support.link_scene import Fleet, peak_mb, until
+from tests.support.link_scene import Fleet, peak_mb
+from tests.support.polling import until
 from tests.support.scene import write_config
 
 _RENEW = 50  # commands between two sets of key files

@@ -14,7 +14,7 @@ import json
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from tests.support.fleet import DaemonProcess
 from tests.support.ledger import Findings, Ledger
 from tests.support.mqtt_packets import Kind, Packet
 from tests.support.mqtt_proxy import Proxy, Way
+from tests.support.polling import until
 from tests.support.scene import write_config
 
 DEVICE = "cam-1"
@@ -251,14 +252,6 @@ def peak_mb(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     return int(line.split()[1]) * 1024 / 1e6
-
-
-def until(condition: Callable[[], Any], timeout_s: float, why: Callable[[], str]) -> None:
-    """Wait for a condition; fail with `why` after a time that is long for any machine."""
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, why()
-        time.sleep(_POLL_S)
 
 
 FAULTS = ("broker_kill", "daemon_kill", "daemon_stop", "reset", "acks_cut", "hole", "half_open")
