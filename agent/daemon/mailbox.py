@@ -6,6 +6,7 @@ sends. `full` is the signal to stop reading from the broker: the rest waits in i
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -36,7 +37,10 @@ class Mailbox:
         self._lock = threading.Lock()  # of the commands; a signal handler never puts one
         self._size_bytes = 0
         self._newest = self._stale = 0  # numbers of messages; a later connection's are greater
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # its put is safe in a handler
+        # Released where something came: safe in a signal handler. A SimpleQueue is not an
+        # alternative: on Python 3.10 its get with a short timeout may wait for ever.
+        self._wake = threading.Lock()
+        self._wake.acquire()
 
     def put(self, event: Event | LinkEvent) -> None:
         """Add an event; the loss of a connection removes the commands that came over it.
@@ -54,8 +58,8 @@ class Mailbox:
             if isinstance(event, Disconnected):
                 self._drop_unacknowledged()
             self._events.append(event)
-        if self._wake.empty():
-            self._wake.put(None)
+        with contextlib.suppress(RuntimeError):  # released already
+            self._wake.release()
 
     def get(self, timeout_s: float, *, commands: bool = True) -> Event | LinkEvent:
         """Return the next event; wait for it.
@@ -76,7 +80,8 @@ class Mailbox:
                 found = self.commands(1)
                 if found:
                     return found[0]
-            self._wake.get(timeout=max(0.0, end_s - time.monotonic()))
+            if not self._wake.acquire(timeout=max(0.0, end_s - time.monotonic())):
+                raise queue.Empty
 
     def commands(self, count: int) -> Sequence[CommandArrived]:
         """Return the next commands, at most `count`, without waiting."""
