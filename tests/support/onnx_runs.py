@@ -16,12 +16,12 @@ Inputs = dict[str, NDArray[Any]]
 
 
 def random_inputs(model: onnx.ModelProto, seed: int = 0) -> Inputs:
-    """Return standard normal values for every input."""
+    """Return standard normal values for every input, in its own type."""
     rng = np.random.default_rng(seed)
     return {
         value.name: rng.standard_normal(
             [d.dim_value for d in value.type.tensor_type.shape.dim]
-        ).astype(np.float32)
+        ).astype(helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type))
         for value in model.graph.input
     }
 

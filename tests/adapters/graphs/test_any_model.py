@@ -10,19 +10,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.intake import OnnxIntake
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
-from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import ModelError, QuantizeError
 from agent.core.frames.preprocess import InputSpec
-from agent.core.quantization.calibrators import range_of
-from agent.core.quantization.histogram import defect
-from agent.core.quantization.mixed_search import BIAS_CORRECTION, Placement
 from agent.graphs.batches import with_batch
 from tests.support import quant_graphs
-from tests.support.onnx_runs import random_inputs, run, sqnr_db
+from tests.support.onnx_runs import run, sqnr_db
+from tests.support.precisions import SCHEMES, cleaned, conditioned, frames_of, half, int8
 
-SCHEMES = ("U8S8", "S8S8")
 FLOAT = TensorProto.FLOAT
 SIDE = 32
 WEIGHTS = {"w1": (16, 3, 3, 3), "w2": (8, 16, 1, 1)}
@@ -41,43 +35,6 @@ def model_of(nodes, constants, outputs, *, opset=17, batch=1, element=FLOAT):
         ],
     )  # fmt: skip
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
-
-
-def cleaned(model: onnx.ModelProto, folder: Path, spec: InputSpec | None = None):
-    """Return the record of the intake and the path of the clean model."""
-    onnx.save(model, folder / "raw.onnx")
-    spec = spec or InputSpec(width=0, height=0)
-    record = OnnxIntake().clean(str(folder / "raw.onnx"), "m", spec, str(folder))
-    return record, str(folder / "model.onnx")
-
-
-def frames_of(path: str, count: int = 6):
-    return [random_inputs(onnx.load(path), seed) for seed in range(count)]
-
-
-def half(path: str, folder: Path, frames=None) -> str:
-    target = str(folder / "half.onnx")
-    OnnxQuantizer(1).convert(path, "fp16", frames or frames_of(path), target)
-    return target
-
-
-def int8(path: str, folder: Path, scheme: str, frames=None):
-    """Return the path of the INT8 graph, its share and the layers left in float."""
-    frames = frames or frames_of(path)
-    found = list(OnnxQuantizer(1, scheme).collect(path, frames, 6, lambda *_: None))
-    ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found if not defect(h)}
-    trial = OnnxQuantizationTrial(path, scheme, ranges.keys(), frames, 1)
-    placement = Placement(ranges=ranges, steps=(BIAS_CORRECTION,))
-    target = str(folder / f"{scheme}.onnx")
-    return target, *trial.write(placement, target)
-
-
-def conditioned(path: str, folder: Path, scheme: str) -> None:
-    """Apply every step; each must work or leave the graph as it is."""
-    conditioner, frames = OnnxConditioner(1), frames_of(path)
-    for step in conditioner.steps(scheme):
-        conditioner.apply(step, path, frames, str(folder / f"{step}.onnx"))
-    conditioner.choose_weights(path, frames, str(folder / "w.npz"), lambda *_: None)
 
 
 def group_norm() -> onnx.ModelProto:
@@ -213,7 +170,7 @@ def test_a_half_precision_file_becomes_float32_with_its_own_weights(tmp_path):
         assert kept[name].dtype == np.float32
         np.testing.assert_array_equal(kept[name], given[name].astype(np.float32))
     assert sum(node.op_type == "Cast" for node in clean.graph.node) == 3  # at the ends only
-    frames = [{"x": f["x"].astype(np.float16)} for f in frames_of(path, 6)]
+    frames = frames_of(path)
     reference = run(str(tmp_path / "raw.onnx"), frames[0])
     for expected, found in zip(reference, run(path, frames[0]), strict=True):
         assert sqnr_db(expected, found) > 55
