@@ -233,7 +233,7 @@ class Chain:
         task = configuration.dump(self.config)["model"]["task"]
         bound = self.config.requirements.bound
         digest = digest_of(
-            "quantize-3",
+            "quantize-4",
             model.digest,
             None if recipe.precision == "fp32" else calibration.digest,
             statistics,

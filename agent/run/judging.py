@@ -98,7 +98,7 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-6",
+            "evaluate-7",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,

@@ -1,47 +1,18 @@
-"""Average precision of one detector's boxes with another's as ground truth."""
+"""Average precision of boxes against true ones, as COCO computes it."""
 
 from __future__ import annotations
 
 from array import array
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.fidelity.box_decoding import Decoding, Outputs, decode
-from agent.core.fidelity.detection import Detections, overlaps
-from agent.core.fidelity.resampling import Counts, each_frame_once, percent
+from agent.core.fidelity.box_matching import THRESHOLDS, best, matches
+from agent.core.fidelity.detection import Detections
+from agent.core.fidelity.resampling import Counts, each_frame_once
 
-THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
-"""Overlaps from which two boxes match, 0.5 to 0.95: those of COCO."""
-
-
-def matches(found: Detections, truth: Detections) -> NDArray[np.bool_]:
-    """Return which detections match a true box, shape (found, thresholds).
-
-    Each detection, best first, matches the true box of its class with the largest overlap that is
-    not matched yet; a second box on the same object is a miss.
-
-    Args:
-        found: Best first.
-        truth: The true boxes.
-
-    Source: Everingham et al., "The PASCAL Visual Object Classes Challenge" (IJCV 88, 2010),
-        section 4.2; the thresholds: Lin et al., "Microsoft COCO: Common Objects in Context"
-        (2014) and its evaluation code.
-    """
-    hit = np.zeros((len(found), len(THRESHOLDS)), bool)
-    if not len(found) or not len(truth):
-        return hit
-    same = found.labels[:, None] == truth.labels[None, :]
-    overlap = np.where(same, overlaps(found.boxes, truth.boxes), 0.0)
-    for column, threshold in enumerate(THRESHOLDS):
-        free = overlap.copy()
-        for row in range(len(found)):
-            best = int(free[row].argmax())
-            if free[row, best] >= threshold:
-                hit[row, column] = True
-                free[:, best] = 0.0
-    return hit
+_RECALLS = np.linspace(0.0, 1.0, 101)
 
 
 class PrecisionCurve:
@@ -49,26 +20,27 @@ class PrecisionCurve:
 
     Args:
         scores: Shape (n,).
+        ties_together: True if equal scores, which no threshold can separate, count together;
+            False to count them in their order, as COCO does.
     """
 
-    def __init__(self, scores: NDArray[np.float64]) -> None:
+    def __init__(self, scores: NDArray[np.float64], *, ties_together: bool) -> None:
         self.order = np.argsort(-scores, kind="stable")
         ranked = scores[self.order]
-        # A threshold can't separate equal scores, which are frequent in INT8: they count together.
-        self._ends = np.flatnonzero(
-            np.append(ranked[1:] != ranked[:-1], [True] * bool(ranked.size))
-        )
+        counts = np.ones(ranked.size, bool)
+        if ties_together:
+            counts[:-1] = ranked[1:] != ranked[:-1]
+        self._ends = np.flatnonzero(counts)
 
     def area(self, hit: NDArray[np.bool_], weight: NDArray[np.float64], truths: float) -> float:
         """Return the area under precision over recall; NaN without true boxes.
 
         Args:
             hit: Which detections match, in the order of the curve.
-            weight: How often each counts, in that order.
+            weight: How often each counts, in that order; 0 for one that is ignored.
             truths: Number of true boxes, weighted likewise.
 
-        Source: Everingham as above: precision is made monotonic, the area is exact (as since
-            VOC 2010), not sampled at 11 or 101 recalls.
+        Source: COCO as above: the mean of 101 recalls, with precision made monotonic.
         """
         if truths <= 0:
             return float("nan")
@@ -76,71 +48,118 @@ class PrecisionCurve:
         counted = np.cumsum(weight)[self._ends]
         precision = np.divide(right, counted, out=np.zeros_like(right), where=counted > 0)
         best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-        return float((np.diff(right, prepend=0.0) * best_from_here).sum() / truths)
+        reached = np.searchsorted(right / truths, _RECALLS)
+        return float(best_from_here[reached[reached < len(right)]].sum() / len(_RECALLS))
 
 
-class DetectionAgreement:
-    """Average precision of the engine's boxes with the baseline's as ground truth.
+@dataclass(frozen=True, slots=True)
+class _Curve:
+    """The detections that share a curve, in its order, and the frames of the true boxes."""
 
-    A frame without a box of the baseline is not judged, but false boxes on it count. Both use the same decoding and threshold, so a box whose score falls below it is lost. Boxes
-    match only within a class. There is one curve for all classes, so a rare class weighs less than
-    a frequent one, and a class that the baseline never detects counts against the engine.
+    curve: PrecisionCurve
+    frame: NDArray[np.intp]
+    hits: NDArray[np.int64]
+    ignored: NDArray[np.int64]
+    truth_frame: NDArray[np.intp]
 
-    Source: one curve for all classes: Dave et al., "Evaluating Large-Vocabulary Object
-        Detectors: The Devil is in the Details" (2021).
+    def areas(self, counts: Counts, bit: int) -> NDArray[np.float64]:
+        """Return the area for each resample of frames."""
+        hit = (self.hits >> bit & 1).astype(bool)
+        kept = 1.0 - (self.ignored >> bit & 1)
+        truths = counts[:, self.truth_frame].sum(axis=1).tolist()
+        return np.array(
+            [
+                self.curve.area(hit, times[self.frame] * kept, total)
+                for times, total in zip(counts, truths, strict=True)
+            ]
+        )
+
+
+class AveragePrecision:
+    """Average precision over frames, any of which may count several times.
+
+    Args:
+        pooled: False for the mean over the classes that have true boxes, as COCO. True for one
+            curve of all classes, on which equal scores count together: a rare class then weighs
+            less than a frequent one, and a detection of a class without true boxes is a false one.
+
+    Source: pooled classes: Dave et al., "Evaluating Large-Vocabulary Object Detectors: The Devil is
+        in the Details" (2021).
     """
 
-    def __init__(self, decoding: Decoding) -> None:
-        self.seen = f"a box with a score of {decoding.threshold:g}"
-        self._decoding = decoding
-        self._truths = array("q")  # per frame
-        self._scores = array("d")  # per detection of the engine, as the two below
-        self._frame = array("q")
-        self._hits = array("H")  # one bit per threshold
+    def __init__(self, *, pooled: bool) -> None:
+        self._pooled = pooled
+        self.frames = 0
+        self.judged = 0
+        """Number of frames with a true box."""
+        self._truth_frame = array("q")  # per true box, as the next
+        self._truth_label = array("q")
+        self._frame = array("q")  # per detection, as all below
+        self._label = array("q")
+        self._scores = array("d")
+        self._hits = array("H")  # one bit per threshold, as the next
+        self._ignored = array("H")
 
-    def add(self, expected: Outputs, seen: Outputs) -> None:
-        """Count one frame; see `agreement.Agreement`."""
-        truth = decode(expected, self._decoding, trusted=True)
-        found = decode(seen, self._decoding)
-        bits = matches(found, truth) @ (1 << np.arange(len(THRESHOLDS)))
-        self._frame.extend([len(self._truths)] * len(found))
-        self._truths.append(len(truth))
+    def add(
+        self, found: Detections, truth: Detections, crowd: NDArray[np.bool_] | None = None
+    ) -> None:
+        """Add one frame; see `matches`. At most 100 detections of a class count, the best."""
+        found = found.pick(best(found))
+        hit, ignored = matches(found, truth, crowd)
+        bits = 1 << np.arange(len(THRESHOLDS))
+        counted = truth.labels if crowd is None else truth.labels[~crowd]
+        self._truth_frame.extend([self.frames] * len(counted))
+        self._truth_label.extend(counted.tolist())
+        self._frame.extend([self.frames] * len(found))
+        self._label.extend(found.labels.tolist())
         self._scores.extend(found.scores.tolist())
-        self._hits.extend(bits.tolist())
+        self._hits.extend((hit @ bits).tolist())
+        self._ignored.extend((ignored @ bits).tolist())
+        self.frames += 1
+        self.judged += len(counted) > 0
 
-    @property
-    def judged(self) -> int:
-        """Number of frames on which the baseline detects something."""
-        return sum(truths > 0 for truths in self._truths)
-
-    def value(self, counts: Counts) -> NDArray[np.float64]:
-        """Return the average precision at an overlap of 0.5 for each resample."""
-        return self._areas(counts, 0)
+    def value(self, counts: Counts, bit: int = 0) -> NDArray[np.float64]:
+        """Return it at an overlap of THRESHOLDS[bit] for each resample; NaN without true boxes."""
+        areas = np.array([curve.areas(counts, bit) for curve in self._curves()])
+        known = ~np.isnan(areas)
+        total = np.where(known, areas, 0.0).sum(axis=0)
+        found: NDArray[np.float64] = np.divide(
+            total, known.sum(axis=0), out=np.full(len(counts), np.nan), where=known.any(axis=0)
+        )
+        return found
 
     def metrics(self) -> dict[str, float]:
         """Return ap50 and ap50_95, the mean over all thresholds; empty without true boxes."""
-        if not any(self._truths):
+        if not self.judged:
             return {}
-        all_once = each_frame_once(len(self._truths))
-        areas = [float(self._areas(all_once, bit)[0]) for bit in range(len(THRESHOLDS))]
+        all_once = each_frame_once(self.frames)
+        areas = [float(self.value(all_once, bit)[0]) for bit in range(len(THRESHOLDS))]
         return {"ap50": areas[0], "ap50_95": sum(areas) / len(areas)}
 
-    def summary(self) -> str:
-        """Return how many boxes are found and how many are false, at an overlap of 0.5, in words."""
+    def shares(self) -> tuple[float, float]:
+        """Return the shares of true boxes found and of detections that are false, at 0.5."""
         hits = sum(bits & 1 for bits in self._hits)
-        words = f"finds {percent(hits / sum(self._truths))} of FP32's boxes"
-        if false := 1 - hits / len(self._hits) if self._hits else 0.0:
-            words += f", and {percent(false)} of its own are none of FP32's"
-        return words
+        false = 1 - hits / len(self._hits) if self._hits else 0.0
+        return hits / len(self._truth_frame), false
 
-    def _areas(self, counts: Counts, bit: int) -> NDArray[np.float64]:
-        curve = PrecisionCurve(np.asarray(self._scores, np.float64))
-        frame = np.asarray(self._frame, np.intp)[curve.order]
-        hit = (np.asarray(self._hits)[curve.order] >> bit & 1).astype(bool)
-        truths = counts @ np.asarray(self._truths, np.float64)
-        return np.array(
-            [
-                curve.area(hit, times[frame], total)
-                for times, total in zip(counts, truths.tolist(), strict=True)
-            ]
+    def _curves(self) -> list[_Curve]:
+        """Return one curve for each class with true boxes, or one for all classes."""
+        truth_frame, truth_label = (_ints(one) for one in (self._truth_frame, self._truth_label))
+        frame, label, hits, ignored = (
+            _ints(one) for one in (self._frame, self._label, self._hits, self._ignored)
         )
+        scores = np.asarray(self._scores, np.float64)
+        if self._pooled:
+            truth_label, label = np.zeros_like(truth_label), np.zeros_like(label)
+        found = []
+        for name in np.unique(truth_label):
+            mine = np.flatnonzero(label == name)
+            curve = PrecisionCurve(scores[mine], ties_together=self._pooled)
+            mine = mine[curve.order]
+            frames = truth_frame[truth_label == name]
+            found.append(_Curve(curve, frame[mine], hits[mine], ignored[mine], frames))
+        return found
+
+
+def _ints(values: array[int]) -> NDArray[np.int64]:
+    return np.asarray(values, np.int64)

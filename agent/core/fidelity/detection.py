@@ -37,13 +37,26 @@ def overlaps(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray
         Challenge" (IJCV 88, 2010), section 4.2. The extent of pixels is not added, so the result
         does not depend on the unit or on the order of x and y.
     """
+    shared = _shared_areas(boxes, others)
+    union = _areas(boxes)[:, None] + _areas(others)[None, :] - shared
+    return _ratio(shared, union)
+
+
+def covered(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the share of each box (n, 4) that lies in each of others (m, 4), shape (n, m)."""
+    shared = _shared_areas(boxes, others)
+    return _ratio(shared, np.broadcast_to(_areas(boxes)[:, None], shared.shape))
+
+
+def _shared_areas(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     corner = np.maximum(boxes[:, None, :2], others[None, :, :2])
     opposite = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
-    shared = np.clip(opposite - corner, 0.0, None).prod(axis=2)
-    union = _areas(boxes)[:, None] + _areas(others)[None, :] - shared
-    share: NDArray[np.float64] = np.divide(
-        shared, union, out=np.zeros_like(shared), where=union > 0
-    )
+    shared: NDArray[np.float64] = np.clip(opposite - corner, 0.0, None).prod(axis=2)
+    return shared
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
+    share: NDArray[np.float64] = np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
     return share
 
 

@@ -7,15 +7,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from agent.core.fidelity.average_precision import (
-    THRESHOLDS,
-    DetectionAgreement,
-    PrecisionCurve,
-    matches,
-)
+from agent.core.fidelity.average_precision import PrecisionCurve
 from agent.core.fidelity.box_decoding import Decoding
+from agent.core.fidelity.box_matching import THRESHOLDS, matches
 from agent.core.fidelity.comparison import Comparison
 from agent.core.fidelity.detection import suppress
+from agent.core.fidelity.detection_agreement import DetectionAgreement
 from tests.support.boxes import detections, some_detections
 
 AS_THEY_ARE = Decoding(kind="boxes", boxes="b", scores="s", labels="c", overlap=1.0, threshold=0.1)
@@ -38,16 +35,19 @@ def judged(frames):
     return agreement
 
 
-def area(scores, hit, truths):
-    curve = PrecisionCurve(np.array(scores, float))
+def area(scores, hit, truths, ties_together=True):
+    curve = PrecisionCurve(np.array(scores, float), ties_together=ties_together)
     return curve.area(np.array(hit, bool)[curve.order], np.ones(len(scores)), truths)
 
 
 def test_average_precision_by_hand():
-    assert area([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], 3) == pytest.approx((1 + 2 / 3) / 3)
-    assert area([0.6, 0.9, 0.7, 0.8], [0, 1, 1, 0], 3) == pytest.approx((1 + 2 / 3) / 3)
+    two_of_three = (34 * 1 + 33 * 2 / 3) / 101  # recalls 0 to 0.33, then 0.34 to 0.66
+    assert area([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0], 3) == pytest.approx(two_of_three)
+    assert area([0.6, 0.9, 0.7, 0.8], [0, 1, 1, 0], 3) == pytest.approx(two_of_three)
     assert area([0.9, 0.8, 0.7], [0, 1, 1], 2) == pytest.approx(2 / 3)  # made monotonic
     assert area([0.9, 0.9], [1, 0], 1) == area([0.9, 0.9], [0, 1], 1) == 0.5
+    assert area([0.9, 0.9], [0, 1], 1, ties_together=False) == 0.5
+    assert area([0.9, 0.9], [1, 0], 1, ties_together=False) == 1
     assert area([], [], 2) == 0
     assert np.isnan(area([0.9], [0], 0))
 
@@ -60,7 +60,7 @@ def test_a_box_is_hit_once_and_only_by_its_class():
         ((0, 0, 10, 10), 0.7, 1),  # the second on the same object
         ((20, 0, 30, 5), 0.6, 1),  # overlaps by exactly 0.5
     )
-    hit = matches(found, truth)
+    hit, _ = matches(found, truth)
     assert hit[:, 0].tolist() == [False, True, False, True]
     assert hit[1].tolist() == [threshold <= 0.8 for threshold in THRESHOLDS]
     assert hit[2].tolist() == [threshold > 0.8 for threshold in THRESHOLDS]
@@ -98,7 +98,7 @@ def test_dropping_a_box_never_raises_recall(truth, found, data):
     whole = suppress(found, 1.0, 99)
     index = data.draw(st.integers(0, len(found) - 1))
     less = whole.pick(np.delete(np.arange(len(whole)), index))
-    assert (matches(less, truth).sum(0) <= matches(whole, truth).sum(0)).all()
+    assert (matches(less, truth)[0].sum(0) <= matches(whole, truth)[0].sum(0)).all()
 
 
 @given(
@@ -128,7 +128,9 @@ def test_through_the_comparison_with_an_interval():
         found = detections(((0, 0, 10, 10), 0.8, 0)) if index % 4 else detections()
         comparison.add(outputs(truth), outputs(found))
     found = comparison.result()
-    assert (found.agreement, found.task) == (0.75, {"ap50": 0.75, "ap50_95": 0.75})
+    three_in_four = pytest.approx(76 / 101)  # of the recalls
+    assert (found.agreement, found.task["ap50_95"]) == (three_in_four, three_in_four)
+    assert found.task["ap50"] == found.agreement
     assert found.agreement_reason == ""
     low, high = found.agreement_ci95
     assert 0.4 < low < 0.7 < 0.8 < high < 1
@@ -160,7 +162,7 @@ def test_the_interval_is_as_wide_as_the_frames_that_show_something_are_few():
             comparison.add(outputs(empty), outputs(empty))
         found = comparison.result()
         assert (found.judged_frames, found.frames) == (12, 12 + empties)
-        assert found.agreement == pytest.approx(8 / 12)
+        assert found.agreement == pytest.approx(67 / 101)  # recalls up to 8 of 12
         spans.append(found.agreement_ci95)
     (low, high), (sparse_low, sparse_high) = spans
     assert sparse_low <= low + 0.05

@@ -1,0 +1,48 @@
+"""Agreement of a detector: average precision with the baseline's boxes as the true ones."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from agent.core.fidelity.average_precision import AveragePrecision
+from agent.core.fidelity.box_decoding import Decoding, Outputs, decode
+from agent.core.fidelity.resampling import Counts, percent
+
+
+class DetectionAgreement:
+    """Average precision of the engine's boxes with the baseline's as ground truth.
+
+    A frame without a box of the baseline is not judged, but false boxes on it count. Both use the
+    same decoding and threshold, so a box whose score falls below it is lost. All classes share one
+    curve, so that a class that the baseline never detects counts against the engine.
+    """
+
+    def __init__(self, decoding: Decoding) -> None:
+        self.seen = f"a box with a score of {decoding.threshold:g}"
+        self._decoding = decoding
+        self._precision = AveragePrecision(pooled=True)
+
+    def add(self, expected: Outputs, seen: Outputs) -> None:
+        """Count one frame; see `agreement.Agreement`."""
+        truth = decode(expected, self._decoding, trusted=True)
+        self._precision.add(decode(seen, self._decoding), truth)
+
+    @property
+    def judged(self) -> int:
+        """Number of frames on which the baseline detects something."""
+        return self._precision.judged
+
+    def value(self, counts: Counts) -> NDArray[np.float64]:
+        """Return the average precision at an overlap of 0.5 for each resample."""
+        return self._precision.value(counts)
+
+    def metrics(self) -> dict[str, float]:
+        """Return ap50 and ap50_95, the mean over all thresholds; empty without true boxes."""
+        return self._precision.metrics()
+
+    def summary(self) -> str:
+        """Return how many boxes are found and how many are false, at an overlap of 0.5, in words."""
+        found, false = self._precision.shares()
+        words = f"finds {percent(found)} of FP32's boxes"
+        return words + (f", and {percent(false)} of its own are none of FP32's" if false else "")
