@@ -214,7 +214,7 @@ class Chain:
         with self._artifacts.timed("intake"):
             sha256 = _checked_sha256(self.config.model)
         model = self.config.model
-        digest = digest_of("intake-3", sha256, model.name, model.input.in_effect())
+        digest = digest_of("intake-4", sha256, model.name, model.input.in_effect())
         return self._artifacts.get(CleanGraph(config=self.config, digest=digest, sha256=sha256))
 
     def capture(self) -> CalibrationSet:

@@ -27,6 +27,7 @@ from agent.graphs.compute import node_macs, uncounted_layers
 from agent.graphs.edits import copy_of, read_in_bodies
 from agent.graphs.integers import dequantize_weights, integer_operators
 from agent.graphs.observed import add_observed
+from agent.graphs.ranked import ranked_outputs
 from agent.graphs.spelling import separate_constant_outputs, spell_out_pads
 from agent.graphs.widen import to_float32
 
@@ -81,6 +82,7 @@ class OnnxIntake:
             weight_bytes=sum(len(t.SerializeToString()) for t in model.graph.initializer),
             activation_bytes=_activation_bytes(model, outputs),
             changes=tuple(changes),
+            ranked=ranked_outputs(model),
         )
 
 

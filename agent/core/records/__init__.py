@@ -45,4 +45,4 @@ from agent.core.records.measurement import (
     PowerWindow,
     Timing,
 )
-from agent.core.records.model import CleanModel, Model, Platform, TensorSpec
+from agent.core.records.model import CleanModel, Model, Platform, RankedRows, TensorSpec

@@ -38,6 +38,19 @@ class TensorSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RankedRows:
+    """Outputs with rows in one order that the model finds itself, as by score.
+
+    Attributes:
+        axes: The axis of the rows in each output, by name.
+        count: Of the rows; None if it varies with the picture.
+    """
+
+    axes: Mapping[str, int]
+    count: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """Which model.
 
@@ -45,12 +58,14 @@ class Model:
         sha256: Digest of the user's own file.
         macs: Multiply-accumulates of one inference (batch 1).
         changes: What intake changed, in words.
+        ranked: Outputs with rows that are matched before they are compared.
     """
 
     name: str
     sha256: str
     macs: int
     changes: tuple[str, ...]
+    ranked: tuple[RankedRows, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
