@@ -137,6 +137,11 @@ class Broker(FakeLink):
         for place in self.commands:
             self._deliver(place)
 
+    def start(self) -> None:
+        """Connect anew, as the real link does where the daemon finds the broker silent."""
+        self.lose()
+        self.open()
+
     def command(self, command_id: str, body: bytes) -> None:
         self._places += 1
         self.commands[self._places] = (f"{_BASE}/cmd/{command_id}", body)
