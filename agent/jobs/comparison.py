@@ -11,16 +11,18 @@ from msgspec import to_builtins
 
 from agent.config import Config
 from agent.core.errors import ConfigError
+from agent.core.records import CleanModel
 
 if TYPE_CHECKING:
     from agent.core.fidelity.comparison import Comparison
 
 
-def comparison(config: Config, names: Sequence[str] = ()) -> Comparison:
+def comparison(config: Config, model: CleanModel, names: Sequence[str] = ()) -> Comparison:
     """Return a fresh comparison with FP32, which knows the model's task.
 
     Args:
         config: The effective configuration.
+        model: Its outputs are compared.
         names: What the camera calls the frames to be compared on, in their order, if their
             true classes are to be looked up.
 
@@ -33,7 +35,7 @@ def comparison(config: Config, names: Sequence[str] = ()) -> Comparison:
     task = config.model.task
     decoding = Decoding(**to_builtins(task.decode)) if task.decode.kind else None
     labels = _labels(task.labels, names) if task.labels and names else ()
-    return Comparison(task.kind, _user_metric(task.kind), decoding, labels)
+    return Comparison(task.kind, _user_metric(task.kind), decoding, labels, model.ranked)
 
 
 def _labels(file: str, names: Sequence[str]) -> tuple[int | None, ...]:

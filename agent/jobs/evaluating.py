@@ -49,7 +49,7 @@ def evaluate(
         make_runner=make(spec.engine),
         make_baseline=make(spec.baseline),
         tensors=held_out,
-        comparison=comparison(config, [frames.origins.get(name, "") for name in names]),
+        comparison=comparison(config, model, [frames.origins.get(name, "") for name in names]),
         memory=lambda: int(process.memory_info().rss),
         progress=progress,
     )

@@ -66,7 +66,7 @@ def condition(
         open_trial=lambda made, ranged: OnnxQuantizationTrial(
             made, spec.scheme, ranged, few, threads, reference=path
         ),
-        comparison=lambda: comparison(config),
+        comparison=lambda: comparison(config, model[0]),
         progress=progress,
     )
 
@@ -153,11 +153,11 @@ def quantize(
         Target.of(
             requirements.bound(SQNR),
             requirements.bound(AGREEMENT),
-            comparison(config).has_metric,
+            comparison(config, model).has_metric,
         ),
         work=spec.work,
         open_trial=open_trial,
-        comparison=lambda: comparison(config),
+        comparison=lambda: comparison(config, model),
         progress=progress,
     )
 

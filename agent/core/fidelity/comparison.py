@@ -14,7 +14,8 @@ from agent.core.fidelity.agreement import UserMetric, make_agreement
 from agent.core.fidelity.box_decoding import Decoding, Outputs
 from agent.core.fidelity.channel_groups import GroupSums, OutputSums
 from agent.core.fidelity.resampling import Counts, agreement_ci95, bootstrap_ci95
-from agent.core.records import Fidelity, SqnrGroup
+from agent.core.fidelity.rows import match_rows
+from agent.core.records import Fidelity, RankedRows, SqnrGroup
 
 _FEW = 4  # frames judged; an engine that fails on every other frame passes fewer by luck
 _SAME = "identical to the baseline"
@@ -30,6 +31,7 @@ class Comparison:
         decoding: Of a detector's outputs into boxes; None if not configured.
         labels: The true class of each frame in the order of `add`, None where it is not known;
             empty without labels.
+        ranked: Outputs with rows that are matched first.
 
     Attributes:
         identical: True while every output is bit for bit the baseline's.
@@ -41,9 +43,12 @@ class Comparison:
         user_metric: UserMetric | None = None,
         decoding: Decoding | None = None,
         labels: Sequence[int | None] = (),
+        ranked: Sequence[RankedRows] = (),
     ) -> None:
         self._agreement, self._reason = make_agreement(task, user_metric, decoding)
         self._accuracy = Accuracy(labels)
+        self._ranked = ranked
+        self._axes = {name: axis for rows in ranked for name, axis in rows.axes.items()}
         self._sums: dict[str, OutputSums] = {}
         self.identical = True
         self._frames = 0
@@ -59,7 +64,8 @@ class Comparison:
 
         Args:
             baseline: The FP32 outputs by name, numbers of any shape and dtype.
-            engine: The engine's outputs, of the same names and shapes.
+            engine: The engine's outputs, of the same names and shapes but for the number of ranked
+                rows, and perhaps none of these.
             frames: The batch. Frames count one by one if they are the first axis of every output,
                 else together as one.
 
@@ -75,10 +81,12 @@ class Comparison:
             seen = engine.get(name)
             if seen is None:
                 raise RunnerError(f"the engine has no output {name}", code="outputs")
-            _check(name, expected, seen)
+            _check(name, expected, seen, self._axes.get(name))
             if not np.array_equal(expected, seen):
                 self.identical = False
-        apart = all(values.ndim and len(values) == frames for values in baseline.values())
+        apart = 0 not in self._axes.values() and all(
+            values.ndim and len(values) == frames for values in baseline.values()
+        )
         if not apart:
             self._accuracy.require_single(frames)
         for index in range(frames if apart else 1):
@@ -88,8 +96,10 @@ class Comparison:
         self._frames += frames
 
     def _add(self, expected: Outputs, seen: Outputs) -> None:
-        for name, values in expected.items():
-            self._sums.setdefault(name, OutputSums(name)).add(values, seen[name])
+        matched, paired = match_rows(expected, seen, self._ranked)
+        for name, values in matched.items():
+            sums = self._sums.setdefault(name, OutputSums(name, rows_first=name in self._axes))
+            sums.add(values, paired[name])
         if self._agreement is not None:
             self._agreement.add(expected, seen)
         self._accuracy.add(expected, seen)
@@ -175,15 +185,27 @@ def _order_db(group: SqnrGroup) -> float:
     return np.inf if group.sqnr_db is None else group.sqnr_db
 
 
-def _check(name: str, expected: NDArray[Any], seen: NDArray[Any]) -> None:
+def _check(name: str, expected: NDArray[Any], seen: NDArray[Any], rows: int | None) -> None:
+    """Check that an output can be compared.
+
+    Args:
+        name: Its name.
+        expected: The baseline's.
+        seen: The engine's.
+        rows: The axis of ranked rows, of any length; None if there is none.
+    """
     if expected.dtype.kind not in "fiub" or seen.dtype.kind not in "fiub":
         raise RunnerError(f"output {name} is not of numbers ({expected.dtype})", code="outputs")
-    if expected.shape != seen.shape or expected.size == 0:
+    shapes = [list(values.shape) for values in (expected, seen)]
+    if rows is not None and rows < min(expected.ndim, seen.ndim):
+        for shape in shapes:
+            shape[rows] = 1
+    if shapes[0] != shapes[1] or 0 in shapes[0]:
         raise RunnerError(
             f"output {name} has shape {list(seen.shape)}, the baseline's {list(expected.shape)}",
             code="outputs",
-            hint="outputs of a varying number, such as boxes after suppression, can't be compared "
-            "element by element; export the model without that step",
+            hint="outputs of a varying size can't be compared element by element, unless their rows "
+            "come from TopK or NonMaxSuppression; export the model without that step",
         )
     if not np.isfinite(expected).all():
         raise RunnerError(
