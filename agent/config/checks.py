@@ -17,6 +17,7 @@ from agent.config.tables import PRECISIONS, Config, Decode
 from agent.core.choice.limits import AGREEMENT, LIMITS
 from agent.core.choice.objectives import OBJECTIVES
 from agent.core.errors import ConfigError
+from agent.core.fidelity.decoders import DECODERS
 from agent.core.frames.camera_uri import NAMED_EXAMPLES, camera_kind, scheme_of
 from agent.core.frames.pixels import PIXELS
 from agent.core.measurement.power_sensors import POWER_SENSORS
@@ -28,8 +29,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.input.dtype": ("float32", "float16", "uint8", "int8"),
     "model.input.resize": ("stretch", "letterbox"),
     "model.input.pixels": ("", *PIXELS),
-    "model.task.decode.kind": ("", "boxes", "centers", "yolo"),
-    "model.task.decode.format": ("xyxy", "cxcywh"),
+    "model.task.decode.kind": ("", *DECODERS),
+    "model.task.decode.format": ("xyxy", "yxyx", "cxcywh"),
     "model.task.decode.size": ("cells", "log", "pixels"),
     "model.task.decode.order": ("xy", "yx"),
     "calibration.keep": ("frames", "stats"),
@@ -47,6 +48,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "camera.fps": (0.01, 1000),
     "model.input.width": (0, 16384),
     "model.input.height": (0, 16384),
+    "model.task.decode.keypoints": (0, 1024),
     "model.task.decode.stride": (1, 1024),
     "model.task.decode.threshold": (0, 1),
     "model.task.decode.overlap": (0, 1),
@@ -72,18 +74,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "drift.agreement_below": (0, 1),
     "storage.max_mb": (16, 1e8),
 }
-_DECODES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
-    "": ((), ("stride", "threshold", "overlap")),
-    "boxes": (
-        ("boxes", "scores"),
-        ("labels", "format", "logits", "background", "threshold", "overlap"),
-    ),
-    "centers": (
-        ("scores", "sizes"),
-        ("offsets", "size", "order", "stride", "logits", "threshold", "overlap"),
-    ),
-    "yolo": ((), ("boxes", "logits", "objectness", "threshold", "overlap")),
-}  # kind: the keys it needs, the other ones it reads
+_ALONE = (("masks", "keypoints", "rotated"), ("logits", "softmax"))
+"""Keys of a decoding of which one at most can be set."""
 _TASKS = ("generic", "classification", "segmentation", "detection")
 _NVPMODEL = Path("/etc/nvpmodel.conf")
 _CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
@@ -256,7 +248,7 @@ def _check_decode(task: str, decode: Decode) -> None:
             f'model.task.decode is for kind = "detection", but model.task.kind is "{task}"',
             hint="set model.task.kind, or remove model.task.decode",
         )
-    needed, read = _DECODES[decode.kind]
+    needed, read = _decode_keys(decode.kind)
     for key in needed:
         if not getattr(decode, key):
             raise ConfigError(
@@ -272,6 +264,24 @@ def _check_decode(task: str, decode: Decode) -> None:
                 f'model.task.decode.{key} means nothing with kind = "{decode.kind}"',
                 hint=f"it reads {keys}" if decode.kind else "set model.task.decode.kind",
             )
+    if decode.kind == "nms" and decode.labels and not decode.scores:
+        raise ConfigError(
+            "model.task.decode.labels is set, but scores is empty",
+            hint="set both, or neither where one output has rows of box, score and class",
+        )
+    for group in _ALONE:
+        given = [key for key in group if getattr(decode, key)]
+        if len(given) > 1:
+            raise ConfigError(
+                f"model.task.decode has {' and '.join(given)}", hint="keep one of them"
+            )
+
+
+def _decode_keys(kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the keys that a kind needs, and the others that it reads."""
+    if not kind:
+        return (), ("keypoints", "stride", "threshold", "overlap")
+    return DECODERS[kind].needs, DECODERS[kind].reads
 
 
 def _each(value: Any) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ import msgspec
 from agent.core.choice.limits import LIMITS, with_floor
 from agent.core.choice.objectives import OBJECTIVES
 from agent.core.choice.requirements import Requirements
+from agent.core.fidelity.decoding import Decoding
 from agent.core.quantization.calibrator_names import CALIBRATORS
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
@@ -57,20 +58,26 @@ class ModelInput(_Table, frozen=True):
 
 
 class Decode(_Table, frozen=True):
-    """How a detector's outputs become boxes; see `core.fidelity.box_decoding.Decoding`."""
+    """How a detector's outputs become boxes; see `core.fidelity.decoding.Decoding`."""
 
     kind: str = ""
     boxes: str = ""
     scores: str = ""
     labels: str = ""
+    count: str = ""
     sizes: str = ""
     offsets: str = ""
+    masks: str = ""
+    keypoints: int = 0
+    rotated: bool = False
     format: str = "xyxy"
     size: str = "cells"
     order: str = "xy"
     stride: int = 4
     logits: bool = False
+    softmax: bool = False
     background: bool = False
+    no_object: bool = False
     objectness: bool = False
     threshold: float = 0.25
     overlap: float = 0.45
@@ -82,6 +89,11 @@ class ModelTask(_Table, frozen=True):
     kind: str = "generic"
     labels: str = ""
     decode: Decode = Decode()
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """Return how the outputs become boxes; None if that is not known."""
+        return Decoding(**msgspec.structs.asdict(self.decode)) if self.decode.kind else None
 
     @property
     def has_metric(self) -> bool:

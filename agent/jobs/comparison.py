@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import to_builtins
-
 from agent.config import Config
 from agent.core.errors import ConfigError
 from agent.core.records import CleanModel
@@ -29,13 +27,11 @@ def comparison(config: Config, model: CleanModel, names: Sequence[str] = ()) -> 
     Raises:
         ConfigError: if the user's metric can't be loaded, or the labels don't serve.
     """
-    from agent.core.fidelity.box_decoding import Decoding
     from agent.core.fidelity.comparison import Comparison
 
     task = config.model.task
-    decoding = Decoding(**to_builtins(task.decode)) if task.decode.kind else None
     labels = _labels(task.labels, names) if task.labels and names else ()
-    return Comparison(task.kind, _user_metric(task.kind), decoding, labels, model.ranked)
+    return Comparison(task.kind, _user_metric(task.kind), task.decoding, labels, model.ranked)
 
 
 def _labels(file: str, names: Sequence[str]) -> tuple[int | None, ...]:

@@ -11,13 +11,12 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 
 from agent import config as configuration
-from agent.config import Config, Model
+from agent.config import Config
 from agent.core.choice.choose import choose
 from agent.core.choice.limits import AGREEMENT, SQNR
-from agent.core.errors import BuildError, ConfigError, JobError, ModelError, QuantdError
+from agent.core.errors import BuildError, ConfigError, JobError, QuantdError
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.priors import Fleet
 from agent.core.records import (
@@ -36,13 +35,13 @@ from agent.core.release.reuse import ReusedCalibration
 from agent.core.release.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.core.search.candidates import candidates, failed, recipes
 from agent.core.search.shortlist import doubtful, shortlist, wave, worth_making
-from agent.disk import sha256_of
 from agent.ports import Clock, Jobs, Store
 from agent.run.artifacts import Artifacts, Observe
 from agent.run.calibration import Calibrating
+from agent.run.intake import intake
 from agent.run.judging import Judging
 from agent.run.prediction import Predicting
-from agent.wire.jobs import BuildEngine, CleanGraph, FindPlatform, QuantizeModel
+from agent.wire.jobs import BuildEngine, FindPlatform, QuantizeModel
 
 _LOG = logging.getLogger(__name__)
 _ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
@@ -210,12 +209,8 @@ class Chain:
             return self._artifacts.run(FindPlatform(config=self.config))
 
     def intake(self) -> CleanModel:
-        """Make the user's file an ordinary graph."""
-        with self._artifacts.timed("intake"):
-            sha256 = _checked_sha256(self.config.model)
-        model = self.config.model
-        digest = digest_of("intake-4", sha256, model.name, model.input.in_effect())
-        return self._artifacts.get(CleanGraph(config=self.config, digest=digest, sha256=sha256))
+        """Make the user's file an ordinary graph; see `intake.intake`."""
+        return intake(self.config, self._artifacts)
 
     def capture(self) -> CalibrationSet:
         """Take frames from the camera, or those of an earlier run; see `Calibrating.capture`."""
@@ -233,7 +228,7 @@ class Chain:
         task = configuration.dump(self.config)["model"]["task"]
         bound = self.config.requirements.bound
         digest = digest_of(
-            "quantize-4",
+            "quantize-5",
             model.digest,
             None if recipe.precision == "fp32" else calibration.digest,
             statistics,
@@ -325,24 +320,3 @@ class Chain:
             except (BuildError, JobError) as error:
                 made.append(failed(candidate, error))
         return made
-
-
-def _checked_sha256(model: Model) -> str:
-    """Return the sha256 of the model file.
-
-    Raises:
-        ModelError: if the file can't be read, or has another sha256 than the configured one.
-    """
-    try:
-        found = sha256_of(Path(model.path))
-    except OSError as e:
-        raise ModelError(
-            f"{model.path}: {e.strerror}", code="no_model", hint="check model.path or --model"
-        ) from e
-    if model.sha256 and model.sha256.lower() != found:
-        raise ModelError(
-            f"{model.path} has sha256 {found}, model.sha256 is {model.sha256}",
-            code="wrong_model",
-            hint="put the right file there, or correct model.sha256",
-        )
-    return found

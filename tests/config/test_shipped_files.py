@@ -14,6 +14,7 @@ from agent import config
 from agent.config import checks
 from agent.core.choice.limits import LIMITS
 from agent.core.errors import ConfigError
+from agent.core.fidelity.decoders import DECODERS
 from agent.core.frames.camera_uri import CAMERAS
 from agent.core.quantization.calibrator_names import CALIBRATORS
 
@@ -91,6 +92,27 @@ def test_the_choices_in_a_comment_are_those_there_are(key, allowed):
     if key.startswith("model.task.decode."):  # a key of one kind only names it
         own = set(checks._CHOICES["model.task.decode.kind"])
     assert set(allowed) - {""} <= stated <= {*allowed, "", *own}
+
+
+def examples_of_decoding():
+    """Return {export: the keys of its [model.task.decode]} from the comments."""
+    return dict(re.findall(r"^#   (\S.*?): +\{(kind = .*)\}$", SHIPPED.read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize(("name", "table"), examples_of_decoding().items())
+def test_an_example_of_decoding_is_valid_and_in_the_readme(name, table):
+    readme = (CONFIGS.parent / "README.md").read_text()
+    assert re.split(r"[ ,]", name)[0] in readme
+    assert [one for one in table.split(", ") if f"`{one}`" not in readme] == []
+    decode = tomllib.loads(f"decode = {{{table}}}")["decode"]
+    keys = {f"model.task.decode.{key}": value for key, value in decode.items()}
+    loaded = config.load(SHIPPED, overrides={"model.task.kind": "detection"} | keys)
+    assert config.dump(loaded)["model"]["task"]["decode"].items() >= decode.items()
+
+
+def test_each_kind_of_decoding_has_an_example():
+    kinds = {re.search('kind = "(.+?)"', one)[1] for one in examples_of_decoding().values()}
+    assert kinds == set(DECODERS)
 
 
 def test_every_number_has_a_range():

@@ -241,6 +241,23 @@ def test_a_model_that_is_not_there_or_another_one_ends_the_run(tmp_path, tables,
     assert not run.jobs.counts.keys() & {"intake", "capture"}
 
 
+def test_a_decoding_that_does_not_fit_the_model_ends_the_run_before_the_capture(tmp_path):
+    run = Run(tmp_path, model={"task": {"kind": "detection", "decode": {"kind": "yolo"}}})
+    plain = run.jobs.answers["intake"]
+    head = TensorSpec(name="y", shape=(1, 1000), dtype="float32")
+    run.jobs.answers["intake"] = lambda spec: replace(plain(spec), outputs=(head,))
+    with pytest.raises(ConfigError, match=r"output y of shape 1x1000") as caught:
+        run.chain.run()
+    assert "no decode.kind fits them" in caught.value.hint
+    assert "capture" not in run.jobs.counts
+
+    fitting = replace(head, shape=(1, 84, 8400))
+    forgotten(run, run.jobs.asked[-1][1].digest)
+    run.jobs.answers["intake"] = lambda spec: replace(plain(spec), outputs=(fitting,))
+    run.chain.run()
+    assert "capture" in run.jobs.counts
+
+
 def test_a_model_of_the_configured_sha256_is_taken(tmp_path):
     sha256 = hashlib.sha256(b"a model").hexdigest()
     run = Run(tmp_path, model={"sha256": sha256.upper()})

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
-from agent.core.fidelity.box_decoding import Decoding, Outputs
+from agent.core.fidelity.box_decoding import Outputs
 from agent.core.fidelity.classification import ClassificationAgreement
+from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.detection_agreement import DetectionAgreement
 from agent.core.fidelity.resampling import Counts, as_floats, each_frame_once, percent
 from agent.core.fidelity.segmentation import SegmentationAgreement

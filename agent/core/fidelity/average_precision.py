@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.fidelity.box_matching import THRESHOLDS, best, matches
-from agent.core.fidelity.detection import Detections
+from agent.core.fidelity.detection import Detections, Similarity, box_overlaps
 from agent.core.fidelity.resampling import Counts, each_frame_once
 
 _RECALLS = np.linspace(0.0, 1.0, 101)
@@ -82,13 +82,15 @@ class AveragePrecision:
         pooled: False for the mean over the classes that have true boxes, as COCO. True for one
             curve of all classes, on which equal scores count together: a rare class then weighs
             less than a frequent one, and a detection of a class without true boxes is a false one.
+        similarity: In which overlaps are measured.
 
     Source: pooled classes: Dave et al., "Evaluating Large-Vocabulary Object Detectors: The Devil is
         in the Details" (2021).
     """
 
-    def __init__(self, *, pooled: bool) -> None:
+    def __init__(self, *, pooled: bool, similarity: Similarity = box_overlaps) -> None:
         self._pooled = pooled
+        self._similarity = similarity
         self.frames = 0
         self.judged = 0
         """Number of frames with a true box."""
@@ -105,7 +107,7 @@ class AveragePrecision:
     ) -> None:
         """Add one frame; see `matches`. At most 100 detections of a class count, the best."""
         found = found.pick(best(found))
-        hit, ignored = matches(found, truth, crowd)
+        hit, ignored = matches(found, truth, crowd, self._similarity)
         bits = 1 << np.arange(len(THRESHOLDS))
         counted = truth.labels if crowd is None else truth.labels[~crowd]
         self._truth_frame.extend([self.frames] * len(counted))

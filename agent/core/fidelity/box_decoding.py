@@ -1,4 +1,4 @@
-"""Decoding of a detector's raw outputs into boxes, for three kinds of exported detectors.
+"""Decoding of a detector's raw outputs into boxes, for the kinds of `decoders.DECODERS`.
 
 Boxes are only used for intersection over union, so their unit (pixels, cells, shares of the
 picture) and a common shift don't matter.
@@ -7,14 +7,17 @@ picture) and a common shift don't matter.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import ConfigError
-from agent.core.fidelity.detection import Detections, suppress
+from agent.core.fidelity.decoders import ROW, check_outputs
+from agent.core.fidelity.decoding import Decoding
+from agent.core.fidelity.detection import Detections, box_overlaps, suppress
+from agent.core.fidelity.similarity import drawn_masks, rotated_boxes
 
 _MOST_RAW = 1000  # per frame before suppression, which would take minutes for a broken engine
 _MOST = 100  # per frame: maxDets of the COCO evaluation
@@ -23,47 +26,6 @@ _LARGEST_LOG = 20.0  # e^20 cells
 _TOLERANCE = 1e-3  # by which a score may leave 0..1 in rounding
 
 Outputs = Mapping[str, NDArray[Any]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decoding:
-    """Decoding of outputs into boxes; names are those of the model's outputs.
-
-    Attributes:
-        kind: "boxes" (boxes and scores lie in outputs of their own), "centers" (heat maps of
-            object centres, as CenterNet and CenterFace) or "yolo" (one output of boxes, by
-            centre, and scores, as the exports of YOLOv8, or with objectness of YOLOv5).
-        boxes: With 4 numbers per box; for "yolo" the whole head, "" for the first output.
-        scores: One score per box, or one per box and class; for "centers" the heat maps.
-        labels: One class id per box; "" if scores are per class.
-        sizes: Of boxes centred at a cell, 2 channels.
-        offsets: Of centres inside a cell, in cells, 2 channels; "" if there are none.
-        format: Of `boxes`: "xyxy" corners or "cxcywh" centre and size.
-        size: Unit of `sizes`: "cells", "log" (their logarithm) or "pixels".
-        order: Channels of sizes and offsets: "xy" (width first) or "yx" (height first).
-        stride: Pixels per cell, needed for sizes in pixels.
-        logits: True if a sigmoid must be applied to scores.
-        background: True if the first class is the background.
-        objectness: True if an objectness score precedes those of the classes.
-        threshold: Boxes with lower scores are dropped.
-        overlap: Boxes of a class that overlap by more are one object; 1 if the graph suppresses.
-    """
-
-    kind: str
-    boxes: str = ""
-    scores: str = ""
-    labels: str = ""
-    sizes: str = ""
-    offsets: str = ""
-    format: str = "xyxy"
-    size: str = "cells"
-    order: str = "xy"
-    stride: int = 4
-    logits: bool = False
-    background: bool = False
-    objectness: bool = False
-    threshold: float = 0.25
-    overlap: float = 0.45
 
 
 def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detections:
@@ -79,8 +41,10 @@ def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detecti
         ConfigError: "decode" if outputs are missing or have other shapes than `how` needs, or if
             trusted ones have scores outside 0..1 or mostly boxes of negative size.
     """
-    read = {"boxes": _boxes, "centers": _centers, "yolo": _yolo}[how.kind]
-    found = read(_Reader(outputs, how, trusted), how)
+    check_outputs(how, {name: values.shape for name, values in outputs.items()})
+    read = {"boxes": _boxes, "nms": _finished, "centers": _centers, "yolo": _yolo}[how.kind]
+    reader = _Reader(outputs, how, trusted)
+    found = read(reader, how)
     solid = np.flatnonzero((found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1))
     if trusted and 2 * len(solid) < len(found):
         raise _decode_error(
@@ -88,11 +52,16 @@ def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detecti
             'check model.task.decode.format; a "yolo" head must contain decoded boxes '
             "(export YOLOX with its decoding)",
         )
-    return suppress(found.pick(solid), how.overlap, _MOST)
+    similarity = rotated_boxes if how.rotated else box_overlaps
+    overlap = 1.0 if how.kind == "nms" else how.overlap
+    kept = suppress(found.pick(solid), overlap, _MOST, similarity)
+    if not how.masks:
+        return kept
+    return replace(kept, shapes=drawn_masks(kept, reader.get("masks"), how.stride))
 
 
 class _Reader:
-    """Outputs by name, as float64 without their batch axis, and their scores."""
+    """Outputs by key, as float64 without their batch axis, and their scores."""
 
     def __init__(self, outputs: Outputs, how: Decoding, trusted: bool) -> None:
         self._outputs = outputs
@@ -101,79 +70,65 @@ class _Reader:
 
     def get(self, key: str) -> NDArray[np.float64]:
         """Return the output that a key of the decoding names; the first one for ""."""
-        name = getattr(self._how, key) or next(iter(self._outputs))
-        if name not in self._outputs:
-            raise _decode_error(
-                f'model.task.decode.{key} = "{name}" is no output of the model',
-                "its outputs: " + ", ".join(self._outputs),
-            )
-        values = self._outputs[name]
+        values = self._outputs[getattr(self._how, key) or next(iter(self._outputs))]
         return (values[0] if values.ndim > 2 and len(values) == 1 else values).astype(np.float64)
 
-    def shaped(self, key: str, dimensions: int) -> NDArray[np.float64]:
-        """Return the output, checked to have this number of dimensions after the batch axis."""
-        values = self.get(key)
-        if values.ndim != dimensions:
-            raise self.misshaped(key, values)
-        return values
-
-    def misshaped(self, key: str, values: NDArray[Any]) -> ConfigError:
-        """Return the error for an output of the wrong shape."""
-        shape = "x".join(map(str, values.shape))
-        return _decode_error(
-            f"model.task.decode.{key}: an output of shape {shape} is not what kind = "
-            f'"{self._how.kind}" reads',
-            "see model.task.decode in configs/quantd.toml for the shapes",
-        )
-
     def probabilities(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return scores 0..1."""
+        """Return scores 0..1; with a softmax, the last axis is that of the classes."""
+        if self._how.softmax:
+            powers = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
+            return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float64)
         if self._how.logits:
             return np.asarray(1.0 / (1.0 + np.exp(-np.clip(scores, -500, 500))), np.float64)
-        low, high = float(scores.min()), float(scores.max())
+        low, high = (float(scores.min()), float(scores.max())) if scores.size else (0.0, 0.0)
         if self._trusted and (low < -_TOLERANCE or high > 1 + _TOLERANCE):
             raise _decode_error(
                 f"the baseline's scores reach from {low:.4g} to {high:.4g}, not inside 0..1",
-                "set logits = true if a sigmoid is still to come; a head with more than boxes "
-                "and scores (masks, key points) can't be read",
+                "set logits (or softmax) = true if it is still to come; a head with more than boxes "
+                "and scores needs masks, keypoints or rotated",
             )
         return scores
 
 
 def _boxes(reader: _Reader, how: Decoding) -> Detections:
     """Read outputs (n, 4) and (n,), (n, classes) or (n, 1, ...), each possibly transposed."""
-    boxes = _columns(reader.get("boxes"), 4)
-    if boxes is None:
-        raise reader.misshaped("boxes", reader.get("boxes"))
+    boxes = reader.get("boxes")
+    boxes = boxes.reshape(-1, 4) if boxes.shape[-1] == 4 else boxes.T
     scores = reader.get("scores")
-    if scores.size % len(boxes):
-        raise reader.misshaped("scores", scores)
     flat = scores.ndim > 1 and scores.shape[-1] == len(boxes) != scores.shape[-2]
-    scores = scores.reshape(-1, len(boxes)).T if flat else scores.reshape(len(boxes), -1)
-    scores = reader.probabilities(scores)
-    labels = None
-    if how.labels:
-        labels = reader.get("labels").ravel()
-        if labels.size != len(boxes) or scores.shape[1] != 1:
-            raise reader.misshaped("labels", labels)
-    if how.background:
-        scores = scores[:, 1:]
-        if not scores.size:
-            raise reader.misshaped("scores", scores)
-    return _above_threshold_boxes(boxes, scores, how, labels, corners=how.format == "xyxy")
+    classes = scores.size // len(boxes) if len(boxes) else scores.shape[-1]
+    shape = (classes, len(boxes)) if flat else (len(boxes), classes)
+    scores = scores.reshape(shape).T if flat else scores.reshape(shape)
+    scores = reader.probabilities(scores)[:, int(how.background) : classes - how.no_object]
+    labels = reader.get("labels").ravel() if how.labels else None
+    return _detections(boxes, scores, how, how.format, labels)
+
+
+def _finished(reader: _Reader, how: Decoding) -> Detections:
+    """Read rows (n, 6) of box, score and class, or outputs (n, 4), (n,) and (n,)."""
+    rows = reader.get("boxes")
+    if how.scores:
+        scores = reader.get("scores").reshape(-1, 1)
+        labels = reader.get("labels").reshape(-1, 1) if how.labels else np.zeros_like(scores)
+        rows = np.concatenate([rows[:, :4], scores, labels, rows[:, 4:]], axis=1)
+    if how.count:
+        rows = rows[: int(np.clip(np.rint(reader.get("count").item()), 0, len(rows)))]
+    form = "cxcywh" if how.rotated else how.format
+    scores = reader.probabilities(rows[:, 4:5])
+    return _detections(rows[:, :4], scores, how, form, labels=rows[:, 5], beside=rows[:, ROW:])
 
 
 def _yolo(reader: _Reader, how: Decoding) -> Detections:
     """Read one output (n, 4 + classes) or its transpose; the longer axis is that of the boxes."""
-    head = reader.shaped("boxes", 2)
+    head = reader.get("boxes")
     head = head.T if head.shape[0] < head.shape[1] else head
-    first = 5 if how.objectness else 4
-    if head.shape[1] <= first:
-        raise reader.misshaped("boxes", head)
-    scores = reader.probabilities(head[:, 4:])
+    channels, least = head.shape[1], 5 + how.objectness
+    extras = how.extras(channels, least, reader.get("masks").shape if how.masks else None)
+    scores = reader.probabilities(head[:, 4 : channels - extras])
     if how.objectness:
         scores = scores[:, 1:] * scores[:, :1]
-    return _above_threshold_boxes(head[:, :4], scores, how, None, corners=False)
+    beside = head[:, channels - extras :]
+    return _detections(head[:, :4], scores, how, "cxcywh", beside=beside)
 
 
 def _centers(reader: _Reader, how: Decoding) -> Detections:
@@ -182,13 +137,10 @@ def _centers(reader: _Reader, how: Decoding) -> Detections:
     Source: Zhou et al., "Objects as Points" (2019), section 4; the logarithm of the size, Xu et
         al., "CenterFace: Joint Face Detection and Alignment Using Face as Point" (2019).
     """
-    heat, sizes = reader.probabilities(reader.shaped("scores", 3)), reader.shaped("sizes", 3)
-    shifts = reader.shaped("offsets", 3) if how.offsets else np.zeros_like(sizes)
+    heat, sizes = reader.probabilities(reader.get("scores")), reader.get("sizes")
+    shifts = reader.get("offsets") if how.offsets else np.zeros_like(sizes)
     if sizes.shape[0] != 2 and sizes.shape[2] == 2:
         heat, sizes, shifts = (np.moveaxis(values, 2, 0) for values in (heat, sizes, shifts))
-    for key, values in (("sizes", sizes), ("offsets", shifts)):
-        if values.shape != (2, *heat.shape[1:]):
-            raise reader.misshaped(key, values)
     label, row, place = np.unravel_index(_above_threshold(heat.ravel(), how.threshold), heat.shape)
     x, y = (0, 1) if how.order == "xy" else (1, 0)
     extent = np.stack([sizes[x, row, place], sizes[y, row, place]], axis=1)
@@ -201,24 +153,30 @@ def _centers(reader: _Reader, how: Decoding) -> Detections:
     return Detections(boxes, heat[label, row, place], label.astype(np.int64))
 
 
-def _above_threshold_boxes(
+def _detections(
     boxes: NDArray[np.float64],
     scores: NDArray[np.float64],
     how: Decoding,
-    labels: NDArray[np.float64] | None,
-    *,
-    corners: bool,
+    form: str,
+    labels: NDArray[np.float64] | None = None,
+    beside: NDArray[np.float64] | None = None,
 ) -> Detections:
-    """Return the boxes whose best class reaches the threshold."""
-    best = scores.max(axis=1)
+    """Return the boxes whose best class reaches the threshold, with what lies beside them."""
+    best = scores.max(axis=1, initial=-_FAR)
     which = _above_threshold(best, how.threshold)
-    named = scores[which].argmax(axis=1) if labels is None else np.rint(labels[which])
-    kept = boxes[which]
-    return Detections(
-        np.clip(kept, -_FAR, _FAR) if corners else _corners(kept),
-        best[which],
-        np.clip(named, -_FAR, _FAR).astype(np.int64),
+    if labels is not None:
+        named = np.clip(np.rint(labels[which]), -_FAR, _FAR)
+    else:
+        named = scores[which].argmax(axis=1) if len(which) else np.zeros(0)
+    kept = np.clip(boxes[which], -_FAR, _FAR)
+    corners = (
+        _corners(kept) if form == "cxcywh" else kept[:, [1, 0, 3, 2]] if form == "yxyx" else kept
     )
+    shapes = np.zeros((0, 0)) if beside is None else np.clip(beside[which], -_FAR, _FAR)
+    if how.rotated:
+        shapes = np.concatenate([kept, shapes], axis=1)
+        corners = _around(shapes)
+    return Detections(corners, best[which], named.astype(np.int64), shapes)
 
 
 def _above_threshold(scores: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
@@ -234,12 +192,13 @@ def _corners(centered: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([center - half, center + half], axis=1)
 
 
-def _columns(values: NDArray[np.float64], wanted: int) -> NDArray[np.float64] | None:
-    """Return values as (n, wanted), transposed if needed; None if no axis has that length."""
-    if values.shape[-1] == wanted:
-        found: NDArray[np.float64] = values.reshape(-1, wanted)
-        return found
-    return values.T if values.ndim == 2 and values.shape[0] == wanted else None
+def _around(rotated: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upright boxes around boxes of centre, size and angle; empty of an empty one."""
+    size, angle = rotated[:, 2:4], rotated[:, 4]
+    turned = np.abs(np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    extent = np.stack([(size * turned).sum(axis=1), (size * turned[:, ::-1]).sum(axis=1)], axis=1)
+    extent[size.min(axis=1) <= 0] = 0
+    return _corners(np.concatenate([rotated[:, :2], extent], axis=1))
 
 
 def _decode_error(message: str, hint: str) -> ConfigError:

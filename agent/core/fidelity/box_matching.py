@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.fidelity.detection import Detections, covered, overlaps
+from agent.core.fidelity.detection import Detections, Similarity, box_overlaps, covered
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """Overlaps from which two boxes match, 0.5 to 0.95: those of COCO, to the last digit."""
@@ -13,7 +13,10 @@ _MOST = 100  # detections per frame and class: maxDets of COCO
 
 
 def matches(
-    found: Detections, truth: Detections, crowd: NDArray[np.bool_] | None = None
+    found: Detections,
+    truth: Detections,
+    crowd: NDArray[np.bool_] | None = None,
+    similarity: Similarity = box_overlaps,
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which detections match a true box and which are ignored, (found, thresholds) each.
 
@@ -25,6 +28,7 @@ def matches(
         found: Best first.
         truth: The true boxes; of equal overlaps the last one is matched.
         crowd: Which of them are crowds, shape (truth,); None for none.
+        similarity: In which the overlap is measured.
 
     Source: Lin et al., "Microsoft COCO: Common Objects in Context" (2014) and its evaluation code,
         pycocotools.cocoeval.
@@ -34,7 +38,7 @@ def matches(
         return hit, hit
     same = found.labels[:, None] == truth.labels[None, :]
     crowds = np.zeros(len(truth), bool) if crowd is None else crowd
-    overlap = np.where(same & ~crowds, overlaps(found.boxes, truth.boxes), 0.0)[:, ::-1]
+    overlap = np.where(same & ~crowds, similarity(found, truth), 0.0)[:, ::-1]
     in_crowd = np.where(same & crowds, covered(found.boxes, truth.boxes), 0.0).max(axis=1)
     for column, threshold in enumerate(THRESHOLDS):
         free = overlap.copy()

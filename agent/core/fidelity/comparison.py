@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from agent.core.errors import RunnerError
 from agent.core.fidelity.accuracy import Accuracy
 from agent.core.fidelity.agreement import UserMetric, make_agreement
-from agent.core.fidelity.box_decoding import Decoding, Outputs
+from agent.core.fidelity.box_decoding import Outputs
 from agent.core.fidelity.channel_groups import GroupSums, OutputSums
+from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.resampling import Counts, agreement_ci95, bootstrap_ci95
 from agent.core.fidelity.rows import match_rows
 from agent.core.records import Fidelity, RankedRows, SqnrGroup

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,18 +18,31 @@ class Detections:
         boxes: Shape (n, 4), float64: left, top, right, bottom in any unit.
         scores: Shape (n,), float64.
         labels: Shape (n,), int64: class ids.
+        shapes: Shape (n, k): what a head gives beside the box: a rotated box (centre, size, angle),
+            the pixels of a mask or the points of a pose; (0, 0) for boxes alone.
     """
 
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: NDArray[np.int64]
+    shapes: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 0)))
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def pick(self, which: NDArray[np.intp]) -> Detections:
         """Return the detections at these indices, in their order."""
-        return Detections(self.boxes[which], self.scores[which], self.labels[which])
+        shapes = self.shapes[which] if len(self.shapes) else self.shapes
+        return Detections(self.boxes[which], self.scores[which], self.labels[which], shapes)
+
+
+Similarity = Callable[[Detections, Detections], NDArray[np.float64]]
+"""Returns the similarity of each detection with each of the others, 0..1, shape (n, m)."""
+
+
+def box_overlaps(found: Detections, others: Detections) -> NDArray[np.float64]:
+    """Return intersection over union of the boxes."""
+    return overlaps(found.boxes, others.boxes)
 
 
 def overlaps(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -65,7 +80,9 @@ def _areas(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return areas
 
 
-def suppress(found: Detections, overlap: float, most: int) -> Detections:
+def suppress(
+    found: Detections, overlap: float, most: int, similarity: Similarity = box_overlaps
+) -> Detections:
     """Return the best detections, no two of a class overlapping by more than `overlap`.
 
     Greedy non-maximum suppression. The order of the input does not matter: equal scores are sorted
@@ -73,8 +90,9 @@ def suppress(found: Detections, overlap: float, most: int) -> Detections:
 
     Args:
         found: In any order.
-        overlap: Intersection over union, 0..1; 1 suppresses nothing.
+        overlap: Similarity, 0..1; 1 suppresses nothing.
         most: Largest number to keep.
+        similarity: In which the overlap is measured.
 
     Source: Felzenszwalb et al., "Object Detection with Discriminatively Trained Part-Based
         Models" (PAMI 32, 2010), section 7.2.
@@ -90,6 +108,6 @@ def suppress(found: Detections, overlap: float, most: int) -> Detections:
         kept.append(best)
         left[best] = False
         others = np.flatnonzero(left & (ranked.labels == ranked.labels[best]))
-        alike = overlaps(ranked.boxes[best : best + 1], ranked.boxes[others])[0] > overlap
-        left[others[alike]] = False
+        alike = similarity(ranked.pick(np.array([best])), ranked.pick(others))[0]
+        left[others[alike > overlap]] = False
     return ranked.pick(np.array(kept, np.intp))

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.fidelity.average_precision import AveragePrecision
-from agent.core.fidelity.box_decoding import Decoding, Outputs, decode
+from agent.core.fidelity.box_decoding import Outputs, decode
+from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.resampling import Counts, percent
+from agent.core.fidelity.similarity import similarity_of
 
 
 class DetectionAgreement:
@@ -15,13 +17,16 @@ class DetectionAgreement:
 
     A frame without a box of the baseline is not judged, but false boxes on it count. Both use the
     same decoding and threshold, so a box whose score falls below it is lost. All classes share one
-    curve, so that a class that the baseline never detects counts against the engine.
+    curve, so that a class that the baseline never detects counts against the engine. Rotated boxes,
+    masks and poses are matched by their own overlap.
     """
 
     def __init__(self, decoding: Decoding) -> None:
-        self.seen = f"a box with a score of {decoding.threshold:g}"
+        what = _detected(decoding)
+        self.seen = f"a {what} with a score of {decoding.threshold:g}"
+        self._objects = f"{what}es" if what.endswith("x") else f"{what}s"
         self._decoding = decoding
-        self._precision = AveragePrecision(pooled=True)
+        self._precision = AveragePrecision(pooled=True, similarity=similarity_of(decoding))
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
         """Count one frame; see `agreement.Agreement`."""
@@ -42,7 +47,14 @@ class DetectionAgreement:
         return self._precision.metrics()
 
     def summary(self) -> str:
-        """Return how many boxes are found and how many are false, at an overlap of 0.5, in words."""
+        """Return how many objects are found and how many are false, at an overlap of 0.5."""
         found, false = self._precision.shares()
-        words = f"finds {percent(found)} of FP32's boxes"
+        words = f"finds {percent(found)} of FP32's {self._objects}"
         return words + (f", and {percent(false)} of its own are none of FP32's" if false else "")
+
+
+def _detected(decoding: Decoding) -> str:
+    """Return what is detected, in the singular."""
+    if decoding.rotated:
+        return "rotated box"
+    return "mask" if decoding.masks else "pose" if decoding.keypoints else "box"

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from agent.core.fidelity.box_decoding import Decoding
 from agent.core.fidelity.comparison import Comparison
+from agent.core.fidelity.decoding import Decoding
 from agent.core.frames.preprocess import InputSpec
 from agent.graphs.batches import with_batch
 from tests.support.onnx_runs import Inputs, run, sqnr_db

@@ -10,7 +10,6 @@ import pytest
 from agent.config.tables import Config, Decode, Limits, Model, ModelTask
 from agent.core.choice.choose import choose
 from agent.core.choice.limits import loosened
-from agent.core.fidelity.box_decoding import Decoding
 from agent.core.fidelity.comparison import Comparison
 from agent.core.records import Floor
 from tests.support.candidates import candidate, evaluation, measurement
@@ -72,8 +71,7 @@ def config_of(task, **limits):
 def found_by(task, outputs, spoiled):
     """Return FP32 and a faster engine with spoiled outputs, as the chain gives them."""
     metric = a_user_metric if ":" in task.kind else None
-    decoding = Decoding(kind="yolo") if task.decode.kind else None
-    comparison = Comparison(task.kind, metric, decoding)
+    comparison = Comparison(task.kind, metric, task.decoding)
     for _ in range(FRAMES):
         expected = outputs()
         comparison.add(expected, spoiled(expected))

@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from agent.core.fidelity.average_precision import PrecisionCurve
-from agent.core.fidelity.box_decoding import Decoding
 from agent.core.fidelity.box_matching import THRESHOLDS, matches
 from agent.core.fidelity.comparison import Comparison
+from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.detection import suppress
 from agent.core.fidelity.detection_agreement import DetectionAgreement
 from tests.support.boxes import detections, some_detections

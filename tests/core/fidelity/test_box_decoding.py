@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from agent.core.errors import ConfigError
-from agent.core.fidelity.box_decoding import Decoding, decode
+from agent.core.fidelity.box_decoding import decode
+from agent.core.fidelity.decoding import Decoding
 
 CORNERS = np.array([[10.0, 20, 30, 60], [50, 20, 90, 60], [11, 21, 30, 60]])
 CENTERED = np.array([[20.0, 40, 20, 40], [70, 40, 40, 40], [20.5, 40.5, 19, 39]])
@@ -107,8 +108,12 @@ def test_heat_maps_of_centers(order, size, last):
     ("outputs", "keys", "said"),
     [
         ({"y": np.zeros((1, 9, 6))}, {"kind": "yolo", "boxes": "z"}, '"z" is no output'),
-        ({"y": np.zeros((1, 9, 4))}, {"kind": "yolo"}, "shape 9x4"),
-        ({"y": np.zeros((2, 9, 6))}, {"kind": "yolo"}, "shape 2x9x6"),
+        (
+            {"y": np.zeros((1, 9, 4))},
+            {"kind": "yolo"},
+            "boxes: output y of shape 1x9x4 is not what",
+        ),
+        ({"y": np.zeros((2, 9, 6))}, {"kind": "yolo"}, "shape 2x9x6 is not what"),
         ({"y": np.full((1, 9, 6), 3.0)}, {"kind": "yolo"}, "from 3 to 3, not inside 0..1"),
         (
             {"y": np.tile([5.0, 5, -1, 2, 0.9], (1, 9, 1))},
@@ -118,12 +123,12 @@ def test_heat_maps_of_centers(order, size, last):
         (
             {"b": np.zeros((1, 9, 5)), "s": np.zeros((1, 9))},
             {"kind": "boxes", "boxes": "b", "scores": "s"},
-            "decode.boxes: an output of shape 9x5",
+            "decode.boxes: output b of shape 1x9x5",
         ),
         (
             {"b": np.zeros((1, 9, 4)), "s": np.zeros((1, 8))},
             {"kind": "boxes", "boxes": "b", "scores": "s"},
-            "decode.scores: an output of shape 1x8",
+            "decode.scores: output s of shape 1x8",
         ),
         (
             {"b": np.zeros((1, 9, 4)), "s": np.zeros((1, 9)), "c": np.zeros((1, 8))},
@@ -133,12 +138,12 @@ def test_heat_maps_of_centers(order, size, last):
         (
             {"h": np.zeros((1, 1, 4, 6)), "s": np.zeros((1, 2, 4, 5))},
             {"kind": "centers", "scores": "h", "sizes": "s"},
-            "decode.sizes: an output of shape 2x4x5",
+            "decode.sizes: output s of shape 1x2x4x5",
         ),
         (
             {"h": np.zeros((1, 4)), "s": np.zeros((1, 2, 4, 5))},
             {"kind": "centers", "scores": "h", "sizes": "s"},
-            "decode.scores: an output of shape 1x4",
+            "decode.scores: output h of shape 1x4",
         ),
     ],
 )

@@ -1,0 +1,51 @@
+"""The user's model, found and made ordinary before anything else is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agent.config import Config, Model
+from agent.core.errors import ModelError
+from agent.core.fidelity.decoders import check_outputs
+from agent.core.records import CleanModel, digest_of
+from agent.disk import sha256_of
+from agent.run.artifacts import Artifacts
+from agent.wire.jobs import CleanGraph
+
+
+def intake(config: Config, artifacts: Artifacts) -> CleanModel:
+    """Make the user's file an ordinary graph, and check that it has the outputs of its task.
+
+    Raises:
+        ModelError: if the file can't be used.
+        ConfigError: "decode" if the boxes of a detector can't be read from its outputs.
+    """
+    model = config.model
+    with artifacts.timed("intake"):
+        sha256 = _checked_sha256(model)
+    digest = digest_of("intake-4", sha256, model.name, model.input.in_effect())
+    found = artifacts.get(CleanGraph(config=config, digest=digest, sha256=sha256))
+    if decoding := model.task.decoding:
+        check_outputs(decoding, {output.name: output.shape for output in found.outputs})
+    return found
+
+
+def _checked_sha256(model: Model) -> str:
+    """Return the sha256 of the model file.
+
+    Raises:
+        ModelError: if the file can't be read, or has another sha256 than the configured one.
+    """
+    try:
+        found = sha256_of(Path(model.path))
+    except OSError as e:
+        raise ModelError(
+            f"{model.path}: {e.strerror}", code="no_model", hint="check model.path or --model"
+        ) from e
+    if model.sha256 and model.sha256.lower() != found:
+        raise ModelError(
+            f"{model.path} has sha256 {found}, model.sha256 is {model.sha256}",
+            code="wrong_model",
+            hint="put the right file there, or correct model.sha256",
+        )
+    return found
