@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 
 from agent.core.errors import BuildError
-from agent.engines.profile import count, layers_json
+from agent.engines.kernels import RunTimes, feeds, median_times
+from agent.engines.profile import count, layers_json, read_events, run_times
 from agent.engines.providers import (
     CPU,
     TENSORRT,
@@ -42,6 +43,86 @@ def test_each_node_is_counted_once_by_what_it_reads():
     assert (found.int8, found.fp16, found.fp32) == (2, 1, 1)
     assert (found.conversions, found.others) == (3, 2)
     assert found.providers == {CPU: 8, "CUDA": 1}
+
+
+def timed(
+    name: str, begin_us: object, length_us: object, operator: str = "Conv"
+) -> dict[str, object]:
+    """Return the event of a node, or of a whole inference by its name."""
+    if name == "model_run":
+        return {"cat": "Session", "name": name, "ts": begin_us, "dur": length_us, "args": {}}
+    args = {"op_name": operator, "provider": CPU}
+    name = f"{name}_kernel_time"
+    return {"cat": "Node", "name": name, "ts": begin_us, "dur": length_us, "args": args}
+
+
+def test_each_inference_has_the_times_of_its_nodes():
+    found = list(run_times([
+        timed("warm", 0, 90),  # its inference follows
+        timed("model_run", 0, 100), timed("a", 110, 20), timed("b", 130, 5, "Exp"),
+        {"cat": "Node", "name": "a_fence_before", "ts": 111, "dur": 3}, timed("model_run", 105, 40),
+        timed("a", 200, 1),  # the profile ends within an inference
+    ]))  # fmt: skip
+    assert found == [
+        RunTimes(100.0, {("Conv", "warm"): 90.0}),
+        RunTimes(40.0, {("Conv", "a"): 20.0, ("Exp", "b"): 5.0}),
+    ]
+
+
+def test_what_runs_inside_a_loop_is_part_of_the_loop():
+    """ONNX Runtime reports a body's nodes before the node that they run in."""
+    (found,) = run_times([
+        timed("a", 0, 10), timed("body", 12, 3), timed("body", 15, 4), timed("loop", 10, 20, "Loop"),
+        timed("c", 30, 0), timed("d", 30, 6), timed("model_run", 0, 40),
+    ])  # fmt: skip
+    assert found.kernels_us == {("Conv", "a"): 10.0, ("Loop", "loop"): 20.0, ("Conv", "d"): 6.0}
+
+
+def test_the_median_of_each_node_ignores_disturbed_inferences():
+    slow, quick = ("Conv", "slow"), ("Exp", "quick")
+    runs = [
+        RunTimes(1000.0, {slow: 900.0, quick: 5.0}), RunTimes(30.0, {slow: 20.0, quick: 4.0}),
+        RunTimes(31.0, {slow: 21.0, quick: 4.0}), RunTimes(530.0, {slow: 20.0, quick: 505.0}),
+        RunTimes(0.0, {}),
+    ]  # fmt: skip
+    found, count_of_runs = median_times(iter(runs))
+    assert count_of_runs == 4
+    assert found.kernels_us == {slow: 20.5, quick: 4.5}
+    assert found.inference_us == 20.5 + 4.5 + 6.0
+    assert median_times([]) == (RunTimes(), 0)
+
+
+def test_a_profile_takes_a_bounded_number_of_inferences():
+    assert len(list(feeds(["a", "b"], 100))) == 40
+    assert list(feeds(["a", "b"], 100_000)) == ["a", "b", "a", "b", "a", "b"]
+    assert len(list(feeds(["a"], 0))) == 40
+
+
+def test_lines_that_are_no_event_are_left_out(tmp_path):
+    good = json.dumps(timed("a", 0, 5)).encode()
+    whole = json.dumps(timed("model_run", 0, 9)).encode()
+    file = tmp_path / "profile.json"
+    lines = (
+        b"[", good + b",", b'{"cat": "Node", "na', b"\xff\xfe,", b"[" * 100_000, b"17,", b'"text"',
+        b"null", b"", b'{"ts": 1e999, "dur": NaN},', whole, b"]",
+    )  # fmt: skip
+    file.write_bytes(b"\n".join(lines))
+    assert list(run_times(read_events(file))) == [RunTimes(9.0, {("Conv", "a"): 5.0})]
+
+
+@pytest.mark.parametrize("odd", [None, "5", -3, 2.5, [], {}, float("nan")])
+def test_an_event_with_an_odd_time_is_left_out(odd):
+    events = [timed("a", 0, odd), timed("b", 5, 7), timed("c", "x", 7), timed("model_run", 0, 20)]
+    assert [one.kernels_us for one in run_times(events)] == [{("Conv", "b"): 7.0}]
+    assert list(run_times([timed("model_run", 0, odd)])) == []
+
+
+@pytest.mark.parametrize("args", [None, [], "text", {"op_name": 5}, {"input_type_shape": [17]},
+                                  {"input_type_shape": {"a": 1}}, {"input_type_shape": [{}]}])  # fmt: skip
+def test_an_event_without_the_known_facts_is_one_of_the_others(args):
+    event = {"cat": "Node", "name": "x_kernel_time", "args": args}
+    assert count([event]).others == 1
+    assert json.loads(layers_json([event]))["nodes"][0]["name"] == "x"
 
 
 def test_a_graph_that_became_one_node_is_reported_as_a_whole_graph():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from agent.core.errors import BuildError
 from agent.core.records import Layers
 from agent.disk import disk_errors, write_atomically
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
-from agent.engines.profile import count, layers_json
+from agent.engines.profile import count, layers_json, read_events
 from agent.engines.providers import make_session, resolve_providers
 from agent.graphs.batches import output_of_fixed_batch, with_batch
 from agent.ports import Progress
@@ -83,7 +82,7 @@ class OnnxruntimeBuilder:
                 else "",
             ) from e
         profiled = Path(session.end_profiling())
-        events = json.loads(profiled.read_bytes())
+        events = list(read_events(profiled))
         profiled.unlink()
         write_atomically(Path(directory, LAYERS), layers_json(events))
         names = (output.name for output in model.graph.output)
