@@ -134,6 +134,25 @@ def affine(path: Path) -> str:
     return _saved(path, nodes, initializers, ([1, 3, 5, 5], [1, 4, 5, 5]))
 
 
+def interrupted(path: Path, side: int = 32) -> str:
+    """Save two convolutions with layers between them that U8S8 leaves in float.
+
+    Conv-Relu-Softmax-Resize-Conv: (1,3,side,side) to (1,4,2*side,2*side).
+    """
+    nodes = [
+        helper.make_node("Conv", ["x", "w0", "b0"], ["c0"], "first", pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c0"], ["r0"], "first_relu"),
+        helper.make_node("Softmax", ["r0"], ["s"], "soft", axis=1),
+        helper.make_node("Resize", ["s", "", "scales"], ["u"], "grow", mode="linear"),
+        helper.make_node("Conv", ["u", "w1"], ["y"], "second", pads=[1, 1, 1, 1]),
+    ]
+    initializers = [
+        weights("w0", 16, 3, 3, 3), weights("b0", 16), weights("w1", 4, 16, 3, 3),
+        numpy_helper.from_array(np.float32([1, 1, 2, 2]), "scales"),
+    ]  # fmt: skip
+    return _saved(path, nodes, initializers, ([1, 3, side, side], [1, 4, 2 * side, 2 * side]))
+
+
 def elementwise(path: Path) -> str:
     """Save a graph without anything to compute in INT8."""
     nodes = [

@@ -33,6 +33,13 @@ from agent.core.records.graphs import (
     Recipe,
     Statistics,
 )
+from agent.core.records.layers import (
+    BaselineDifference,
+    LayerDifference,
+    LayerTime,
+    LayerTimes,
+    Profiles,
+)
 from agent.core.records.measurement import (
     AtRate,
     Latency,
