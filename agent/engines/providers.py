@@ -23,6 +23,10 @@ _DEFAULT = (CUDA, CPU)
 board, so it is used only where it is configured."""
 _ON_GPU = {CUDA, "NvTensorRTRTXExecutionProvider", TENSORRT}
 _CACHED_GRAPHS = 16
+_WITHOUT_CONSTANTS = {
+    "session.optimized_model_external_initializers_file_name": "{name}.constants",
+    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+}  # a graph of more than 2 GB can't be written otherwise
 
 
 def resolve_providers(wanted: Sequence[str]) -> list[str]:
@@ -88,6 +92,7 @@ def make_session(
     providers: Sequence[str],
     *,
     profile: str = "",
+    optimized: str = "",
     cache: str = "",
 ) -> onnxruntime.InferenceSession:
     """Return a session.
@@ -97,6 +102,8 @@ def make_session(
         threads: Of one inference; 0 takes all cores.
         providers: From `resolve_providers`.
         profile: Prefix of the profile's file; empty for no profile.
+        optimized: Where to write the graph as it is executed, its constants beside it; empty for
+            nowhere. Providers that compile nodes can't write it.
         cache: Folder for the engines of TensorRT's provider; empty to build them each time.
     """
     options = onnxruntime.SessionOptions()
@@ -105,6 +112,10 @@ def make_session(
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
+    if optimized:
+        options.optimized_model_filepath = optimized
+        for key, value in _WITHOUT_CONSTANTS.items():
+            options.add_session_config_entry(key, value.format(name=Path(optimized).name))
     chosen = [
         (name, tensorrt_options(model, cache)) if name == TENSORRT else name for name in providers
     ]

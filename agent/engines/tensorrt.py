@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
@@ -130,6 +130,23 @@ def make_logger(trt: Any) -> Any:
             return "; ".join(self._errors)[:600] or "no reason given"
 
     return Logger()
+
+
+def make_profiler(trt: Any, report: Callable[[str, float], None]) -> Any:
+    """Return an IProfiler that passes on the name and the time, ms, of each layer.
+
+    Source: TensorRT Python API, IProfiler and IExecutionContext.profiler: with enqueue_emits_profile
+        (the default) every execution waits for its end, and reports.
+    """
+
+    class Profiler(trt.IProfiler):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+
+        def report_layer_time(self, layer_name: str, ms: float) -> None:
+            report(layer_name, ms)
+
+    return Profiler()
 
 
 def parser_errors(parser: Any) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agent.ports.capture import Camera, FrameStore
 from agent.ports.daemon import Link, Notifier, Signatures
 from agent.ports.device import Clock, PowerMeter, PowerModes
-from agent.ports.engines import EngineBuilder, EngineRunner
+from agent.ports.engines import EngineBuilder, EngineProfiler, EngineRunner
 from agent.ports.graphs import Conditioner, Intake, QuantizationTrial, Quantizer
 from agent.ports.jobs import Jobs
 from agent.ports.journal import Journal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from agent.ports.types import Progress
@@ -9,6 +10,7 @@ from agent.ports.types import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from agent.core.measurement.layer_times import EngineProfile
     from agent.core.records import Launches, Layers
     from agent.ports.types import Tensors
 
@@ -69,5 +71,21 @@ class EngineRunner(Protocol):
         """Return the device memory of the engine after a run, besides the process's memory, bytes.
 
         0 on a device without memory of its own; None if the runtime does not report it.
+        """
+        ...
+
+
+class EngineProfiler(Protocol):
+    """Times the layers of engines by the runtime's own profiler, for a few seconds each."""
+
+    def profile(self, engine: str, inputs: Sequence[Tensors]) -> EngineProfile:
+        """Run an engine some dozen times.
+
+        Args:
+            engine: Path of the engine file.
+            inputs: At least one, taken in turn.
+
+        Raises:
+            RunnerError: "no_profile" if the runtime does not time its layers here.
         """
         ...

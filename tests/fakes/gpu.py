@@ -52,6 +52,7 @@ class Gpu:
         spoilt: True if what is being captured makes no graph.
         takes_ms: What an execution takes by its clock, "plain" or as a "graph".
         now_ns: That clock.
+        layers_ms: What an execution reports to a profiler, by layer.
     """
 
     def __init__(self) -> None:
@@ -66,6 +67,7 @@ class Gpu:
         self.takes_ms: dict[str, Iterable[float]] = {"plain": repeat(2.0), "graph": repeat(1.0)}
         self._taking: dict[str, Iterator[float]] = {}
         self.now_ns = 0
+        self.layers_ms: dict[str, float] = {}
         self.memory: dict[int, bytearray] = {}
         self.used = _CONTEXT
         self.dla_core: int | None = None
@@ -134,6 +136,7 @@ class Execution:
     def __init__(self, gpu: Gpu, session: Any) -> None:
         self._gpu, self._session = gpu, session
         self._addresses: dict[str, int] = {}
+        self.profiler: Any = None
         gpu.used += _SCRATCH
 
     def __del__(self) -> None:
@@ -157,6 +160,8 @@ class Execution:
             return self._gpu.captures
         self._gpu.passes("plain")
         self.compute()
+        for name, ms in self._gpu.layers_ms.items() if self.profiler else ():
+            self.profiler.report_layer_time(name, ms)
         return True
 
     def compute(self) -> None:
@@ -269,6 +274,10 @@ def _tensorrt(gpu: Gpu) -> ModuleType:
     class Logger:
         Severity = SimpleNamespace(ERROR=1)
 
+    class Profiler:
+        def __init__(self) -> None:
+            pass
+
     class Runtime:
         def __init__(self, logger: Any) -> None:
             self._logger = logger
@@ -288,7 +297,7 @@ def _tensorrt(gpu: Gpu) -> ModuleType:
 
     made = ModuleType("tensorrt")
     vars(made).update(
-        __version__="10.3.0", ILogger=Logger, Runtime=Runtime, nptype=_nptype,
+        __version__="10.3.0", ILogger=Logger, IProfiler=Profiler, Runtime=Runtime, nptype=_nptype,
         TensorIOMode=SimpleNamespace(INPUT="INPUT", OUTPUT="OUTPUT"),
     )  # fmt: skip
     return made

@@ -17,7 +17,13 @@ from agent.core.errors import BuildError, RunnerError
 from agent.core.records import Launches
 from agent.engines.cuda import CudaErrors, find_cuda
 from agent.engines.cuda_graph import CudaGraph, bitwise_equal, capture, faster_launches
-from agent.engines.tensorrt import find_tensorrt, make_logger, version, without_garbage_collection
+from agent.engines.tensorrt import (
+    find_tensorrt,
+    make_logger,
+    make_profiler,
+    version,
+    without_garbage_collection,
+)
 from agent.memory import available_bytes
 
 if TYPE_CHECKING:
@@ -89,6 +95,7 @@ class TensorrtRunner:
         self._device: dict[str, Any] = {}
         self._host: dict[str, NDArray[Any]] = {}
         self._execution: Any = None
+        self._profiler: Any = None
         self._engine: Any = None
         self._logger: Any = None
         self._stream: Any = None
@@ -206,6 +213,14 @@ class TensorrtRunner:
     def launches(self) -> Launches | None:
         """See `ports.EngineRunner`; None before the first run."""
         return self._launches
+
+    def report_layers(self, report: Callable[[str, float], None]) -> None:
+        """Pass the name and the time, ms, of each layer of the following runs to a function.
+
+        Not with graphs=True: a graph has no layers.
+        """
+        self._profiler = make_profiler(find_tensorrt(), report)
+        self._execution.profiler = self._profiler
 
     def device_ms(self) -> float | None:
         """Return the GPU time of the last run without copies, by CUDA events, ms."""
