@@ -25,10 +25,8 @@ from agent.core.records import (
     CleanModel,
     Engine,
     Platform,
-    PowerTrace,
     QuantizedModel,
     Recipe,
-    Statistics,
     digest_of,
 )
 from agent.core.release.reuse import ReusedCalibration
@@ -40,6 +38,7 @@ from agent.run.artifacts import Artifacts, Observe
 from agent.run.calibration import Calibrating
 from agent.run.intake import intake
 from agent.run.judging import Judging
+from agent.run.outcome import Outcome
 from agent.run.prediction import Predicting
 from agent.wire.jobs import BuildEngine, FindPlatform, QuantizeModel
 
@@ -53,29 +52,6 @@ _BUILT_WITH = {
     "onnxruntime": ("threads", "providers"),
 }
 """Keys of [runtime] that an engine, or the figures of its build, depend on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """Everything known after the measurements; choice, activation and report follow.
-
-    Attributes:
-        conditioning: What was tried to make the model easier to quantize, in words.
-        reused: True if the frames are those of an earlier run.
-        counted: The statistics behind the INT8 scales, None if there are none.
-        not_extended: Why they were not added to earlier ones, though asked; else "".
-        traces: Of power, one for each power mode.
-    """
-
-    platform: Platform
-    model: CleanModel
-    calibration: CalibrationSet
-    candidates: tuple[Candidate, ...]
-    conditioning: tuple[str, ...]
-    reused: bool = False
-    counted: Statistics | None = None
-    not_extended: str = ""
-    traces: tuple[PowerTrace, ...] = ()
 
 
 @dataclass(kw_only=True)

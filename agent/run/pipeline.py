@@ -21,7 +21,8 @@ from agent.core.report.document import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.run.activation import RunCommand, release_check, switch
 from agent.run.artifacts import Observe
-from agent.run.chain import Chain, Outcome
+from agent.run.chain import Chain
+from agent.run.outcome import Outcome
 from agent.run.report import encode
 from agent.wire.jobs import RenderPage
 

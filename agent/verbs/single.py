@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from agent import config as configuration
 from agent.config import Config
 from agent.core.records import Candidate, Choice
-from agent.run.chain import Chain, Outcome
+from agent.run.chain import Chain
+from agent.run.outcome import Outcome
 from agent.terminal import ProgressBars
 from agent.verbs.interrupt import in_turn
 from agent.verbs.options import (
