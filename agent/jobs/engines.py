@@ -14,7 +14,7 @@ from agent.wire.jobs import BuildEngine
 from agent.wiring.boards import environment
 
 if TYPE_CHECKING:
-    from agent.ports import EngineRunner, Progress
+    from agent.ports import EngineProfiler, EngineRunner, Progress
 
 TENSORRT = "tensorrt"
 _BUILDS_BY_ITSELF = "TensorrtExecutionProvider"
@@ -94,6 +94,24 @@ def runner(
 
     table = config.runtime
     return OnnxruntimeRunner(str(path), table.threads, table.providers, _cache(config))
+
+
+def profiler(config: Config, engine: Engine, graph: str, scratch: str) -> EngineProfiler:
+    """Return what times the layers of an engine.
+
+    Args:
+        config: The effective configuration.
+        engine: Its record.
+        graph: Path of the graph that it was built from, Q/DQ included.
+        scratch: Folder for files that are removed again.
+    """
+    if engine.runtime == TENSORRT:
+        from agent.adapters.engines.profiler_tensorrt import TensorrtProfiler
+
+        return TensorrtProfiler(graph, engine.dla_core)
+    from agent.adapters.engines.profiler_onnxruntime import OnnxruntimeProfiler
+
+    return OnnxruntimeProfiler(config.runtime.threads, scratch, config.runtime.providers)
 
 
 def _cache(config: Config) -> str:

@@ -20,6 +20,7 @@ from agent.core.records import (
     Evaluation,
     Measurements,
     Platform,
+    Profiles,
     QuantizedModel,
     Statistics,
 )
@@ -139,6 +140,15 @@ def _measure(spec: specs.MeasureEngines, job: Job) -> Measurements:
     )
 
 
+def _profile(spec: specs.ProfileEngines, job: Job) -> Profiles:
+    return measuring.profile(
+        spec,
+        job.parent(spec.model, CleanModel)[0],
+        job.parent(spec.calibration, CalibrationSet),
+        job.progress,
+    )
+
+
 def _check(spec: specs.CheckRelease, _: Job) -> str:
     evaluating.check_release(spec.config, spec.release)
     return "good"
@@ -171,6 +181,7 @@ KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
     specs.BuildEngine: _build,
     specs.EvaluateEngine: _evaluate,
     specs.MeasureEngines: _measure,
+    specs.ProfileEngines: _profile,
     specs.CheckRelease: _check,
     specs.RenderPage: _render,
 }

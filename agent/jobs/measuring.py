@@ -1,4 +1,4 @@
-"""The measure stage with its runners, its power sensor and its power mode; in a job's process."""
+"""Measurements and profiles with their runners, power sensor and power mode; in a job's process."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from agent.config import Config, Measure
 from agent.core.choice.limits import keeps_so_far
 from agent.core.errors import PowerError
-from agent.core.records import CalibrationSet, CleanModel, Measurements, Timing
+from agent.core.records import CalibrationSet, CleanModel, Engine, Measurements, Profiles, Timing
 from agent.jobs import engines as running
 from agent.jobs import frames, sensors
 from agent.jobs.sensors import Sensor
 from agent.stages.measuring.duration import stretched
-from agent.wire.jobs import MeasureEngines
+from agent.wire.jobs import MeasureEngines, ProfileEngines
 from agent.wiring import storage
 from agent.wiring.boards import power_modes
 
 if TYPE_CHECKING:
     from agent.core.measurement.elimination import RoundsNs
-    from agent.ports import PowerMeter, PowerModes, Progress
+    from agent.ports import PowerMeter, PowerModes, Progress, Tensors
     from agent.stages.measuring.measure import Selection
 
 _BIND_FRAMES = 4  # held-out frames that measuring cycles through
@@ -40,9 +40,6 @@ def measure(
 
     config = spec.config
     kept = storage.store(config)
-    largest = max(engine.batch for engine in spec.engines.values())
-    names = calibration[0].holdout
-    wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * largest))
     modes = power_modes(config)
     with ExitStack() as stack:
         if spec.power_mode:
@@ -60,9 +57,7 @@ def measure(
                 engine.dla_core,
                 timed=True,
             ),
-            tensors=lambda engine: list(
-                frames.tensors(config, model, calibration[1], wanted, batch=engine.batch)
-            )[:_BIND_FRAMES],
+            tensors=lambda engine: _inputs(config, model, calibration, engine.batch),
             power=[meter, *sensors.checks(config, meter, stack)] if meter else sensor.reason,
             clock=SystemClock(),
             conditions=read_conditions,
@@ -72,6 +67,40 @@ def measure(
         )
         found = _with_mode(found, mode, _present(modes))
     return sensors.with_scope(found, config, sensor.passed_over)
+
+
+def profile(
+    spec: ProfileEngines,
+    model: CleanModel,
+    calibration: tuple[CalibrationSet, Path],
+    progress: Progress,
+) -> Profiles:
+    """Run the profile stage on the frames that measuring uses."""
+    from agent.stages.measuring.profile import profile as stage
+
+    config = spec.config
+    kept = storage.store(config)
+
+    def graph(engine: Engine) -> str:
+        return str(Path(kept.directory(engine.quantized), "model.onnx"))
+
+    return stage(
+        spec.engines,
+        spec.baselines,
+        profiler=lambda engine: running.profiler(config, engine, graph(engine), spec.work),
+        path=lambda engine: str(Path(kept.directory(engine.digest), engine.file)),
+        tensors=lambda engine: _inputs(config, model, calibration, engine.batch),
+        progress=progress,
+    )
+
+
+def _inputs(
+    config: Config, model: CleanModel, calibration: tuple[CalibrationSet, Path], batch: int
+) -> list[Tensors]:
+    """Return a few inputs; their frames repeat where there are too few."""
+    names = calibration[0].holdout
+    wanted = tuple(names[i % len(names)] for i in range(_BIND_FRAMES * batch))
+    return list(frames.tensors(config, model, calibration[1], wanted, batch=batch))
 
 
 def _sensor(spec: MeasureEngines, stack: ExitStack) -> Sensor:

@@ -22,6 +22,7 @@ from agent.core.prediction.priors import Fleet
 from agent.core.records import (
     CalibrationSet,
     Candidate,
+    Choice,
     CleanModel,
     Engine,
     Platform,
@@ -137,6 +138,13 @@ class Chain:
             not_extended=self._calibrating.not_extended,
             traces=tuple(self._judging.traces),
         )
+
+    def profiled(self, outcome: Outcome, choice: Choice) -> Outcome:
+        """Return the outcome with the layer times of a few candidates; see `Judging.profiled`."""
+        found = self._judging.profiled(
+            outcome.candidates, choice.candidate, outcome.model, outcome.calibration
+        )
+        return replace(outcome, candidates=found)
 
     def _searched(
         self,

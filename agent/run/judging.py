@@ -9,20 +9,22 @@ from pathlib import Path
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.errors import JobError, PowerError, RunnerError
+from agent.core.errors import JobError, PowerError, QuantdError, RunnerError
 from agent.core.records import (
     CalibrationSet,
     Candidate,
     CleanModel,
     Engine,
     PowerTrace,
+    Profiles,
     digest_of,
 )
 from agent.core.search.candidates import executable, failed
+from agent.core.search.profiling import to_profile
 from agent.core.search.shortlist import same_graph_alternatives
 from agent.disk import sha256_of
 from agent.run.artifacts import Artifacts
-from agent.wire.jobs import EvaluateEngine, FindSensor, MeasureEngines
+from agent.wire.jobs import EvaluateEngine, FindSensor, MeasureEngines, ProfileEngines
 
 _LOG = logging.getLogger(__name__)
 
@@ -134,6 +136,46 @@ class Judging:
             of_mode = [c for c in judged if c.power_mode == mode]
             done |= {c.id: c for c in self._in_mode(of_mode, mode, model, calibration, fast=fast)}
         return [done[c.id] for c in judged]
+
+    def profiled(
+        self,
+        measured: Sequence[Candidate],
+        chosen: str | None,
+        model: CleanModel,
+        calibration: CalibrationSet,
+    ) -> tuple[Candidate, ...]:
+        """Return the candidates, those worth it with the times of their layers.
+
+        Nothing depends on these times, so an error is a reason in the report.
+        """
+        engines, baselines = to_profile(measured, chosen)
+        if not engines:
+            return tuple(measured)
+        digests = {name: engine.digest for name, engine in engines.items()}
+        spec = ProfileEngines(
+            config=self.config,
+            digest=digest_of("profile-1", self.run_id, digests, baselines),
+            engines=engines,
+            baselines=baselines,
+            model=model.digest,
+            calibration=calibration.digest,
+        )
+        try:
+            found = self.artifacts.get(spec)
+        except QuantdError as error:
+            if error.code == "canceled":
+                raise
+            found = Profiles(profiled={}, failed=dict.fromkeys(engines, error.message))
+        return tuple(
+            replace(
+                one,
+                layer_times=found.profiled.get(one.id),
+                layer_times_reason=found.failed.get(one.id, ""),
+            )
+            if one.id in engines
+            else one
+            for one in measured
+        )
 
     def _protocol(self, *, fast: bool) -> object:
         """Return the settings that measurements depend on, for their digest."""

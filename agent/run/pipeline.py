@@ -100,6 +100,7 @@ def optimize(
     observe("choose", 0, 1, "")
     choice = choose(outcome.candidates, config.requirements)
     observe("choose", 1, 1, choice.candidate or "infeasible")
+    outcome = chain.profiled(outcome, choice)
     observe("activate", 0, 1, "")
     activation = _activate(config, request, ports, outcome, choice, cancelled)
     observe("activate", 1, 1, activation.state)

@@ -110,12 +110,15 @@ def _measure(options: argparse.Namespace) -> int:
     if options.json:
         print_json(outcome.candidates)
         return 0
+    by_id = {one.id: one for one in outcome.candidates}
     figures(
         {
             "model": {"name": outcome.model.name},
             "device": config.device.id,
             "environment": outcome.platform.environment,
-            "candidates": [asdict(candidate_report(one, choice)) for one in outcome.candidates],
+            "candidates": [
+                asdict(candidate_report(one, choice, by_id)) for one in outcome.candidates
+            ],
         }
     )
     return 0

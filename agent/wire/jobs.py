@@ -25,6 +25,7 @@ from agent.core.records import (
     Measurements,
     Platform,
     PowerTrace,
+    Profiles,
     QuantizedModel,
     Recipe,
     Statistics,
@@ -216,6 +217,20 @@ class MeasureEngines(RecordSpec[Measurements], frozen=True, kw_only=True, tag="m
     def timeout_s(self) -> float:
         """Return the longest silence: the idle time, or loading the largest engine."""
         return self.config.measure.idle_s + self.limit_s
+
+
+class ProfileEngines(RecordSpec[Profiles], frozen=True, kw_only=True, tag="profile"):
+    """Time the layers of some engines, each compared with FP32.
+
+    Attributes:
+        engines: By candidate id.
+        baselines: The id of FP32 for each of the others, which is among the engines too.
+    """
+
+    engines: Mapping[str, Engine]
+    baselines: Mapping[str, str]
+    model: Digest
+    calibration: Digest
 
 
 class CheckRelease(Spec[str], frozen=True, kw_only=True, tag="check"):

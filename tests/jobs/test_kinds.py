@@ -47,6 +47,10 @@ EXAMPLES: list[specs.Spec[Any]] = [
         **RECORD, engines={"int8-mse@15W, b 4": engine()}, power_mode=None, baselines=("fp32",),
         same_graph_alternatives={"a": "b"}, seed=1, fast=True, model=B, calibration=C,
     ),
+    specs.ProfileEngines(
+        **RECORD, engines={"fp32": engine(), "int8-mse@15W, b 4": engine()},
+        baselines={"int8-mse@15W, b 4": "fp32"}, model=B, calibration=C,
+    ),
     specs.CheckRelease(config=CONFIG, release="r1"),
     specs.RenderPage(
         config=CONFIG, report=report_of([candidate("fp32", measurement(), evaluation())]), calibration=C, traces=(PowerTrace(),),

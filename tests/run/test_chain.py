@@ -33,6 +33,7 @@ from agent.core.records import (
     Engine,
     Measurements,
     Platform,
+    Profiles,
     QuantizedModel,
     Rejected,
     Statistics,
@@ -100,6 +101,7 @@ ANSWERS = {
     "measure": lambda spec: Measurements(
         measured={name: measurement() for name in spec.engines}, failed={}
     ),
+    "profile": lambda spec: Profiles(profiled={}, failed=dict.fromkeys(spec.engines, "no profiler")),
 }  # fmt: skip
 
 

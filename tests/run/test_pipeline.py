@@ -16,9 +16,9 @@ from agent.adapters.host.commands import run_command
 from agent.adapters.storage.releases import FileReleases
 from agent.core.choice.choose import choose
 from agent.core.choice.requirements import Requirements
-from agent.core.errors import RunnerError, StoreError
+from agent.core.errors import JobError, RunnerError, StoreError
 from agent.core.frames.preprocess import InputSpec
-from agent.core.records import Activation, TensorSpec
+from agent.core.records import Activation, LayerTimes, Profiles, TensorSpec
 from agent.run.pipeline import Ports, Request, _activate, model_json, optimize
 from tests.fakes.runners import FakeClock
 from tests.run.test_chain import Run
@@ -119,6 +119,49 @@ def test_a_switch_that_was_finished_before_a_cut_is_reported_as_it_ended(tmp_pat
     ports.releases = Active("another", stands)  # the configuration changed, and so did the choice
     with pytest.raises(RuntimeError, match="another release was made"):
         _activate(*asked)
+
+
+def profiled(tmp_path, answer):
+    tmp_path.mkdir(exist_ok=True)
+    run = Run(tmp_path, search={"precisions": ["fp32", "int8"], "calibrators": ["mse"]})
+    run.jobs.answers["profile"] = answer
+    outcome = run.chain.run()
+    choice = choose(outcome.candidates, Requirements("latency", {}))
+    return run, lambda: run.chain.profiled(outcome, choice).candidates
+
+
+def times(inference_us: float) -> LayerTimes:
+    return LayerTimes(
+        source="a test", runs=3, inference_us=inference_us, conversions_us=0.0, between_us=0.0,
+        count=0, layers=(), against_baseline=None,
+    )  # fmt: skip
+
+
+def test_layers_are_timed_after_all_measurements_and_once_a_run(tmp_path):
+    def answer(spec):
+        return Profiles(profiled={"fp32": times(5.0)}, failed={"int8-mse": "not on CUDA"})
+
+    run, again = profiled(tmp_path, answer)
+    for _ in range(2):
+        fp32, int8 = again()
+        assert (fp32.layer_times, fp32.layer_times_reason) == (times(5.0), "")
+        assert (int8.layer_times, int8.layer_times_reason) == (None, "not on CUDA")
+    kinds = [kind for kind, _ in run.jobs.asked]
+    assert kinds.count("profile") == 1
+    assert kinds[-2:] == ["measure", "profile"]
+    (spec,) = (spec for kind, spec in run.jobs.asked if kind == "profile")
+    assert (list(spec.engines), spec.baselines) == (["fp32", "int8-mse"], {"int8-mse": "fp32"})
+
+
+def test_a_profile_that_fails_is_a_reason_and_a_cancelled_one_ends_the_run(tmp_path):
+    for error in (JobError("died", code="died"), StoreError("full", code="disk_full")):
+        _, found = profiled(tmp_path / error.code, lambda _, error=error: error)
+        for one in found():
+            assert one.layer_times is None
+            assert error.message in one.layer_times_reason
+    _, found = profiled(tmp_path, lambda _: JobError("canceled", code="canceled"))
+    with pytest.raises(JobError, match="canceled"):
+        found()
 
 
 def pipeline(tmp_path, write=None, **request: Any):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agent.core.records.engine import Engine, Evaluation
 from agent.core.records.graphs import QuantizedModel, Recipe
+from agent.core.records.layers import LayerTimes
 from agent.core.records.measurement import Measurement
 
 
@@ -66,6 +67,7 @@ class Candidate:
 
     Attributes:
         dla_core: The deep-learning accelerator to build for; -1 for the GPU alone.
+        layer_times_reason: Why there are no layer times.
         failure: Why a stage could not make or run it; empty if all went well.
         left_out: Why a fast search did not measure it: limit, scales or prediction; `failure`
             has it in words. Empty if it did.
@@ -82,6 +84,8 @@ class Candidate:
     engine: Engine | None = None
     evaluation: Evaluation | None = None
     measurement: Measurement | None = None
+    layer_times: LayerTimes | None = None
+    layer_times_reason: str = "only FP32, the chosen one and the fastest in INT8 are profiled"
     failure: str = ""
     left_out: str = ""
 

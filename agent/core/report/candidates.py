@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -11,10 +12,12 @@ from agent.core.records import (
     Choice,
     Fidelity,
     Layers,
+    LayerTimes,
     Measured,
     Predicted,
     Quantization,
 )
+from agent.core.report.slowdown import slowdown
 
 PartT = TypeVar("PartT")
 
@@ -34,6 +37,7 @@ class CandidateReport:
     """One candidate, with its verdict and the reasons.
 
     Attributes:
+        layer_times: Of a few candidates: FP32, the chosen one, the fastest in INT8.
         flags: What makes its numbers doubtful, which is among the reasons too.
     """
 
@@ -48,6 +52,8 @@ class CandidateReport:
     engine: EngineReport | None
     predicted: Predicted
     measured: Measured | None
+    layer_times: LayerTimes | None
+    layer_times_reason: str
     fidelity: Fidelity | None
     verdict: str
     reasons: tuple[str, ...]
@@ -63,9 +69,18 @@ def reported(kind: type[PartT], record: PartT, **changes: object) -> PartT:
     return kind(**found | changes)
 
 
-def candidate_report(one: Candidate, choice: Choice) -> CandidateReport:
-    """Return a candidate as the report gives it, with its verdict of the choice."""
+def candidate_report(
+    one: Candidate, choice: Choice, others: Mapping[str, Candidate]
+) -> CandidateReport:
+    """Return a candidate as the report gives it.
+
+    Args:
+        one: The candidate.
+        choice: With its verdict.
+        others: All candidates by id.
+    """
     verdict = choice.verdicts[one.id]
+    slower = slowdown(one, others)
     return CandidateReport(
         id=one.id,
         precision=one.recipe.precision,
@@ -85,9 +100,11 @@ def candidate_report(one: Candidate, choice: Choice) -> CandidateReport:
         else None,
         predicted=_predicted(one),
         measured=_measured(one),
+        layer_times=one.layer_times,
+        layer_times_reason="" if one.layer_times else one.layer_times_reason,
         fidelity=one.evaluation.fidelity if one.evaluation else None,
         verdict=verdict.verdict,
-        reasons=verdict.reasons,
+        reasons=(*verdict.reasons, slower) if slower else verdict.reasons,
         flags=verdict.flags,
     )
 

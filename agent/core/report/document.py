@@ -106,6 +106,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     timings_s: Mapping[str, float],
 ) -> Report:
     """Put a finished run's records into its report."""
+    by_id = {one.id: one for one in candidates}
     return Report(
         schema=SCHEMA,
         run_id=run_id,
@@ -136,7 +137,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
         conditioning=tuple(conditioning),
         limits={name: value for name, value in limits.items() if value},
         floor=floor,
-        candidates=tuple(candidate_report(one, choice) for one in candidates),
+        candidates=tuple(candidate_report(one, choice, by_id) for one in candidates),
         choice=reported(Decision, choice),
         activation=activation,
         timings_s=timings_s,

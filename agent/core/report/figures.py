@@ -179,6 +179,7 @@ FIGURES = (
         name="memory", value="measured.memory_mb", unit="MB", text="{:.0f}",
         reason="measured.memory_reason", page="memory", terminal="MB", rank=3,
     ),
+    Figure(name="times of layers", value="layer_times.inference_us", reason="layer_times_reason"),
     Figure(name="throttling", value="measured.throttled", reason="measured.throttled_reason"),
     Figure(
         name="SQNR", value="fidelity.sqnr_db", unit="dB", text="{:.1f}", null="exact",
