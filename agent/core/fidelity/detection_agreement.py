@@ -9,6 +9,7 @@ from agent.core.fidelity.average_precision import AveragePrecision
 from agent.core.fidelity.box_decoding import Outputs, decode
 from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.resampling import Counts, percent
+from agent.core.fidelity.scores import ROUNDING, rounding
 from agent.core.fidelity.similarity import similarity_of
 
 
@@ -18,7 +19,8 @@ class DetectionAgreement:
     A frame without a box of the baseline is not judged, but false boxes on it count. Both use the
     same decoding and threshold, so a box whose score falls below it is lost. All classes share one
     curve, so that a class that the baseline never detects counts against the engine. Rotated boxes,
-    masks and poses are matched by their own overlap.
+    masks and poses are matched by their own overlap. Where the baseline decides by less than float16
+    rounds (a score at the threshold, an overlap at the limit of suppression), the engine decides.
     """
 
     def __init__(self, decoding: Decoding) -> None:
@@ -27,16 +29,20 @@ class DetectionAgreement:
         self._objects = f"{what}es" if what.endswith("x") else f"{what}s"
         self._decoding = decoding
         self._precision = AveragePrecision(pooled=True, similarity=similarity_of(decoding))
+        self._judged = 0
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
         """Count one frame; see `agreement.Agreement`."""
-        truth = decode(expected, self._decoding, trusted=True)
+        certain = decode(expected, self._decoding, trusted=True).scores
+        truth = decode(_nearest(expected, seen), self._decoding)
         self._precision.add(decode(seen, self._decoding), truth)
+        clear = (certain > self._decoding.threshold * (1 + ROUNDING)).any()
+        self._judged += bool(clear and len(truth))
 
     @property
     def judged(self) -> int:
-        """Number of frames on which the baseline detects something."""
-        return self._precision.judged
+        """Number of frames on which the baseline detects something by more than rounding."""
+        return self._judged
 
     def value(self, counts: Counts) -> NDArray[np.float64]:
         """Return the average precision at an overlap of 0.5 for each resample."""
@@ -51,6 +57,21 @@ class DetectionAgreement:
         found, false = self._precision.shares()
         words = f"finds {percent(found)} of FP32's {self._objects}"
         return words + (f", and {percent(false)} of its own are none of FP32's" if false else "")
+
+
+def _nearest(expected: Outputs, seen: Outputs) -> Outputs:
+    """Return the baseline moved towards the engine by as much as float16 rounding may move it.
+
+    Whole numbers, such as class ids, are exact in float16 and stay, and so do outputs with another
+    number of rows.
+    """
+    found = dict(expected)
+    for name, values in expected.items():
+        if values.dtype.kind == "f" and values.shape == seen[name].shape:
+            reference = values.astype(np.float64)
+            noise = np.where(reference == np.rint(reference), 0.0, rounding(reference))
+            found[name] = np.clip(seen[name], reference - noise, reference + noise)
+    return found
 
 
 def _detected(decoding: Decoding) -> str:

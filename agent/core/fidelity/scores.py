@@ -11,7 +11,8 @@ from agent.core.fidelity.box_decoding import Outputs
 
 CUTS = (0.5, 0.0)
 """Thresholds of probabilities, of logits."""
-_ROUNDING = 2.0**-10  # float16 rounds each of two values by up to 2**-11 of it
+ROUNDING = 2.0**-10
+"""Share of a value: float16 rounds each of two values by up to 2**-11 of it."""
 
 
 def first_output(outputs: Outputs) -> NDArray[Any]:
@@ -29,7 +30,7 @@ def score_rows(scores: NDArray[Any]) -> NDArray[Any]:
 
 def rounding(values: NDArray[Any]) -> NDArray[np.float64]:
     """Return by how much two values can seem to differ when each is rounded to float16."""
-    return _ROUNDING * np.abs(values.astype(np.float64))
+    return ROUNDING * np.abs(values.astype(np.float64))
 
 
 def within_one(values: NDArray[Any]) -> bool:
