@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle
-from statistics import median
 from typing import TypeVar
 
 _MOST_RUNS, _LEAST_RUNS = 40, 6
@@ -45,17 +44,23 @@ def feeds(inputs: Sequence[FeedT], kernels: int) -> Iterator[FeedT]:
         yield feed
 
 
-def median_times(found: Iterable[RunTimes]) -> tuple[RunTimes, int]:
-    """Return the median of each kernel over the inferences, and how many these are.
+def quartile_times(found: Iterable[RunTimes]) -> tuple[RunTimes, int]:
+    """Return the lower quartile of each kernel over the inferences, and how many these are.
 
-    The whole is the sum of the medians, so that what disturbs single inferences is in none of it.
+    What else runs on the machine can only add to a time, and one preemption is longer than most
+    kernels. The whole is the sum of the quartiles, so that it is disturbed as little.
     """
     runs = [one for one in found if one.kernels_us]
     if not runs:
         return RunTimes(), 0
     names = dict.fromkeys(kernel for one in runs for kernel in one.kernels_us)
     kernels_us = {
-        kernel: float(median(one.kernels_us.get(kernel, 0.0) for one in runs)) for kernel in names
+        kernel: _lower_quartile(one.kernels_us.get(kernel, 0.0) for one in runs) for kernel in names
     }
-    between_us = median(one.inference_us - sum(one.kernels_us.values()) for one in runs)
+    between_us = _lower_quartile(one.inference_us - sum(one.kernels_us.values()) for one in runs)
     return RunTimes(sum(kernels_us.values()) + between_us, kernels_us), len(runs)
+
+
+def _lower_quartile(values: Iterable[float]) -> float:
+    ordered = sorted(values)
+    return ordered[(len(ordered) - 1) // 4]

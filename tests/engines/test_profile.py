@@ -10,7 +10,7 @@ import onnxruntime
 import pytest
 
 from agent.core.errors import BuildError
-from agent.engines.kernels import RunTimes, feeds, median_times
+from agent.engines.kernels import RunTimes, feeds, quartile_times
 from agent.engines.profile import count, layers_json, read_events, run_times
 from agent.engines.providers import (
     CPU,
@@ -78,18 +78,19 @@ def test_what_runs_inside_a_loop_is_part_of_the_loop():
     assert found.kernels_us == {("Conv", "a"): 10.0, ("Loop", "loop"): 20.0, ("Conv", "d"): 6.0}
 
 
-def test_the_median_of_each_node_ignores_disturbed_inferences():
+def test_the_lower_quartile_of_each_node_ignores_disturbed_inferences():
     slow, quick = ("Conv", "slow"), ("Exp", "quick")
     runs = [
         RunTimes(1000.0, {slow: 900.0, quick: 5.0}), RunTimes(30.0, {slow: 20.0, quick: 4.0}),
-        RunTimes(31.0, {slow: 21.0, quick: 4.0}), RunTimes(530.0, {slow: 20.0, quick: 505.0}),
-        RunTimes(0.0, {}),
+        RunTimes(532.0, {slow: 21.0, quick: 505.0}), RunTimes(530.0, {slow: 500.0, quick: 7.0}),
+        RunTimes(535.0, {slow: 22.0, quick: 506.0}), RunTimes(0.0, {}),
     ]  # fmt: skip
-    found, count_of_runs = median_times(iter(runs))
-    assert count_of_runs == 4
-    assert found.kernels_us == {slow: 20.5, quick: 4.5}
-    assert found.inference_us == 20.5 + 4.5 + 6.0
-    assert median_times([]) == (RunTimes(), 0)
+    found, count_of_runs = quartile_times(iter(runs))
+    assert count_of_runs == 5
+    assert found.kernels_us == {slow: 21.0, quick: 5.0}
+    assert found.inference_us == 21.0 + 5.0 + 6.0
+    assert quartile_times([]) == (RunTimes(), 0)
+    assert quartile_times([RunTimes(9.0, {slow: 8.0})]) == (RunTimes(9.0, {slow: 8.0}), 1)
 
 
 def test_a_profile_takes_a_bounded_number_of_inferences():

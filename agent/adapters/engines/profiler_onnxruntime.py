@@ -12,7 +12,7 @@ import onnx
 from agent.core.errors import RunnerError
 from agent.core.measurement.layer_times import EngineProfile, Kernel
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
-from agent.engines.kernels import feeds, median_times
+from agent.engines.kernels import feeds, quartile_times
 from agent.engines.profile import read_events, run_times
 from agent.engines.providers import CPU, make_session, resolve_providers
 from agent.graphs.attribution import UNKNOWN, attribute, flow
@@ -57,7 +57,7 @@ class OnnxruntimeProfiler:
                 executed = onnx.load(optimized, load_external_data=False).graph
                 for feed in feeds(inputs, len(executed.node)):
                     session.run(None, feed)
-                found, runs = median_times(run_times(read_events(Path(session.end_profiling()))))
+                found, runs = quartile_times(run_times(read_events(Path(session.end_profiling()))))
         except ONNXRUNTIME_ERRORS as e:
             raise RunnerError(f"{engine}: {one_line(e)}") from e
         except OSError as e:

@@ -15,7 +15,7 @@ from agent.adapters.engines.builder_tensorrt import LAYERS
 from agent.adapters.engines.runner_tensorrt import TensorrtRunner
 from agent.core.errors import RunnerError
 from agent.core.measurement.layer_times import EngineProfile, Kernel
-from agent.engines.kernels import RunTimes, feeds, median_times
+from agent.engines.kernels import RunTimes, feeds, quartile_times
 from agent.graphs.attribution import Flow, flow
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class TensorrtProfiler:
         """See `ports.EngineProfiler`; the time of an inference is the GPU's, without copies."""
         source = flow(onnx.load(self._graph, load_external_data=False).graph)
         listed = inspected_layers(Path(engine).with_name(LAYERS))
-        found, runs = median_times(self._runs(engine, inputs, len(listed)))
+        found, runs = quartile_times(self._runs(engine, inputs, len(listed)))
         if not runs:
             raise RunnerError("TensorRT reports no layer to its profiler", code="no_profile")
         served = Served(source, listed)

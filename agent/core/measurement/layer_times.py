@@ -37,7 +37,7 @@ class Kernel:
         tensor: The tensor of the graph that it computes; of a conversion that of the layer that
             needs it; "" if unknown.
         conversion: Whether it only changes precision or layout.
-        time_us: Median of some inferences.
+        time_us: In an inference.
     """
 
     operator: str

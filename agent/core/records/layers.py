@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTime:
-    """Median time of one layer in an inference, us.
+    """Time of one layer in an inference: the lower quartile of some, us.
 
     Attributes:
         layer: The node of the graph; of several that run together, the first with weights.
@@ -66,8 +66,8 @@ class LayerTimes:
 
     Attributes:
         source: What timed them.
-        runs: Inferences behind the medians.
-        inference_us: A whole inference under the profiler, the sum of the medians.
+        runs: Inferences behind the times.
+        inference_us: A whole inference under the profiler, the sum of its parts.
         conversions_us: All changes of precision and layout in it.
         between_us: What lies between the layers in it.
         count: How many layers there are.
