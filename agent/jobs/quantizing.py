@@ -105,7 +105,7 @@ def convert(
     model: tuple[CleanModel, Path],
     calibration: tuple[CalibrationSet, Path],
 ) -> QuantizedModel:
-    """Make a float precision."""
+    """Make a float precision, or take the model as it was given."""
     from agent.adapters.graphs.quantizer import OnnxQuantizer
     from agent.stages.quantize import convert as stage
 

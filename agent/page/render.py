@@ -18,6 +18,7 @@ from agent.core.report.wording import (
     circumstances,
     escape_unprintable,
     floor,
+    given_integers,
     still_scene,
     unknowns,
 )
@@ -54,6 +55,7 @@ def render(
         plots=plots(report, sketches_ms, traces),
         unknowns=unknowns(rows),
         floor=floor(asdict(report)),
+        integers=given_integers(asdict(report)),
         still=still_scene(asdict(report.calibration)),
         circumstances={one["id"]: circumstances(one, report.environment) for one in rows},
         pictures=[base64.b64encode(one).decode("ascii") for one in pictures],

@@ -63,6 +63,21 @@ class Quantizer(Protocol):
         """
         ...
 
+    def take_as_given(
+        self, model: str, scheme: str, target: str
+    ) -> tuple[float | None, tuple[str, ...]]:
+        """Write target: a model that was quantized already, with its own integers.
+
+        Args:
+            model: Path of the clean model, beside which it is if FP32 was made of it.
+            scheme: Of the runtime that executes it.
+            target: Path to write.
+
+        Returns:
+            int8_macs_fraction, None if it can't be counted, and the compute nodes in float.
+        """
+        ...
+
 
 class Conditioner(Protocol):
     """Makes a graph easier to quantize without changing its float outputs."""

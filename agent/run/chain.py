@@ -20,6 +20,8 @@ from agent.core.errors import BuildError, ConfigError, JobError, QuantdError
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.priors import Fleet
 from agent.core.records import (
+    AS_GIVEN,
+    FP32,
     CalibrationSet,
     Candidate,
     Choice,
@@ -180,10 +182,10 @@ class Chain:
             self._fleet_figures = self._predicting.fleet(model, platform)
         return self._fleet_figures
 
-    def candidates(self, platform: Platform) -> tuple[Candidate, ...]:
+    def candidates(self, platform: Platform, model: CleanModel) -> tuple[Candidate, ...]:
         """Return the candidates of the configured search."""
         search = self.config.search
-        wanted = recipes(search.precisions, search.calibrators, platform.scheme)
+        wanted = recipes(search.precisions, search.calibrators, platform.scheme, model)
         core = self.config.runtime.dla_core
         return candidates(wanted, search.batch, search.power_modes, platform, core)
 
@@ -214,7 +216,7 @@ class Chain:
         digest = digest_of(
             "quantize-5",
             model.digest,
-            None if recipe.precision == "fp32" else calibration.digest,
+            None if recipe.precision in {FP32, AS_GIVEN} else calibration.digest,
             statistics,
             asdict(recipe),
             (task, bound(SQNR), bound(AGREEMENT)) if recipe.precision == "int8-mixed" else None,
@@ -261,7 +263,7 @@ class Chain:
     def predicted(self, platform: Platform, model: CleanModel) -> tuple[Candidate, ...]:
         """Return every candidate with its prediction."""
         return self._predicting.predicted(
-            self.candidates(platform), model, platform, self._fleet(model, platform)
+            self.candidates(platform, model), model, platform, self._fleet(model, platform)
         )
 
     def quantized(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from agent.config import Config, Model
@@ -11,6 +12,8 @@ from agent.core.records import CleanModel, digest_of
 from agent.disk import sha256_of
 from agent.run.artifacts import Artifacts
 from agent.wire.jobs import CleanGraph
+
+_LOG = logging.getLogger(__name__)
 
 
 def intake(config: Config, artifacts: Artifacts) -> CleanModel:
@@ -23,8 +26,10 @@ def intake(config: Config, artifacts: Artifacts) -> CleanModel:
     model = config.model
     with artifacts.timed("intake"):
         sha256 = _checked_sha256(model)
-    digest = digest_of("intake-4", sha256, model.name, model.input.in_effect())
+    digest = digest_of("intake-5", sha256, model.name, model.input.in_effect())
     found = artifacts.get(CleanGraph(config=config, digest=digest, sha256=sha256))
+    if found.quantized:
+        _LOG.warning("model_is_quantized %s; see model.changes in the report", found.quantized)
     if decoding := model.task.decoding:
         check_outputs(decoding, {output.name: output.shape for output in found.outputs})
     return found

@@ -78,9 +78,7 @@ class Judging:
         """
         made = [executable(candidate) for candidate in made]
         baselines = {
-            c.batch: c.engine
-            for c in (*before, *made)
-            if c.recipe.precision == "fp32" and not c.failure
+            c.batch: c.engine for c in (*before, *made) if c.recipe.is_baseline and not c.failure
         }
         judged = []
         for candidate in self.artifacts.counted("evaluate", made):
@@ -88,7 +86,7 @@ class Judging:
             if baseline:
                 judged.append(self._evaluated(candidate, baseline, model, calibration))
             else:
-                reason = candidate.failure or "the FP32 baseline of this batch could not be built"
+                reason = candidate.failure or "the baseline of this batch could not be built"
                 judged.append(replace(candidate, failure=reason))
         return judged
 
@@ -206,7 +204,7 @@ class Judging:
             digest=digest,
             engines=engines,
             power_mode=power_mode,
-            baselines=tuple(c.id for c in judged if c.recipe.precision == "fp32"),
+            baselines=tuple(c.id for c in judged if c.recipe.is_baseline),
             same_graph_alternatives=same_graph_alternatives(judged),
             seed=int(digest[:8], 16),
             fast=fast,

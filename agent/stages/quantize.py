@@ -14,7 +14,7 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
 from agent.core.quantization.mixed_search import Placement, best_weight_steps, is_symmetric
-from agent.core.records import Digest, QuantizedModel, Recipe, Statistics
+from agent.core.records import AS_GIVEN, Digest, QuantizedModel, Recipe, Statistics
 from agent.disk import disk_errors
 from agent.ports import Progress, QuantizationTrial, Quantizer
 
@@ -98,7 +98,7 @@ def convert(
     work: str,
     quantizer: Quantizer,
 ) -> QuantizedModel:
-    """Write work/model.onnx in a float precision.
+    """Write work/model.onnx in a float precision, or as it was given.
 
     Args:
         blank: The record with its parents and recipe.
@@ -107,9 +107,13 @@ def convert(
         work: Directory to write into.
         quantizer: Converts the graph.
     """
-    target = str(Path(work) / "model.onnx")
-    kept = quantizer.convert(model_path, blank.recipe.precision, frames, target)
-    return replace(blank, kept_float=kept)
+    target, recipe = str(Path(work) / "model.onnx"), blank.recipe
+    if recipe.precision == AS_GIVEN:
+        share, kept = quantizer.take_as_given(model_path, recipe.scheme or "", target)
+        return replace(blank, int8_macs_fraction=share, kept_float=kept)
+    return replace(
+        blank, kept_float=quantizer.convert(model_path, recipe.precision, frames, target)
+    )
 
 
 def quantize(

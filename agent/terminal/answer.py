@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.core.report.wording import circumstances, floor, still_scene, unknowns
+from agent.core.report.wording import circumstances, floor, given_integers, still_scene, unknowns
 from agent.terminal.candidates import at_rate_table, fitting_table
 from agent.terminal.console import console, safe
 
@@ -43,13 +43,14 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
     calibration = report["calibration"]
     turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
     screen.print()
-    still = still_scene(calibration)
+    still, integers = still_scene(calibration), given_integers(report)
     for label, text in (
         ("frames", f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
                    f"{calibration['seen']} seen; turned away: {turned}"
                    + (" (SYNTHETIC)" if calibration["synthetic"] else "")
                    + (f"; {still}" if still else "")
                    + _taken_over(calibration)),
+        *([("model", integers)] if integers else []),
         ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
         ("floor", floor(report) or "not reported"),
         ("choice", choice["why"]),

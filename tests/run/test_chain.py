@@ -153,6 +153,21 @@ def test_conditioning_and_statistics_are_made_once_for_all_calibrators(tmp_path)
     assert statistics.conditioned == conditioned.digest
 
 
+def test_a_quantized_file_without_fp32_is_compared_with_itself(tmp_path):
+    run = Run(tmp_path, search={"precisions": ["fp32", "int8"], "calibrators": ["mse"]})
+    given = {"quantized": "2 QLinearConv", "baseline": "as-given"}
+    run.jobs.answers["intake"] = lambda spec: replace(model(spec), **given)
+    run.failing("condition", QuantizeError("quantized", code="quantized_already"))
+    found = {c.id: c for c in run.chain.run().candidates}
+    assert list(found) == ["as-given", "int8-mse"]
+    assert found["as-given"].measurement
+    assert found["int8-mse"].failure == "quantized"
+    (evaluated,) = [spec for kind, spec in run.jobs.asked if kind == "evaluate"]
+    assert evaluated.engine == evaluated.baseline
+    (measured,) = [spec for kind, spec in run.jobs.asked if kind == "measure"]
+    assert measured.baselines == ("as-given",)
+
+
 def test_each_power_mode_is_measured_by_itself_with_the_same_engines(tmp_path):
     platform = replace(PLATFORM, environment={"power_modes": "15W, 25W", "power_mode": "15W"})
     run = Run(tmp_path, search={"precisions": ["fp32"], "power_modes": ["15W", "25W", "MAXN"]})

@@ -10,22 +10,28 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import external_data_helper, helper, shape_inference, version_converter
+from onnx import helper, shape_inference, version_converter
 
 from agent.adapters.graphs.image_input import fix_input
+from agent.adapters.graphs.model_file import first_line, load_model
 from agent.adapters.graphs.pictures import check_pictures
 from agent.core.errors import ModelError
 from agent.core.frames.preprocess import InputSpec
-from agent.core.records import CleanModel, Digest, TensorSpec
+from agent.core.records import AS_GIVEN, FP32, CleanModel, Digest, TensorSpec
 from agent.disk import disk_errors
 from agent.engines.errors import ONNXRUNTIME_ERRORS
 from agent.graphs.affine import fold_scales_and_shifts
 from agent.graphs.batches import with_batch
 from agent.graphs.compute import node_macs, uncounted_layers
+from agent.graphs.dequantize import InexactError, to_float
 from agent.graphs.edits import copy_of, read_in_bodies
-from agent.graphs.integers import dequantize_weights, integer_operators
+from agent.graphs.integers import (
+    GIVEN,
+    dequantize_weights,
+    has_integer_weights_only,
+    integer_operators,
+)
 from agent.graphs.observed import add_observed
 from agent.graphs.ranked import ranked_outputs
 from agent.graphs.spelling import separate_constant_outputs, spell_out_pads
@@ -34,7 +40,6 @@ from agent.graphs.widen import to_float32
 OPSET = 17
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 and TensorRT 10.3 both read
 _SHOWN = 5
-_MOST_BYTES = 2 << 30  # a protobuf can't be larger
 _STANDARD = {"", "ai.onnx"}
 
 
@@ -48,29 +53,20 @@ class OnnxIntake:
         standard operators only.
         """
         changes: list[str] = []
-        model = _load(Path(path))
+        model = load_model(Path(path))
         _remove_weights_from_inputs(model, changes)
         _name_nodes(model, changes)
         model = _upgrade(model, changes)
         count = to_float32(model)
         if count:
             changes.append(f"{count} half-precision weights to float32")
-        count = dequantize_weights(model)
-        if count:
+        if has_integer_weights_only(model.graph) and (count := dequantize_weights(model)):
             changes.append(f"{count} integer weights to float32")
-        if found := integer_operators(model.graph):
-            changes.append(f"the file is quantized already ({found}) and offered as it is only")
-        fix_input(model, spec, changes)
-        if _inputs(model)[0].shape[0] > 1:
-            several = copy_of(model)
-            model = with_batch(model, 1)
-            check_pictures(several, model, spec.dtype)
-            changes.append("made the fixed batch 1: each picture has the same outputs")
-        target = str(Path(directory, "model.onnx"))
-        model = _optimize(model, target, changes)
-        outputs = _run_once(model, target)
-        with disk_errors(Path(directory)):
-            onnx.save(model, target)
+        target, baseline = str(Path(directory, "model.onnx")), FP32
+        if quantized := integer_operators(model.graph):
+            model, outputs, baseline = _beside_given(model, quantized, spec, target, changes)
+        else:
+            model, outputs = _ordinary(model, spec, target, changes)
         return CleanModel(
             digest=Digest(""),
             name=name,
@@ -83,54 +79,49 @@ class OnnxIntake:
             activation_bytes=_activation_bytes(model, outputs),
             changes=tuple(changes),
             ranked=ranked_outputs(model),
+            quantized=quantized,
+            baseline=baseline,
         )
 
 
-def _load(path: Path) -> onnx.ModelProto:
-    if path.stat().st_size > _MOST_BYTES:
-        raise ModelError(
-            f"{path} is over 2 GB", hint="export the weights as external data beside the model"
+def _beside_given(
+    model: onnx.ModelProto, quantized: str, spec: InputSpec, target: str, changes: list[str]
+) -> tuple[onnx.ModelProto, list[TensorSpec], str]:
+    """Write a quantized file made ordinary and, if that can be made of it, FP32.
+
+    Returns:
+        What is in `target`, its outputs, and the precision to compare others with.
+    """
+    beside = str(Path(target).with_name(GIVEN))
+    given, outputs = _ordinary(copy_of(model), spec, beside, changes)
+    noticed = f"the file is quantized already ({quantized}) and offered as it is (as-given)"
+    try:
+        model, outputs = _ordinary(to_float(model), spec, target, [])
+    except (InexactError, ModelError) as e:
+        Path(beside).replace(target)
+        changes.append(
+            f"{noticed} only, compared with itself: no exact FP32 can be made of it ({e})"
         )
-    try:
-        model = onnx.load_model_from_string(path.read_bytes())
-    except DecodeError as e:
-        raise ModelError(
-            f"{path} is not an ONNX model or is damaged ({path.stat().st_size} bytes)",
-            hint="export it again; a complete file opens in Netron",
-        ) from e
-    if not model.graph.node or not model.opset_import:
-        raise ModelError(
-            f"{path} is not an ONNX model: it has no graph",
-            hint="export it with torch.onnx.export or tf2onnx",
-        )
-    try:
-        external_data_helper.load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as e:
-        raise ModelError(
-            f"{path}: {_first_line(e)}",
-            hint="export it again, with its external data files beside it",
-        ) from e
-    weights = {tensor.name for tensor in model.graph.initializer}
-    for one in model.graph.input:
-        if one.name not in weights and not one.type.tensor_type.HasField("shape"):
-            raise ModelError(
-                f"input {one.name} has no shape",
-                code="wrong_shape",
-                hint="export the model with an input of N, C, H, W or N, H, W, C",
-            )
-    if any(not one.type.tensor_type.HasField("shape") for one in model.graph.output):
-        model = shape_inference.infer_shapes(model)  # runtimes don't need it, the checker does
-    try:
-        onnx.checker.check_model(model)
-    except (ValueError, onnx.checker.ValidationError) as e:
-        raise ModelError(
-            f"{path}: {_first_line(e)}", hint="export it again; the ONNX checker refuses the file"
-        ) from e
-    return model
+        return given, outputs, AS_GIVEN
+    changes.append(f"{noticed}, beside FP32 made of it: its weights, activations without rounding")
+    return model, outputs, FP32
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _ordinary(
+    model: onnx.ModelProto, spec: InputSpec, target: str, changes: list[str]
+) -> tuple[onnx.ModelProto, list[TensorSpec]]:
+    """Write the graph with a fixed input, in batch 1, folded; return it and its outputs."""
+    fix_input(model, spec, changes)
+    if _inputs(model)[0].shape[0] > 1:
+        several = copy_of(model)
+        model = with_batch(model, 1)
+        check_pictures(several, model, spec.dtype)
+        changes.append("made the fixed batch 1: each picture has the same outputs")
+    model = _optimize(model, target, changes)
+    outputs = _run_once(model, target)
+    with disk_errors(Path(target).parent):
+        onnx.save(model, target)
+    return model, outputs
 
 
 def _remove_weights_from_inputs(model: onnx.ModelProto, changes: list[str]) -> None:
@@ -174,7 +165,7 @@ def _upgrade(model: onnx.ModelProto, changes: list[str]) -> onnx.ModelProto:
             model = version_converter.convert_version(model, OPSET)
             changes.append(f"opset {opset} to {OPSET}")
         except (RuntimeError, ValueError, version_converter.ConvertError) as e:
-            changes.append(f"kept opset {opset}: {_first_line(e)}")
+            changes.append(f"kept opset {opset}: {first_line(e)}")
     return model
 
 

@@ -11,7 +11,7 @@ from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.histogram import TensorHistogram
 from agent.disk import disk_errors
 from agent.graphs.half import to_float16
-from agent.graphs.integers import require_float
+from agent.graphs.integers import GIVEN, float_biases, given_share, require_float
 from agent.graphs.qdq import load_inferred, quantized_tensors, save, tensors_after_last_layers
 from agent.graphs.schemes import SCHEMES
 from agent.graphs.statistics import Collector
@@ -69,3 +69,18 @@ class OnnxQuantizer:
             save(half, target)
             return kept
         raise QuantizeError(f"no precision is called {precision}", code="not_offered")
+
+    def take_as_given(
+        self, model: str, scheme: str, target: str
+    ) -> tuple[float | None, tuple[str, ...]]:
+        """See `ports.Quantizer`.
+
+        Where a scheme has float biases, int32 biases are replaced by their float values: TensorRT's
+        parser takes no DequantizeLinear of int32.
+        """
+        beside = Path(model).with_name(GIVEN)
+        given = load_inferred(str(beside if beside.exists() else model))
+        if not SCHEMES[scheme].biases:
+            float_biases(given)
+        save(given, target)
+        return given_share(given, load_inferred(model))

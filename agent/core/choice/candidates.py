@@ -29,8 +29,8 @@ class EvaluatedCandidate:
 
     @property
     def exact(self) -> bool:
-        """Whether it is as faithful as FP32: it is FP32, or its outputs are the same."""
-        return self.evaluation.identical or self.candidate.recipe.precision == "fp32"
+        """Whether it is as faithful as the baseline: it is that, or its outputs are the same."""
+        return self.evaluation.identical or self.candidate.recipe.is_baseline
 
     @property
     def sqnr_db(self) -> float:

@@ -199,7 +199,7 @@ def _why(
         (
             k
             for k in measured.values()
-            if k.candidate.recipe.precision == "fp32"
+            if k.candidate.recipe.is_baseline
             and k.candidate.batch == best.candidate.batch
             and k.candidate.power_mode == best.candidate.power_mode
         ),
@@ -212,6 +212,8 @@ def _why(
             text += ", whose numbers are doubtful" if baseline.flags and not best.flags else ""
         sqnr_db = best.evaluation.fidelity.sqnr_db
         text += ", with its very outputs" if sqnr_db is None else f", at {sqnr_db:.1f} dB SQNR"
+    if best.candidate.recipe.alone:
+        text += "; the file was quantized already and no FP32 can be made of it to compare with"
     return text + "".join(f"; note: {flag}" for flag in best.flags)
 
 

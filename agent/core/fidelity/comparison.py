@@ -163,7 +163,7 @@ class Comparison:
 
     def _summary(self, worst: SqnrGroup, reason: str) -> str:
         if self.identical:
-            return "gives FP32's very outputs"
+            return "gives the baseline's very outputs"
         if self._agreement is not None:
             return f"can't be judged: {reason}" if reason else self._agreement.summary()
         if worst.sqnr_db is None:

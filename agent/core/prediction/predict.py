@@ -17,7 +17,7 @@ from agent.core.prediction.history import ENERGY, LATENCY, MIXED, POWER, PastMea
 from agent.core.prediction.priors import FleetFigure
 from agent.core.prediction.residuals import conformal_half_width, residuals
 from agent.core.prediction.roofline import WIDTH, Peak, expected_ms
-from agent.core.records import UNPREDICTED, CleanModel, Prediction, Recipe
+from agent.core.records import AS_GIVEN, UNPREDICTED, CleanModel, Prediction, Recipe
 
 HISTORY, TRIAL, FLEET, SCALED, ROOFLINE = "history", "trial", "fleet", "other models", "roofline"
 UNPROVEN: Mapping[str, float] = {
@@ -157,7 +157,8 @@ def _from_history(alike: Sequence[PastMeasurement], model: CleanModel) -> _Guess
 
 def _from_trial(recipe: Recipe, trial: Trial | None) -> _Guess | None:
     """Return the trial's latency of a precision; for mixed, the span between INT8 and float."""
-    if trial is None or recipe.precision == "fp16":  # which was not tried
+    untried = recipe.precision == "fp16" or (recipe.precision == AS_GIVEN and not recipe.alone)
+    if trial is None or untried:
         return None
     basis = "a short trial of the graph here, with placeholder scales"
     if recipe.precision != MIXED:
@@ -201,7 +202,7 @@ def _from_other_models(alike: Sequence[PastMeasurement], model: CleanModel) -> _
 
 
 def _from_peak(recipe: Recipe, model: CleanModel, batch: int, peak: Peak | None) -> _Guess | None:
-    if peak is None:
+    if peak is None or recipe.precision == AS_GIVEN:  # what of it is in INT8 was not counted
         return None
     basis = "a quarter of the board's quoted peak, since nothing was measured here yet"
     ends = ("int8", "fp16") if recipe.precision == MIXED else (recipe.precision,)

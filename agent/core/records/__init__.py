@@ -26,6 +26,8 @@ from agent.core.records.digests import Digest, digest_of
 from agent.core.records.engine import Engine, Evaluation, Fidelity, Layers, SqnrGroup
 from agent.core.records.frames import CalibrationSet, Rejected
 from agent.core.records.graphs import (
+    AS_GIVEN,
+    FP32,
     ConditionedModel,
     LayerCost,
     Quantization,

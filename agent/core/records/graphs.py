@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from agent.core.records.digests import Digest
 
+FP32, AS_GIVEN = "fp32", "as-given"
+"""Precisions that candidates can be compared with; the second is of a file with integers in it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConditionedModel:
@@ -50,16 +53,24 @@ class Recipe:
     """How a precision is made: the graph carries it, not the builder.
 
     Attributes:
-        precision: fp32, fp16, int8 or int8-mixed.
+        precision: fp32, fp16, int8, int8-mixed, or as-given: the integers that the user's file
+            has already.
         calibrator: minmax, entropy, percentile or mse, or best for that of them with which the whole
             graph is nearest to FP32 (its steps name it); None where nothing is calibrated.
         scheme: "S8S8-FP16" (TensorRT: symmetric, the rest in float16), "S8S8" (ONNX Runtime on
             a GPU) or "U8S8" (on a CPU); None for float.
+        alone: True for as-given if no FP32 can be made of the file: it is its own baseline.
     """
 
     precision: str
     calibrator: str | None = None
     scheme: str | None = None
+    alone: bool = False
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the others are compared with it."""
+        return self.precision == FP32 or self.alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,14 +114,15 @@ class QuantizedModel(Quantization):
     """`model.onnx` with its precision in the graph.
 
     Attributes:
-        int8_macs_fraction: Share of the multiply-accumulates that run in INT8, 0..1.
+        int8_macs_fraction: Share of the multiply-accumulates that run in INT8, 0..1; None where
+            it can't be counted.
     """
 
     digest: Digest
     model: Digest
     statistics: Digest | None
     recipe: Recipe
-    int8_macs_fraction: float = 0.0
+    int8_macs_fraction: float | None = 0.0
     steps: tuple[str, ...] = ()
     kept_float: tuple[str, ...] = ()
     evaluations: int = 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.core.records.digests import Digest
+from agent.core.records.graphs import FP32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,10 @@ class Model:
         macs: Multiply-accumulates of one inference (batch 1).
         changes: What intake changed, in words.
         ranked: Outputs with rows that are matched before they are compared.
+        quantized: The operators of the file that quantize or compute on integers, counted; empty
+            for a file in float.
+        baseline: The precision that others are compared with: fp32; as-given if the file is
+            quantized already and no FP32 can be made of it.
     """
 
     name: str
@@ -66,11 +71,16 @@ class Model:
     macs: int
     changes: tuple[str, ...]
     ranked: tuple[RankedRows, ...] = ()
+    quantized: str = ""
+    baseline: str = FP32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CleanModel(Model):
     """A user's model made ordinary: `model.onnx`, opset >= 17, fixed shapes, named nodes.
+
+    Of a file that is quantized already `model.onnx` is FP32, if that can be made of it, and
+    `as-given.onnx` the file made ordinary; if not, `model.onnx` is the latter.
 
     Attributes:
         weight_bytes: Size of all initializers.

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agent.core.records import FP32
 from agent.core.report.figures import FIGURES, at
 
 
@@ -53,6 +54,20 @@ def still_scene(calibration: Mapping[str, Any]) -> str:
         f"only {distinct} of {kept} frames differ by more than noise: the scene was still, so "
         "fidelity is judged on frames that are nearly those of the calibration"
     )
+
+
+def given_integers(report: Mapping[str, Any]) -> str:
+    """Return what a quantized file has, and what fidelity is judged by; empty for a float file.
+
+    Args:
+        report: As in report.json; keys that an earlier version did not write may be absent.
+    """
+    found = report["model"].get("quantized")
+    if not found:
+        return ""
+    beside = report["model"]["baseline"] == FP32
+    judged = "FP32 made of it" if beside else "itself, since no FP32 can be made of it exactly"
+    return f"the file is quantized already ({found}); fidelity is judged by {judged}"
 
 
 def floor(report: Mapping[str, Any]) -> str:

@@ -8,14 +8,20 @@ from dataclasses import replace
 from itertools import product
 
 from agent.core.errors import QuantdError
-from agent.core.records import Candidate, Platform, Recipe
+from agent.core.records import AS_GIVEN, FP32, Candidate, Model, Platform, Recipe
 
 
 def recipes(
-    precisions: Sequence[str], calibrators: Sequence[str], scheme: str
+    precisions: Sequence[str], calibrators: Sequence[str], scheme: str, model: Model
 ) -> tuple[Recipe, ...]:
-    """Return the recipes to make; FP32 always among them, since it is the baseline."""
-    wanted: list[Recipe] = [Recipe(precision="fp32")]
+    """Return the recipes to make, the baseline first.
+
+    It is FP32, or a file that is quantized already as it was given, if no FP32 can be made of it.
+    """
+    alone = model.baseline == AS_GIVEN
+    wanted = [] if alone else [Recipe(precision=FP32)]
+    if model.quantized:
+        wanted.append(Recipe(precision=AS_GIVEN, scheme=scheme, alone=alone))
     for precision in dict.fromkeys(precisions):
         if precision == "int8":
             wanted += [
@@ -24,7 +30,7 @@ def recipes(
             ]
         elif precision == "int8-mixed":
             wanted.append(Recipe(precision="int8-mixed", calibrator="best", scheme=scheme))
-        elif precision != "fp32":
+        elif precision != FP32:
             wanted.append(Recipe(precision=precision))
     return tuple(wanted)
 
@@ -50,8 +56,8 @@ def candidates(
     for recipe, batch, mode, core in product(
         recipes_, dict.fromkeys(batches), dict.fromkeys(power_modes or (None,)), cores
     ):
-        if core >= 0 and recipe.precision == "fp32":
-            continue  # an accelerator has no FP32
+        if core >= 0 and recipe.is_baseline:
+            continue  # it is on the GPU, where all engines are compared; an accelerator has no FP32
         candidate = Candidate(
             id=candidate_id(recipe, batch, mode, core),
             recipe=recipe,
@@ -125,7 +131,7 @@ def _without_dla(candidate: Candidate, platform: Platform) -> str:
             f"TensorRT {platform.runtime_version} builds for no accelerator; 10.7 and older do, "
             "and 11.4.1 and newer with JetPack 7.2.2"
         )
-    if version < _DLA_ENDS and candidate.recipe.precision.startswith("int8"):
+    if version < _DLA_ENDS and candidate.recipe.precision != "fp16":
         return (
             f"the accelerators of TensorRT {platform.runtime_version} take no Q/DQ, "
             "by which quantd expresses INT8; fp16 is tried"

@@ -26,7 +26,7 @@ def wave(
 ) -> tuple[list[Candidate], list[Candidate]]:
     """Split pending candidates into build-now, the fastest by prediction first, and deferred.
 
-    Deferred are those predicted to be slower than another, intervals apart. FP32 is never
+    Deferred are those predicted to be slower than another, intervals apart. The baseline is never
     deferred, and where latency does not decide nothing is.
 
     Args:
@@ -35,12 +35,12 @@ def wave(
     """
     open_ = [c for c in pending if not c.failure]
     slower = _slower(open_, open_) if requirements.latency_decides else {}
-    deferred = [c for c in pending if c.id in slower and c.recipe.precision != "fp32"]
+    deferred = [c for c in pending if c.id in slower and not c.recipe.is_baseline]
     now = [c for c in pending if c not in deferred]
 
     def order(candidate: Candidate) -> tuple[bool, float]:  # the baseline first, the unknown last
         guess_ms = candidate.predicted.latency_p50_ms if candidate.predicted else None
-        return candidate.recipe.precision != "fp32", float("inf") if guess_ms is None else guess_ms
+        return not candidate.recipe.is_baseline, float("inf") if guess_ms is None else guess_ms
 
     return sorted(now, key=order), deferred
 
@@ -64,7 +64,7 @@ def worth_making(
 def shortlist(candidates: Sequence[Candidate], requirements: Requirements) -> list[Candidate]:
     """Return the candidates, those that need no measurement with the reason as failure.
 
-    The FP32 baseline always stays. Left out are: what misses a limit on fidelity or memory,
+    The baseline always stays. Left out are: what misses a limit on fidelity or memory,
     both known by now; of graphs that differ in their scales only, all but the two most faithful;
     and what was predicted to be slower than another, intervals apart.
 
@@ -137,7 +137,7 @@ def _left_out(candidates: Sequence[Candidate], reasons: _Reasons) -> list[Candid
 
 def _open(candidate: Candidate) -> bool:
     return (
-        candidate.recipe.precision != "fp32"
+        not candidate.recipe.is_baseline
         and not candidate.failure
         and candidate.evaluation is not None
     )

@@ -10,12 +10,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import ModelError, QuantizeError
 from agent.core.frames.preprocess import InputSpec
 from agent.graphs.batches import with_batch
-from tests.support import quant_graphs
+from agent.graphs.integers import integer_operators
+from tests.support import quant_graphs, quantized_files
 from tests.support.onnx_runs import run, sqnr_db
 from tests.support.precisions import SCHEMES, cleaned, conditioned, frames_of, half, int8
+from tests.support.quantized_files import KINDS
 
 FLOAT = TensorProto.FLOAT
 SIDE = 32
@@ -346,12 +349,60 @@ def test_weights_stored_as_integers_become_float_exactly(tmp_path):
     assert_every_precision(tmp_path, path)
 
 
-def test_a_file_that_is_quantized_already_is_offered_as_it_is_only(tmp_path):
-    record, path = cleaned(quantized(activations=True), tmp_path)
+def given_graph(path: str, folder: Path, scheme: str) -> tuple[str, float | None, tuple[str, ...]]:
+    """Return the path of the graph as-given for a runtime, its INT8 share and its float layers."""
+    target = str(folder / f"given-{scheme}.onnx")
+    return target, *OnnxQuantizer(1).take_as_given(path, scheme, target)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_quantized_file_is_offered_as_given_beside_its_fp32(tmp_path, kind):
+    raw = quantized_files.quantized(quant_graphs.detector(tmp_path / "float.onnx"), kind)
+    record, path = cleaned(raw, tmp_path)
+    assert (record.quantized, record.baseline) == (integer_operators(raw.graph), "fp32")
     assert any("quantized already" in change for change in record.changes)
-    inputs = frames_of(path, 1)[0]
-    np.testing.assert_array_equal(run(str(tmp_path / "raw.onnx"), inputs), run(path, inputs))
-    with pytest.raises(QuantizeError, match="1 QuantizeLinear") as caught:
+    assert integer_operators(onnx.load(path).graph) == ""
+    frames = frames_of(path, 3)
+    # ONNX Runtime has no integer ConvTranspose; in some files its inputs are dequantized only
+    partly = kind in {"QOperator-S8", "dynamic"}
+    for scheme in SCHEMES:
+        target, share, kept = given_graph(path, tmp_path, scheme)
+        assert share == pytest.approx(1 - 524_288 / 3_391_488 if partly else 1)
+        assert kept == (("up",) if partly else ())
+        for frame in frames:
+            (wanted,), (found,) = (run(p, frame) for p in (str(tmp_path / "raw.onnx"), target))
+            # a bias in float is added before rounding, not after
+            assert sqnr_db(wanted, found) > (40 if scheme == "S8S8" else 120)
+            assert sqnr_db(run(path, frame)[0], found) > 30
+    own = {half(path, tmp_path): 55, **{int8(path, tmp_path, scheme)[0]: 30 for scheme in SCHEMES}}
+    for target, least_db in own.items():
+        for frame in frames:
+            assert sqnr_db(run(path, frame)[0], run(target, frame)[0]) > least_db
+
+
+def as_codes() -> onnx.ModelProto:
+    """Return convolutions with INT8 between them and an output of codes."""
+    model = quantized(activations=True)
+    model.graph.node.append(helper.make_node("QuantizeLinear", ["y", "s", "z"], ["codes_out"]))
+    model.graph.output[0].CopyFrom(
+        helper.make_tensor_value_info("codes_out", TensorProto.INT8, None)
+    )
+    return model
+
+
+def test_a_file_that_no_fp32_can_be_made_of_is_its_own_baseline(tmp_path):
+    record, path = cleaned(as_codes(), tmp_path)
+    assert (record.quantized, record.baseline) == (
+        "2 DequantizeLinear, 2 QuantizeLinear", "as-given"
+    )  # fmt: skip
+    assert any("output codes_out is of integers" in change for change in record.changes)
+    (inputs,) = frames_of(path, 1)
+    target, share, kept = given_graph(path, tmp_path, "U8S8")
+    assert share == pytest.approx(16 * 8 / (16 * 8 + 16 * 27))
+    assert kept == ("c1",)
+    for same in (path, target):
+        np.testing.assert_array_equal(run(str(tmp_path / "raw.onnx"), inputs), run(same, inputs))
+    with pytest.raises(QuantizeError, match="2 QuantizeLinear") as caught:
         half(path, tmp_path)
     assert caught.value.code == "quantized_already"
     with pytest.raises(QuantizeError) as caught:

@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.fidelity.comparison import Comparison
 from agent.core.fidelity.decoding import Decoding
 from agent.core.frames.preprocess import InputSpec
@@ -144,6 +145,22 @@ def test_a_half_precision_file_is_computed_in_float32_exactly(tmp_path):
     for target, least_db in targets.items():
         for frame, expected in zip(frames, wanted, strict=True):
             assert lost_db([expected], target, frame)[0] > least_db
+
+
+def test_a_quantized_file_is_offered_as_given_and_in_float(tmp_path):
+    record, path = cleaned(load("quantized"), tmp_path)
+    assert (record.quantized, record.baseline) == ("4 DequantizeLinear, 2 QuantizeLinear", "fp32")
+    assert record.macs == 737_280
+    given = str(tmp_path / "given.onnx")
+    assert OnnxQuantizer(1).take_as_given(path, "S8S8-FP16", given) == (1.0, ())
+    frames = [{"x": np.clip(frame["x"] / 3, -1, 1)} for frame in frames_of(path)]  # its range
+    targets = {half(path, tmp_path, frames): 60.0, given: 35.0}
+    targets |= {int8(path, tmp_path, scheme, frames)[0]: 35.0 for scheme in SCHEMES}
+    for frame in frames:
+        wanted = run(path, frame)
+        for target, least_db in targets.items():
+            assert lost_db(wanted, target, frame)[0] > least_db
+        np.testing.assert_array_equal(run(given, frame), run(str(MODELS / "quantized.onnx"), frame))
 
 
 def others(rows: np.ndarray, found: np.ndarray, away: float = 0.1) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from agent.core.report.wording import circumstances, still_scene
+from agent.core.report.wording import circumstances, given_integers, still_scene
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
 from tests.support.reports import report_of
 
@@ -13,6 +13,16 @@ def told(measured, mode=None, **environment):
     one = replace(candidate("fp16", measured, evaluation()), power_mode=mode)
     (facts,) = report_of([one]).candidates
     return circumstances(asdict(facts), environment)
+
+
+def test_a_quantized_file_is_named_with_what_it_is_judged_by():
+    model = {"quantized": "2 QuantizeLinear", "baseline": "fp32"}
+    assert given_integers({"model": model}) == (
+        "the file is quantized already (2 QuantizeLinear); fidelity is judged by FP32 made of it"
+    )
+    assert "judged by itself" in given_integers({"model": model | {"baseline": "as-given"}})
+    assert given_integers({"model": model | {"quantized": ""}}) == ""
+    assert given_integers({"model": {}}) == ""  # of an earlier version
 
 
 def test_what_was_not_measured_has_none():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.records import Platform
+from agent.core.records import Model, Platform
 from agent.core.search.candidates import candidates, recipes
 
 PLATFORM = Platform(
@@ -20,6 +20,9 @@ PLATFORM = Platform(
     environment={},
 )
 
+MODEL = Model(name="m", sha256="s", macs=1, changes=())
+QUANTIZED = replace(MODEL, quantized="2 QuantizeLinear")
+
 
 @given(
     st.lists(st.sampled_from(["fp32", "fp16", "int8", "int8-mixed"])),
@@ -27,7 +30,7 @@ PLATFORM = Platform(
     st.lists(st.integers(1, 8), min_size=1),
 )
 def test_ids_are_unique_and_the_baseline_is_always_there(precisions, calibrators, batches) -> None:
-    found = candidates(recipes(precisions, calibrators, "U8S8"), batches, (), PLATFORM)
+    found = candidates(recipes(precisions, calibrators, "U8S8", MODEL), batches, (), PLATFORM)
     ids = [c.id for c in found]
     assert len(set(ids)) == len(ids)
     for batch in batches:
@@ -35,9 +38,22 @@ def test_ids_are_unique_and_the_baseline_is_always_there(precisions, calibrators
 
 
 def test_what_the_platform_gains_nothing_from_is_reported_not_hidden() -> None:
-    found = candidates(recipes(["fp16"], [], "U8S8"), [1], (), PLATFORM)
+    found = candidates(recipes(["fp16"], [], "U8S8", MODEL), [1], (), PLATFORM)
     (fp16,) = [c for c in found if c.id == "fp16"]
     assert fp16.failure == "no kernels"
+
+
+@pytest.mark.parametrize("baseline", ["fp32", "as-given"])
+def test_a_quantized_file_is_a_candidate_and_the_baseline_if_no_fp32_is_made_of_it(
+    baseline,
+) -> None:
+    wanted = recipes(["fp16", "int8"], ["mse"], "U8S8", replace(QUANTIZED, baseline=baseline))
+    found = candidates(wanted, [1, 2], ("15W",), replace(PLATFORM, runtime="tensorrt"), 0)
+    ids = [c.id for c in found]
+    assert ("fp32@15W" in ids) == (baseline == "fp32")
+    assert "as-given-b2@15W" in ids
+    assert ("as-given-dla0@15W" in ids) == (baseline == "fp32")
+    assert {c.recipe.precision for c in found if c.recipe.is_baseline} == {baseline}
 
 
 NX = {"board": "Jetson Orin NX 16 GB", "dla_cores": 2}
@@ -46,7 +62,7 @@ NX = {"board": "Jetson Orin NX 16 GB", "dla_cores": 2}
 def on_accelerator(version="10.3.0", runtime="tensorrt", core=1, **facts):
     """Return the reasons of the candidates of one accelerator, by id; empty ones are offered."""
     found = candidates(
-        recipes(["fp32", "fp16", "int8"], ["mse"], "S8S8"),
+        recipes(["fp32", "fp16", "int8"], ["mse"], "S8S8", MODEL),
         [1],
         (),
         replace(
@@ -83,7 +99,7 @@ def test_without_an_accelerator_the_board_is_named():
 
 def in_modes(*wanted, **facts):
     platform = replace(PLATFORM, environment=facts)
-    found = candidates(recipes(["fp32"], [], "U8S8"), [1], wanted, platform)
+    found = candidates(recipes(["fp32"], [], "U8S8", MODEL), [1], wanted, platform)
     return {c.id: c.failure for c in found}
 
 
