@@ -13,7 +13,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from agent.config.boards import board
-from agent.config.tables import PRECISIONS, Config, Decode
+from agent.config.tables import PRECISIONS, Config, Decode, ModelTask
 from agent.core.choice.limits import AGREEMENT, LIMITS
 from agent.core.choice.objectives import OBJECTIVES
 from agent.core.errors import ConfigError
@@ -29,8 +29,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "model.input.dtype": ("float32", "float16", "uint8", "int8"),
     "model.input.resize": ("stretch", "letterbox"),
     "model.input.pixels": ("", *PIXELS),
+    "model.task.categories": ("order", "id"),
     "model.task.decode.kind": ("", *DECODERS),
     "model.task.decode.format": ("xyxy", "yxyx", "cxcywh"),
+    "model.task.decode.unit": ("pixels", "fractions"),
     "model.task.decode.size": ("cells", "log", "pixels"),
     "model.task.decode.order": ("xy", "yx"),
     "calibration.keep": ("frames", "stats"),
@@ -226,13 +228,24 @@ def _check_model(config: Config) -> None:
 
 
 def _check_labels(config: Config) -> None:
-    if not config.model.task.labels:
-        return
-    if config.model.task.kind != "classification":
+    task = config.model.task
+    if task.categories != ModelTask().categories and (task.kind != "detection" or not task.labels):
         raise ConfigError(
-            f'model.task.labels is for kind = "classification", but model.task.kind is '
-            f'"{config.model.task.kind}"',
+            f'model.task.categories = "{task.categories}" is for the labels of kind = "detection"',
+            hint="set model.task.kind and labels, or remove the categories",
+        )
+    if not task.labels:
+        return
+    if task.kind not in {"classification", "detection"}:
+        raise ConfigError(
+            'model.task.labels is for kind = "classification" or "detection", but model.task.kind '
+            f'is "{task.kind}"',
             hint="set model.task.kind, or remove the labels",
+        )
+    if task.kind == "detection" and not task.decode.kind:
+        raise ConfigError(
+            "model.task.labels needs boxes, but model.task.decode.kind is empty",
+            hint="set model.task.decode.kind, or remove the labels",
         )
     uri = config.camera.uri
     if uri and not camera_kind(uri).frame_names:

@@ -71,7 +71,9 @@ class Decode(_Table, frozen=True):
     keypoints: int = 0
     rotated: bool = False
     format: str = "xyxy"
+    unit: str = "pixels"
     size: str = "cells"
+    middle: bool = False
     order: str = "xy"
     stride: int = 4
     logits: bool = False
@@ -88,6 +90,7 @@ class ModelTask(_Table, frozen=True):
 
     kind: str = "generic"
     labels: str = ""
+    categories: str = "order"
     decode: Decode = Decode()
 
     @property

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from agent.config import Config
@@ -12,38 +11,25 @@ from agent.core.errors import ConfigError
 from agent.core.records import CleanModel
 
 if TYPE_CHECKING:
+    from agent.core.fidelity.accuracy import Accuracy
     from agent.core.fidelity.comparison import Comparison
 
 
-def comparison(config: Config, model: CleanModel, names: Sequence[str] = ()) -> Comparison:
+def comparison(config: Config, model: CleanModel, accuracy: Accuracy | None = None) -> Comparison:
     """Return a fresh comparison with FP32, which knows the model's task.
 
     Args:
         config: The effective configuration.
         model: Its outputs are compared.
-        names: What the camera calls the frames to be compared on, in their order, if their
-            true classes are to be looked up.
+        accuracy: Fresh, against the labels of the frames; None without.
 
     Raises:
-        ConfigError: if the user's metric can't be loaded, or the labels don't serve.
+        ConfigError: if the user's metric can't be loaded.
     """
     from agent.core.fidelity.comparison import Comparison
 
     task = config.model.task
-    labels = _labels(task.labels, names) if task.labels and names else ()
-    return Comparison(task.kind, _user_metric(task.kind), task.decoding, labels, model.ranked)
-
-
-def _labels(file: str, names: Sequence[str]) -> tuple[int | None, ...]:
-    """Return the true class of each frame, None where it is not known."""
-    from agent.core.fidelity.accuracy import labels_of, parse_labels
-
-    try:
-        with Path(file).open(encoding="utf-8-sig", newline="") as lines:
-            return labels_of(names, parse_labels(lines))
-    except (OSError, ValueError) as e:
-        reason = e.strerror if isinstance(e, OSError) else "is not UTF-8 text"
-        raise ConfigError(f"model.task.labels: {file}: {reason}", code="bad_labels") from e
+    return Comparison(task.kind, _user_metric(task.kind), task.decoding, accuracy, model.ranked)
 
 
 def _user_metric(kind: str) -> Callable[..., float] | None:

@@ -12,6 +12,7 @@ from agent.core.release.upgrade import conditions, foreign
 from agent.jobs.comparison import comparison
 from agent.jobs.engines import TENSORRT, platform, runner, with_runtime
 from agent.jobs.frames import tensors
+from agent.jobs.labels import accuracy
 from agent.wire.jobs import EvaluateEngine
 from agent.wiring.storage import releases, store
 
@@ -49,7 +50,7 @@ def evaluate(
         make_runner=make(spec.engine),
         make_baseline=make(spec.baseline),
         tensors=held_out,
-        comparison=comparison(config, model, [frames.origins.get(name, "") for name in names]),
+        comparison=lambda: comparison(config, model, accuracy(config, model, frames, folder)),
         memory=lambda: int(process.memory_info().rss),
         progress=progress,
     )

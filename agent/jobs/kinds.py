@@ -24,7 +24,16 @@ from agent.core.records import (
     QuantizedModel,
     Statistics,
 )
-from agent.jobs import engines, evaluating, frames, measuring, predicting, quantizing, sensors
+from agent.jobs import (
+    engines,
+    evaluating,
+    frames,
+    labels,
+    measuring,
+    predicting,
+    quantizing,
+    sensors,
+)
 from agent.ports import Progress
 from agent.wire import jobs as specs
 from agent.wiring import storage
@@ -83,7 +92,9 @@ def _intake(spec: specs.CleanGraph, _: Job) -> CleanModel:
 
 
 def _capture(spec: specs.CaptureFrames, job: Job) -> CalibrationSet:
-    return frames.capture(spec, job.progress)
+    found = frames.capture(spec, job.progress)
+    labels.check(spec.config, found, Path(spec.work))
+    return found
 
 
 def _condition(spec: specs.ConditionModel, job: Job) -> ConditionedModel:

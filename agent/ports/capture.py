@@ -56,3 +56,11 @@ class FrameStore(Protocol):
             StoreError: "damaged" if the file is missing or not an image.
         """
         ...
+
+    def size(self, path: str) -> tuple[int, int]:
+        """Return width and height of a stored image, px.
+
+        Raises:
+            StoreError: "damaged" if the file is missing or not an image.
+        """
+        ...

@@ -234,6 +234,6 @@ class Judging:
 def _labels_digest(file: str) -> str:
     """Return the digest of the labels; "" if they can't be read: the evaluation reports that."""
     try:
-        return sha256_of(Path(file)) if file else ""
+        return sha256_of(Path(file)) if file and Path(file).is_file() else ""
     except OSError:
         return ""

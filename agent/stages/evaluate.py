@@ -30,7 +30,7 @@ def evaluate(
     make_runner: Callable[[], EngineRunner],
     make_baseline: Callable[[], EngineRunner],
     tensors: Callable[[], Iterable[Tensors]],
-    comparison: Comparison,
+    comparison: Callable[[], Comparison],
     memory: Callable[[], int],
     progress: Progress,
 ) -> Evaluation:
@@ -42,7 +42,8 @@ def evaluate(
         make_runner: Returns the engine's runner, not yet entered.
         make_baseline: Returns the baseline's runner.
         tensors: Returns an iterator over all held-out inputs.
-        comparison: Empty; for the model's task.
+        comparison: Returns an empty one for the model's task; called after the memory was read,
+            which labels would take part of.
         memory: Returns the resident memory of this process, bytes. It grows by the engine and its
             runtime, since inputs are read before the engine is loaded and the baseline is loaded
             after it has run; use a new process. The runner's device memory is added.
@@ -66,15 +67,16 @@ def evaluate(
         grown = memory() - before
         on_device = runner.device_bytes()
         del first, inputs
+        compared = comparison()
         with make_baseline() as baseline:
             for done, inputs in enumerate(tensors(), start=1):
-                comparison.add(infer(baseline, inputs), infer(runner, inputs), engine.batch)
+                compared.add(infer(baseline, inputs), infer(runner, inputs), engine.batch)
                 progress(done, 0, "")
     return Evaluation(
         digest=digest,
         engine=engine.digest,
-        fidelity=comparison.result(),
-        identical=comparison.identical,
+        fidelity=compared.result(),
+        identical=compared.identical,
         memory_mb=None if on_device is None else round((max(grown, 0) + on_device) / 1e6, 1),
         memory_reason=_NO_DEVICE_MEMORY if on_device is None else "",
     )

@@ -196,7 +196,7 @@ def test_a_decoding_that_can_not_be_is_refused(tmp_path: Path, table: str, words
     assert caught.value.hint
 
 
-def test_labels_need_a_classifier_and_frames_with_names(tmp_path: Path) -> None:
+def test_labels_need_classes_or_boxes_and_frames_with_names(tmp_path: Path) -> None:
     task = '[model.task]\nkind = "classification"\nlabels = "l.csv"\n'
     for uri in ("images:///pictures", "profile:///p.csv"):
         loaded = load(tmp_path, f'[camera]\nuri = "{uri}"\n{task}')
@@ -205,6 +205,13 @@ def test_labels_need_a_classifier_and_frames_with_names(tmp_path: Path) -> None:
         load(tmp_path, f'[camera]\nuri = "rtsp://host/1"\n{task}')
     with pytest.raises(ConfigError, match=r"labels is for"):
         load(tmp_path, task.replace("classification", "segmentation"))
+    with pytest.raises(ConfigError, match=r"needs boxes, but model.task.decode.kind is empty"):
+        load(tmp_path, task.replace("classification", "detection"))
+    with pytest.raises(ConfigError, match=r"categories = .* is for the labels of kind"):
+        load(tmp_path, f'{task}categories = "id"\n')
+    decoded(tmp_path, 'kind = "yolo"\nunit = "fractions"\n')
+    with pytest.raises(ConfigError, match=r"decode.unit means nothing with kind = .centers"):
+        decoded(tmp_path, 'kind = "centers"\nscores = "s"\nsizes = "z"\nunit = "fractions"\n')
 
 
 def test_boxes_are_for_detection_and_its_agreement_limit_needs_them(tmp_path: Path) -> None:

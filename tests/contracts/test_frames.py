@@ -34,6 +34,11 @@ def test_what_was_written_is_read_bit_for_bit(frames, tmp_path):
         assert np.array_equal(read, scenes.street(number))
 
 
+def test_the_size_is_that_of_the_picture(frames, tmp_path):
+    frames.write(str(tmp_path), "a.png", scenes.street(1))
+    assert frames.size(str(tmp_path / "a.png")) == (scenes.WIDTH, scenes.HEIGHT)
+
+
 def test_the_writer_may_use_its_image_again(frames, tmp_path):
     image = scenes.street(1).copy()
     frames.write(str(tmp_path), "00000001.png", image)
@@ -116,6 +121,8 @@ def test_what_is_no_picture_is_reported_as_damaged(tmp_path, content):
         OpencvFrames().read(str(path), NATIVE)
     assert caught.value.code == "damaged"
     assert str(path) in caught.value.message
+    with pytest.raises(StoreError, match=r"missing or damaged"):
+        OpencvFrames().size(str(path))
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -93,6 +93,11 @@ class FakeFrames:
         folder, name = path.rsplit("/", 1)
         return self.stored[folder, name]
 
+    def size(self, path: str) -> tuple[int, int]:
+        folder, name = path.rsplit("/", 1)
+        height, width = self.stored[folder, name].shape[:2]
+        return width, height
+
     @property
     def names(self) -> set[str]:
         return {name for _, name in self.stored}

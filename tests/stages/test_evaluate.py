@@ -58,7 +58,7 @@ def judge(runner, baseline, appetite, *, kind="generic", metric=None, **ports) -
         digest=Digest("d"),
         make_runner=lambda: runner,
         make_baseline=lambda: baseline,
-        comparison=Comparison(kind, metric),
+        comparison=lambda: Comparison(kind, metric),
         memory=appetite,
         **given | ports,
     )

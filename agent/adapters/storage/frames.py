@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import StoreError
+from agent.core.frames.preprocess import placement
 from agent.disk import disk_errors, write_atomically
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
 _PAD = 114  # the grey that letterboxing detectors are trained with (Ultralytics YOLO)
 _THUMBNAIL_WIDTH = 240
+_BEGIN = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+_HEADER = struct.Struct(">16sII")  # of a PNG: _BEGIN, width, height
 
 
 class OpencvFrames:
@@ -44,8 +48,20 @@ class OpencvFrames:
         """See `ports.FrameStore`."""
         image = _decode(path)
         if spec.resize == "letterbox":
-            return _letterbox(image, spec.width, spec.height)
+            return _letterbox(image, spec)
         return _resize(image, spec.width, spec.height)
+
+    def size(self, path: str) -> tuple[int, int]:
+        """Read the header of the PNG alone; see `ports.FrameStore`."""
+        try:
+            with Path(path).open("rb") as file:
+                header = file.read(_HEADER.size)
+            begin, width, height = _HEADER.unpack(header)
+        except (OSError, struct.error) as e:
+            raise _damaged(path) from e
+        if begin != _BEGIN:
+            raise _damaged(path)
+        return width, height
 
     @staticmethod
     def _encode(
@@ -60,8 +76,12 @@ class OpencvFrames:
 def _decode(path: str) -> NDArray[np.uint8]:
     image = cv2.imread(path, cv2.IMREAD_COLOR)
     if image is None:
-        raise StoreError(f"{path} is missing or damaged", code="damaged", hint="capture again")
+        raise _damaged(path)
     return _bytes(image)
+
+
+def _damaged(path: str) -> StoreError:
+    return StoreError(f"{path} is missing or damaged", code="damaged", hint="capture again")
 
 
 def _resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
@@ -72,12 +92,11 @@ def _resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uin
     return _bytes(cv2.resize(image, (width, height), interpolation=interpolation))
 
 
-def _letterbox(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    scale = min(width / image.shape[1], height / image.shape[0])
-    inner = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    left, top = (width - inner[0]) // 2, (height - inner[1]) // 2
-    padded = np.full((height, width, 3), _PAD, np.uint8)
-    padded[top : top + inner[1], left : left + inner[0]] = _resize(image, *inner)
+def _letterbox(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
+    at = placement(spec, image.shape[1], image.shape[0])
+    padded = np.full((spec.height, spec.width, 3), _PAD, np.uint8)
+    inner = _resize(image, at.width, at.height)
+    padded[at.top : at.top + at.height, at.left : at.left + at.width] = inner
     return padded
 
 

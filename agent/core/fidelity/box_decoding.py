@@ -1,7 +1,6 @@
 """Decoding of a detector's raw outputs into boxes, for the kinds of `decoders.DECODERS`.
 
-Boxes are only used for intersection over union, so their unit (pixels, cells, shares of the
-picture) and a common shift don't matter.
+The unit of boxes (pixels, cells, fractions of the picture) is that of the outputs.
 """
 
 from __future__ import annotations
@@ -149,8 +148,15 @@ def _centers(reader: _Reader, how: Decoding) -> Detections:
     elif how.size == "pixels":
         extent = extent / how.stride
     center = np.stack([place + shifts[x, row, place], row + shifts[y, row, place]], axis=1)
-    boxes = _corners(np.concatenate([center, extent], axis=1))
-    return Detections(boxes, heat[label, row, place], label.astype(np.int64))
+    boxes = _corners(np.concatenate([center + how.middle / 2, extent], axis=1))
+    classes, height, width = heat.shape
+    return Detections(
+        boxes,
+        heat[label, row, place],
+        label.astype(np.int64),
+        classes=classes,
+        extent=(width, height),
+    )
 
 
 def _detections(
@@ -176,7 +182,14 @@ def _detections(
     if how.rotated:
         shapes = np.concatenate([kept, shapes], axis=1)
         corners = _around(shapes)
-    return Detections(corners, best[which], named.astype(np.int64), shapes)
+    return Detections(
+        corners,
+        best[which],
+        named.astype(np.int64),
+        shapes,
+        classes=scores.shape[1] if labels is None else None,
+        extent=(1.0, 1.0) if how.unit == "fractions" else None,
+    )
 
 
 def _above_threshold(scores: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
-from agent.core.fidelity.accuracy import Accuracy
+from agent.core.fidelity.accuracy import Accuracy, require_single
 from agent.core.fidelity.agreement import UserMetric, make_agreement
 from agent.core.fidelity.box_decoding import Outputs
 from agent.core.fidelity.channel_groups import GroupSums, OutputSums
@@ -30,8 +30,7 @@ class Comparison:
         task: generic, classification, segmentation, detection or module:function.
         user_metric: The function that `module:function` named.
         decoding: Of a detector's outputs into boxes; None if not configured.
-        labels: The true class of each frame in the order of `add`, None where it is not known;
-            empty without labels.
+        accuracy: Empty; against the labels of the frames, in the order of `add`. None without.
         ranked: Outputs with rows that are matched first.
 
     Attributes:
@@ -43,11 +42,11 @@ class Comparison:
         task: str,
         user_metric: UserMetric | None = None,
         decoding: Decoding | None = None,
-        labels: Sequence[int | None] = (),
+        accuracy: Accuracy | None = None,
         ranked: Sequence[RankedRows] = (),
     ) -> None:
         self._agreement, self._reason = make_agreement(task, user_metric, decoding)
-        self._accuracy = Accuracy(labels)
+        self._accuracy = accuracy
         self._ranked = ranked
         self._axes = {name: axis for rows in ranked for name, axis in rows.axes.items()}
         self._sums: dict[str, OutputSums] = {}
@@ -73,8 +72,8 @@ class Comparison:
         Raises:
             RunnerError: "not_finite" if outputs contain NaN or infinity; "baseline_not_finite" if
                 the baseline's do; "outputs" if names or shapes differ, or outputs are empty.
-            ConfigError: "decode" if the outputs don't match the decoding; "labels" if they have no
-                classes to compare with the true ones.
+            ConfigError: "decode" if the outputs don't match the decoding; "labels" if the labels
+                don't fit them.
         """
         if not baseline:
             raise RunnerError("the model has no output to compare", code="outputs")
@@ -88,8 +87,8 @@ class Comparison:
         apart = 0 not in self._axes.values() and all(
             values.ndim and len(values) == frames for values in baseline.values()
         )
-        if not apart:
-            self._accuracy.require_single(frames)
+        if self._accuracy is not None and not apart:
+            require_single(frames)
         for index in range(frames if apart else 1):
             part = slice(index, index + 1) if apart else ...
             self._add({name: values[part] for name, values in baseline.items()},
@@ -103,7 +102,8 @@ class Comparison:
             sums.add(values, paired[name])
         if self._agreement is not None:
             self._agreement.add(expected, seen)
-        self._accuracy.add(expected, seen)
+        if self._accuracy is not None:
+            self._accuracy.add(expected, seen)
         self._parts += 1
 
     def result(self) -> Fidelity:
@@ -140,14 +140,14 @@ class Comparison:
                 name: next(one.sqnr_db for one in groups if one.output == name)
                 for name in self._sums
             },
-            task=task | self._accuracy.metrics(),
+            task=task | (self._accuracy.metrics() if self._accuracy else {}),
             agreement=value,
             agreement_ci95=agreement_ci95,
             agreement_reason=reason,
             summary=self._summary(groups[0], reason),
             ci95_reason=(_SAME if self.identical else few) if unknown else "",
-            accuracy_ci95=self._accuracy.interval(),
-            labelled=self._accuracy.frames,
+            accuracy_ci95=self._accuracy.interval() if self._accuracy else None,
+            labelled=self._accuracy.frames if self._accuracy else 0,
             frames=self._frames,
             judged_frames=None if self._agreement is None else judged * self._frames // self._parts,
         )

@@ -102,7 +102,7 @@ DECODERS = {
         needs=("boxes", "scores"),
         least=(("boxes", "scores"),),
         reads=(
-            *("labels", "format", "logits", "softmax", "background", "no_object"),
+            *("labels", "format", "unit", "logits", "softmax", "background", "no_object"),
             *("threshold", "overlap"),
         ),
         shapes="boxes (n, 4) and scores (n) or (n, classes) in separate outputs",
@@ -113,7 +113,7 @@ DECODERS = {
         least=(("boxes",), ("boxes", "scores")),
         reads=(
             *("boxes", "scores", "labels", "count", "masks", "keypoints", "rotated"),
-            *("format", "stride", "threshold"),
+            *("format", "unit", "stride", "threshold"),
         ),
         shapes="rows (n, 6) of box, score and class, or boxes (n, 4), scores (n) and labels (n) in "
         "separate outputs",
@@ -122,7 +122,7 @@ DECODERS = {
     "centers": Decoder(
         needs=("scores", "sizes"),
         least=(("scores", "sizes"),),
-        reads=("offsets", "size", "order", "stride", "logits", "threshold", "overlap"),
+        reads=("offsets", "middle", "size", "order", "stride", "logits", "threshold", "overlap"),
         shapes="heat maps (classes, h, w) with sizes and offsets (2, h, w)",
         misfit=_centers_misfit,
     ),
@@ -130,7 +130,7 @@ DECODERS = {
         needs=(),
         least=(("boxes",),),
         reads=(
-            *("boxes", "masks", "keypoints", "rotated", "stride", "logits", "objectness"),
+            *("boxes", "unit", "masks", "keypoints", "rotated", "stride", "logits", "objectness"),
             *("threshold", "overlap"),
         ),
         shapes="one output (4 + classes, n) or (n, 4 + classes)",

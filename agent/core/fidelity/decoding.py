@@ -25,7 +25,9 @@ class Decoding:
         keypoints: Number of points after the scores of a box, of 2 or 3 numbers each.
         rotated: True if the last channel of a box is its angle, in radians.
         format: Of `boxes`: "xyxy" or "yxyx" corners, or "cxcywh" centre and size.
+        unit: Of `boxes`: "pixels" of the model's input or "fractions" of its width and height.
         size: Unit of `sizes`: "cells", "log" (their logarithm) or "pixels".
+        middle: True if offsets count from the middle of a cell, False from its corner.
         order: Channels of sizes and offsets: "xy" (width first) or "yx" (height first).
         stride: Pixels per cell, for sizes in pixels and for masks.
         logits: True if a sigmoid must be applied to scores.
@@ -48,7 +50,9 @@ class Decoding:
     keypoints: int = 0
     rotated: bool = False
     format: str = "xyxy"
+    unit: str = "pixels"
     size: str = "cells"
+    middle: bool = False
     order: str = "xy"
     stride: int = 4
     logits: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,20 +20,30 @@ class Detections:
         labels: Shape (n,), int64: class ids.
         shapes: Shape (n, k): what a head gives beside the box: a rotated box (centre, size, angle),
             the pixels of a mask or the points of a pose; (0, 0) for boxes alone.
+        classes: Number of classes that the model distinguishes; None if boxes have ids of their own.
+        extent: Width and height of the picture in the unit of the boxes; None for pixels of the
+            model's input.
     """
 
     boxes: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: NDArray[np.int64]
     shapes: NDArray[Any] = field(default_factory=lambda: np.zeros((0, 0)))
+    classes: int | None = None
+    extent: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def pick(self, which: NDArray[np.intp]) -> Detections:
         """Return the detections at these indices, in their order."""
-        shapes = self.shapes[which] if len(self.shapes) else self.shapes
-        return Detections(self.boxes[which], self.scores[which], self.labels[which], shapes)
+        return replace(
+            self,
+            boxes=self.boxes[which],
+            scores=self.scores[which],
+            labels=self.labels[which],
+            shapes=self.shapes[which] if len(self.shapes) else self.shapes,
+        )
 
 
 Similarity = Callable[[Detections, Detections], NDArray[np.float64]]

@@ -33,6 +33,49 @@ class InputSpec:
     resize: str = "stretch"
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the picture lies in the model's input, px."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def placement(spec: InputSpec, width: int, height: int) -> Placement:
+    """Return where a frame of this size lies in the model's input.
+
+    Args:
+        spec: The model's input, with its size.
+        width: Of the frame, px.
+        height: Of the frame, px.
+    """
+    if spec.resize != "letterbox":
+        return Placement(0, 0, spec.width, spec.height)
+    scale = min(spec.width / width, spec.height / height)
+    inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
+    left, top = (spec.width - inner_width) // 2, (spec.height - inner_height) // 2
+    return Placement(left, top, inner_width, inner_height)
+
+
+def placed(
+    boxes: NDArray[np.float64], spec: InputSpec, width: int, height: int
+) -> NDArray[np.float64]:
+    """Return boxes of a frame in pixels of the model's input.
+
+    Args:
+        boxes: Shape (n, 4): left, top, right, bottom, px of the frame.
+        spec: As for `placement`, like the two below.
+        width: Of the frame, px.
+        height: Of the frame, px.
+    """
+    at = placement(spec, width, height)
+    scale = (at.width / width, at.height / height)
+    moved: NDArray[np.float64] = boxes * (scale * 2) + (at.left, at.top) * 2
+    return moved
+
+
 def to_tensor(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
     """Return the input tensor of one frame, batch dimension 1.
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from agent.core.errors import ConfigError
-from agent.core.fidelity.accuracy import labels_of, parse_labels
+from agent.core.fidelity.accuracy import labels_of
+from agent.core.fidelity.class_accuracy import ClassAccuracy, parse_labels
 from agent.core.fidelity.comparison import Comparison
 
 
@@ -37,11 +38,11 @@ def test_a_bad_line_is_named(text, said):
 
 def test_frames_find_their_labels_and_none_at_all_is_an_error():
     labels = {"a.png": 3, "b.png": 4}
-    assert labels_of(["b.png", "c.png", ""], labels) == (4, None, None)
+    assert labels_of(["b.png", "c.png", ""], labels, labels) == (4, None, None)
     with pytest.raises(ConfigError, match=r"none of the 2 .*\(c.png, d.png\).*\(a.png, b.png\)"):
-        labels_of(["c.png", "d.png"], labels)
+        labels_of(["c.png", "d.png"], labels, labels)
     with pytest.raises(ConfigError, match="they have no names"):
-        labels_of(["", ""], labels)
+        labels_of(["", ""], labels, labels)
 
 
 def scores(*classes):
@@ -50,7 +51,7 @@ def scores(*classes):
 
 def test_accuracy_of_both_beside_the_agreement():
     labels = (0, None, 1, 2) * 3
-    comparison = Comparison("classification", labels=labels)
+    comparison = Comparison("classification", accuracy=ClassAccuracy(labels))
     for _ in range(3):
         for baseline, engine in ((0, 0), (3, 3), (1, 2), (3, 3)):
             comparison.add(scores(baseline), scores(engine))
@@ -66,7 +67,7 @@ def test_accuracy_of_both_beside_the_agreement():
 
 
 def test_frames_of_a_batch_have_their_own_labels():
-    comparison = Comparison("classification", labels=(0, 1, 2, 3))
+    comparison = Comparison("classification", accuracy=ClassAccuracy((0, 1, 2, 3)))
     comparison.add(scores(0, 1), scores(0, 1), frames=2)
     comparison.add(scores(3, 3), scores(3, 3), frames=2)
     found = comparison.result()
@@ -75,7 +76,7 @@ def test_frames_of_a_batch_have_their_own_labels():
 
 
 def test_class_ids_as_outputs_are_classes_too():
-    comparison = Comparison("classification", labels=(7,) * 4)
+    comparison = Comparison("classification", accuracy=ClassAccuracy((7,) * 4))
     for _ in range(4):
         comparison.add({"y": np.array([[7]])}, {"y": np.array([[6]])})
     assert comparison.result().task == {"top1": 0.0, "accuracy": 0.0, "baseline_accuracy": 1.0}
@@ -98,13 +99,13 @@ def test_without_labels_there_is_no_accuracy():
     ],
 )
 def test_outputs_without_such_a_class_are_reported(outputs, label, said):
-    comparison = Comparison("classification", labels=(label,))
+    comparison = Comparison("classification", accuracy=ClassAccuracy((label,)))
     with pytest.raises(ConfigError, match=said) as caught:
         comparison.add({"y": outputs}, {"y": outputs})
     assert (caught.value.code, bool(caught.value.hint)) == ("labels", True)
 
 
 def test_a_batch_that_can_not_be_split_by_frame_has_no_labels():
-    comparison = Comparison("classification", labels=(1, 1))
+    comparison = Comparison("classification", accuracy=ClassAccuracy((1, 1)))
     with pytest.raises(ConfigError, match="batch of 2"):
         comparison.add({"y": np.zeros(4)}, {"y": np.zeros(4)}, frames=2)
