@@ -19,9 +19,11 @@ class Exported:
         self._nodes: list[onnx.NodeProto] = []
         self._weights: list[onnx.TensorProto] = []
 
-    def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: object) -> str:
+    def node(
+        self, operator: str, *inputs: str, outputs: int = 1, called: str = "", **attributes: object
+    ) -> str:
         """Append a node and return its first output; the others end in .1, .2, ..."""
-        name = f"{operator}_{len(self._nodes)}"
+        name = called or f"{operator}_{len(self._nodes)}"
         made = [name, *(f"{name}.{index}" for index in range(1, outputs))]
         self._nodes.append(helper.make_node(operator, inputs, made, name, **attributes))
         return name
