@@ -22,7 +22,7 @@ def named(path, frame):
 
 
 def compared(record, decoding, pairs):
-    comparison = Comparison("detection", None, decoding, (), record.ranked)
+    comparison = Comparison("detection", None, decoding, ranked=record.ranked)
     for expected, seen in pairs:
         comparison.add(expected, seen)
     return comparison.result()
