@@ -99,7 +99,7 @@ TIMES_MS = {
 
 
 def by_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: object) -> EngineProfile:
-    model = quant_graphs.interrupted(tmp_path / "m.onnx")
+    model = quant_graphs.interrupted(tmp_path / "m.onnx", side=8)
     (tmp_path / "layers.json").write_text(json.dumps(listed))
     standin = gpu.install(monkeypatch)
     standin.layers_ms = TIMES_MS

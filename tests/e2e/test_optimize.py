@@ -46,6 +46,23 @@ def test_the_report_keeps_the_contract(finished: tuple[dict, Path]) -> None:
     assert by_id["fp32"]["fidelity"]["sqnr_reason"] == "identical to the baseline"
 
 
+def test_the_report_says_where_int8_and_fp32_spend_their_time(finished: tuple[dict, Path]) -> None:
+    report, folder = finished
+    times = {c["id"]: c["layer_times"] for c in report["candidates"] if c["layer_times"]}
+    assert times["fp32"]["against_baseline"] is None
+    (integer,) = (name for name in times if name.startswith("int8"))
+    change = times[integer]["against_baseline"]
+    assert change["baseline"] == "fp32"
+    parts = ("slower_us", "faster_us", "conversions_us", "between_us")
+    assert sum(change[part] for part in parts) == pytest.approx(change["difference_us"], abs=1)
+    for found in times.values():
+        layers_us = sum(one["time_us"] + one["conversions_us"] for one in found["layers"])
+        assert 0 < layers_us <= found["inference_us"] + 1
+    assert f"{integer}: its layers against fp32" in (folder / "out" / "report.html").read_text()
+    for one in report["candidates"]:
+        assert (one["layer_times"] is None) == bool(one["layer_times_reason"])
+
+
 def test_what_was_not_measured_is_null_with_a_reason(finished: tuple[dict, Path]) -> None:
     report, _ = finished
     for one in report["candidates"]:

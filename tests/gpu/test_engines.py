@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from agent.adapters.engines.builder_tensorrt import FILE, BuilderSettings, TensorrtBuilder
+from agent.adapters.engines.profiler_tensorrt import TensorrtProfiler
 from agent.adapters.engines.runner_tensorrt import TensorrtRunner
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.host.platform import find_platform
@@ -104,6 +105,7 @@ def test_an_engine_computes_what_its_graph_does(gpu, table, model, tmp_path, rec
         memory_mb = (runner.device_bytes() or 0) / 1e6
         wall_ms, device_ms = timed(runner)
         launches = runner.launches()
+    profile = TensorrtProfiler(graph).profile(str(tmp_path / FILE), [inputs])
     worst_db = min(map(sqnr_db, run(graph, inputs, plain=True), outputs))
     table.append(
         f"| {model.parent.name.rstrip('0123456789')} | {recipe} | {wall_ms:.3f} | {device_ms:.3f} "
@@ -114,6 +116,8 @@ def test_an_engine_computes_what_its_graph_does(gpu, table, model, tmp_path, rec
     assert 0 < device_ms < wall_ms
     assert "cuda-bindings" not in launches.reason  # pip install 'cuda-bindings<13'
     assert found.told_by == "TensorRT's engine inspector"
+    layers_us = sum(one.time_us for one in profile.kernels)
+    assert sum(one.time_us for one in profile.kernels if one.tensor) > layers_us / 2 > 0
     if recipe in _LEAST_DB:
         assert found.int8 == 0
     else:  # several layers may be one kernel, none of those that were left in float is among them
