@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 import numpy as np
@@ -181,6 +181,25 @@ def sort_topologically(graph: onnx.GraphProto) -> None:
     nodes = [graph.node[i] for i in order.static_order()]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def sort_unordered(graph: onnx.GraphProto) -> bool:
+    """Sort nodes that come before what they read; return True if any did.
+
+    Nodes that wait for each other stay as they are, and so do bodies, which runtimes don't sort.
+    """
+    later = {name for node in graph.node for name in node.output if name}
+    for node in graph.node:
+        if not later.isdisjoint(_read_by(node)):
+            break
+        later.difference_update(node.output)
+    else:
+        return False
+    try:
+        sort_topologically(graph)
+    except CycleError:
+        return False
+    return True
 
 
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:

@@ -53,7 +53,7 @@ class OnnxIntake:
         standard operators only.
         """
         changes: list[str] = []
-        model = load_model(Path(path))
+        model = load_model(Path(path), changes)
         _remove_weights_from_inputs(model, changes)
         _name_nodes(model, changes)
         model = _upgrade(model, changes)

@@ -9,12 +9,20 @@ from google.protobuf.message import DecodeError
 from onnx import external_data_helper, shape_inference
 
 from agent.core.errors import ModelError
+from agent.graphs.edits import sort_unordered
 
 _MOST_BYTES = 2 << 30  # a protobuf can't be larger
 
 
-def load_model(path: Path) -> onnx.ModelProto:
-    """Return the model of a user's file, with its external data.
+def load_model(path: Path, changes: list[str]) -> onnx.ModelProto:
+    """Return the model of a user's file, with its external data and its nodes in order.
+
+    Runtimes sort the nodes themselves, so converters leave some in no order; the checker refuses
+    that.
+
+    Args:
+        path: Of the file.
+        changes: What was changed is added in words.
 
     Raises:
         ModelError: if it is no valid ONNX model, or too large for one protobuf.
@@ -52,6 +60,8 @@ def load_model(path: Path) -> onnx.ModelProto:
             )
     if any(not one.type.tensor_type.HasField("shape") for one in model.graph.output):
         model = shape_inference.infer_shapes(model)  # runtimes don't need it, the checker does
+    if sort_unordered(model.graph):
+        changes.append("put the nodes in the order in which they are computed")
     try:
         onnx.checker.check_model(model)
     except (ValueError, onnx.checker.ValidationError) as e:

@@ -11,6 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.adapters.graphs.intake import IR_VERSION, OPSET, OnnxIntake
+from agent.core.errors import ModelError
 from agent.core.frames.preprocess import InputSpec
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
@@ -61,3 +62,43 @@ def test_the_networks_of_the_onnx_package_are_taken(name, tmp_path):
     record = OnnxIntake().clean(str(LIGHT / f"light_{name}.onnx"), name, SPEC, str(tmp_path))
     assert (record.opset, record.inputs[0].shape) == (OPSET, (1, 3, 224, 224))
     assert record.macs > 100e6
+
+
+def unordered(path: Path, *, cycle: bool = False) -> str:
+    """Save a model with its nodes in no order, as converters to float16 leave them."""
+    weights = [numpy_helper.from_array(np.full((4, 3, 3, 3), 0.1, np.float32), "w")]
+    body = helper.make_graph(
+        [
+            helper.make_node("Mul", ["c", "c"], ["squared"]),
+            helper.make_node("Add", ["squared", "c"], ["more"]),
+        ],
+        "body",
+        [],
+        [helper.make_tensor_value_info("more", TensorProto.FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("If", ["yes"], ["scores"], then_branch=body, else_branch=body),
+        helper.make_node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True))),
+        helper.make_node("Relu", ["b"], ["c"]),
+        helper.make_node("Conv", ["c" if cycle else "image", "w"], ["b"]),
+    ]
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
+    output = helper.make_tensor_value_info("scores", TensorProto.FLOAT, [1, 4, 6, 6])
+    graph = helper.make_graph(nodes, "unordered", [image], [output], weights)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+    return str(path)
+
+
+def test_nodes_in_no_order_are_sorted(tmp_path):
+    raw = unordered(tmp_path / "raw.onnx")
+    record = OnnxIntake().clean(raw, "unordered", SPEC, str(tmp_path))
+    (mine,), (its,) = (outputs(path) for path in (str(tmp_path / "model.onnx"), raw))
+    np.testing.assert_allclose(mine, its, rtol=1e-5)
+    assert any("order" in change for change in record.changes)
+
+
+def test_nodes_that_wait_for_each_other_are_refused(tmp_path):
+    raw = unordered(tmp_path / "raw.onnx", cycle=True)
+    with pytest.raises(ModelError, match="topologically"):
+        OnnxIntake().clean(raw, "cycle", SPEC, str(tmp_path))
