@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # for each other.
 unexport PYTHONDONTWRITEBYTECODE
 test test-faults fast: export OPENBLAS_NUM_THREADS := 1
-.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device clean
+.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device zoo clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -51,8 +51,12 @@ bench-device: $(READY)  ## Measure what power cuts leave behind, and what the id
 	@$(BIN)/python -m tests.benchmarks.bench_device --only '$(ONLY)' --count $(or $(COUNT),200) \
 	  --seed $(or $(SEED),0) $(if $(MARKDOWN),--markdown)
 
+# ONLY=resnet18,... (run again), JOBS=n
+zoo: $(READY)  ## Run 46 architectures, with random weights, through quantd's stages
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.zoo.run --only '$(ONLY)' --jobs $(or $(JOBS),2)
+
 clean:  ## Remove the virtual environments and what the demo left
-	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json
+	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json zoo.json
 
 $(READY): pyproject.toml tests/setup_venv
 	@tests/setup_venv $(PYTHON) $(VENV)

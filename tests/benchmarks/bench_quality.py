@@ -35,7 +35,7 @@ def main() -> None:
     """Run what is asked for, print the tables and write the JSON."""
     arguments = _arguments()
     begin = time.monotonic()
-    revision, digest = _revision(), _digest()
+    made_by, digest = revision(), _digest()
     _say("a full run with both peers takes forty minutes on two cores")
     missing: list[str] = []
     pythons: dict[str, Path] = {}
@@ -54,7 +54,7 @@ def main() -> None:
     )
     result: dict[str, Any] = {
         "machine": machine(),
-        "agent": revision,
+        "agent": made_by,
         "peers": {name: versions(python) for name, python in pythons.items()},
         "scheme": "S8S8",
         "frames": arguments.frames,
@@ -64,7 +64,7 @@ def main() -> None:
 
     def save() -> None:  # after every part, so that nothing measured is lost
         if _digest() != digest:  # each step is a process that imports agent/ anew
-            result["agent"] = f"{revision}, changed while this ran"
+            result["agent"] = f"{made_by}, changed while this ran"
         result.update(missing=missing, took_s=round(time.monotonic() - begin, 1))
         arguments.output.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -146,7 +146,7 @@ def _sections(text: str) -> tuple[str, ...]:
     return names
 
 
-def _revision() -> str:
+def revision() -> str:
     """Return the last commit that changed agent/, marked if the tree has changes since."""
     asked = ["git", "log", "-1", "--format=%h", "--", "agent"]
     changed = ["git", "status", "--porcelain", "--", "agent"]

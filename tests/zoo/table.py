@@ -1,0 +1,76 @@
+"""The table of `make zoo`, for a terminal and for the README.
+
+python -m tests.zoo.table zoo.json
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.zoo.architectures import TARGETS
+
+_HEADER = (
+    "architecture", "exporter", "nodes", "intake", "U8S8", "S8S8", "INT8 share", "FP16", "CPU s",
+)  # fmt: skip
+
+
+def render(rows: Mapping[str, Any]) -> str:
+    """Return the table as Markdown, with the reasons of what is missing below it."""
+    lines = [_line(_HEADER), _line("---" for _ in _HEADER)]
+    missing = []
+    for file, row in rows.items():
+        architecture, exporter = TARGETS[file]
+        lines.append(_line((architecture.name, exporter, *_cells(row))))
+        missing += [f"- {architecture.name}, {exporter}: {one}" for one in reasons(row)]
+    return "\n".join([*lines, "", *missing]) + "\n"
+
+
+def _line(cells: Any) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cells(row: Mapping[str, Any]) -> Iterator[str]:
+    if "not_exported" in row:
+        yield from ("", "not exported", "", "", "", "", "")
+        return
+    yield str(row.get("nodes", ""))
+    apart = row.get("intake_difference")
+    yield "refused" if apart is None else f"{apart:.0e}" if apart else "0"
+    made = row.get("candidates", {})
+    for name in ("U8S8", "S8S8"):
+        yield _figures(made.get(name, {}))
+    shares = [made[n]["int8_share"] for n in ("U8S8", "S8S8") if "int8_share" in made.get(n, {})]
+    yield "/".join(f"{100 * share:.0f} %" for share in dict.fromkeys(shares))
+    yield _figures(made.get("fp16", {}))
+    yield f"{row['process_cpu_s']:.0f}" if "process_cpu_s" in row else ""
+
+
+def _figures(made: Mapping[str, Any]) -> str:
+    if not made:
+        return ""
+    if "failed" in made:
+        return "refused"
+    shown = "exact" if made["sqnr_db"] is None else f"{made['sqnr_db']:.1f} dB"
+    return shown if made["agreement"] is None else f"{shown}, {made['agreement']:.2f}"
+
+
+def reasons(row: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what stands in the way of each missing figure."""
+    for key in ("not_exported", "failed"):
+        if key in row:
+            yield row[key]
+    for name, made in row.get("candidates", {}).items():
+        if "failed" in made:
+            yield f"{name}: {made['failed']}"
+
+
+def main(file: str) -> None:
+    sys.stdout.write(render(json.loads(Path(file).read_text())["rows"]))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
