@@ -381,4 +381,4 @@ TestCrashes.settings = settings(max_examples=8, stateful_step_count=20, deadline
 @pytest.mark.faults
 @pytest.mark.timeout(1200)
 class TestCrashesAtLength(Crashes.TestCase):
-    settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+    settings = settings(max_examples=60, stateful_step_count=60, deadline=None)

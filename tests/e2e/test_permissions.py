@@ -13,7 +13,7 @@ from tests.support.scene import quantd, write_config
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=[0o000, 0o077], ids=oct)
+@pytest.fixture(params=[pytest.param(0o000, marks=pytest.mark.faults), 0o077], ids=oct)
 def finished(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """Return the folder of a run under some umask."""
     config = write_config(tmp_path, search={"precisions": ["fp32"]})

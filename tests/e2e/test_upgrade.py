@@ -184,6 +184,7 @@ def test_an_earlier_release_serves_while_a_damaged_one_is_built_again(
     assert report["activation"]["previous"] == first.name
 
 
+@pytest.mark.faults
 def test_frames_can_be_used_again_by_hand_and_on_command(config: Path, console: Console) -> None:
     done = quantd("optimize", "-c", config, "--json")
     assert done.returncode == 1

@@ -52,6 +52,7 @@ def building(daemon: DaemonProcess, timeout_s: float = 60) -> psutil.Process:
     raise AssertionError("nothing was built")
 
 
+@pytest.mark.faults
 def test_a_killed_build_is_reported_and_the_daemon_continues(config: tuple[Path, Console]) -> None:
     file, console = config
     with DaemonProcess(file) as daemon:

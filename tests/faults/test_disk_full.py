@@ -259,7 +259,8 @@ def test_what_arrives_while_the_journal_can_not_be_written_is_answered_when_it_c
         assert log.count("journal_failed") == log.count("journal_works_again") == 1
 
 
-@pytest.mark.parametrize("command", ["reload", pytest.param("health", marks=pytest.mark.faults)])
+@pytest.mark.faults
+@pytest.mark.parametrize("command", ["reload", "health"])
 def test_the_answer_to_a_switch_in_which_the_disk_becomes_full_is_true(
     tmp_path: Path, disk: Disk, command: str
 ) -> None:

@@ -16,9 +16,8 @@ from tests.support.scene import write_config
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.faults)]
-)
+@pytest.mark.faults
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
 def test_a_candidate_that_kills_the_measuring_process_is_left_out_and_a_report_is_made(
     tmp_path, number
 ):

@@ -18,7 +18,7 @@ SEED = int(os.environ.get("QUANTD_SEED", "1"))
     ("number", "cuts"),
     [
         pytest.param(0, 4, marks=pytest.mark.slow),
-        *(pytest.param(number, 20, marks=pytest.mark.faults) for number in (1, 2, 3)),
+        *(pytest.param(number, 10, marks=pytest.mark.faults) for number in (1, 2, 3)),
     ],
 )
 def test_a_device_is_whole_after_every_cut(tmp_path: Path, number: int, cuts: int) -> None:

@@ -144,7 +144,7 @@ class Watch:
         return found
 
 
-@pytest.mark.parametrize("when", ["together", "meanwhile"])
+@pytest.mark.parametrize("when", [pytest.param("together", marks=pytest.mark.faults), "meanwhile"])
 @pytest.mark.parametrize(
     ("one", "other"),
     [pytest.param(*pair, marks=[] if pair in _QUICK else pytest.mark.faults) for pair in _PAIRS],
