@@ -164,9 +164,9 @@ def test_a_profile_that_fails_is_a_reason_and_a_cancelled_one_ends_the_run(tmp_p
         found()
 
 
-def pipeline(tmp_path, write=None, **request: Any):
+def pipeline(tmp_path, write=None, answers=None, tables=None, **request: Any):
     """Return a function that does the whole run with real releases, and these releases."""
-    run = Run(tmp_path, search={"precisions": ["fp32"]})
+    run = Run(tmp_path, **(tables or {"search": {"precisions": ["fp32"]}}))
     inputs = (TensorSpec(name="image", shape=(1, 3, 48, 64), dtype="float32"),)
     plain = run.jobs.answers["intake"]
     build = run.jobs.answers["build"]
@@ -180,6 +180,7 @@ def pipeline(tmp_path, write=None, **request: Any):
         "build": built,
         "check": lambda _: "good",
         "render": lambda _: "<html>",
+        **(answers or {}),
     }
     releases = FileReleases(str(tmp_path))
     written = {}

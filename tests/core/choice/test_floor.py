@@ -33,6 +33,21 @@ def head(shown):
     return {"y": found}
 
 
+def rows(shown):
+    """Return finished boxes: four in `shown`, and what is left of 40 rows."""
+    head_of_four = head(shown)["y"][0].T
+    boxes, scores = head_of_four[:, :4], head_of_four[:, 4:].max(axis=1, keepdims=True)
+    corners = np.concatenate([boxes[:, :2] - boxes[:, 2:] / 2, boxes[:, :2] + boxes[:, 2:] / 2], 1)
+    return {"y": np.concatenate([corners, scores, np.zeros_like(scores)], axis=1)[None]}
+
+
+def masks(shown):
+    """Return a YOLO head with one mask coefficient, and the prototype that it is of."""
+    found = head(shown)["y"]
+    prototype = RNG.uniform(0.1, 1, (1, 1, 80, 120)).astype(np.float32)
+    return {"y": np.concatenate([found, np.ones_like(found[:, :1])], axis=1), "m": prototype}
+
+
 def logits():
     return {"y": RNG.standard_normal((1, 12)).astype(np.float32)}
 
@@ -51,6 +66,16 @@ def without_scores(outputs):
     return {"y": seen}
 
 
+def without_masks(outputs):
+    return outputs | {"m": -outputs["m"]}
+
+
+def without_row_scores(outputs):
+    seen = outputs["y"].copy()
+    seen[..., 4] = 0
+    return {"y": seen}
+
+
 YOLO = Decode(kind="yolo")
 TASKS = {
     "generic": (ModelTask(), lambda: head(0.8), without_scores),
@@ -58,6 +83,16 @@ TASKS = {
         ModelTask(kind="detection"), lambda: head(0.8), without_scores,
     ),
     "detection": (ModelTask(kind="detection", decode=YOLO), lambda: head(0.8), without_scores),
+    "detection of finished boxes": (
+        ModelTask(kind="detection", decode=Decode(kind="nms")),
+        lambda: rows(0.8),
+        without_row_scores,
+    ),
+    "detection with masks": (
+        ModelTask(kind="detection", decode=Decode(kind="yolo", masks="m")),
+        lambda: masks(0.8),
+        without_masks,
+    ),
     "classification": (ModelTask(kind="classification"), logits, shuffled),
     "segmentation": (ModelTask(kind="segmentation"), mask, shuffled),
     "a user's metric": (ModelTask(kind="mine:metric"), logits, shuffled),
@@ -108,7 +143,9 @@ def test_where_the_floor_is_off_the_headline_says_what_the_engine_does(task, out
 
 @pytest.mark.parametrize(("task", "outputs", "spoiled"), TASKS.values(), ids=TASKS)
 def test_a_faithful_engine_is_chosen_by_default(task, outputs, spoiled):
-    found = found_by(task, outputs, lambda one: {"y": one["y"] * np.float32(1 + 1e-5)})
+    found = found_by(
+        task, outputs, lambda one: {key: value * np.float32(1 + 1e-5) for key, value in one.items()}
+    )
     assert choose(found, config_of(task).requirements).candidate == "int8"
 
 
