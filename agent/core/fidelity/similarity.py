@@ -115,7 +115,7 @@ def drawn_masks(
     """Return the masks of detections, each inside its box, shape (n, h * w).
 
     Args:
-        found: Boxes in pixels; shapes (n, m) are coefficients.
+        found: Boxes in pixels, or in fractions of the picture; shapes (n, m) are coefficients.
         prototypes: Shape (m, h, w).
         pixels_per_cell: Pixels of the model's input per cell of the prototypes.
 
@@ -125,7 +125,8 @@ def drawn_masks(
     count, height, width = prototypes.shape
     flat = np.clip(prototypes.reshape(count, -1), -_FAR, _FAR).astype(np.float32)
     shown = found.shapes.astype(np.float32) @ flat > 0
-    left, top, right, bottom = (found.boxes / pixels_per_cell).T[:, :, None]
+    cells = np.array([width, height] * 2) if found.extent else 1 / pixels_per_cell
+    left, top, right, bottom = (found.boxes * cells).T[:, :, None]
     across, down = np.arange(width)[None] + 0.5, np.arange(height)[None] + 0.5
     columns, rows = (left <= across) & (across < right), (top <= down) & (down < bottom)
     inside = rows[:, :, None] & columns[:, None, :]

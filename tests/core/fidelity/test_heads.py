@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from agent.core.errors import ConfigError
 from agent.core.fidelity.box_decoding import decode
 from agent.core.fidelity.decoding import Decoding
+from agent.core.fidelity.similarity import masks
 
 CORNERS = np.float32([[10, 20, 30, 60], [50, 20, 90, 60], [11, 21, 30, 60]])
 CENTERED = np.float32([[20, 40, 20, 40], [70, 40, 40, 40], [20.5, 40.5, 19, 39]])
@@ -143,6 +144,11 @@ def test_a_segment_head_gives_masks_inside_their_boxes(objectness):
     assert np.argwhere(upper).max(0).tolist() == [9, 6]
     assert whole.sum() == 10 * 10
     assert whole[5:15, 12:22].all()
+    outputs["output0"][:, :4] /= np.float32([100, 80, 100, 80])[:, None]  # 25 x 20 cells of 4
+    keys = {"kind": "yolo", "masks": "output1", "objectness": objectness, "unit": "fractions"}
+    fractions = decode(outputs, Decoding(**keys), trusted=True)
+    assert fractions.shapes[1].tolist() == found.shapes[1].tolist()
+    assert masks(fractions, found)[0, 0] > 0.6  # its edges are at the middle of a cell
     finished = {"output0": rows(beside), "output1": prototypes()}
     found = decode(finished, Decoding(kind="nms", masks="output1"), trusted=True)
     assert found.shapes.sum(axis=1).tolist() == [5 * 5, 4 * 10, 100]
