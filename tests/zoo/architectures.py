@@ -39,15 +39,18 @@ _CLASSES = {**_IMAGENET, "task.kind": "classification"}
 _PIXELS = {**_IMAGENET, "task.kind": "segmentation"}
 _BOXES = {"task.kind": "detection", "task.decode.kind": "boxes"}
 _YOLO = {**_UNIT, "task.kind": "detection", "task.decode.kind": "yolo"}
-_DETR = {
+_FINISHED = {"task.kind": "detection", "task.decode.kind": "nms"}
+_QUERIES = {
     **_IMAGENET,
     **_BOXES,
     "task.decode.boxes": "boxes",
     "task.decode.scores": "logits",
     "task.decode.format": "cxcywh",
-    "task.decode.logits": True,
+    "task.decode.unit": "fractions",
     "task.decode.overlap": 1.0,
 }
+_RT_DETR = {**_QUERIES, "task.decode.logits": True}
+_DETR = {**_QUERIES, "task.decode.softmax": True, "task.decode.no_object": True}
 
 
 def _torchvision(make: str, side: int, model: Mapping[str, Any], **rest: Any) -> Architecture:
@@ -81,9 +84,8 @@ def _ultralytics(make: str, model: Mapping[str, Any] = _UNIT, **arguments: Any) 
     )
 
 
-_CORNERS = {**_IMAGENET, **_BOXES, "task.decode.boxes": "boxes", "task.decode.scores": "scores"}
-_LABELLED = {**_CORNERS, "task.decode.labels": "labels", "task.decode.overlap": 1.0}
 _NAMED = ("boxes", "scores", "labels")
+_LABELLED = {**_IMAGENET, **_FINISHED, **{f"task.decode.{name}": name for name in _NAMED}}
 
 ARCHITECTURES = (
     _torchvision("resnet18", 128, _CLASSES),
@@ -116,20 +118,20 @@ ARCHITECTURES = (
     Architecture(name="crnn", package="own", make="crnn", side=64, model={**_UNIT}),
     _ultralytics("yolov5nu", _YOLO),
     _ultralytics("yolov8n", _YOLO),
-    _ultralytics("yolov8n", {**_UNIT, "task.kind": "detection"}, nms=True),
-    _ultralytics("yolov10n", {**_UNIT, "task.kind": "detection"}),
+    _ultralytics("yolov8n", {**_UNIT, **_FINISHED}, nms=True),
+    _ultralytics("yolov10n", _YOLO),
     _ultralytics("yolo11n", _YOLO),
     _ultralytics("yolo11n", _YOLO, half=True),
-    _ultralytics("yolo11n-seg"),
-    _ultralytics("yolo11n-pose"),
-    _ultralytics("yolo11n-obb"),
+    _ultralytics("yolo11n-seg", {**_YOLO, "task.decode.masks": "output1"}),
+    _ultralytics("yolo11n-pose", {**_YOLO, "task.decode.keypoints": 17}),
+    _ultralytics("yolo11n-obb", {**_YOLO, "task.decode.rotated": True}),
     _ultralytics("yolo11n-cls", {**_UNIT, "task.kind": "classification"}),
-    _ultralytics("yolo26n", {**_UNIT, "task.kind": "detection"}),
-    _ultralytics("yolo26n-seg"),
+    _ultralytics("yolo26n", _YOLO),
+    _ultralytics("yolo26n-seg", {**_YOLO, "task.decode.masks": "output1"}),
     _transformers("detr", 128, _DETR, ("logits", "boxes")),
     _transformers("yolos", 128, _DETR, ("logits", "boxes")),
-    _transformers("rt_detr", 128, _DETR, ("logits", "boxes")),
-    _transformers("d_fine", 128, _DETR, ("logits", "boxes")),
+    _transformers("rt_detr", 128, _RT_DETR, ("logits", "boxes")),
+    _transformers("d_fine", 128, _RT_DETR, ("logits", "boxes")),
     _torchvision("ssdlite320_mobilenet_v3_large", 320, _LABELLED, outputs=_NAMED),
     _torchvision("fasterrcnn_mobilenet_v3_large_320_fpn", 160, _LABELLED, outputs=_NAMED),
 )

@@ -45,7 +45,7 @@ def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detecti
     reader = _Reader(outputs, how, trusted)
     found = read(reader, how)
     solid = np.flatnonzero((found.boxes[:, 2:] > found.boxes[:, :2]).all(axis=1))
-    if trusted and 2 * len(solid) < len(found):
+    if trusted and 2 * len(solid) < (found.scores > 0).sum():  # rows that fill up have none
         raise _decode_error(
             "most boxes have no positive size",
             'check model.task.decode.format; a "yolo" head must contain decoded boxes '

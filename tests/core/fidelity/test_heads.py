@@ -44,6 +44,7 @@ def test_rows_of_finished_boxes_are_not_suppressed_again():
     assert all_three(read({"output0": rows()}, kind="nms"))
     assert all_three(read({"output0": rows()[0]}, kind="nms"))
     assert all_three(read({"output0": rows(boxes=CENTERED)}, kind="nms", format="cxcywh"))
+    assert all_three(read({"output0": rows()}, kind="nms", threshold=0.0))
 
 
 def test_only_counted_rows_are_valid():
