@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from agent.graphs.channels import maxima
-from agent.graphs.edits import read_in_bodies
+from agent.graphs.edits import (
+    bodies_of,
+    copy_of,
+    read_in_bodies,
+    sort_unordered,
+    unused_name,
+)
 
 _LARGEST = float(np.finfo(np.float16).max) / 2
 """Half of 65504, since other frames may contain larger values."""
@@ -40,18 +46,59 @@ def with_float16(model: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelPro
 
     Args:
         model: Every node named.
-        wide: Nodes to leave in float32.
+        wide: Nodes to leave in float32. Those with bodies (If, Loop, Scan) stay too: the converter
+            puts the casts of a body outside of it.
     """
     with warnings.catch_warnings():
         # It warns of every weight that becomes zero; fidelity is measured later.
         warnings.simplefilter("ignore", UserWarning)
-        whole = onnx.ModelProto()
-        whole.CopyFrom(model)
+        whole = copy_of(model)
+        wide = {*wide, *_widen_bodies(whole.graph)}
         half: onnx.ModelProto = convert_float_to_float16(
-            whole, keep_io_types=True, node_block_list=list(wide)
+            whole, keep_io_types=True, node_block_list=list(wide), disable_shape_infer=True
         )
     _drop_casts_between(half.graph)
     return half
+
+
+def _widen_bodies(graph: onnx.GraphProto) -> set[str]:
+    """Let bodies read float32 values from outside; return the nodes that must stay in float32.
+
+    The new tensors have no description, which the converter takes as a value that is not float16.
+    """
+    outside = {
+        value.name
+        for value in (*graph.value_info, *graph.input, *graph.initializer)
+        if _element(value) == TensorProto.FLOAT
+    }
+    read = sorted(outside.intersection(read_in_bodies(graph)))
+    names = {name: unused_name(graph, f"{name}:wide") for name in read}
+    wide = {node.name for node in graph.node if any(bodies_of(node))}
+    for node in graph.node:
+        for body in bodies_of(node):
+            _rename_read(body, names)
+    for name, widened in names.items():
+        graph.node.append(helper.make_node("Identity", [name], [widened], widened))
+    sort_unordered(graph)
+    return wide | set(names.values())
+
+
+def _element(value: onnx.ValueInfoProto | onnx.TensorProto) -> int:
+    if isinstance(value, onnx.TensorProto):
+        return int(value.data_type)
+    return int(value.type.tensor_type.elem_type)
+
+
+def _rename_read(body: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Rename what a body reads from outside, at any depth."""
+    for node in body.node:
+        for index, name in enumerate(node.input):
+            if name in names:
+                node.input[index] = names[name]
+        for inner in bodies_of(node):
+            _rename_read(inner, names)
+    for value in body.output:
+        value.name = names.get(value.name, value.name)
 
 
 def nodes_overflowing(

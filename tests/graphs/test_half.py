@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from agent.graphs.half import to_float16
 from agent.graphs.qdq import load_inferred, save
@@ -66,3 +66,44 @@ def test_a_large_weight_stays_in_float32(tmp_path):
     half, kept = to_float16(model, [inputs], 1)
     assert kept == ("logits",)
     assert sqnr_db(run(model, inputs)[0], run(half, inputs)[0]) > 40
+
+
+@pytest.mark.parametrize("read", ["x", "w1", "a"])
+def test_the_bodies_of_if_stay_in_float32(tmp_path, read):
+    """Detectors suppress boxes there by operators that exist in float32 only."""
+    body = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", [read], ["mean"], "mean"),
+            helper.make_node("Add", ["a", "mean"], ["more"], "more"),
+            helper.make_node("CumSum", ["more", "axis"], ["sums"], "sums"),
+        ],
+        "body",
+        [],
+        [helper.make_tensor_value_info("sums", TensorProto.FLOAT, None)],
+    )
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "c1"),
+        helper.make_node("ReduceSum", ["a"], ["sum"], "sum", keepdims=0),
+        helper.make_node("IsNaN", ["sum"], ["odd"], "odd"),
+        helper.make_node("If", ["odd"], ["chosen"], "if", then_branch=body, else_branch=body),
+        helper.make_node("Conv", ["chosen", "w2"], ["y"], "c2"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 8, 8])],
+        [
+            quant_graphs.weights("w1", 8, 3, 1, 1),
+            quant_graphs.weights("w2", 4, 8, 1, 1),
+            numpy_helper.from_array(np.int64(1), "axis"),
+        ],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "m.onnx")
+    model = load_inferred(str(tmp_path / "m.onnx"))
+    inputs = random_inputs(model)
+    half, _ = to_float16(model, [inputs], 1)
+    assert 40 < sqnr_db(run(model, inputs)[0], run(half, inputs)[0]) < 90
+    types = {t.name: t.data_type for t in half.graph.initializer}
+    assert types["w2"] == TensorProto.FLOAT16
