@@ -62,7 +62,7 @@ def with_float16(model: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelPro
 
 
 def _widen_bodies(graph: onnx.GraphProto) -> set[str]:
-    """Let bodies read float32 values from outside; return the nodes that must stay in float32.
+    """Make bodies read float32 values from outside; return the nodes that must stay in float32.
 
     The new tensors have no description, which the converter takes as a value that is not float16.
     """
