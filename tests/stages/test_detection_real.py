@@ -68,7 +68,7 @@ def test_the_boxes_are_those_of_the_detectors_own_code(settings, seen):
         found = decode(outputs, how, trusted=True)
         assert len(found) == len(theirs) == 1
         np.testing.assert_allclose(found.scores, theirs[:, 4], rtol=1e-5)
-        np.testing.assert_allclose(found.boxes * stride + stride / 2, theirs[:, :4], rtol=1e-4)
+        np.testing.assert_allclose(found.boxes * stride, theirs[:, :4], rtol=1e-4)
 
 
 def test_agreement_falls_when_the_face_is_lost_or_moved(settings, model_and_outputs):
