@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from agent.core.records import PowerTrace
 from agent.core.report.document import Report
-from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure
+from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure, shown_figures
 from agent.core.report.wording import (
     circumstances,
     escape_unprintable,
@@ -66,7 +66,7 @@ def _table(
     rows: Sequence[Mapping[str, Any]], figures: Sequence[Figure]
 ) -> tuple[list[str], dict[str, list[tuple[str, str]]]]:
     """Return the titles of the columns, and the (text, tooltip) of every cell by candidate."""
-    shown = [figure for figure in figures if figure.page]
+    shown = shown_figures(figures, "page", rows)
     cells = {
         one["id"]: [(figure.cell(one, figure.page), figure.tooltip(one)) for figure in shown]
         for one in rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure
+from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure, shown_figures
 from agent.terminal.console import safe
 
 if TYPE_CHECKING:
@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 STYLE = {"chosen": "bold green", "feasible": "", "rejected": "dim"}
-_COLUMNS = tuple(figure for figure in FIGURES if figure.terminal)
-_DROPPED = tuple(one.terminal for one in sorted(_COLUMNS, key=lambda one: one.rank))[:-1]
-"""Columns that are dropped, in this order, from a terminal too narrow for all."""
 _ANY_WIDTH = 10_000
 _DOUBTFUL = "*"
 _MARKED = "measured.latency_ms.p50"  # the figure that bears it
@@ -27,10 +24,12 @@ def fitting_table(console: Console, report: Mapping[str, Any]) -> Table:
     grid = candidates_table(report)
     if not console.is_terminal:
         console.width = max(console.width, console.measure(grid, options=wide).maximum)
-    for count in range(1, len(_DROPPED) + 1):
+    columns = shown_figures(FIGURES, "terminal", report["candidates"])
+    dropped = [one.terminal for one in sorted(columns, key=lambda one: one.rank)]
+    for count in range(1, len(dropped)):
         if console.measure(grid, options=wide).maximum <= console.width:
             break
-        grid = candidates_table(report, without=_DROPPED[:count])
+        grid = candidates_table(report, without=dropped[:count])
     return grid
 
 
@@ -41,14 +40,15 @@ def candidates_table(report: Mapping[str, Any], *, without: Collection[str] = ()
     if any(one.get("flags") for one in report["candidates"]):
         notes.append(f"{_DOUBTFUL} doubtful, see the reasons")
     caption = "; ".join(notes) or None
-    columns = [figure for figure in _COLUMNS if figure.terminal not in without]
+    shown = shown_figures(FIGURES, "terminal", report["candidates"])
+    columns = [figure for figure in shown if figure.terminal not in without]
     return _table(columns, report["candidates"], title=title, caption=caption, verdicts=True)
 
 
 def at_rate_table(candidates: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of what was measured at the application's frame rate."""
     title = f"at {candidates[0]['measured']['at_rate']['rate_fps']:g} FPS"
-    columns = [figure for figure in AT_RATE_FIGURES if figure.terminal]
+    columns = shown_figures(AT_RATE_FIGURES, "terminal", candidates)
     return _table(columns, candidates, title=title)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -81,3 +82,32 @@ def require_single(frames: int) -> None:
             code="labels",
             hint="set search.batch = [1], or remove model.task.labels",
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccuracyFigures:
+    """What is known after all frames.
+
+    Attributes:
+        metrics: By name, 0..1.
+        ci95: The 95 % interval of the engine's accuracy.
+        reason: Why there are no metrics or no interval; empty without labels.
+        frames: Number of labelled frames.
+    """
+
+    metrics: Mapping[str, float]
+    ci95: tuple[float, float] | None
+    reason: str
+    frames: int
+
+
+def figures_of(accuracy: Accuracy | None) -> AccuracyFigures:
+    """Return the figures of an accuracy; none without labels."""
+    if accuracy is None:
+        return AccuracyFigures(metrics={}, ci95=None, reason="", frames=0)
+    metrics, ci95, frames = accuracy.metrics(), accuracy.interval(), accuracy.frames
+    if not metrics:
+        reason = f"the labels show no object on the {frames} labelled frames"
+    else:
+        reason = "" if ci95 else f"{frames} labelled frames are too few for an interval"
+    return AccuracyFigures(metrics=metrics, ci95=ci95, reason=reason, frames=frames)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import RunnerError
-from agent.core.fidelity.accuracy import Accuracy, require_single
+from agent.core.fidelity.accuracy import Accuracy, figures_of, require_single
 from agent.core.fidelity.agreement import UserMetric, make_agreement
 from agent.core.fidelity.box_decoding import Outputs
 from agent.core.fidelity.channel_groups import GroupSums, OutputSums
@@ -121,6 +121,7 @@ class Comparison:
         task = self._agreement.metrics() if self._agreement is not None and enough else {}
         value = next(iter(task.values()), None)
         reason = "" if enough else self._unjudged(judged)
+        accuracy = figures_of(self._accuracy)
         sqnr = groups[0].sqnr_db
         sqnr_ci95 = (
             None
@@ -140,14 +141,15 @@ class Comparison:
                 name: next(one.sqnr_db for one in groups if one.output == name)
                 for name in self._sums
             },
-            task=task | (self._accuracy.metrics() if self._accuracy else {}),
+            task={**task, **accuracy.metrics},
             agreement=value,
             agreement_ci95=agreement_ci95,
             agreement_reason=reason,
             summary=self._summary(groups[0], reason),
             ci95_reason=(_SAME if self.identical else few) if unknown else "",
-            accuracy_ci95=self._accuracy.interval() if self._accuracy else None,
-            labelled=self._accuracy.frames if self._accuracy else 0,
+            accuracy_ci95=accuracy.ci95,
+            accuracy_reason=accuracy.reason,
+            labelled=accuracy.frames,
             frames=self._frames,
             judged_frames=None if self._agreement is None else judged * self._frames // self._parts,
         )

@@ -82,16 +82,17 @@ class Fidelity:
         sqnr_groups: All groups, the worst first.
         cosine: Of the worst output.
         per_output_sqnr_db: Of the worst group of each output.
-        task: Task metrics by name, 0..1; empty for a generic task. Where true classes are given,
-            also accuracy and baseline_accuracy.
+        task: Task metrics by name, 0..1; empty for a generic task. Where true classes or boxes are
+            given, also accuracy and baseline_accuracy (of boxes the AP50, and both with _ap50_95).
         agreement: The one task metric that `limits.agreement` is compared with.
         summary: What the engine does compared with FP32, in the task's own words.
         ci95_reason: Why the interval of one of these two is None.
         accuracy_ci95: That of task["accuracy"].
+        accuracy_reason: Why there is no accuracy, or no interval of it, despite labels.
         frames: Held-out frames behind these numbers.
         judged_frames: Those of them on which FP32 sees something: a box, a mask, a class that is
             ahead by more than rounding; None where the task has no metric.
-        labelled: Those of them with a true class.
+        labelled: Those of them with a label.
     """
 
     sqnr_db: float | None
@@ -110,6 +111,7 @@ class Fidelity:
     frames: int
     judged_frames: int | None
     labelled: int
+    accuracy_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

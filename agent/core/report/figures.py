@@ -5,12 +5,14 @@ Candidates are as in report.json; keys that an earlier version did not write may
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
 _GROUPS = 8  # in a tooltip
+_ACCURACIES = {"accuracy": "", "accuracy_ap50_95": "ap50_95 "}  # in words
+_OF_LABELS = {before + key for key in _ACCURACIES for before in ("", "baseline_")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,7 @@ class Figure:
         detail: What else a tooltip gives.
         page: Title of its column on the page; empty if it has none.
         terminal: Title of its column in a terminal; empty if it has none.
+        optional: True if its column is left out where no candidate has it.
         rank: A terminal that is too narrow drops the columns of the lowest rank first.
     """
 
@@ -47,6 +50,7 @@ class Figure:
     detail: Callable[[Row], str] = lambda _: ""
     page: str = ""
     terminal: str = ""
+    optional: bool = False
     rank: int = 0
 
     def cell(self, candidate: Row, title: str) -> str:
@@ -70,6 +74,22 @@ class Figure:
         return ", ".join(filter(None, known)) or reason or ""
 
 
+def shown_figures(figures: Sequence[Figure], place: str, candidates: Sequence[Row]) -> list[Figure]:
+    """Return the figures that have a column.
+
+    Args:
+        figures: In their order.
+        place: "page" or "terminal".
+        candidates: Of the table.
+    """
+    titles = [(figure, getattr(figure, place)) for figure in figures]
+    return [
+        figure
+        for figure, title in titles
+        if title and (not figure.optional or any(figure.cell(one, title) for one in candidates))
+    ]
+
+
 def at(candidate: Row, place: str) -> Any:
     """Return what is at a place such as "measured.power_w.mean"; None where nothing is."""
     found: Any = candidate
@@ -90,7 +110,18 @@ def _expected(candidate: Row) -> str:
 
 def _task(candidate: Row) -> str:
     metrics = at(candidate, "fidelity.task") or {}
-    return "\n".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    named = [(name, value) for name, value in metrics.items() if name not in _OF_LABELS]
+    return "\n".join(f"{name} {value:.3f}" for name, value in named)
+
+
+def _accuracy(candidate: Row) -> str:
+    """Return the accuracy against labels, of the candidate and of FP32."""
+    metrics = at(candidate, "fidelity.task") or {}
+    return "\n".join(
+        f"{words}{metrics[key]:.3f} (FP32 {metrics[f'baseline_{key}']:.3f})"
+        for key, words in _ACCURACIES.items()
+        if key in metrics
+    )
 
 
 def _groups(candidate: Row) -> str:
@@ -190,6 +221,11 @@ FIGURES = (
         name="agreement with FP32", value="fidelity.agreement", write=_task,
         reason="fidelity.agreement_reason", interval="fidelity.agreement_ci95", detail=_judged,
         page="task", terminal="task", rank=2,
+    ),
+    Figure(
+        name="accuracy", value="fidelity.task.accuracy", write=_accuracy,
+        reason="fidelity.accuracy_reason", interval="fidelity.accuracy_ci95",
+        page="accuracy", terminal="accuracy", optional=True, rank=1,
     ),
 )  # fmt: skip
 AT_RATE_FIGURES = (

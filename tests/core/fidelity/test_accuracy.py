@@ -62,6 +62,7 @@ def test_accuracy_of_both_beside_the_agreement():
         "baseline_accuracy": pytest.approx(2 / 3),
     }
     assert (found.agreement, found.labelled) == (0.75, 9)
+    assert found.accuracy_reason == ""
     low, high = found.accuracy_ci95
     assert 0.1 < low < 1 / 3 < high < 0.7
 
@@ -72,7 +73,8 @@ def test_frames_of_a_batch_have_their_own_labels():
     comparison.add(scores(3, 3), scores(3, 3), frames=2)
     found = comparison.result()
     assert found.task["accuracy"] == 0.75
-    assert found.accuracy_ci95 is None  # four frames are too few
+    assert found.accuracy_ci95 is None
+    assert found.accuracy_reason == "4 labelled frames are too few for an interval"
 
 
 def test_class_ids_as_outputs_are_classes_too():
@@ -88,6 +90,7 @@ def test_without_labels_there_is_no_accuracy():
         comparison.add(scores(0), scores(0))
     found = comparison.result()
     assert (found.task, found.accuracy_ci95, found.labelled) == ({"top1": 1.0}, None, 0)
+    assert found.accuracy_reason == ""
 
 
 @pytest.mark.parametrize(

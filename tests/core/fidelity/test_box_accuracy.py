@@ -69,9 +69,12 @@ def test_accuracy_is_the_mean_over_classes_and_crowds_do_not_count():
 
 
 def test_frames_that_show_nothing_true_give_no_accuracy():
-    accuracy = judge([true()])
-    accuracy.add(yolo((BOX, 0.9, 0)), yolo((BOX, 0.9, 0)))
-    assert (accuracy.frames, accuracy.metrics(), accuracy.interval()) == (1, {}, None)
+    comparison = Comparison("detection", None, Decoding(**YOLO), judge([true()] * 5))
+    for _ in range(5):
+        comparison.add(yolo((BOX, 0.9, 0)), yolo((BOX, 0.9, 0)))
+    found = comparison.result()
+    assert (found.task.keys(), found.accuracy_ci95) == ({"ap50", "ap50_95"}, None)
+    assert found.accuracy_reason == "the labels show no object on the 5 labelled frames"
 
 
 @pytest.mark.parametrize(

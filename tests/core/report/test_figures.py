@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 import pytest
 
 from agent.core.report.candidates import CandidateReport
-from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure, at
+from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure, at, shown_figures
 
 TABLE = (*FIGURES, *AT_RATE_FIGURES)
 IN_WORDS = {  # as the conditions or the flags of a candidate
@@ -37,7 +37,7 @@ def places(kind: type, prefix: str = "") -> Iterator[str]:
             yield prefix + field.name
 
 
-EVERYTHING = set(places(CandidateReport))
+EVERYTHING = {*places(CandidateReport), "fidelity.task.accuracy"}  # a key of the mapping
 
 
 def test_whatever_is_measured_is_shown_or_left_out_on_purpose():
@@ -78,3 +78,26 @@ def test_a_unit_is_in_the_title_or_after_the_value():
     assert power.cell(candidate, "power, W") == "5.00"
     assert power.cell({"measured": None}, "power") == ""
     assert at({"measured": None}, power.value) is None
+
+
+def test_accuracy_has_a_column_where_a_candidate_has_labels():
+    none = {"fidelity": {"task": {"top1": 0.9}}}
+    boxes = {
+        "fidelity": {
+            "task": {
+                "ap50": 0.9,
+                "accuracy": 0.61,
+                "accuracy_ap50_95": 0.4,
+                "baseline_accuracy": 0.62,
+                "baseline_accuracy_ap50_95": 0.41,
+            },
+            "accuracy_ci95": [0.5, 0.7],
+        }
+    }
+    for place in ("page", "terminal"):
+        titles = [getattr(one, place) for one in shown_figures(FIGURES, place, [none])]
+        assert "accuracy" not in titles
+        *_, task, accuracy = shown_figures(FIGURES, place, [none, boxes])
+        assert task.cell(boxes, "task") == "ap50 0.900"
+        assert accuracy.cell(boxes, "accuracy") == "0.610 (FP32 0.620)\nap50_95 0.400 (FP32 0.410)"
+        assert accuracy.tooltip(boxes) == "95 % interval of accuracy: 0.5 to 0.7"
