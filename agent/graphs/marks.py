@@ -87,9 +87,10 @@ class GraphIndex:
 
     Args:
         graph: Of an inferred model.
+        rules: The scheme.
     """
 
-    def __init__(self, graph: onnx.GraphProto) -> None:
+    def __init__(self, graph: onnx.GraphProto, rules: Scheme) -> None:
         made = {
             value.name: value.type.tensor_type.elem_type
             for value in (*graph.value_info, *graph.output, *graph.input)
@@ -102,6 +103,29 @@ class GraphIndex:
         self.reads = Counter(name for node in graph.node for name in node.input)
         self.bodies = frozenset(read_in_bodies(graph))
         self.ends = frozenset(value.name for value in (*graph.input, *graph.output))
+        self.tail = tail(graph, rules)
+
+
+def tail(graph: onnx.GraphProto, rules: Scheme) -> frozenset[str]:
+    """Return the tensors behind the last layers, which stay in float.
+
+    No layer needs them in INT8, and one scale for what a Concat joins, boxes in pixels beside
+    scores, would leave the scores a single code. A Relu or Clip of a layer belongs to the layer.
+    """
+    ahead = set(read_in_bodies(graph))
+    found: set[str] = set()
+    fused: set[str] = set()
+    for node in reversed(graph.node):
+        if node.op_type in WEIGHTED and node.op_type in rules.operators:
+            fused.update(node.output)
+        elif ahead.isdisjoint(node.output):
+            found.update(node.output)
+            continue
+        ahead.update(name for name in node.input if name)
+    for node in graph.node:
+        if node.op_type in REMOVED and node.input[0] in fused:
+            fused.update(node.output)
+    return frozenset(found - fused)
 
 
 def find_marks(
@@ -113,7 +137,7 @@ def find_marks(
     """Return the tensors that a scheme quantizes.
 
     A node that reads a constant with NaN or infinite values, or reads or writes float values of
-    unknown shape, is left in float.
+    unknown shape, is left in float, and so is what lies behind the last layers.
 
     Args:
         graph: Of an inferred model, every node with a name of its own.
@@ -121,10 +145,13 @@ def find_marks(
         left_out: Names of the nodes to leave in float.
         index: Of the graph, to make it only once.
     """
-    marker = _Marker(graph, rules, index or GraphIndex(graph))
+    index = index or GraphIndex(graph, rules)
+    marker = _Marker(graph, rules, index)
     out = frozenset(left_out)
     for node in graph.node:
         if node.op_type not in rules.operators or node.name in out:
+            continue
+        if not index.tail.isdisjoint(node.output):
             continue
         if marker.can_mark(node):
             marker.mark(node)

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Mapping
 import onnx
 
 from agent.graphs.compute import WEIGHTED
+from agent.graphs.marks import tail
 from agent.graphs.residuals import residuals
 from agent.graphs.schemes import SCHEMES
 
@@ -29,7 +30,7 @@ def layers_by_tensor(
         tensors: The tensors that the scheme quantizes.
     """
     rules = SCHEMES[scheme]
-    region = regions(graph) if rules.between else {}
+    region = regions(graph, tail(graph, rules)) if rules.between else {}
     beside: dict[str, set[str]] = {}
     for node in graph.node:
         if node.op_type in WEIGHTED and node.op_type in rules.operators:
@@ -65,8 +66,13 @@ def float_nodes(
     return tuple(found)
 
 
-def regions(graph: onnx.GraphProto) -> dict[str, str]:
-    """Return the region of each tensor, identified by one of its tensors (union-find)."""
+def regions(graph: onnx.GraphProto, apart: Collection[str] = ()) -> dict[str, str]:
+    """Return the region of each tensor, identified by one of its tensors (union-find).
+
+    Args:
+        graph: Of the clean model.
+        apart: Tensors that are not connected with those they are computed from.
+    """
     constants = {tensor.name for tensor in graph.initializer}
     parent: dict[str, str] = {}
 
@@ -83,7 +89,7 @@ def regions(graph: onnx.GraphProto) -> dict[str, str]:
 
     for node in graph.node:
         values = [n for n in (*node.input, *node.output) if n and n not in constants]
-        if node.op_type in WEIGHTED:
+        if node.op_type in WEIGHTED or any(name in apart for name in node.output):
             for name in values:
                 root(name)
         elif values:

@@ -93,14 +93,14 @@ def test_every_frame_is_counted_once_and_progress_reported(detector):
     assert (found["x"].minimum, found["x"].maximum) == (whole.min(), whole.max())
     assert found["x"].count == whole.size
     assert found["r0"].minimum == 0.0
-    assert not found["y"].clippable
+    assert not found["logits"].clippable
     assert found["r0"].clippable
 
 
 def test_only_tensors_that_get_qdq_are_collected(detector):
     names = {h.name for h in OnnxQuantizer(1).collect(detector, frames(), FRAMES, silent)}
-    # c0 and a disappear into their Relu; weights and biases are no activations.
-    assert names == {"x", "r0", "c1", "r1", "u", "logits", "y"}
+    # c0 and a disappear into their Relu; weights and biases are no activations; y is a score.
+    assert names == {"x", "r0", "c1", "r1", "u", "logits"}
 
 
 def test_collected_parts_merge_to_the_whole(detector):
@@ -281,9 +281,9 @@ def test_stage_keeps_statistics_and_makes_every_calibrator_from_them(tmp_path, d
         Digest("m"), detector, iter(frames()), FRAMES, digest=Digest("s"),
         calibration=Digest("c"), work=str(tmp_path), quantizer=OnnxQuantizer(1), progress=silent,
     )  # fmt: skip
-    assert (statistics.tensors, statistics.frames, statistics.model) == (7, FRAMES, "m")
+    assert (statistics.tensors, statistics.frames, statistics.model) == (6, FRAMES, "m")
     histograms = load_statistics(str(tmp_path / "statistics.npz"))
-    assert len(histograms) == 7
+    assert len(histograms) == 6
     found = quantize(
         blank(int8("U8S8", "entropy")), histograms, work=str(tmp_path),
         **stage_ports(detector, "U8S8", frames()),

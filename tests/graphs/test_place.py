@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,9 +17,10 @@ from onnxruntime.quantization.quant_utils import QuantType, add_infer_metadata
 
 from agent.graphs.compute import WEIGHTED, int8_share
 from agent.graphs.edits import copy_of
-from agent.graphs.marks import find_marks
+from agent.graphs.marks import find_marks, tail
 from agent.graphs.place import Placed
 from agent.graphs.qdq import load_inferred, quantized_tensors, with_qdq
+from agent.graphs.regions import float_nodes, layers_by_tensor
 from agent.graphs.schemes import SCHEMES
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run, sqnr_db
@@ -85,7 +87,9 @@ def test_the_graph_is_that_of_onnxruntimes_quantizer(tmp_path, graph, scheme):
     for left_out in ([], layers[:1], layers[1:]):
         marks = find_marks(model.graph, SCHEMES[scheme], left_out)
         found = Placed(model, SCHEMES[scheme], marks, ranges).model.graph
-        expected = by_onnxruntime(model, scheme, ranges, left_out).graph
+        behind = tail(model.graph, SCHEMES[scheme])  # stays in float, where the oracle quantizes
+        out = [node.name for node in model.graph.node if not behind.isdisjoint(node.output)]
+        expected = by_onnxruntime(model, scheme, ranges, [*left_out, *out]).graph
         assert list(found.node) == list(expected.node)
         assert found.SerializeToString() == expected.SerializeToString()
 
@@ -148,17 +152,78 @@ def test_a_constant_that_is_not_finite_costs_its_node_alone():
         [
             helper.make_node("Conv", ["x", "w"], ["c"], "conv"),
             helper.make_node("Add", ["c", "mask"], ["a"], "masked"),
-            helper.make_node("Softmax", ["a"], ["y"], "attention"),
+            helper.make_node("Softmax", ["a"], ["s"], "attention"),
+            helper.make_node("Conv", ["s", "w"], ["y"], "last"),
         ],
         [quant_graphs.weights("w", 4, 4, 1, 1), numpy_helper.from_array(mask, "mask")],
     )
     assert "a" in quantized_tensors(model, "U8S8")  # its statistics show the infinity
-    ranges = dict.fromkeys(quantized_tensors(model, "U8S8"), (-8.0, 8.0))
+    ranges = dict.fromkeys(quantized_tensors(model, "U8S8"), (-4.0, 4.0)) | {"y": (-1.2, 1.2)}
     del ranges["a"]
     found = with_qdq(model, "U8S8", ranges, ["masked", "attention"])
     inputs = random_inputs(model)
     assert int8_share(found, model) == (1.0, ())
     assert sqnr_db(run(model, inputs)[0], run(found, inputs)[0]) > 25
+
+
+def head() -> onnx.ModelProto:
+    return load_inferred(str(Path(__file__).parents[1] / "fixtures" / "models" / "yolo_head.onnx"))
+
+
+def spans_of(model, scheme, frames):
+    """Return the lowest and highest value of each tensor on some frames."""
+    probed = copy_of(model)
+    names = list(quantized_tensors(model, scheme))
+    inputs = {value.name for value in model.graph.input}
+    del probed.graph.output[:]
+    probed.graph.output.extend(
+        helper.make_empty_tensor_value_info(n) for n in names if n not in inputs
+    )
+    found = [
+        dict(zip([n for n in names if n not in inputs], run(probed, f), strict=True)) | f
+        for f in frames
+    ]
+    return {n: (min(f[n].min() for f in found), max(f[n].max() for f in found)) for n in names}
+
+
+def test_what_lies_behind_the_last_layers_stays_in_float():
+    """A Concat of boxes in pixels and of scores would give both one scale, that of the pixels."""
+    model = head()
+    assert set(quantized_tensors(model, "U8S8")) == {"x", "r", "rb", "rd", "bx", "cl"}
+    frames = [random_inputs(model, seed) for seed in range(4)]
+    found = placed(model, "U8S8", spans_of(model, "U8S8", frames))
+    assert int8_share(found, model) == (1.0, ())
+    (wanted,), (seen,) = run(model, frames[0]), run(found, frames[0])
+    assert sqnr_db(wanted[:, :4], seen[:, :4]) > 40
+    assert sqnr_db(wanted[:, 4:], seen[:, 4:]) > 15
+
+
+def test_a_layer_in_float_takes_only_its_own_output_out():
+    """Its neighbours are not connected with it by the Concat behind both."""
+    model = head()
+    ranges = dict.fromkeys(quantized_tensors(model, "U8S8"), (-8.0, 8.0))
+    layers = layers_by_tensor(model.graph, "U8S8", ranges)
+    assert layers["bx"] == {"boxhead"}
+    assert layers["rd"] == {"c3", "boxhead", "clshead"}
+    out = float_nodes(model.graph, "U8S8", layers, {"clshead"})
+    integer = {n.name for n in with_qdq(model, "U8S8", ranges, out).graph.node}
+    assert "bx_QuantizeLinear" in integer
+    assert "cl_QuantizeLinear" not in integer
+
+
+def test_a_relu_behind_the_last_layer_is_fused_into_it():
+    nodes = [
+        helper.make_node("Conv", ["x", "w0"], ["c"], "conv"),
+        helper.make_node("Relu", ["c"], ["r"], "relu"),
+        helper.make_node("Sigmoid", ["r"], ["s"], "sigmoid"),
+        helper.make_node("Relu", ["s"], ["y"], "second"),
+    ]
+    model = model_of(nodes, [quant_graphs.weights("w0", 4, 4, 1, 1)])
+    assert quantized_tensors(model, "U8S8") == ("x", "r")
+    found = placed(model, "U8S8")
+    assert [n.op_type for n in found.graph.node if n.op_type in {"Relu", "Sigmoid"}] == [
+        "Sigmoid", "Relu",
+    ]  # fmt: skip
 
 
 def test_names_that_the_graph_has_already_are_not_taken():

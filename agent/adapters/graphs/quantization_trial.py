@@ -89,7 +89,7 @@ class OnnxQuantizationTrial:
         self._reference = load_inferred(reference) if reference else self._clean
         self._chosen = load_weights(weights) if weights else {}
         self._ranked = ranked_outputs(self._clean)
-        self._index = GraphIndex(self._clean.graph)
+        self._index = GraphIndex(self._clean.graph, SCHEMES[scheme])
         wanted = quantized_tensors(self._clean, scheme)
         self._missing = set(wanted) - set(ranged)
         self._blocked = frozenset(

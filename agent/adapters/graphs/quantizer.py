@@ -43,6 +43,8 @@ class OnnxQuantizer:
                 name for scheme in self._schemes for name in quantized_tensors(graph, scheme)
             )
         )
+        if not names:  # no layers: nothing runs in INT8
+            return
         collector = Collector(graph, names, self._threads)
         done = 0
         with collector.counting() as pool:
