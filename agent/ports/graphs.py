@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from agent.core.frames.preprocess import InputSpec
     from agent.core.quantization.histogram import TensorHistogram
     from agent.core.quantization.mixed_search import Noise, Placement
-    from agent.core.records import CleanModel, Fidelity
+    from agent.core.quantization.trial_results import TrialResult
+    from agent.core.records import CleanModel
     from agent.ports.types import Tensors
 
 
@@ -141,8 +142,8 @@ class QuantizationTrial(Protocol):
         """Return the noise at the outputs if some activations alone are quantized."""
         ...
 
-    def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity | None:
-        """Return the fidelity of the whole graph to FP32; None if its outputs are not finite.
+    def evaluate(self, placement: Placement, comparison: Comparison) -> TrialResult:
+        """Return the fidelity of the whole graph to FP32, and its agreement frame by frame.
 
         Args:
             placement: With a range for each of `tensors`.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from agent import config as configuration
 from agent.config import Config
 from agent.core.errors import CalibrationError
 from agent.core.records import (
@@ -63,7 +64,8 @@ class Calibrating:
         """Make the model easier to quantize, where that helps on these frames."""
         found = self._earlier_graph(model, scheme)
         if found is None:
-            digest = digest_of("condition-3", model.digest, calibration.digest, scheme)
+            task = configuration.dump(self.config)["model"]["task"]  # its metric decides on steps
+            digest = digest_of("condition-4", model.digest, calibration.digest, scheme, task)
             found = self.artifacts.get(
                 ConditionModel(
                     config=self.config,
@@ -82,7 +84,7 @@ class Calibrating:
         """Run the calibration frames once, for all calibrators; add earlier ones if asked."""
         extends = self.reused.statistics if conditioned.digest == self.reused.conditioned else None
         digest = digest_of(
-            "statistics-3", conditioned.digest, calibration.digest, *([extends] if extends else [])
+            "statistics-4", conditioned.digest, calibration.digest, *([extends] if extends else [])
         )
         self.counted = self.artifacts.get(
             CollectStatistics(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -18,8 +17,8 @@ from agent.core.quantization.mixed_search import (
     WEIGHT_ROUNDING,
     Placement,
     is_symmetric,
-    worst_sqnr_db,
 )
+from agent.core.quantization.trial_results import TrialResult, best_of, is_better
 from agent.core.records import ConditionedModel
 from agent.disk import disk_errors
 from agent.ports import Conditioner, Progress, QuantizationTrial, Quantizer
@@ -67,44 +66,40 @@ def condition(
     """
     conditioner.check(model_path)
 
-    def int8_sqnr_db(path: str) -> float:
+    def int8(path: str) -> TrialResult:
         collected = quantizer.collect(path, frames, 0, lambda *_: None)
         histograms = [h for h in collected if not defect(h)]
         trial = open_trial(path, [h.name for h in histograms])
         even = is_symmetric(blank.scheme)
-        found = [
-            trial.fidelity(
-                Placement(
-                    ranges={h.name: range_of(h, name, even) for h in histograms},
-                    steps=(BIAS_CORRECTION,),
-                ),
-                comparison(),
-            )
-            for name in _TRIED_CALIBRATORS
-        ]
-        return max(worst_sqnr_db(one) for one in found)
+        found = {}
+        for name in _TRIED_CALIBRATORS:
+            ranges = {h.name: range_of(h, name, even) for h in histograms}
+            placement = Placement(ranges=ranges, steps=(BIAS_CORRECTION,))
+            found[name] = trial.evaluate(placement, comparison())
+        return found[best_of(found)]
 
     target, changed = (str(Path(work) / name) for name in ("model.onnx", "trial.onnx"))
     with disk_errors(Path(work)):
         shutil.copyfile(model_path, target)
     steps = conditioner.steps(blank.scheme)
     kept, tried = [], []
-    before: float | None = None
+    before: TrialResult | None = None
     for index, step in enumerate(steps):
         progress(index, len(steps), step)
         try:
             places = conditioner.apply(step, target, frames, changed)
-            before = int8_sqnr_db(target) if before is None and places else before
-            after = int8_sqnr_db(changed) if places else -math.inf
+            before = int8(target) if before is None and places else before
+            after = int8(changed) if places else None
         except (CalibrationError, ModelError, QuantizeError, RunnerError) as e:
             tried.append(f"{step}: failed, {e.message}")  # the model can be quantized without it
             continue
-        if not places or before is None:
+        if after is None or before is None:
             tried.append(f"{step}: no place where it would be exact")
             continue
-        outcome = f"{step} at {places} places: INT8 from {before:.1f} to {after:.1f} dB"
-        tried.append(outcome if after > before else f"{outcome}, not kept")
-        if after > before:
+        improved = is_better(after, before)
+        outcome = f"{step} at {places} places: INT8 from {before} to {after}"
+        tried.append(outcome if improved else f"{outcome}, not kept")
+        if improved:
             kept.append(step)
             before = after
             Path(changed).replace(target)

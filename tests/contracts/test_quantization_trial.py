@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -58,7 +59,7 @@ def test_noise_of_single_places_adds_up_to_that_of_the_whole(opened):
     trial, ranges, _ = opened
     weights = total(trial.weight_noise([name]) for name in trial.layers())
     activations = total(trial.activation_noise({n: span}) for n, span in ranges.items())
-    whole = trial.fidelity(Placement(ranges=ranges), Comparison("generic"))
+    whole = trial.evaluate(Placement(ranges=ranges), Comparison("generic"))
     predicted_db = -10 * math.log10(weights + activations)
     assert whole.sqnr_db == pytest.approx(predicted_db, abs=3)
 
@@ -73,7 +74,7 @@ def test_an_activation_without_an_effect_makes_no_noise(opened):
 def test_all_in_float_is_exact(opened):
     trial, ranges, inputs = opened
     placement = Placement(ranges=ranges, kept=frozenset(LAYERS), steps=WEIGHT_STEPS[2])
-    found = trial.fidelity(placement, Comparison("generic"))
+    found = trial.evaluate(placement, Comparison("generic")).fidelity
     assert found.sqnr_reason == "identical to the baseline"
     assert found.frames == len(inputs)
 
@@ -99,7 +100,7 @@ def test_what_is_written_is_what_was_tried(opened, tmp_path, kept, steps):
     assert set(floating) == set(kept)
     assert share == pytest.approx(1 - sum(macs[name] for name in kept) / sum(macs.values()))
     onnx.checker.check_model(target, full_check=True)
-    tried = trial.fidelity(placement, Comparison("generic"))
+    tried = trial.evaluate(placement, Comparison("generic"))
     # TensorRT's scheme is judged as it is written, ONNX Runtime's as ONNX Runtime optimizes it
     plain = "S8S8" in str(trial._scheme)
     model = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
@@ -116,7 +117,7 @@ def test_keeping_a_layer_in_float_helps(opened):
     trial, ranges, _ = opened
     worst = max(LAYERS, key=lambda name: trial.weight_noise([name])[0])
     before, after = (
-        trial.fidelity(Placement(ranges=ranges, kept=kept), Comparison("generic")).sqnr_db
+        trial.evaluate(Placement(ranges=ranges, kept=kept), Comparison("generic")).sqnr_db
         for kept in (frozenset(), frozenset({worst}))
     )
     assert after > before
@@ -136,8 +137,23 @@ def test_correction_is_of_the_mean_of_the_layers_left_in_int8_only(opened, tmp_p
     assert biases[0]["project"] != biases[1]["project"]
 
 
+def test_noise_is_that_of_each_group_of_channels():
+    """The boxes of a head, in pixels, do not hide what is lost of the scores beside them."""
+    path = str(Path(__file__).parents[1] / "fixtures" / "models" / "yolo_head.onnx")
+    frames = [random_inputs(load_inferred(path), seed) for seed in range(2)]
+    trial = OnnxQuantizationTrial(path, "S8S8", ["x", "r", "rb", "rd"], frames, 1)
+    assert trial.weight_noise([]) == (0.0, 0.0)
+    boxes, scores = trial.weight_noise(["clshead"])
+    assert boxes == 0
+    assert scores > 1e-5
+    boxes, scores = trial.weight_noise(["boxhead"])
+    assert boxes > 0
+    assert scores == 0
+
+
 def test_numbers_that_are_none_are_no_fidelity(tmp_path):
     path = quant_graphs.inverted(tmp_path / "m.onnx")
     frames = [{"x": np.full((1, 8, 16, 16), np.nan, np.float32)}]
     trial = OnnxQuantizationTrial(path, "S8S8", ["x"], frames, 1)
-    assert trial.fidelity(Placement(ranges={"x": (-1, 1)}), Comparison("generic")) is None
+    found = trial.evaluate(Placement(ranges={"x": (-1, 1)}), Comparison("generic"))
+    assert (found.fidelity, found.sqnr_db) == (None, -math.inf)

@@ -13,6 +13,7 @@ from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import CalibrationError, QuantizeError
+from agent.core.fidelity.agreement import UserMetric
 from agent.core.fidelity.comparison import Comparison
 from agent.core.records import ConditionedModel, Digest
 from agent.graphs.qdq import load_inferred
@@ -22,11 +23,13 @@ from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
 
 
-def conditioned(path: str, work: Path, scheme: str = "S8S8") -> ConditionedModel:
+def conditioned(
+    path: str, work: Path, scheme: str = "S8S8", *, metric: UserMetric | None = None, few: int = 4
+) -> ConditionedModel:
     work.mkdir()
     frames, others = (
         [random_inputs(load_inferred(path), seed) for seed in seeds]
-        for seeds in (range(4), range(4, 8))
+        for seeds in (range(few), range(few, few + 4))
     )
     return condition(
         ConditionedModel(
@@ -41,7 +44,7 @@ def conditioned(path: str, work: Path, scheme: str = "S8S8") -> ConditionedModel
         open_trial=lambda model, ranged: OnnxQuantizationTrial(
             model, scheme, ranged, frames, 1, reference=path
         ),
-        comparison=lambda: Comparison("generic"),
+        comparison=lambda: Comparison("generic", metric),
         progress=lambda *_: None,
     )
 
@@ -117,6 +120,27 @@ def test_a_step_that_loses_is_undone_and_reported(tmp_path, monkeypatch):
     assert all(one.endswith("not kept") for one in found.tried[:-1])
     assert (tmp_path / "work" / "model.onnx").read_bytes() == Path(path).read_bytes()
     assert sorted(p.name for p in (tmp_path / "work").iterdir()) == ["model.onnx", "weights.npz"]
+
+
+def test_the_metric_of_the_task_decides_on_a_step(tmp_path, monkeypatch):
+    """One that prefers what SQNR does not; on 4 frames it could be luck, and SQNR decides."""
+    path = quant_graphs.inverted(tmp_path / "m.onnx", spread=2)
+    worse = quant_graphs.inverted(tmp_path / "worse.onnx", spread=14)
+
+    def apply(_self, step, _model, _frames, target):
+        Path(target).write_bytes(Path(worse).read_bytes())
+        return 2 if step == "equalization" else 0
+
+    def loss(expected, seen):
+        noise = np.square(expected["y"] - seen["y"]).sum() / np.square(expected["y"]).sum()
+        return float(min(noise, 1.0))
+
+    monkeypatch.setattr(OnnxConditioner, "apply", apply)
+    sure = conditioned(path, tmp_path / "sure", metric=loss, few=6)
+    assert sure.steps == ("equalization",)
+    assert "and agreement" in sure.tried[0]
+    assert conditioned(path, tmp_path / "unsure", metric=loss).steps == ()
+    assert conditioned(path, tmp_path / "generic", few=6).steps == ()
 
 
 def test_a_model_without_a_place_is_taken_as_it_is(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ import numpy as np
 import onnx
 
 from agent.core.errors import QuantizeError
+from agent.core.fidelity.channel_groups import OutputSums
 from agent.core.fidelity.rows import match_rows
 from agent.core.quantization.mixed_search import BIAS_CORRECTION, WEIGHT_ROUNDING, Noise, Placement
+from agent.core.quantization.trial_results import TrialResult
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.biases import bias_shifts, layers_with_bias, with_shifted_biases
 from agent.graphs.channels import channel_means
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agent.core.fidelity.comparison import Comparison
-    from agent.core.records import Fidelity
     from agent.ports import Tensors
 
 _LOG = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ class OnnxQuantizationTrial:
         """See `ports.QuantizationTrial`."""
         values = {n: found for n, found in self._rounded(steps).items() if n in layers}
         if not values:
-            return tuple(0.0 for _ in self._clean.graph.output)
+            return (0.0,) * sum(map(len, self._groups.values()))
         return self._noise(with_weights(self._prepared(steps, layers), values))
 
     def activation_noise(self, ranges: Mapping[str, Range]) -> Noise:
@@ -127,14 +128,16 @@ class OnnxQuantizationTrial:
             insert_qdq(trial.graph, tensor, span, self._readers)
         return self._noise(trial)
 
-    def fidelity(self, placement: Placement, comparison: Comparison) -> Fidelity | None:
+    def evaluate(self, placement: Placement, comparison: Comparison) -> TrialResult:
         """See `ports.QuantizationTrial`."""
         outputs = self._outputs(self.placed(placement), self._frames)
         for expected, found in zip(self._expected, outputs, strict=True):
             if not all(np.isfinite(value).all() for value in found.values()):
-                return None
+                return TrialResult(fidelity=None)
             comparison.add(expected, found)
-        return comparison.result()
+        return TrialResult(
+            fidelity=comparison.result(), agreement_by_frame=comparison.agreement_by_frame()
+        )
 
     def placed(self, placement: Placement) -> onnx.ModelProto:
         """Return the INT8 graph."""
@@ -167,6 +170,13 @@ class OnnxQuantizationTrial:
                 _LOG.warning("rest_stays_float32 %s", e.message)
         save(placed, target)
         return share, floating
+
+    @cached_property
+    def _step(self) -> int:
+        """Return the distance of the frames on which noise is measured."""
+        values = sum(value.size for value in self._expected[0].values())
+        wanted = _FEW_FRAMES if values >= _MANY_VALUES else 2 * _FEW_FRAMES
+        return max(len(self._frames) // wanted, 1)
 
     @cached_property
     def _readers(self) -> frozenset[str] | None:
@@ -211,22 +221,36 @@ class OnnxQuantizationTrial:
         ways = {False: (), True: (WEIGHT_ROUNDING,)}
         return {on: bias_shifts(graph, self._rounded(way), self._means) for on, way in ways.items()}
 
+    @cached_property
+    def _groups(self) -> dict[str, list[NDArray[np.intp]]]:
+        """Return the channels of each group of the outputs: the same for every graph."""
+        expected = self._expected[:: self._step]
+        return {name: one.members() for name, one in self._sums(expected, expected).items()}
+
     def _noise(self, model: onnx.ModelProto) -> Noise:
-        values = sum(value.size for value in self._expected[0].values())
-        wanted = _FEW_FRAMES if values >= _MANY_VALUES else 2 * _FEW_FRAMES
-        step = max(len(self._frames) // wanted, 1)
-        frames, expected = self._frames[::step], self._expected[::step]
-        noise = dict.fromkeys(expected[0], 0.0)
-        signal = dict.fromkeys(expected[0], 0.0)
-        for outputs, others in zip(expected, self._outputs(model, frames), strict=True):
-            reference, found = match_rows(outputs, others, self._ranked)
+        outputs = self._outputs(model, self._frames[:: self._step])
+        sums = self._sums(self._expected[:: self._step], outputs)
+        return tuple(
+            _ratio(noise, signal)
+            for name, groups in self._groups.items()
+            for signal, noise in sums[name].totals(groups)
+        )
+
+    def _sums(
+        self,
+        expected: Iterable[Mapping[str, NDArray[Any]]],
+        found: Iterable[Mapping[str, NDArray[Any]]],
+    ) -> dict[str, OutputSums]:
+        rows = {name for one in self._ranked for name in one.axes}
+        sums: dict[str, OutputSums] = {}
+        for outputs, others in zip(expected, found, strict=True):
+            reference, seen = match_rows(outputs, others, self._ranked)
             for name, value in reference.items():
-                if value.shape != found[name].shape:  # as many rows as were found: not comparable
-                    continue
-                wide = value.astype(np.float64)
-                noise[name] += float(np.square(wide - found[name]).sum())
-                signal[name] += float(np.square(wide).sum())
-        return tuple(_ratio(noise[name], signal[name]) for name in noise)
+                one = sums.setdefault(name, OutputSums(name, rows_first=name in rows))
+                if value.shape == seen[name].shape:  # else not comparable
+                    with np.errstate(invalid="ignore", over="ignore"):
+                        one.add(value, seen[name])
+        return sums
 
     def _outputs(
         self, model: onnx.ModelProto, frames: Sequence[Tensors]

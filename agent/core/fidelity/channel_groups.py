@@ -160,8 +160,7 @@ class OutputSums:
     def groups(self) -> list[GroupSums]:
         """Return the groups of like magnitude over the frames so far."""
         signal, noise = (self._table(sums) for sums in (self._signal, self._noise))
-        rms = np.sqrt(signal.sum(axis=0) / max(self._elements, 1))
-        found = like_magnitude(rms, self._low, self._high)
+        rms, found = self._rms(), self.members()
         return [
             GroupSums(
                 output=self._name,
@@ -173,12 +172,34 @@ class OutputSums:
             for group in found
         ]
 
+    def members(self) -> list[NDArray[np.intp]]:
+        """Return the channels of each group of like magnitude over the frames so far."""
+        return like_magnitude(self._rms(), self._low, self._high)
+
+    def totals(self, members: Sequence[NDArray[np.intp]]) -> list[tuple[float, float]]:
+        """Return signal and noise of given groups over the frames so far.
+
+        Args:
+            members: The channels of each group, of the same output. If the channels are not the same
+                on all frames here, every group gets the sums over all of them.
+        """
+        if self._layout is None:
+            return [(0.0, 0.0)] * len(members)
+        sums = [self._table(one).sum(axis=0) for one in (self._signal, self._noise)]
+        known = sum(map(len, members)) == len(self._low)
+        picks = members if known else [slice(None)] * len(members)
+        return [(float(sums[0][pick].sum()), float(sums[1][pick].sum())) for pick in picks]
+
     def cosine(self) -> float:
         """Return the cosine of the angle between the outputs; 1 without any noise."""
         if not any(self._noise):
             return 1.0
         lengths = float(np.sqrt(sum(self._signal)) * np.sqrt(self._other))
         return min(1.0, max(-1.0, self._dot / lengths)) if lengths else 0.0
+
+    def _rms(self) -> NDArray[np.float64]:
+        rms: NDArray[np.float64] = self._table(self._signal).sum(axis=0) / max(self._elements, 1)
+        return np.sqrt(rms)
 
     def _axis(self, shape: tuple[int, ...]) -> int | None:
         if not self._rows_first:

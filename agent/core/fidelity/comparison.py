@@ -106,6 +106,12 @@ class Comparison:
             self._accuracy.add(expected, seen)
         self._parts += 1
 
+    def agreement_by_frame(self) -> tuple[float, ...]:
+        """Return the metric on each frame alone, NaN where FP32 sees nothing; empty without one."""
+        if self._agreement is None:
+            return ()
+        return tuple(self._agreement.value(np.eye(self._parts)).tolist())
+
     def result(self) -> Fidelity:
         """Return the fidelity over the frames so far.
 

@@ -11,10 +11,8 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from agent.core.records import Fidelity
-
 Noise = tuple[float, ...]
-"""Noise power over signal power, one for each output of the model."""
+"""Noise power over signal power, one for each group of channels of like magnitude of the outputs."""
 
 BIAS_CORRECTION = "bias-correction"
 """The step that corrects the mean error of rounded weights in the bias."""
@@ -38,7 +36,7 @@ class LayerNoise:
         name: The node.
         operator: Its ONNX operator.
         macs: Its multiply-accumulates.
-        noise: At the outputs, with only its weights quantized.
+        noise: At the outputs by group of channels, with only its weights quantized.
     """
 
     name: str
@@ -53,7 +51,7 @@ class TensorNoise:
 
     Attributes:
         name: The tensor.
-        noise: At the outputs, with only this tensor quantized.
+        noise: At the outputs by group of channels, with only this tensor quantized.
         layers: The layers that need it in INT8; it is float when all of them are.
     """
 
@@ -96,7 +94,7 @@ class NoiseModel:
     Args:
         layers: Every layer that can run in INT8.
         tensors: Every activation that would be quantized.
-        allowed: The largest noise per output within the limit.
+        allowed: The largest noise per group of channels within the limit.
     """
 
     def __init__(
@@ -112,7 +110,7 @@ class NoiseModel:
         self._total_macs = sum(layer.macs for layer in layers) or 1
 
     def predicted(self, kept: Collection[str]) -> Noise:
-        """Return the noise per output with some layers in float."""
+        """Return the noise per group of channels with some layers in float."""
         sums = [0.0] * len(self._allowed)
         for layer in self.layers.values():
             if layer.name not in kept:
@@ -123,7 +121,7 @@ class NoiseModel:
         return tuple(sums)
 
     def excess(self, kept: Collection[str]) -> float:
-        """Return the ratio of predicted to allowed noise of the worst output; 1 is at the limit."""
+        """Return the ratio of predicted to allowed noise of the worst group; 1 is at the limit."""
         found = self.predicted(kept)
         return max((n / a for n, a in zip(found, self._allowed, strict=True)), default=0.0)
 
@@ -132,7 +130,7 @@ class NoiseModel:
         return 1 - sum(self.layers[name].macs for name in kept) / self._total_macs
 
     def cost(self, name: str, kept: Collection[str] = ()) -> Noise:
-        """Return the noise of a layer per output: of its weights, and its share of its tensors."""
+        """Return the noise of a layer per group: of its weights, and its share of its tensors."""
         sums = list(self.layers[name].noise)
         for tensor in self._tensors_of[name]:
             others = len(tensor.layers - frozenset(kept) - {name})
@@ -142,21 +140,22 @@ class NoiseModel:
     def order(self) -> tuple[str, ...]:
         """Return all layers, those first that in float save most noise per compute.
 
-        Each step counts only outputs whose noise is still above the allowed one, if there are any.
+        Each step counts only groups of channels whose noise is still above the allowed one, if there
+        are any.
         """
         kept: list[str] = []
         left = set(self.layers)
         while left:
             noise = self.predicted(kept)
-            over = [o for o, a in enumerate(self._allowed) if noise[o] > a] or range(len(noise))
+            over = [g for g, a in enumerate(self._allowed) if noise[g] > a] or range(len(noise))
             best = max(sorted(left), key=lambda name: self._gain(name, kept, over))
             kept.append(best)
             left.discard(best)
         return tuple(kept)
 
-    def _gain(self, name: str, kept: Sequence[str], outputs: Collection[int]) -> float:
+    def _gain(self, name: str, kept: Sequence[str], groups: Collection[int]) -> float:
         saved = self.cost(name, kept)
-        worth = sum(saved[o] / self._allowed[o] for o in outputs)
+        worth = sum(saved[g] / self._allowed[g] for g in groups)
         return worth / (self.layers[name].macs / self._total_macs + _CONVERSION_COST)
 
 
@@ -217,7 +216,9 @@ def is_symmetric(scheme: str | None) -> bool:
 
 
 def best_weight_steps(weight_noise: Callable[[tuple[str, ...]], Noise]) -> tuple[str, ...]:
-    """Return the entry of WEIGHT_STEPS with the least noise at the worst output.
+    """Return the entry of WEIGHT_STEPS with the least noise at the worst group of channels.
+
+    SQNR decides: with activations in float a task's metric is saturated.
 
     Args:
         weight_noise: Returns the noise of all weights after some steps. Activations are float,
@@ -226,15 +227,8 @@ def best_weight_steps(weight_noise: Callable[[tuple[str, ...]], Noise]) -> tuple
     return min(WEIGHT_STEPS, key=lambda steps: (max(weight_noise(steps), default=0.0), len(steps)))
 
 
-def worst_sqnr_db(found: Fidelity | None) -> float:
-    """Return the SQNR of the worst output, dB, to compare; -inf if outputs are not finite."""
-    if found is None:
-        return -math.inf
-    return math.inf if found.sqnr_db is None else found.sqnr_db
-
-
 def sqnr_db(noise: Noise) -> float:
-    """Return the signal-to-quantization-noise ratio of the worst output, dB."""
+    """Return the signal-to-quantization-noise ratio of the worst group of channels, dB."""
     worst = max(noise, default=0.0)
     return -10 * math.log10(worst) if worst > 0 else math.inf
 

@@ -81,7 +81,7 @@ class LayerCost:
         layer: The node.
         operator: Its ONNX operator.
         macs_fraction: Its share of the multiply-accumulates, 0..1.
-        sqnr_db: Of the worst output with this layer alone in INT8; None if nothing is lost.
+        sqnr_db: Of the worst group of channels with this layer alone in INT8; None if nothing is lost.
         kept_float: True if it was left in float.
     """
 
