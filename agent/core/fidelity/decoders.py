@@ -5,7 +5,7 @@ No numpy here: the outputs of a model are checked in the process that starts the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice, permutations
 from math import prod
@@ -16,6 +16,14 @@ from agent.core.fidelity.decoding import Decoding, Shape
 OUTPUT_KEYS = ("boxes", "scores", "labels", "count", "sizes", "offsets", "masks")
 """Keys of a decoding that name an output of the model."""
 ROW = 6  # columns of a finished detection: a box, its score and its class
+_USUAL = {
+    "boxes": ("box",),
+    "scores": ("score", "logit", "hm"),
+    "labels": ("label", "class"),
+    "count": ("num",),
+    "sizes": ("wh", "size"),
+    "offsets": ("reg", "offset"),
+}  # words in the names of outputs
 _MOST_SHOWN = 12  # outputs in an error
 _MOST_TRIED = 2000  # assignments of outputs to keys
 
@@ -193,23 +201,36 @@ def _misfit(message: str, outputs: Mapping[str, Shape]) -> ConfigError:
 def _fitting(kind: str, outputs: Mapping[str, Shape]) -> str:
     """Return the keys with which a kind fits the outputs, as in quantd.toml; "" if it does not."""
     for keys in DECODERS[kind].least:
-        tried = islice(permutations(outputs, len(keys)), _MOST_TRIED)
-        fit = [names for names in tried if _fits(kind, keys, names, outputs)]
+        tried = (
+            dict(zip(keys, names, strict=True))
+            for names in islice(permutations(outputs, len(keys)), _MOST_TRIED)
+        )
+        fit = [named for named in tried if _fits(kind, named, outputs)]
         if fit:
-            names = max(fit, key=lambda names: _alike(keys, names))
+            named = max(fit, key=lambda one: sum(_alike(*pair) for pair in one.items()))
+            for key in OUTPUT_KEYS:
+                if key in DECODERS[kind].reads and key not in named:
+                    named = _with_usual(key, kind, named, outputs)
             return f'kind = "{kind}"' + "".join(
-                f', {key} = "{name}"' for key, name in zip(keys, names, strict=True)
+                f', {key} = "{named[key]}"' for key in OUTPUT_KEYS if key in named
             )
     return ""
 
 
-def _fits(
-    kind: str, keys: Sequence[str], names: Sequence[str], outputs: Mapping[str, Shape]
-) -> bool:
-    shapes = {key: _unbatched(outputs[name]) for key, name in zip(keys, names, strict=True)}
+def _with_usual(
+    key: str, kind: str, named: Mapping[str, str], outputs: Mapping[str, Shape]
+) -> dict[str, str]:
+    """Return the keys with one more, if an output has a usual name for it and fits."""
+    unused = (name for name in outputs if name not in named.values())
+    more = ({**named, key: name} for name in unused if _alike(key, name))
+    return next((one for one in more if _fits(kind, one, outputs)), dict(named))
+
+
+def _fits(kind: str, named: Mapping[str, str], outputs: Mapping[str, Shape]) -> bool:
+    shapes = {key: _unbatched(outputs[name]) for key, name in named.items()}
     return not DECODERS[kind].misfit(Decoding(kind=kind), shapes)
 
 
-def _alike(keys: Sequence[str], names: Sequence[str]) -> int:
-    """Return how many outputs have a name like their key: "detection_scores" is like "scores"."""
-    return sum(key[:3] in name.lower() for key, name in zip(keys, names, strict=True))
+def _alike(key: str, name: str) -> bool:
+    """Return whether the name of an output is usual for a key, as "num_detections" for the count."""
+    return any(word in name.lower() for word in _USUAL.get(key, ()))

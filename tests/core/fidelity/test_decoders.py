@@ -78,8 +78,12 @@ def test_a_shape_that_does_not_fit_lists_what_does():
     )
     assert hint.endswith('these fit: kind = "yolo", boxes = "output0"')
     assert 'fit: kind = "nms", boxes = "output0" or' in refused(END_TO_END, kind="boxes", boxes="output0", scores="output0")[1]  # fmt: skip
-    assert 'kind = "centers", scores = "hm", sizes = "wh"' in refused(CENTERNET, kind="yolo")[1]
-    fit = 'kind = "nms", boxes = "detection_boxes", scores = "detection_scores"'
+    fit = 'kind = "centers", scores = "hm", sizes = "wh", offsets = "reg"'
+    assert fit in refused(CENTERNET, kind="yolo")[1]
+    fit = (
+        'kind = "nms", boxes = "detection_boxes", scores = "detection_scores", '
+        'labels = "detection_classes", count = "num_detections"'
+    )
     assert fit in refused(TENSORFLOW, kind="yolo")[1]
 
 
