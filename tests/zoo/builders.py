@@ -72,6 +72,9 @@ def transformers(architecture: Architecture) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):  # theirs lets a signal fade
             nn.init.kaiming_normal_(layer.weight)
+    for name, parameter in network.named_parameters():
+        if name.endswith(("_token", "_tokens", "position_embeddings")):  # zero, by default
+            nn.init.normal_(parameter)
     return Outputs(network, chosen)
 
 
