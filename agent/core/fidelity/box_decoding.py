@@ -118,9 +118,12 @@ def _finished(reader: _Reader, how: Decoding) -> Detections:
 
 
 def _yolo(reader: _Reader, how: Decoding) -> Detections:
-    """Read one output (n, 4 + classes) or its transpose; the longer axis is that of the boxes."""
+    """Read one output (n, 4 + classes) or its transpose; the longer axis is that of the boxes.
+
+    Of equal axes the last is that of the boxes, as in exports without objectness.
+    """
     head = reader.get("boxes")
-    head = head.T if head.shape[0] < head.shape[1] else head
+    head = head.T if head.shape[0] <= head.shape[1] else head
     channels, least = head.shape[1], 5 + how.objectness
     extras = how.extras(channels, least, reader.get("masks").shape if how.masks else None)
     scores = reader.probabilities(head[:, 4 : channels - extras])

@@ -60,6 +60,14 @@ def test_a_head_without_anchors(transposed):
     assert found == (CORNERS[:2].tolist(), [0.9, 0.6], [1, 2])
 
 
+def test_a_head_of_as_many_channels_as_cells_has_the_channels_first():
+    """84 channels and 84 cells: the 80 classes of COCO on pictures of 64 x 64."""
+    head = np.zeros((84, 84))
+    head[[5, 20, 30], :4] = CENTERED
+    head[[5, 20, 30], 11] = SCORES
+    assert read({"y": head.T[None]}, kind="yolo") == (CORNERS[:2].tolist(), [0.9, 0.4], [7, 7])
+
+
 def test_objectness_is_a_factor():
     head = np.zeros((40, 5 + 2))
     head[:3, :4] = CENTERED
