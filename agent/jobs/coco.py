@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import msgspec
 
 from agent.core.errors import ConfigError
 
-_MOST = 1_000_000  # images, and annotations
 _SHOWN = 3
+_MOST_BOXES = 10_000  # of an image; each is compared with up to 100 detections of a class
 _FARTHEST_PX = 1_000_000
 _Place = Annotated[float, msgspec.Meta(ge=-_FARTHEST_PX, le=_FARTHEST_PX)]
 _Size = Annotated[float, msgspec.Meta(ge=0, le=_FARTHEST_PX)]
 _Pixels = Annotated[int, msgspec.Meta(gt=0, le=_FARTHEST_PX)]
 _Id = Annotated[int, msgspec.Meta(ge=-(2**53), le=2**53)]
-_ItemT = TypeVar("_ItemT")
 
 
-class _Category(msgspec.Struct):
+class _Category(msgspec.Struct, gc=False):
     id: _Id
     name: str
 
 
-class _Image(msgspec.Struct):
+class _Image(msgspec.Struct, gc=False):
     id: _Id
     file_name: str
     width: _Pixels | None = None
     height: _Pixels | None = None
 
 
-class _Annotation(msgspec.Struct):
+class _Annotation(msgspec.Struct, gc=False):
     image_id: _Id
     category_id: _Id
     bbox: tuple[_Place, _Place, _Size, _Size]
@@ -42,8 +41,8 @@ class _Annotation(msgspec.Struct):
 
 
 class _File(msgspec.Struct):
-    images: list[msgspec.Raw]
-    annotations: list[msgspec.Raw]
+    images: list[_Image]
+    annotations: list[_Annotation]
     categories: list[_Category]
 
 
@@ -97,38 +96,31 @@ def parse_coco(content: bytes, names: Collection[str]) -> CocoLabels:
     found: dict[str, ImageLabels] = {}
     known: list[str] = []
     images: dict[int, ImageLabels | None] = {}
-    for place, image in _items(file.images, "images", _Image):
+    for index, image in enumerate(file.images):
+        place = f"images[{index}]"
         if image.id in images:
             raise _bad(f"{place} has the id {image.id} of another image")
         known += [image.file_name] * (len(known) < _SHOWN)
         images[image.id] = _labels(place, image, names, found)
-    ids: set[int | None] = set()
-    for place, one in _items(file.annotations, "annotations", _Annotation):
+    ids: set[int] = set()
+    for index, one in enumerate(file.annotations):
+        place = f"annotations[{index}]"
         if one.image_id not in images:
             raise _bad(f"{place} is of image {one.image_id}, which is not in images")
         if one.category_id not in categories:
             raise _bad(f"{place} is of category {one.category_id}, which is not in categories")
         if labels := images[one.image_id]:
-            if one.id in ids:
-                raise _bad(f"{place} has the id {one.id} of another annotation")
-            ids |= {one.id} - {None}
-            labels.boxes.append(one.bbox)
-            labels.categories.append(one.category_id)
-            labels.crowd.append(bool(one.iscrowd))
+            _keep(place, one, labels, ids)
     return CocoLabels(categories=categories, images=found, known=known)
 
 
 def _decoded(content: bytes) -> _File:
     try:
-        file = msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=_File)
+        return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=_File)
     except RecursionError as e:
         raise _bad("lists are nested too deeply") from e
     except (msgspec.MsgspecError, UnicodeDecodeError) as e:
-        raise _bad(_plain(e)) from e
-    for key in ("images", "annotations"):
-        if len(getattr(file, key)) > _MOST:
-            raise _bad(f"{key} has more than {_MOST:,} entries")
-    return file
+        raise _bad(re.sub(r" - at `\$\.?(.*)`", r" at \1", str(e))) from e
 
 
 def _labels(
@@ -145,6 +137,19 @@ def _labels(
     return found[name]
 
 
+def _keep(place: str, one: _Annotation, labels: ImageLabels, ids: set[int]) -> None:
+    """Add an annotation to those of its image."""
+    if one.id is not None and one.id in ids:
+        raise _bad(f"{place} has the id {one.id} of another annotation")
+    if one.id is not None:
+        ids.add(one.id)
+    if len(labels.boxes) == _MOST_BOXES:
+        raise _bad(f"image {one.image_id} has more than {_MOST_BOXES:,} annotations")
+    labels.boxes.append(one.bbox)
+    labels.categories.append(one.category_id)
+    labels.crowd.append(bool(one.iscrowd))
+
+
 def _categories(given: Sequence[_Category]) -> dict[int, str]:
     found = {one.id: one.name for one in sorted(given, key=lambda one: one.id)}
     if len(found) < len(given):
@@ -152,23 +157,6 @@ def _categories(given: Sequence[_Category]) -> dict[int, str]:
     if not found:
         raise _bad("categories is empty")
     return found
-
-
-def _items(
-    raw: Sequence[msgspec.Raw], key: str, kind: type[_ItemT]
-) -> Iterator[tuple[str, _ItemT]]:
-    decoder = msgspec.json.Decoder(kind)
-    for index, one in enumerate(raw):
-        place = f"{key}[{index}]"
-        try:
-            yield place, decoder.decode(one)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as e:
-            raise _bad(f"{place}: {_plain(e)}") from e
-
-
-def _plain(error: Exception) -> str:
-    """Return what msgspec found, with the path as people write it."""
-    return re.sub(r" - at `\$\.?(.*)`", r" at \1", str(error))
 
 
 def _bad(message: str) -> ConfigError:

@@ -84,23 +84,24 @@ def annotation(**changes: Any) -> bytes:
         (b"\xff\xfe\x00", "malformed"),
         (b"[1, 2]", "Expected `object`, got `array`"),
         (b"\x00" * 99, "malformed"),
-        (b'{"images":[],"annotations":' + b"[" * 100_000, "nested too deeply"),
+        (b'{"info":' + b"[" * 100_000, "nested too deeply"),
+        (written(annotations=[1] * 9), r"Expected `object`, got `int` at annotations\[0\]"),
         (b'{"images": []}', "missing required field `annotations`"),
         (written(images={}), "Expected `array`, got `object` at images"),
         (written(categories=[]), "categories is empty"),
         (written(categories=[{"id": "x", "name": "y"}]), "got `str` at categories"),
         (written(categories=[{"id": 3, "name": "a"}] * 2), "two categories have the same id"),
         (written(images=[{"id": 7, "file_name": "a.jpg"}] * 2), r"images\[1\] has the id 7 of"),
-        (written(images=[{"id": 7}]), r"images\[0\]: .*missing required field `file_name`"),
-        (written(images=[{"id": 7, "file_name": "a", "width": -1}]), r"images\[0\]: .*>= 1"),
-        (annotation(bbox=[1, 2, 3]), r"annotations\[1\]: .*length 4"),
-        (annotation(bbox=[1, 2, -3, 4]), r"annotations\[1\]: .*>= 0.* at bbox\[2\]"),
-        (annotation(bbox=[1, "2", 3, 4]), r"annotations\[1\]: .*got `str` at bbox\[1\]"),
+        (written(images=[{"id": 7}]), r"missing required field `file_name` at images\[0\]"),
+        (written(images=[{"id": 7, "file_name": "a", "width": -1}]), r">= 1 at images\[0\]\.width"),
+        (annotation(bbox=[1, 2, 3]), r"length 4 at annotations\[1\]\.bbox"),
+        (annotation(bbox=[1, 2, -3, 4]), r">= 0\.0 at annotations\[1\]\.bbox\[2\]"),
+        (annotation(bbox=[1, "2", 3, 4]), r"got `str` at annotations\[1\]\.bbox\[1\]"),
         (annotation(bbox=[float("nan"), 2, 3, 4]), "malformed"),
         (annotation(bbox=[float("inf"), 2, 3, 4]), "malformed"),
-        (annotation(bbox=[1e300, 2, 3, 4]), r"annotations\[1\]: .*<= 1000000"),
-        (annotation(bbox=None), r"annotations\[1\]: .*got `null`"),
-        (annotation(iscrowd=2), r"annotations\[1\]: .*<= 1 at iscrowd"),
+        (annotation(bbox=[1e300, 2, 3, 4]), r"<= 1000000\.0 at annotations\[1\]\.bbox\[0\]"),
+        (annotation(bbox=None), r"got `null` at annotations\[1\]\.bbox"),
+        (annotation(iscrowd=2), r"<= 1 at annotations\[1\]\.iscrowd"),
         (annotation(image_id=4), r"annotations\[1\] is of image 4, which is not in images"),
         (annotation(category_id=2), r"annotations\[1\] is of category 2, which is not in cat"),
         (
@@ -116,10 +117,16 @@ def test_what_is_wrong_is_named(content, said):
     assert "$" not in str(caught.value)
 
 
-def test_the_number_of_entries_is_limited(monkeypatch):
-    monkeypatch.setattr(coco, "_MOST", 2)
-    with pytest.raises(ConfigError, match="images has more than 2 entries"):
-        parse_coco(written(), {"a.jpg"})
+def test_the_boxes_of_an_image_are_limited(monkeypatch):
+    monkeypatch.setattr(coco, "_MOST_BOXES", 1)
+    parse_coco(written(), {"a.jpg"})
+    with pytest.raises(ConfigError, match="image 7 has more than 1 annotations"):
+        parse_coco(
+            written(
+                annotations=[{**labels()["annotations"][0], "id": number} for number in (1, 2)]
+            ),
+            {"a.jpg"},
+        )
 
 
 @given(data=st.data())
