@@ -41,6 +41,7 @@ OPSET = 17
 IR_VERSION = 10  # the newest that ONNX Runtime 1.20 and TensorRT 10.3 both read
 _SHOWN = 5
 _STANDARD = {"", "ai.onnx"}
+_QUANTIZES = "WeightBiasQuantization"  # puts float weights between integers into INT8
 
 
 class OnnxIntake:
@@ -224,7 +225,7 @@ def _optimized(model: onnx.ModelProto, target: str, without: Sequence[str] = ())
     options.log_severity_level = 4
     with disk_errors(Path(target).parent):
         onnx.save(model, target)
-        _session(target, options, without)
+        _session(target, options, [*without, _QUANTIZES])
         return onnx.load(target)
 
 
