@@ -5,7 +5,7 @@ ONNX Runtime would add a Cast in front of every weight, which then looks like an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -33,6 +33,24 @@ def to_float32(model: onnx.ModelProto) -> int:
     if changed:
         _cast_ends(graph)
     return changed
+
+
+def narrow_types(model: onnx.ModelProto) -> frozenset[int]:
+    """Return which half-precision types the weights of a graph have, bodies and functions included."""
+    found = set(_types(model.graph.initializer, model.graph.node))
+    for function in model.functions:
+        found |= set(_types((), function.node))
+    return frozenset(found & set(_NARROW))
+
+
+def _types(tensors: Iterable[onnx.TensorProto], nodes: Iterable[onnx.NodeProto]) -> Iterator[int]:
+    yield from (tensor.data_type for tensor in tensors)
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.TENSOR:
+                yield attribute.t.data_type
+        for body in bodies_of(node):
+            yield from _types(body.initializer, body.node)
 
 
 def _widen(graph: onnx.GraphProto) -> int:

@@ -13,6 +13,7 @@ import msgspec
 from agent.core.errors import JobError, RunnerError
 from agent.core.records import (
     CalibrationSet,
+    CheckedIntake,
     CleanModel,
     ConditionedModel,
     Digest,
@@ -95,6 +96,12 @@ def _capture(spec: specs.CaptureFrames, job: Job) -> CalibrationSet:
     found = frames.capture(spec, job.progress)
     labels.check(spec.config, found, Path(spec.work))
     return found
+
+
+def _check_intake(spec: specs.CheckIntake, job: Job) -> CheckedIntake:
+    model = job.parent(spec.model, CleanModel)
+    calibration = job.parent(spec.calibration, CalibrationSet)
+    return quantizing.check_intake(spec, model, calibration, job.progress)
 
 
 def _condition(spec: specs.ConditionModel, job: Job) -> ConditionedModel:
@@ -186,6 +193,7 @@ KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
     specs.TimeTrial: _trial,
     specs.CleanGraph: _intake,
     specs.CaptureFrames: _capture,
+    specs.CheckIntake: _check_intake,
     specs.ConditionModel: _condition,
     specs.CollectStatistics: _statistics,
     specs.QuantizeModel: _quantize,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.core.choice.limits import AGREEMENT, SQNR
 from agent.core.records import (
     CalibrationSet,
+    CheckedIntake,
     CleanModel,
     ConditionedModel,
     QuantizedModel,
@@ -17,12 +20,23 @@ from agent.core.records import (
 )
 from agent.jobs.comparison import comparison
 from agent.jobs.frames import MOST_FRAMES, every_level, input_spec, some_frames, tensors
-from agent.wire.jobs import CleanGraph, CollectStatistics, ConditionModel, QuantizeModel
+from agent.wire.jobs import (
+    CheckIntake,
+    CleanGraph,
+    CollectStatistics,
+    ConditionModel,
+    QuantizeModel,
+)
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from agent.ports import Progress, QuantizationTrial
 
 _FEW_FRAMES = 8  # where only one question is asked
+_CHECKED_FRAMES = 4
+_CHECKED_MACS = 20_000_000_000  # a few seconds of a small board's CPU, for the frames of one graph
+_CHECKED_BYTES = 96_000_000  # of outputs that are kept until the other graph gives its own
 
 
 def intake(spec: CleanGraph) -> CleanModel:
@@ -36,6 +50,48 @@ def intake(spec: CleanGraph) -> CleanModel:
     model = spec.config.model
     clean = OnnxIntake().clean(model.path, model.name, input_spec(spec.config), spec.work)
     return replace(clean, digest=spec.digest, sha256=spec.sha256)
+
+
+def check_intake(
+    spec: CheckIntake,
+    model: tuple[CleanModel, Path],
+    calibration: tuple[CalibrationSet, Path],
+    progress: Progress,
+) -> CheckedIntake:
+    """Run the check of the intake, on the frames of a few seconds of computing.
+
+    Raises:
+        ModelError: "intake_differs", naming the output and the frame.
+    """
+    from agent.adapters.graphs.as_written import outputs_as_written, rounds_by_itself
+    from agent.core.fidelity.sameness import COARSE_TOLERANCE, TOLERANCE
+    from agent.graphs.integers import GIVEN
+    from agent.stages.check_intake import check_intake as stage
+
+    config, clean = spec.config, model[0]
+    coarse = rounds_by_itself(config.model.path)
+    given = model[1] / GIVEN  # of a quantized file; beside it is FP32, which rounds less
+    outputs = 4 * sum(prod(tensor.shape) for tensor in clean.outputs) or 1
+    most = min(_CHECKED_FRAMES, _CHECKED_MACS // max(clean.macs, 1), _CHECKED_BYTES // outputs)
+
+    def outputs_of(path: str, names: Sequence[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
+        frames = tensors(config, clean, calibration[1], tuple(names))
+        return outputs_as_written(path, frames, config.runtime.threads)
+
+    return stage(
+        CheckedIntake(
+            digest=spec.digest,
+            model=spec.model,
+            calibration=spec.calibration,
+            tolerance=COARSE_TOLERANCE if coarse else TOLERANCE,
+        ),
+        calibration[0].frames[: max(most, 1)],
+        file=partial(outputs_of, config.model.path),
+        graph=partial(outputs_of, str(given if given.exists() else model[1] / "model.onnx")),
+        ranked=clean.ranked,
+        coarse=coarse,
+        progress=progress,
+    )
 
 
 def condition(

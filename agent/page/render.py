@@ -19,6 +19,7 @@ from agent.core.report.wording import (
     escape_unprintable,
     floor,
     given_integers,
+    intake,
     still_scene,
     unknowns,
 )
@@ -56,6 +57,7 @@ def render(
         unknowns=unknowns(rows),
         floor=floor(asdict(report)),
         integers=given_integers(asdict(report)),
+        intake=intake(asdict(report.model)),
         still=still_scene(asdict(report.calibration)),
         circumstances={one["id"]: circumstances(one, report.environment) for one in rows},
         pictures=[base64.b64encode(one).decode("ascii") for one in pictures],

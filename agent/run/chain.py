@@ -39,7 +39,7 @@ from agent.core.search.shortlist import doubtful, shortlist, wave, worth_making
 from agent.ports import Clock, Jobs, Store
 from agent.run.artifacts import Artifacts, Observe
 from agent.run.calibration import Calibrating
-from agent.run.intake import intake
+from agent.run.intake import checked, intake
 from agent.run.judging import Judging
 from agent.run.outcome import Outcome
 from agent.run.prediction import Predicting
@@ -122,6 +122,7 @@ class Chain:
         )  # a file that can't be read ends the run before the long capture
         self._judging.look_for_sensor()
         calibration = self.capture()
+        model = self.checked(model, calibration)
         found = self.predicted(platform, model)
         if self.config.search.strategy == "fast":
             measured = self._searched(found, platform, model, calibration)
@@ -197,6 +198,10 @@ class Chain:
     def intake(self) -> CleanModel:
         """Make the user's file an ordinary graph; see `intake.intake`."""
         return intake(self.config, self._artifacts)
+
+    def checked(self, model: CleanModel, calibration: CalibrationSet) -> CleanModel:
+        """Check the clean graph against the user's file on frames; see `intake.checked`."""
+        return checked(model, calibration, self.config, self._artifacts)
 
     def capture(self) -> CalibrationSet:
         """Take frames from the camera, or those of an earlier run; see `Calibrating.capture`."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from agent.config import Config, Model
 from agent.core.errors import ModelError
 from agent.core.fidelity.decoders import check_outputs
-from agent.core.records import CleanModel, digest_of
+from agent.core.records import CalibrationSet, CleanModel, IntakeCheck, digest_of
+from agent.core.report.candidates import reported
 from agent.disk import sha256_of
 from agent.run.artifacts import Artifacts
-from agent.wire.jobs import CleanGraph
+from agent.wire.jobs import CheckIntake, CleanGraph
 
 _LOG = logging.getLogger(__name__)
 
@@ -33,6 +35,25 @@ def intake(config: Config, artifacts: Artifacts) -> CleanModel:
     if decoding := model.task.decoding:
         check_outputs(decoding, {output.name: output.shape for output in found.outputs})
     return found
+
+
+def checked(
+    model: CleanModel, calibration: CalibrationSet, config: Config, artifacts: Artifacts
+) -> CleanModel:
+    """Return the model with what its check against the user's file found.
+
+    Raises:
+        ModelError: "intake_differs" if it does not compute the same.
+    """
+    digest = digest_of("intake-check-1", model.digest, calibration.digest)
+    found = artifacts.get(
+        CheckIntake(
+            config=config, digest=digest, model=model.digest, calibration=calibration.digest
+        )
+    )
+    if found.reason:
+        _LOG.warning("intake_not_checked %s", found.reason)
+    return replace(model, intake=reported(IntakeCheck, found))
 
 
 def _checked_sha256(model: Model) -> str:

@@ -8,7 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.core.report.wording import circumstances, floor, given_integers, still_scene, unknowns
+from agent.core.report.wording import (
+    circumstances,
+    floor,
+    given_integers,
+    intake,
+    still_scene,
+    unknowns,
+)
 from agent.terminal.candidates import at_rate_table, fitting_table
 from agent.terminal.console import console, safe
 
@@ -51,6 +58,7 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
                    + (f"; {still}" if still else "")
                    + _taken_over(calibration)),
         *([("model", integers)] if integers else []),
+        ("intake", intake(report["model"]) or "not reported"),
         ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
         ("floor", floor(report) or "not reported"),
         ("choice", choice["why"]),

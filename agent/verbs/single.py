@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.records import Candidate, Choice
+from agent.core.records import CalibrationSet, Candidate, Choice, CleanModel, Platform
 from agent.run.chain import Chain
 from agent.run.outcome import Outcome
 from agent.terminal import ProgressBars
@@ -84,13 +84,19 @@ def _describe(result: Any, chain: Chain) -> None:
 
 
 def _quantize(chain: Chain) -> list[Candidate]:
-    platform, model = chain.platform(), chain.intake()
-    return chain.quantized(chain.predicted(platform, model), model, chain.capture())
+    platform, model, calibration = _inputs(chain)
+    return chain.quantized(chain.predicted(platform, model), model, calibration)
 
 
 def _build(chain: Chain) -> list[Candidate]:
+    platform, model, calibration = _inputs(chain)
+    return chain.built(chain.predicted(platform, model), platform, model, calibration)
+
+
+def _inputs(chain: Chain) -> tuple[Platform, CleanModel, CalibrationSet]:
     platform, model = chain.platform(), chain.intake()
-    return chain.built(chain.predicted(platform, model), platform, model, chain.capture())
+    calibration = chain.capture()
+    return platform, chain.checked(model, calibration), calibration
 
 
 def _measured(config: Config, options: argparse.Namespace) -> tuple[Outcome, Choice]:

@@ -17,6 +17,7 @@ from agent.core.prediction.predict import Trial
 from agent.core.prediction.priors import Fleet
 from agent.core.records import (
     CalibrationSet,
+    CheckedIntake,
     CleanModel,
     ConditionedModel,
     Digest,
@@ -117,6 +118,15 @@ class CaptureFrames(RecordSpec[CalibrationSet], frozen=True, kw_only=True, tag="
     def timeout_s(self) -> float:
         """Return three times the window of the capture, and 5 minutes."""
         return 3 * self.config.calibration.window_s + 300
+
+
+class CheckIntake(RecordSpec[CheckedIntake], frozen=True, kw_only=True, tag="intake_check"):
+    """Compare the clean graph with the user's file on a few frames."""
+
+    model: Digest
+    calibration: Digest
+    memory_hint = "free memory, add swap, or make the model's input smaller"
+    niceness = 10
 
 
 class ConditionModel(RecordSpec[ConditionedModel], frozen=True, kw_only=True, tag="condition"):

@@ -35,6 +35,7 @@ EXAMPLES: list[specs.Spec[Any]] = [
     specs.TimeTrial(**RECORD, model=B, batch=2, platform=PLATFORM),
     specs.CleanGraph(**RECORD, sha256="e3"),
     specs.CaptureFrames(**RECORD, seed=3),
+    specs.CheckIntake(**RECORD, model=B, calibration=C),
     specs.ConditionModel(**RECORD, model=B, calibration=C, scheme="U8S8"),
     specs.CollectStatistics(**RECORD, conditioned=A, model=B, calibration=C, extends=None),
     specs.QuantizeModel(

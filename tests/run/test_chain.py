@@ -27,6 +27,7 @@ from agent.core.prediction.predict import Trial
 from agent.core.prediction.priors import Fleet, FleetFigure
 from agent.core.records import (
     CalibrationSet,
+    CheckedIntake,
     CleanModel,
     ConditionedModel,
     Digest,
@@ -87,6 +88,10 @@ ANSWERS = {
     "trial": lambda _: RunnerError("none here"),
     "intake": model,
     "capture": captured,
+    "intake_check": lambda spec: CheckedIntake(
+        digest=spec.digest, model=spec.model, calibration=spec.calibration, frames=4, output="y",
+        max_difference=2e-6, relative=1e-6, tolerance=1e-3,
+    ),
     "condition": lambda spec: ConditionedModel(
         digest=spec.digest, model=spec.model, calibration=spec.calibration,
         scheme=spec.scheme, steps=("equalization",), tried=("equalization: better",),

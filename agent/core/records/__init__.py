@@ -54,4 +54,12 @@ from agent.core.records.measurement import (
     PowerWindow,
     Timing,
 )
-from agent.core.records.model import CleanModel, Model, Platform, RankedRows, TensorSpec
+from agent.core.records.model import (
+    CheckedIntake,
+    CleanModel,
+    IntakeCheck,
+    Model,
+    Platform,
+    RankedRows,
+    TensorSpec,
+)

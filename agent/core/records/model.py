@@ -52,6 +52,37 @@ class RankedRows:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IntakeCheck:
+    """How far the clean graph is from the user's file, on frames of the camera.
+
+    Attributes:
+        frames: Compared, as the file is written and as the clean graph.
+        output: The one that differs most.
+        max_difference: Its largest difference, in its own unit; None if nothing was compared.
+        relative: The same, of the largest magnitude of the channels like its own; for a file in half
+            precision or of integers the RMS of the difference, of their RMS.
+        tolerance: What `relative` may be, so that rounding explains it.
+        reason: Why nothing was compared; else "".
+    """
+
+    frames: int = 0
+    output: str = ""
+    max_difference: float | None = None
+    relative: float | None = None
+    tolerance: float = 0.0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedIntake(IntakeCheck):
+    """The check of a clean model on the frames of a calibration set."""
+
+    digest: Digest
+    model: Digest
+    calibration: Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """Which model.
 
@@ -64,6 +95,7 @@ class Model:
             for a file in float.
         baseline: The precision that others are compared with: fp32; as-given if the file is
             quantized already and no FP32 can be made of it.
+        intake: How far it is from the user's file; None before it was checked.
     """
 
     name: str
@@ -73,6 +105,7 @@ class Model:
     ranked: tuple[RankedRows, ...] = ()
     quantized: str = ""
     baseline: str = FP32
+    intake: IntakeCheck | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

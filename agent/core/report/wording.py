@@ -70,6 +70,25 @@ def given_integers(report: Mapping[str, Any]) -> str:
     return f"the file is quantized already ({found}); fidelity is judged by {judged}"
 
 
+def intake(model: Mapping[str, Any]) -> str:
+    """Return how far the clean graph is from the user's file; empty if an earlier version wrote it.
+
+    Args:
+        model: As in report.json.
+    """
+    found = model.get("intake")
+    if not found:
+        return ""
+    if found["reason"]:
+        return f"not compared with the model file: {found['reason']}"
+    if not found["relative"]:
+        return f"computes what the model file does, on {found['frames']} frames"
+    return (
+        f"computes what the model file does, on {found['frames']} frames: output {found['output']} "
+        f"differs by {found['relative']:.1g} of its magnitude ({found['tolerance']:.1g} is rounding)"
+    )
+
+
 def floor(report: Mapping[str, Any]) -> str:
     """Return the fidelity floor of a run; empty if an earlier version did not report it."""
     found = report.get("floor")

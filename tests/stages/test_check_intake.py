@@ -1,0 +1,86 @@
+"""The check of the intake: what it compares, and when it can't."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agent.core.errors import ModelError
+from agent.core.fidelity.sameness import COARSE_TOLERANCE, TOLERANCE
+from agent.core.records import CheckedIntake, Digest
+from agent.stages.check_intake import check_intake
+
+NAMES = ("0.png", "1.png", "2.png", "3.png")
+BLANK = CheckedIntake(
+    digest=Digest("d"), model=Digest("m"), calibration=Digest("c"), tolerance=TOLERANCE
+)
+
+
+def outputs(name):
+    return {"y": np.random.default_rng(int(name[0])).standard_normal((1, 8)).astype(np.float32)}
+
+
+def wrong_on(*frames):
+    """Return a runner of a graph with other outputs on some frames."""
+    return lambda names: ({"y": outputs(n)["y"] + (1 if n in frames else 1e-7)} for n in names)
+
+
+def checked(graph, file=None, *, coarse=False, names=NAMES):
+    blank = BLANK if not coarse else CheckedIntake(
+        digest=Digest("d"), model=Digest("m"), calibration=Digest("c"), tolerance=COARSE_TOLERANCE
+    )  # fmt: skip
+    return check_intake(
+        blank, names, file=file or (lambda some: map(outputs, some)), graph=graph, ranked=(),
+        coarse=coarse, progress=lambda *_: None,
+    )  # fmt: skip
+
+
+def test_the_same_outputs_are_reported_with_their_largest_difference():
+    found = checked(wrong_on())
+    assert (found.frames, found.output, found.reason) == (4, "y", "")
+    assert 0 < found.relative < 1e-6
+    assert found.max_difference == pytest.approx(1e-7, rel=0.5)
+
+
+def test_one_frame_that_differs_ends_the_run_with_its_name():
+    with pytest.raises(ModelError, match="output y differs by up to 1") as caught:
+        checked(wrong_on("2.png"))
+    assert caught.value.code == "intake_differs"
+    assert "(frame 2.png)" in caught.value.message
+    assert "report this" in (caught.value.hint or "")
+
+
+def test_a_missing_output_is_named():
+    with pytest.raises(ModelError, match="output y is missing"):
+        checked(lambda names: ({"z": outputs(n)["y"]} for n in names))
+
+
+def test_a_file_that_rounds_by_itself_may_differ_on_half_of_the_frames():
+    """Rounding decides single rows on single frames; a wrong step is wrong on most."""
+    assert checked(wrong_on("1.png", "3.png"), coarse=True).relative < 1e-6
+    with pytest.raises(ModelError, match="does not compute"):
+        checked(wrong_on("1.png", "2.png", "3.png"), coarse=True)
+
+
+def test_a_file_that_does_not_run_is_not_compared_and_the_reason_is_kept():
+    def refuses(names):
+        raise ModelError("no kernel for FancyOp", code="not_run")
+        yield
+
+    found = checked(wrong_on(), refuses)
+    assert found.reason == "the file does not run as it is written: no kernel for FancyOp"
+    assert (found.frames, found.max_difference, found.relative) == (0, None, None)
+
+
+def test_a_file_with_other_outputs_at_each_run_is_not_compared():
+    drawn = np.random.default_rng(0)
+
+    def random(names):
+        return ({"y": drawn.standard_normal((1, 8))} for _ in names)
+
+    found = checked(random, random)
+    assert found.reason == "the file gives other outputs at each run (output y)"
+
+
+def test_no_frame_is_no_proof():
+    assert checked(wrong_on(), names=()).reason == "there is no frame to compare on"
