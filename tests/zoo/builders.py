@@ -75,6 +75,10 @@ def transformers(architecture: Architecture) -> nn.Module:
     for name, parameter in network.named_parameters():
         if name.endswith(("_token", "_tokens", "position_embeddings")):  # zero, by default
             nn.init.normal_(parameter)
+    for name, head in network.named_modules():
+        if name.endswith("class_labels_classifier"):  # or no class is ahead of another
+            *_, last = (one for one in head.modules() if isinstance(one, nn.Linear))
+            nn.init.normal_(last.weight)
     return Outputs(network, chosen)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from tests.zoo.architectures import TARGETS
 
 _HEADER = (
-    "architecture", "exporter", "nodes", "intake", "U8S8", "S8S8", "INT8 share", "FP16", "CPU s",
+    "architecture", "exporter", "nodes", "intake", "U8S8", "S8S8", "INT8 share", "FP16", "CPU s, wall s",
 )  # fmt: skip
 
 
@@ -26,7 +26,9 @@ def render(rows: Mapping[str, Any]) -> str:
         architecture, exporter = TARGETS[file]
         lines.append(_line((architecture.name, exporter, *_cells(row))))
         missing += [f"- {architecture.name}, {exporter}: {one}" for one in reasons(row)]
-    return "\n".join([*lines, "", *missing]) + "\n"
+    cpu_min = sum(row.get("process_cpu_s", 0.0) for row in rows.values()) / 60
+    lines += ["", f"{len(rows)} files, {cpu_min:.0f} CPU minutes.", "", *missing]
+    return "\n".join(lines) + "\n"
 
 
 def _line(cells: Any) -> str:
@@ -46,7 +48,7 @@ def _cells(row: Mapping[str, Any]) -> Iterator[str]:
     shares = [made[n]["int8_share"] for n in ("U8S8", "S8S8") if "int8_share" in made.get(n, {})]
     yield "/".join(f"{100 * share:.0f} %" for share in dict.fromkeys(shares))
     yield _figures(made.get("fp16", {}))
-    yield f"{row['process_cpu_s']:.0f}" if "process_cpu_s" in row else ""
+    yield f"{row['process_cpu_s']:.0f}, {row['wall_s']:.0f}" if "wall_s" in row else ""
 
 
 def _figures(made: Mapping[str, Any]) -> str:
@@ -66,6 +68,8 @@ def reasons(row: Mapping[str, Any]) -> Iterator[str]:
     for name, made in row.get("candidates", {}).items():
         if "failed" in made:
             yield f"{name}: {made['failed']}"
+        elif made["agreement"] is None and made["judged_frames"] is not None:
+            yield f"{name}, agreement: {made['agreement_reason']}"
 
 
 def main(file: str) -> None:

@@ -9,14 +9,21 @@ from tests.zoo.architectures import ARCHITECTURES, TARGETS
 from tests.zoo.table import render
 
 _FILE = "resnet18.TorchScript.onnx"
-_MADE = {"sqnr_db": 27.04, "agreement": 0.755, "int8_share": 1.0}
+_MADE = {"sqnr_db": 27.04, "agreement": 0.755, "judged_frames": 8, "int8_share": 1.0}
 _ROW = {
     "nodes": 49,
     "intake_difference": 6e-7,
     "process_cpu_s": 61.2,
+    "wall_s": 80.0,
     "candidates": {
-        "fp32": {"sqnr_db": None, "agreement": 1.0, "int8_share": 0.0},
-        "fp16": {"sqnr_db": 62.3, "agreement": None, "int8_share": 0.0},
+        "fp32": {"sqnr_db": None, "agreement": 1.0, "judged_frames": 8, "int8_share": 0.0},
+        "fp16": {
+            "sqnr_db": 62.3,
+            "agreement": None,
+            "agreement_reason": "nothing was seen",
+            "judged_frames": 0,
+            "int8_share": 0.0,
+        },
         "U8S8": _MADE,
         "S8S8": {"failed": "node Conv_3: no scale; leave it in float"},
     },
@@ -39,9 +46,13 @@ def test_the_table_has_figures_and_below_them_the_reason_of_each_that_is_missing
     lines = render({_FILE: _ROW}).splitlines()
     assert (
         lines[2]
-        == "| resnet18 | TorchScript | 49 | 6e-07 | 27.0 dB, 0.76 | refused | 100 % | 62.3 dB | 61 |"
+        == "| resnet18 | TorchScript | 49 | 6e-07 | 27.0 dB, 0.76 | refused | 100 % | 62.3 dB | 61, 80 |"
     )
-    assert lines[4:] == ["- resnet18, TorchScript: S8S8: node Conv_3: no scale; leave it in float"]
+    assert lines[4] == "1 files, 1 CPU minutes."
+    assert lines[6:] == [
+        "- resnet18, TorchScript: fp16, agreement: nothing was seen",
+        "- resnet18, TorchScript: S8S8: node Conv_3: no scale; leave it in float",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +63,7 @@ def test_a_graph_without_figures_has_its_reason_below(row, cell):
     lines = render({_FILE: row}).splitlines()
     assert cell in lines[2]
     assert lines[2].count("|") == lines[0].count("|")
-    assert lines[4:] == [f"- resnet18, TorchScript: {next(iter(row.values()))}"]
+    assert lines[6:] == [f"- resnet18, TorchScript: {next(iter(row.values()))}"]
 
 
 def test_files_are_named_after_architecture_and_exporter():
