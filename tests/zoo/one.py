@@ -19,10 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
-import onnxruntime
-from numpy.typing import NDArray
 
 from agent import config as configuration
 from agent.adapters.host.clock import SystemClock
@@ -31,13 +28,11 @@ from agent.core.errors import JobError, QuantdError
 from agent.core.records import (
     CalibrationSet,
     Candidate,
-    CleanModel,
     Recipe,
     Rejected,
     digest_of,
 )
 from agent.jobs import kinds
-from agent.jobs.frames import tensors
 from agent.ports import Progress, RecordT
 from agent.ports.jobs import JobSpec
 from agent.run.chain import Chain
@@ -91,46 +86,6 @@ def configured(
         **{f"model.{key}": value for key, value in model.items()},
     }
     return configuration.load(empty, overrides=overrides)
-
-
-def intake_difference(
-    graph: Path, config: Config, clean: CleanModel, calibration: CalibrationSet
-) -> float:
-    """Return the largest difference of an output of the clean graph to the user's file.
-
-    It is in units of the largest value of that output, over the calibration frames.
-    """
-    store = storage.store(config)
-    theirs = _session(str(graph))
-    ours = _session(str(Path(store.directory(clean.digest), "model.onnx")))
-    names = [one.name for one in ours.get_outputs()]
-    (wanted,) = theirs.get_inputs()
-    worst = 0.0
-    frames = Path(store.directory(calibration.digest))
-    for feed in tensors(config, clean, frames, calibration.frames):
-        ((name, image),) = feed.items()
-        cast = image.astype(np.float16) if wanted.type == "tensor(float16)" else image
-        for one, other in zip(theirs.run(names, {name: cast}), ours.run(names, feed), strict=True):
-            worst = max(worst, _apart(one, other))
-    return worst
-
-
-def _apart(one: NDArray[Any], other: NDArray[Any]) -> float:
-    if one.shape != other.shape:
-        return float("inf")
-    if not one.size:
-        return 0.0
-    wide = one.astype(np.float64)
-    largest = float(np.abs(wide).max()) or 1.0
-    return float(np.abs(wide - other.astype(np.float64)).max()) / largest
-
-
-def _session(path: str) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def calibration_set(chain: Chain, pictures: Path) -> CalibrationSet:
@@ -227,8 +182,10 @@ def run(graph: Path, pictures: Path, folder: Path) -> dict[str, Any]:
         platform, clean = chain.platform(), chain.intake()
         calibration = calibration_set(chain, pictures)
         result |= {"macs": clean.macs, "changes": list(clean.changes)}
-        result["intake_difference"] = intake_difference(graph, config, clean, calibration)
-        parents = platform, clean, calibration
+        parents = platform, chain.checked(clean, calibration), calibration
+        check = parents[1].intake
+        if check is not None:
+            result |= {"intake_difference": check.relative, "intake_reason": check.reason}
     if "failed" not in result:
         with stated(result, "candidates"):
             found = [

@@ -41,7 +41,10 @@ def _cells(row: Mapping[str, Any]) -> Iterator[str]:
         return
     yield str(row.get("nodes", ""))
     apart = row.get("intake_difference")
-    yield "refused" if apart is None else f"{apart:.0e}" if apart else "0"
+    if apart is None:
+        yield "not compared" if row.get("intake_reason") else "refused"
+    else:
+        yield f"{apart:.0e}" if apart else "0"
     made = row.get("candidates", {})
     for name in ("U8S8", "S8S8"):
         yield _figures(made.get(name, {}))
@@ -62,8 +65,8 @@ def _figures(made: Mapping[str, Any]) -> str:
 
 def reasons(row: Mapping[str, Any]) -> Iterator[str]:
     """Yield what stands in the way of each missing figure."""
-    for key in ("not_exported", "failed"):
-        if key in row:
+    for key in ("not_exported", "failed", "intake_reason"):
+        if row.get(key):
             yield row[key]
     for name, made in row.get("candidates", {}).items():
         if "failed" in made:
