@@ -14,16 +14,17 @@ import pytest
 from agent.adapters.engines.builder_onnxruntime import OnnxruntimeBuilder
 from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
 from agent.adapters.graphs.intake import OnnxIntake
+from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import BuildError, ConfigError
 from agent.core.frames.preprocess import InputSpec
 from agent.demo.material import face_detector
 from agent.graphs.qdq import load_inferred
 from tests.benchmarks.quality.material import UnavailableError, text_detector
-from tests.support import exported_graphs, quant_graphs
+from tests.support import exported_graphs, quant_graphs, quantized_files
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
 from tests.support.onnx_runs import run
 from tests.support.parts import missing_part
-from tests.support.recipes import RECIPES, frames, quantized
+from tests.support.recipes import RECIPES, SCHEME, frames, quantized
 
 pytestmark = pytest.mark.slow
 _COMPUTE = {"CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"}
@@ -67,7 +68,11 @@ RAW: list[tuple[Callable[[Path], str], InputSpec]] = [
     (centerface, InputSpec(width=320, height=256)),
     (ppocr, InputSpec(width=320, height=256)),
 ]
-NAMES = [make.__name__ for make in CLEAN] + [make.__name__ for make, _ in RAW]
+FILES = Path(__file__).parents[1] / "fixtures" / "models"
+KINDS = sorted({file.stem for file in FILES.glob("*.onnx")} - {"two_stage"})  # it has NonZero
+NOT_PER_PICTURE = {"constant_output"}  # in a batch its anchors stay as they are
+NAMES = [make.__name__ for make in CLEAN] + [make.__name__ for make, _ in RAW] + KINDS
+BATCHED = [name for name in NAMES if name not in NOT_PER_PICTURE]
 LONG = {("centerface", "conditioned"), ("ppocr", "conditioned")}  # weights of large models
 GRAPHS = [
     pytest.param(name, recipe, marks=[pytest.mark.faults] if (name, recipe) in LONG else [])
@@ -88,9 +93,12 @@ def models(tmp_path_factory):
         work = folder / name
         work.mkdir(exist_ok=True)
         if not (work / "model.onnx").exists():
-            if name not in specs:
+            if name in made and name not in specs:
                 return made[name](work / "model.onnx")
-            OnnxIntake().clean(made[name](work / "raw.onnx"), name, specs[name], str(work))
+            source = made[name](work / "raw.onnx") if name in made else str(FILES / f"{name}.onnx")
+            dtype = "float16" if name == "half_precision" else "float32"
+            spec = specs.get(name, InputSpec(width=0, height=0, dtype=dtype))
+            OnnxIntake().clean(source, name, spec, str(work))
         return str(work / "model.onnx")
 
     return model
@@ -114,12 +122,48 @@ def test_every_graph_builds_with_its_own_precision(tmp_path, models, name, recip
 
 
 @pytest.mark.parametrize("recipe", ["fp32", "fp16", "int8"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BATCHED)
 def test_every_graph_builds_in_a_batch(tmp_path, models, name, recipe):
     target, _, _ = quantized(recipe, models(name), tmp_path)
     settings = BuilderSettings(compute_capability=CAPABILITY, device="elsewhere")
     TensorrtBuilder(settings).build(target, 3, str(tmp_path), lambda *_: None)
     assert (tmp_path / "engine.plan").stat().st_size > 0
+
+
+def test_a_graph_that_is_not_parsed_is_refused_by_its_node_in_every_precision(tmp_path, models):
+    settings = BuilderSettings(compute_capability=CAPABILITY, device="elsewhere")
+    for recipe in RECIPES:
+        target, _, _ = quantized(recipe, models("two_stage"), tmp_path)
+        with pytest.raises(BuildError, match="NonZero") as caught:
+            TensorrtBuilder(settings).build(target, 1, str(tmp_path), lambda *_: None)
+        assert caught.value.code == "not_parsed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"),
+    [
+        ("QDQ-S8", ""),
+        ("QDQ-U8", "zero point"),
+        ("QOperator-S8", "QLinearConv"),
+        ("dynamic", "DynamicQuantizeLinear"),
+    ],
+)
+def test_a_quantized_file_builds_as_given_or_says_why_not(tmp_path, kind, refused):
+    require_tensorrt()
+    raw = quantized_files.quantized(quant_graphs.detector(tmp_path / "float.onnx"), kind)
+    onnx.save(raw, tmp_path / "raw.onnx")
+    spec = InputSpec(width=0, height=0)
+    OnnxIntake().clean(str(tmp_path / "raw.onnx"), "m", spec, str(tmp_path))
+    target = str(tmp_path / "given.onnx")
+    OnnxQuantizer(1).take_as_given(str(tmp_path / "model.onnx"), SCHEME, target)
+    builder = TensorrtBuilder(BuilderSettings(compute_capability=CAPABILITY, device="elsewhere"))
+    if refused:
+        with pytest.raises(BuildError, match=refused):
+            builder.build(target, 1, str(tmp_path), lambda *_: None)
+        return
+    builder.build(target, 1, str(tmp_path), lambda *_: None)
+    network = json.loads((tmp_path / "layers.json").read_bytes())["network"]
+    assert {x["precision"] for x in network if x["type"] in _COMPUTE} == {"INT8"}
 
 
 def test_a_workspace_that_is_too_small_is_named(tmp_path, models):
@@ -129,7 +173,7 @@ def test_a_workspace_that_is_too_small_is_named(tmp_path, models):
     assert "runtime.workspace_mb = 1" in caught.value.hint
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BATCHED)
 def test_images_of_a_batch_are_what_they_are_alone(tmp_path, models, name):
     """The graph of a batch is the same for both runtimes; ONNX Runtime can execute it here."""
     model = models(name)

@@ -21,7 +21,7 @@ def optimized(folder: Path, model: onnx.ModelProto) -> dict:
     config = write_config(
         folder,
         model={"path": str(folder / "given.onnx")},
-        search={"calibrators": ["minmax"]},
+        search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"]},
         limits={"agreement": 0},
     )
     done = quantd("optimize", "-c", config, "--json")
