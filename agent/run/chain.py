@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 
 from agent import config as configuration
 from agent.config import Config
@@ -33,28 +34,19 @@ from agent.core.records import (
     digest_of,
 )
 from agent.core.release.reuse import ReusedCalibration
-from agent.core.release.upgrade import MACHINE_FACTS, SOFTWARE_FACTS
 from agent.core.search.candidates import candidates, failed, recipes
 from agent.core.search.shortlist import doubtful, shortlist, wave, worth_making
 from agent.ports import Clock, Jobs, Store
 from agent.run.artifacts import Artifacts, Observe
+from agent.run.building import building, warned
 from agent.run.calibration import Calibrating
 from agent.run.intake import checked, intake
 from agent.run.judging import Judging
 from agent.run.outcome import Outcome
 from agent.run.prediction import Predicting
-from agent.wire.jobs import BuildEngine, FindPlatform, QuantizeModel
+from agent.wire.jobs import FindPlatform, QuantizeModel
 
 _LOG = logging.getLogger(__name__)
-_ENGINE_HOLDS_FOR = (*MACHINE_FACTS, *SOFTWARE_FACTS, "power_mode")
-"""Beside runtime and device, facts that must be the same to reuse an engine: another driver may not
-load it, boards with the same GPU differ, and its kernels were timed in one power mode."""
-
-_BUILT_WITH = {
-    "tensorrt": ("workspace_mb", "builder_level", "compute_capability"),
-    "onnxruntime": ("threads", "providers"),
-}
-"""Keys of [runtime] that an engine, or the figures of its build, depend on."""
 
 
 @dataclass(kw_only=True)
@@ -238,33 +230,6 @@ class Chain:
             )
         )
 
-    def build(
-        self, quantized: QuantizedModel, batch: int, platform: Platform, dla_core: int = -1
-    ) -> Engine:
-        """Build what the runtime executes; reused only on the same platform."""
-        settings = configuration.dump(self.config)["runtime"]
-        digest = digest_of(
-            "build-4",
-            quantized.digest,
-            batch,
-            platform.runtime,
-            platform.runtime_version,
-            platform.device,
-            {fact: platform.environment.get(fact) for fact in _ENGINE_HOLDS_FOR},
-            {key: settings[key] for key in _BUILT_WITH[platform.runtime]},
-            dla_core,
-        )
-        return self._artifacts.get(
-            BuildEngine(
-                config=self.config,
-                digest=digest,
-                quantized=quantized.digest,
-                batch=batch,
-                platform=platform,
-                dla_core=dla_core,
-            )
-        )
-
     def predicted(self, platform: Platform, model: CleanModel) -> tuple[Candidate, ...]:
         """Return every candidate with its prediction."""
         return self._predicting.predicted(
@@ -303,11 +268,12 @@ class Chain:
             if candidate.failure or candidate.quantized is None:
                 made.append(candidate)
                 continue
+            spec, one = building(self.config, candidate, candidate.quantized, platform), candidate
+            if self.store.get(spec.digest, Engine) is None:
+                graph = Path(self.store.directory(candidate.quantized.digest), "model.onnx")
+                one = warned(self.config, candidate, graph, platform)
             try:
-                engine = self.build(
-                    candidate.quantized, candidate.batch, platform, candidate.dla_core
-                )
-                made.append(replace(candidate, engine=engine))
+                made.append(replace(one, engine=self._artifacts.get(spec)))
             except (BuildError, JobError) as error:
-                made.append(failed(candidate, error))
+                made.append(failed(one, error))
         return made

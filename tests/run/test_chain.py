@@ -41,6 +41,7 @@ from agent.core.records import (
     TensorSpec,
 )
 from agent.core.release.reuse import ReusedCalibration
+from agent.run import building
 from agent.run.chain import Chain
 from agent.run.pipeline import model_json
 from tests.fakes.jobs import FakeJobs
@@ -171,6 +172,27 @@ def test_a_quantized_file_without_fp32_is_compared_with_itself(tmp_path):
     assert evaluated.engine == evaluated.baseline
     (measured,) = [spec for kind, spec in run.jobs.asked if kind == "measure"]
     assert measured.baselines == ("as-given",)
+
+
+def test_a_build_that_may_lack_memory_is_announced_before_it_begins(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(building, "free_bytes", lambda: 2_500_000_000)
+    shared = replace(PLATFORM, runtime="tensorrt", environment={"gpu_memory": "shared"})
+    logged = []
+
+    def built(spec):
+        logged.extend(record.getMessage() for record in caplog.records)
+        return engine(spec)
+
+    def fp32():
+        run = Run(tmp_path, search={"precisions": ["fp32"]}, runtime={"workspace_mb": 4096})
+        run.jobs.answers |= {"platform": lambda _: shared, "build": built}
+        (found,) = run.chain.run().candidates
+        return found
+
+    short = fp32().short_of_memory
+    assert "4,295 MB of scratch memory" in short
+    assert f"build_short_of_memory candidate=fp32 {short}" in logged
+    assert fp32().short_of_memory == ""  # it was built before
 
 
 def test_each_power_mode_is_measured_by_itself_with_the_same_engines(tmp_path):

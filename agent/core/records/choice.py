@@ -68,6 +68,7 @@ class Candidate:
     Attributes:
         dla_core: The deep-learning accelerator to build for; -1 for the GPU alone.
         layer_times_reason: Why there are no layer times.
+        short_of_memory: What its build was expected to take, if less was free; else empty.
         failure: Why a stage could not make or run it; empty if all went well.
         left_out: Why a fast search did not measure it: limit, scales or prediction; `failure`
             has it in words. Empty if it did.
@@ -86,6 +87,7 @@ class Candidate:
     measurement: Measurement | None = None
     layer_times: LayerTimes | None = None
     layer_times_reason: str = "only FP32, the chosen one and the fastest in INT8 are profiled"
+    short_of_memory: str = ""
     failure: str = ""
     left_out: str = ""
 

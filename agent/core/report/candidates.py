@@ -104,7 +104,7 @@ def candidate_report(
         layer_times_reason="" if one.layer_times else one.layer_times_reason,
         fidelity=one.evaluation.fidelity if one.evaluation else None,
         verdict=verdict.verdict,
-        reasons=(*verdict.reasons, slower) if slower else verdict.reasons,
+        reasons=(*verdict.reasons, *filter(None, (slower, one.short_of_memory))),
         flags=verdict.flags,
     )
 
