@@ -211,7 +211,7 @@ class Chain:
         task = configuration.dump(self.config)["model"]["task"]
         bound = self.config.requirements.bound
         digest = digest_of(
-            "quantize-6",
+            "quantize-7",
             model.digest,
             None if recipe.precision in {FP32, AS_GIVEN} else calibration.digest,
             statistics,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.fidelity.average_precision import AveragePrecision
 from agent.core.fidelity.box_decoding import Outputs, decode
+from agent.core.fidelity.box_matching import THRESHOLDS
 from agent.core.fidelity.decoding import Decoding
+from agent.core.fidelity.detection import Detections
 from agent.core.fidelity.resampling import Counts, percent
 from agent.core.fidelity.scores import ROUNDING, rounding
 from agent.core.fidelity.similarity import similarity_of
+
+_HAIR = 2 * ROUNDING  # of the threshold: the baseline's scores are moved by one rounding already
 
 
 class DetectionAgreement:
@@ -28,16 +34,28 @@ class DetectionAgreement:
         self.seen = f"a {what} with a score of {decoding.threshold:g}"
         self._objects = f"{what}es" if what.endswith("x") else f"{what}s"
         self._decoding = decoding
-        self._precision = AveragePrecision(pooled=True, similarity=similarity_of(decoding))
+        self._wider = replace(decoding, threshold=decoding.threshold * (1 - _HAIR))
+        self._similarity = similarity_of(decoding)
+        self._precision = AveragePrecision(pooled=True, similarity=self._similarity)
         self._judged = 0
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
         """Count one frame; see `agreement.Agreement`."""
-        certain = decode(expected, self._decoding, trusted=True).scores
-        truth = decode(_nearest(expected, seen), self._decoding)
-        self._precision.add(decode(seen, self._decoding), truth)
-        clear = (certain > self._decoding.threshold * (1 + ROUNDING)).any()
-        self._judged += bool(clear and len(truth))
+        found = decode(seen, self._decoding)
+        near = decode(_nearest(expected, seen), self._wider, trusted=True)
+        clear = near.scores > self._decoding.threshold * (1 + _HAIR)
+        self._precision.add(found, near.pick(np.flatnonzero(clear | self._also(near, found))))
+        self._judged += bool(clear.any())
+
+    def _also(self, near: Detections, found: Detections) -> NDArray[np.bool_]:
+        """Return which of the baseline's detections the engine has, too."""
+        if not len(found) or not len(near):
+            return np.zeros(len(near), bool)
+        same = near.labels[:, None] == found.labels[None, :]
+        both: NDArray[np.bool_] = (same & (self._similarity(near, found) >= THRESHOLDS[0])).any(
+            axis=1
+        )
+        return both
 
     @property
     def judged(self) -> int:

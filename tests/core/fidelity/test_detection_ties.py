@@ -150,6 +150,20 @@ def test_an_overlap_at_the_limit_may_be_suppressed_or_not():
     assert summary(limit + 2, limit - 2) == "finds 50 % of FP32's boxes"
 
 
+@pytest.mark.parametrize(("hair", "words"), [(0.2501, "100 %"), (0.26, "50 %")])
+def test_a_box_at_the_threshold_is_a_tie_where_the_number_of_rows_varies(hair, words):
+    """A graph that leaves out low scores itself gives a row less."""
+    expected = {
+        "b": np.float32([[10, 10, 50, 50], [100, 10, 150, 50]]),
+        "s": np.float32([0.9, hair]),
+        "c": np.float32([1, 2]),
+    }
+    agreement = DetectionAgreement(HEADS["separate"])
+    agreement.add(expected, {name: values[:1] for name, values in expected.items()})
+    assert agreement.summary() == f"finds {words} of FP32's boxes"
+    assert agreement.judged == 1
+
+
 def test_class_ids_are_no_tie():
     rows = np.zeros((1, 9, 6), np.float32)
     rows[0, 0] = [10, 10, 50, 50, 0.9, 1202]
