@@ -43,6 +43,7 @@ kind = "centers"
 scores = "537"
 sizes = "538"
 offsets = "539"
+middle = true
 size = "log"
 order = "yx"
 threshold = 0.2
