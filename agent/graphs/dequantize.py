@@ -92,7 +92,8 @@ class _Floating:
         self._graph = model.graph
         self._constants = {tensor.name: tensor for tensor in model.graph.initializer}
         self._codes: dict[str, _Code] = {}
-        self._never_negative = {value.name for value in model.graph.input}
+        self._inputs = {value.name for value in model.graph.input}
+        self._never_negative = set(self._inputs)  # no activation comes before them
         self._rules: dict[str, Callable[[onnx.NodeProto], Iterator[onnx.NodeProto]]] = {
             "QuantizeLinear": self._quantized,
             "DequantizeLinear": self._dequantized,
@@ -158,10 +159,28 @@ class _Floating:
 
     def _dequantized(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         source, scale, zero = (*node.input, "")[:3]
+        if source in self._inputs:
+            yield from self._scaled(node, source, (scale, zero))
+            return
         self._require(node, source, (scale, zero))
         yield helper.make_node("Identity", [source], node.output, node.name)
         if source in self._never_negative:
             self._never_negative.update(node.output)
+
+    def _scaled(self, node: onnx.NodeProto, source: str, code: _Code) -> Iterator[onnx.NodeProto]:
+        """Compute the numbers that an input of integers, such as a picture, stands for."""
+        scale, zero = (self._constant(name, node).astype(np.float32) for name in code)
+        if scale.size > 1:
+            raise InexactError(f"{node.op_type} {node.name} has several scales")
+        target = node.output[0]
+        number, shifted = (
+            unused_name(self._graph, f"{target}:{step}") for step in ("cast", "shift")
+        )
+        yield helper.make_node("Cast", [source], [number], number, to=onnx.TensorProto.FLOAT)
+        by = [self._add(values.reshape(()), f"{target}:{end}") for values, end in
+              ((zero, "zero"), (scale, "scale"))]  # fmt: skip
+        yield helper.make_node("Sub", [number, by[0]], [shifted], shifted)
+        yield helper.make_node("Mul", [shifted, by[1]], [target], node.name)
 
     def _dynamic(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
         """Replace codes by the numbers themselves, of scale 1: they are multiplied by it only."""

@@ -130,6 +130,23 @@ def test_constants_may_be_nodes_and_float_weights_are_rounded_as_the_file_does()
     np.testing.assert_array_equal(run(made, inputs), expected)
 
 
+def test_an_input_of_integers_is_scaled_in_float():
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "t", "m"], ["d"]),
+        helper.make_node("Conv", ["d", "w"], ["a"]),
+        *pair("a", "y", "t", "m"),
+    ]
+    given = graph_of(nodes, CONSTANTS)
+    given.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    made = to_float(given)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), np.uint8)
+    plain = graph_of([helper.make_node("Conv", ["x", "w"], ["y"])], CONSTANTS)
+    numbers = {"x": (pixels.astype(np.float32) - 128) * np.float32(0.1)}
+    np.testing.assert_allclose(
+        run(made, {"x": pixels})[0], run(plain, numbers)[0], rtol=1e-5, atol=1e-5
+    )
+
+
 UNEQUAL = helper.make_node("DequantizeLinear", ["y_q", "t", "z"], ["y"])
 INEXACT = [
     ([helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])], TensorProto.UINT8, "output y"),
