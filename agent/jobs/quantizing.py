@@ -62,6 +62,7 @@ def check_intake(
 
     Raises:
         ModelError: "intake_differs", naming the output and the frame.
+        ConfigError: "decode" if a detector's numbers can't be boxes and scores.
     """
     from agent.adapters.graphs.as_written import outputs_as_written, rounds_by_itself
     from agent.core.fidelity.sameness import COARSE_TOLERANCE, TOLERANCE
@@ -91,6 +92,7 @@ def check_intake(
         ranked=clean.ranked,
         coarse=coarse,
         progress=progress,
+        decoding=config.model.task.decoding,
     )
 
 

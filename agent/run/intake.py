@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from agent.config import Config, Model
@@ -44,8 +44,12 @@ def checked(
 
     Raises:
         ModelError: "intake_differs" if it does not compute the same.
+        ConfigError: "decode" if a detector's numbers can't be boxes and scores.
     """
-    digest = digest_of("intake-check-1", model.digest, calibration.digest)
+    decoding = config.model.task.decoding
+    digest = digest_of(
+        "intake-check-2", model.digest, calibration.digest, decoding and asdict(decoding)
+    )
     found = artifacts.get(
         CheckIntake(
             config=config, digest=digest, model=model.digest, calibration=calibration.digest

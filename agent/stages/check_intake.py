@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from agent.core.errors import ModelError
+from agent.core.fidelity.box_decoding import decode
+from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.sameness import Difference, difference
 from agent.core.records import CheckedIntake, RankedRows
 
@@ -27,6 +31,7 @@ def check_intake(
     ranked: Sequence[RankedRows],
     coarse: bool,
     progress: Progress,
+    decoding: Decoding | None = None,
 ) -> CheckedIntake:
     """Compare the clean graph with the user's file on frames of the camera.
 
@@ -41,6 +46,7 @@ def check_intake(
         coarse: True if the file rounds between its layers, being in half precision or of integers.
             Rounding then decides single rows too, so the median of the frames is judged.
         progress: Called before each of the two.
+        decoding: Of a detector's outputs, which is tried on those of the graph.
 
     Returns:
         The record, with the reason if ONNX Runtime can't run the file, or the file itself gives
@@ -49,6 +55,7 @@ def check_intake(
     Raises:
         ModelError: "intake_differs", naming the output and the frame; "not_run" if the clean graph
             does not run.
+        ConfigError: "decode" if the graph's numbers can't be boxes and scores.
     """
     progress(0, 2, "the file as it is written")
     try:
@@ -56,10 +63,11 @@ def check_intake(
     except ModelError as e:
         return replace(blank, reason=f"the file does not run as it is written: {e.message}")
     progress(1, 2, "the clean graph")
+    computed = graph(names) if decoding is None else _decoded(graph(names), decoding)
     found = sorted(
         (
             (difference(wanted, seen, ranked, coarse=coarse), index)
-            for index, (wanted, seen) in enumerate(zip(expected, graph(names), strict=True))
+            for index, (wanted, seen) in enumerate(zip(expected, computed, strict=True))
         ),
         key=lambda one: one[0].relative,
     )
@@ -81,6 +89,14 @@ def check_intake(
         max_difference=judged.largest,
         relative=judged.relative,
     )
+
+
+def _decoded(computed: Iterable[Outputs], decoding: Decoding) -> Iterator[Outputs]:
+    """Yield outputs that can be decoded; those that are not finite have an error of their own."""
+    for outputs in computed:
+        if all(np.isfinite(values).all() for values in outputs.values()):
+            decode(outputs, decoding, trusted=True)
+        yield outputs
 
 
 def _differs(found: Difference, frame: str, tolerance: float) -> ModelError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agent.core.errors import ModelError
+from agent.core.errors import ConfigError, ModelError
+from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.sameness import COARSE_TOLERANCE, TOLERANCE
 from agent.core.records import CheckedIntake, Digest
 from agent.stages.check_intake import check_intake
@@ -25,13 +26,13 @@ def wrong_on(*frames):
     return lambda names: ({"y": outputs(n)["y"] + (1 if n in frames else 1e-7)} for n in names)
 
 
-def checked(graph, file=None, *, coarse=False, names=NAMES):
+def checked(graph, file=None, *, coarse=False, names=NAMES, decoding=None):
     blank = BLANK if not coarse else CheckedIntake(
         digest=Digest("d"), model=Digest("m"), calibration=Digest("c"), tolerance=COARSE_TOLERANCE
     )  # fmt: skip
     return check_intake(
         blank, names, file=file or (lambda some: map(outputs, some)), graph=graph, ranked=(),
-        coarse=coarse, progress=lambda *_: None,
+        coarse=coarse, progress=lambda *_: None, decoding=decoding,
     )  # fmt: skip
 
 
@@ -48,6 +49,21 @@ def test_one_frame_that_differs_ends_the_run_with_its_name():
     assert caught.value.code == "intake_differs"
     assert "(frame 2.png)" in caught.value.message
     assert "report this" in (caught.value.hint or "")
+
+
+def test_a_decoding_that_can_not_be_right_ends_the_run_before_anything_is_built():
+    """A pose head has pixels behind its scores, which no shape shows."""
+    pose = np.random.default_rng(0).uniform(1, 600, (1, 11, 40)).astype(np.float32)
+    pose[:, 4] = 0.9
+
+    def run(names):
+        return ({"y": pose} for _ in names)
+
+    assert checked(run, run, decoding=Decoding(kind="yolo", keypoints=3)).reason == ""
+    assert checked(run, run).reason == ""
+    with pytest.raises(ConfigError, match=r"not inside 0\.\.1") as caught:
+        checked(run, run, decoding=Decoding(kind="yolo"))
+    assert "keypoints" in (caught.value.hint or "")
 
 
 def test_a_missing_output_is_named():
