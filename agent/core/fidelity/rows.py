@@ -34,7 +34,7 @@ _MOST_VALUES = 4096  # of a row; masks don't take part in distances if boxes do
 _CHANCE = 0.2  # of the squared distance that unrelated rows have: 7 dB
 _FEW = 8  # rows; fewer don't come near by chance
 _REPLACED = 0.1  # of the rows at the end of a list
-_TIE = 4.0  # standard deviations of the engine's scores
+_TIE = 4.0  # standard deviations of the engine's noise
 _MEDIAN = 0.6745  # of the absolute value of noise, in standard deviations
 _SAME_PLACE = 1e-9  # of the mean square: decides between equal rows
 _FAR = 1e9  # limit of relative differences, so that their squares are finite
@@ -108,13 +108,13 @@ def pair(baseline: Sequence[Table], engine: Sequence[Table], *, fixed: bool) -> 
     scales = [_scales(table) for table in baseline]
     first, second = _features(baseline, scales), _features(engine, scales)
     mine, its, distances = _nearest_pairs(first, second)
-    if rows >= _FEW and distances.mean() > _CHANCE * _by_chance(first):
-        return _in_order(rows, others)
     lost, invented = np.setdiff1d(np.arange(rows), mine), np.setdiff1d(np.arange(others), its)
+    kept = np.ones(len(mine), bool)
     if fixed and rows == others:
         kept = ~_replaced(baseline, engine, mine, its, distances)
-        mine, its = mine[kept], its[kept]
-    return Pairs(mine, its, lost, invented)
+    if rows >= _FEW and distances[kept].mean() > _CHANCE * _by_chance(first, float(kept.mean())):
+        return _in_order(rows, others)
+    return Pairs(mine[kept], its[kept], lost, invented)
 
 
 def _in_order(rows: int, others: int) -> Pairs:
@@ -166,11 +166,17 @@ def _nearest_pairs(
     return baseline, engine, np.square(first[baseline] - second[engine]).sum(axis=1)
 
 
-def _by_chance(rows: Table) -> float:
-    """Return the mean squared distance of rows that are not the same: of one half to the other."""
+def _by_chance(rows: Table, share: float) -> float:
+    """Return the mean squared distance of rows that are not the same: of one half to the other.
+
+    Args:
+        rows: At least two.
+        share: Of the pairs to count, the nearest.
+    """
     drawn = np.random.default_rng(0).permutation(len(rows))
     half = len(rows) // 2
-    return float(_nearest_pairs(rows[drawn[:half]], rows[drawn[half:]])[2].mean())
+    distances = np.sort(_nearest_pairs(rows[drawn[:half]], rows[drawn[half:]])[2])
+    return float(distances[: ceil(share * half)].mean())
 
 
 def _replaced(
@@ -182,9 +188,10 @@ def _replaced(
 ) -> NDArray[np.bool_]:
     """Return which pairs are of rows at the end of both lists that were replaced, as ties are.
 
-    At most a tenth, those that differ most. A row ties with the end if its score is above that of
-    the last row by no more than the noise of the engine's scores. If no value of the rows is a
-    score, by which they are sorted, a row ties if it is in the last tenth.
+    At most a tenth, those that differ most, and only if they differ by more than noise. A row ties
+    with the end if its score is above that of the last row by no more than the noise of the engine's
+    scores. If no value of the rows is a score, by which they are sorted, a row ties if it is in the
+    last tenth.
     """
     rows = len(mine)
     most = ceil(_REPLACED * rows)
@@ -198,6 +205,6 @@ def _replaced(
             tied = above <= _TIE * noise
             break
     found = np.zeros(rows, bool)
-    ends = np.flatnonzero(tied)
+    ends = np.flatnonzero(tied & (distances > _TIE**2 * np.median(distances)))
     found[ends[np.argsort(-distances[ends], kind="stable")[:most]]] = True
     return found

@@ -129,6 +129,16 @@ def test_rows_that_tie_at_the_end_of_a_list_may_be_others(scored):
     assert sqnr_db(expected, seen, varying) < 20
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_noise_counts_as_it_would_in_order_where_it_replaces_rows_too(seed):
+    """As INT8 does where many scores are nearly equal: one row in twenty is another then."""
+    everything = tied(130)
+    seen = rows_of(sorted_again(noisy(everything, 10 ** (-50 / 20), seed)), np.arange(100))
+    expected = rows_of(everything, np.arange(100))
+    assert sqnr_db(expected, seen, ()) < 12
+    assert sqnr_db(expected, seen) == pytest.approx(50, abs=1.5)
+
+
 def test_more_than_a_tenth_or_rows_far_above_the_end_may_not():
     everything = detections(130)
     expected = rows_of(everything, np.arange(100))
