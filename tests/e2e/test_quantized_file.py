@@ -24,7 +24,7 @@ def optimized(folder: Path, model: onnx.ModelProto) -> dict:
         search={"precisions": ["fp32", "int8"], "calibrators": ["minmax"]},
         limits={"agreement": 0},
     )
-    done = quantd("optimize", "-c", config, "--json")
+    done = quantd("optimize", "-c", config, "--json", timeout_s=280)
     assert done.returncode == 0, done.stderr
     assert "model_is_quantized" in done.stderr
     return json.loads(done.stdout)
