@@ -77,8 +77,9 @@ def transformers(architecture: Architecture) -> nn.Module:
             nn.init.normal_(parameter)
     for name, head in network.named_modules():
         if name.endswith("class_labels_classifier"):  # or no class is ahead of another
-            *_, last = (one for one in head.modules() if isinstance(one, nn.Linear))
-            nn.init.normal_(last.weight)
+            for layer in head.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.normal_(layer.weight, std=4 / layer.in_features**0.5)
     return Outputs(network, chosen)
 
 

@@ -2,9 +2,9 @@
 
     python -m tests.zoo.export PICTURES FOLDER FILE...
 
-makes each FOLDER/FILE of `architectures.TARGETS`, with statistics of the pictures; where an exporter fails, its output is beside it
-in FILE.txt. Each export has a process of its own, forked after the imports, which take longer than
-most exports.
+makes each FOLDER/FILE of `architectures.TARGETS`, with statistics of the pictures; where an exporter
+fails, its output is beside it in FILE.txt. Each export has a process of its own, forked after the
+imports, which take longer than most exports.
 """
 
 from __future__ import annotations
@@ -18,8 +18,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-os.environ["YOLO_AUTOINSTALL"] = "false"  # its exporter installs packages
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+os.environ.update(
+    CUDA_VISIBLE_DEVICES="",
+    HF_HUB_OFFLINE="1",
+    YOLO_AUTOINSTALL="false",  # its exporter would install packages
+    YOLO_CONFIG_DIR=sys.prefix,
+    YOLO_OFFLINE="true",
+)
 
 import cv2
 import numpy as np
