@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -23,6 +24,8 @@ from agent.graphs.edits import (
 
 _LARGEST = float(np.finfo(np.float16).max) / 2
 """Half of 65504, since other frames may contain larger values."""
+_BY_CONVERTER = re.compile(r"(^graph_input|^graph_output|)_cast(?=\d|_\d|_to_fp16|_to_fp32)")
+"""The part of a name that the converter to float16 gives to a cast, before its number or type."""
 
 
 def to_float16(
@@ -53,12 +56,34 @@ def with_float16(model: onnx.ModelProto, wide: Collection[str]) -> onnx.ModelPro
         # It warns of every weight that becomes zero; fidelity is measured later.
         warnings.simplefilter("ignore", UserWarning)
         whole = copy_of(model)
-        wide = {*wide, *_widen_bodies(whole.graph)}
+        wide = {*_with_free_names(whole.graph, wide), *_widen_bodies(whole.graph)}
         half: onnx.ModelProto = convert_float_to_float16(
             whole, keep_io_types=True, node_block_list=list(wide), disable_shape_infer=True
         )
     _drop_casts_between(half.graph)
     return half
+
+
+def _with_free_names(graph: onnx.GraphProto, wide: Collection[str]) -> set[str]:
+    """Rename nodes and inner tensors that have names as the converter gives; return `wide` so too.
+
+    A file that went through a converter before has such names, and would get them twice.
+    """
+    ends = {value.name for value in (*graph.input, *graph.output)}
+    made = {name for node in graph.node for name in node.output} - ends
+    names = {name: unused_name(graph, _freed(name)) for name in made if _freed(name) != name}
+    for node in graph.node:
+        node.name = _freed(node.name)
+        for index, name in enumerate(node.output):
+            node.output[index] = names.get(name, name)
+    for value in graph.value_info:
+        value.name = names.get(value.name, value.name)
+    _rename_read(graph, names)
+    return {_freed(name) for name in wide}
+
+
+def _freed(name: str) -> str:
+    return _BY_CONVERTER.sub(r"\1-cast", name)
 
 
 def _widen_bodies(graph: onnx.GraphProto) -> set[str]:
@@ -90,7 +115,7 @@ def _element(value: onnx.ValueInfoProto | onnx.TensorProto) -> int:
 
 
 def _rename_read(body: onnx.GraphProto, names: Mapping[str, str]) -> None:
-    """Rename what a body reads from outside, at any depth."""
+    """Rename what a body or a graph reads, at any depth."""
     for node in body.node:
         for index, name in enumerate(node.input):
             if name in names:

@@ -107,3 +107,29 @@ def test_the_bodies_of_if_stay_in_float32(tmp_path, read):
     assert 40 < sqnr_db(run(model, inputs)[0], run(half, inputs)[0]) < 90
     types = {t.name: t.data_type for t in half.graph.initializer}
     assert types["w2"] == TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e6])
+def test_names_that_the_converter_gives_may_be_in_use(tmp_path, factor):
+    """A file brought back to float32 has the nodes that its converter to float16 added."""
+    model = loud(tmp_path / "m.onnx", factor)
+    inputs = random_inputs(model)
+    first, last = model.graph.node[0], model.graph.node[-1]
+    names = {
+        first.output[0]: "graph_input_cast_0",
+        "r2": "graph_output_cast_0",
+        "loud": "still_cast_to_fp16",
+    }
+    for node in model.graph.node:
+        for ends in (node.input, node.output):
+            for index, name in enumerate(ends):
+                ends[index] = names.get(name, name)
+    for value in model.graph.value_info:
+        value.name = names.get(value.name, value.name)
+    first.name, last.name = "graph_input_cast0", "graph_output_cast0"
+    half, kept = to_float16(model, [inputs], 1)
+    assert kept == ((), ("raise", "between", "lower"))[factor > 1]
+    assert 40 < sqnr_db(run(model, inputs)[0], run(half, inputs)[0]) < 90
+    element = {t.name: t.data_type for t in half.graph.initializer}
+    weights = [n.input[1] for n in half.graph.node if n.op_type == "Conv"]
+    assert {element[name] for name in weights} == {TensorProto.FLOAT16}
