@@ -277,11 +277,6 @@ def _check_decode(task: str, decode: Decode) -> None:
                 f'model.task.decode.{key} means nothing with kind = "{decode.kind}"',
                 hint=f"it reads {keys}" if decode.kind else "set model.task.decode.kind",
             )
-    if decode.kind == "nms" and decode.labels and not decode.scores:
-        raise ConfigError(
-            "model.task.decode.labels is set, but scores is empty",
-            hint="set both, or neither where one output has rows of box, score and class",
-        )
     for group in _ALONE:
         given = [key for key in group if getattr(decode, key)]
         if len(given) > 1:

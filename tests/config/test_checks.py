@@ -163,6 +163,7 @@ def decoded(tmp_path: Path, table: str, kind: str = "detection") -> configuratio
         'kind = "boxes"\nboxes = "b"\nscores = "s"\nlabels = "c"\noverlap = 1.0\n',
         'kind = "centers"\nscores = "h"\nsizes = "s"\nsize = "log"\norder = "yx"\n',
         'kind = "nms"\n',
+        'kind = "nms"\nboxes = "dets"\nlabels = "labels"\n',
         'kind = "nms"\nboxes = "b"\nscores = "s"\nlabels = "c"\ncount = "n"\nformat = "yxyx"\n',
         'kind = "yolo"\nmasks = "output1"\nstride = 8\n',
     ],
@@ -182,7 +183,6 @@ def test_each_way_to_decode_boxes_is_taken(tmp_path: Path, table: str) -> None:
         ('boxes = "b"\n', "model.task.decode.boxes means nothing"),
         ('kind = "yolo"\nnms = 0.5\n', "unknown key model.task.decode.nms"),
         ('kind = "nms"\noverlap = 0.5\n', "model.task.decode.overlap means nothing"),
-        ('kind = "nms"\nlabels = "c"\n', "labels is set, but scores is empty"),
         ('kind = "yolo"\nmasks = "m"\nrotated = true\n', "has masks and rotated"),
         (
             'kind = "boxes"\nboxes = "b"\nscores = "s"\nlogits = true\nsoftmax = true\n',

@@ -104,12 +104,13 @@ def _boxes(reader: _Reader, how: Decoding) -> Detections:
 
 
 def _finished(reader: _Reader, how: Decoding) -> Detections:
-    """Read rows (n, 6) of box, score and class, or outputs (n, 4), (n,) and (n,)."""
+    """Read rows (n, 6) of box, score and class, of which the last two may be outputs of their own."""
     rows = reader.get("boxes")
-    if how.scores:
-        scores = reader.get("scores").reshape(-1, 1)
+    if how.scores or how.labels:
+        first = 4 if how.scores else 5
+        scores = reader.get("scores").reshape(-1, 1) if how.scores else rows[:, 4:5]
         labels = reader.get("labels").reshape(-1, 1) if how.labels else np.zeros_like(scores)
-        rows = np.concatenate([rows[:, :4], scores, labels, rows[:, 4:]], axis=1)
+        rows = np.concatenate([rows[:, :4], scores, labels, rows[:, first:]], axis=1)
     if how.count:
         rows = rows[: int(np.clip(np.rint(reader.get("count").item()), 0, len(rows)))]
     form = "cxcywh" if how.rotated else how.format

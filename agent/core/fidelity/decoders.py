@@ -66,16 +66,12 @@ def _nms_misfit(how: Decoding, shapes: Mapping[str, Shape]) -> str:
         return "count"
     if "masks" in shapes and len(shapes["masks"]) != 3:
         return "masks"
-    if "scores" not in shapes:
-        rows = shapes["boxes"]
-        fits = len(rows) == 2 and rows[1] == ROW + how.extras(rows[1], ROW, shapes.get("masks"))
-        return "" if fits else "boxes"
-    if len(shapes["boxes"]) != 2 or shapes["boxes"][1] != 4 + how.rotated:
+    rows = shapes["boxes"]
+    apart = [key for key in ("scores", "labels") if key in shapes]
+    fixed = 4 if "scores" in shapes else ROW - len(apart)
+    if len(rows) != 2 or rows[1] != fixed + how.extras(rows[1], fixed, shapes.get("masks")):
         return "boxes"
-    for key in ("scores", "labels"):
-        if key in shapes and prod(shapes[key]) != shapes["boxes"][0]:
-            return key
-    return ""
+    return next((key for key in apart if prod(shapes[key]) != rows[0]), "")
 
 
 def _yolo_misfit(how: Decoding, shapes: Mapping[str, Shape]) -> str:
@@ -118,13 +114,13 @@ DECODERS = {
     ),
     "nms": Decoder(
         needs=(),
-        least=(("boxes",), ("boxes", "scores")),
+        least=(("boxes",), ("boxes", "scores"), ("boxes", "labels")),
         reads=(
             *("boxes", "scores", "labels", "count", "masks", "keypoints", "rotated"),
             *("format", "unit", "stride", "threshold"),
         ),
-        shapes="rows (n, 6) of box, score and class, or boxes (n, 4), scores (n) and labels (n) in "
-        "separate outputs",
+        shapes="rows (n, 6) of box, score and class, of which score (n) and class (n) may be outputs "
+        "of their own",
         misfit=_nms_misfit,
     ),
     "centers": Decoder(

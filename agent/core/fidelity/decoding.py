@@ -17,7 +17,8 @@ class Decoding:
             output.
         scores: One score per box, or one per box and class; for "centers" the heat maps; for "nms"
             "" if they are in the rows.
-        labels: One class id per box; "" if scores are per class, or all of one class.
+        labels: One class id per box; "" if they are in the rows, scores are per class, or all boxes
+            are of one class.
         count: Number of detections, of which only so many rows are valid; "" if all are.
         sizes: Of boxes centred at a cell, 2 channels.
         offsets: Of centres inside a cell, in cells, 2 channels; "" if there are none.

@@ -52,6 +52,10 @@ def refused(outputs, **keys):
                 "labels": "detection_classes", "count": "num_detections",
             },
         ),
+        (
+            {"dets": (1, 100, 5), "labels": (1, 100)},
+            {"kind": "nms", "boxes": "dets", "labels": "labels"},
+        ),
         (SSDLITE, {"kind": "nms", "boxes": "boxes", "scores": "scores", "labels": "labels"}),
         (DFINE, {"kind": "boxes", "boxes": "pred_boxes", "scores": "logits"}),
         (CENTERNET, {"kind": "centers", "scores": "hm", "sizes": "wh", "offsets": "reg"}),
@@ -85,6 +89,11 @@ def test_a_shape_that_does_not_fit_lists_what_does():
         'labels = "detection_classes", count = "num_detections"'
     )
     assert fit in refused(TENSORFLOW, kind="yolo")[1]
+
+
+def test_rows_of_box_and_score_beside_their_classes_are_suggested():
+    hint = refused({"dets": (1, 100, 5), "labels": (1, 100)}, kind="nms")[1]
+    assert 'fit: kind = "nms", boxes = "dets", labels = "labels" or' in hint
 
 
 def test_a_classifier_fits_no_kind():

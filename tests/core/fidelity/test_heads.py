@@ -47,6 +47,15 @@ def test_rows_of_finished_boxes_are_not_suppressed_again():
     assert all_three(read({"output0": rows()}, kind="nms", threshold=0.0))
 
 
+def test_classes_may_be_an_output_beside_rows_of_box_and_score():
+    outputs = {"dets": rows()[..., :5], "labels": rows()[..., 5].astype(np.int64)}
+    assert all_three(read(outputs, kind="nms", boxes="dets", labels="labels"))
+    angles = np.full((1, 7, 1), 0.0, np.float32)
+    centered = np.concatenate([rows(boxes=CENTERED)[..., :5], angles], axis=2)
+    keys = {"kind": "nms", "boxes": "dets", "labels": "labels", "rotated": True}
+    assert all_three(read(outputs | {"dets": centered}, **keys))
+
+
 def test_only_counted_rows_are_valid():
     """TensorFlow fills up with boxes that mean nothing."""
     outputs = {
