@@ -86,9 +86,12 @@ def _depending(graph: onnx.GraphProto) -> set[str]:
     """Return the tensors that depend on the picture; others are the same for a whole batch."""
     weights = {tensor.name for tensor in graph.initializer}
     found = {one.name for one in graph.input} - weights
-    for node in graph.node:
-        if not found.isdisjoint(node.input) or any(True for _ in bodies_of(node)):
-            found.update(node.output)
+    before = 0
+    while before < len(found):  # the nodes of a file may be in any order
+        before = len(found)
+        for node in graph.node:
+            if not found.isdisjoint(node.input) or any(True for _ in bodies_of(node)):
+                found.update(node.output)
     return found
 
 

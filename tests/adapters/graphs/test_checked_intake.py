@@ -80,8 +80,12 @@ def test_an_output_that_no_picture_changes_is_the_same_for_a_batch(tmp_path):
     model.graph.initializer.append(numpy_helper.from_array(np.eye(4, dtype=np.float32), "anchors"))
     model.graph.node.append(helper.make_node("Identity", ["anchors"], ["corners"]))
     model.graph.output.append(helper.make_tensor_value_info("corners", TensorProto.FLOAT, [4, 4]))
-    onnx.save(model, tmp_path / "raw.onnx")
-    assert checked(tmp_path / "raw.onnx", tmp_path).frames == 4
+    nodes = list(model.graph.node)
+    for backwards in (False, True):
+        del model.graph.node[:]
+        model.graph.node.extend(nodes[::-1] if backwards else nodes)
+        onnx.save(model, tmp_path / "raw.onnx")
+        assert checked(tmp_path / "raw.onnx", tmp_path).frames == 4
 
 
 def test_a_file_with_weights_among_its_inputs_is_compared(tmp_path):
