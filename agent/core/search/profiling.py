@@ -31,7 +31,7 @@ def to_profile(
 
 def _is_baseline(other: Candidate, one: Candidate) -> bool:
     alike = (other.batch, other.power_mode) == (one.batch, one.power_mode)
-    return alike and other.recipe.precision == "fp32"
+    return alike and other.recipe.is_baseline
 
 
 def _p50_ms(one: Candidate) -> float:
