@@ -64,7 +64,15 @@ def timm(architecture: Architecture) -> nn.Module:
     for name, parameter in network.named_parameters():
         if name.endswith("gamma") and parameter.abs().max() < 0.01:  # or no block has an effect
             nn.init.constant_(parameter, 0.3)
+    fill_tokens(network)
     return reparameterize_model(network.eval())
+
+
+def fill_tokens(network: nn.Module) -> None:
+    """Give tokens and positions values as large as those of patches: they begin near zero."""
+    for name, parameter in network.named_parameters():
+        if name.endswith(("_token", "_tokens", "pos_embed", "position_embeddings")):
+            nn.init.normal_(parameter)
 
 
 def transformers(architecture: Architecture) -> nn.Module:
@@ -72,9 +80,7 @@ def transformers(architecture: Architecture) -> nn.Module:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):  # theirs lets a signal fade
             nn.init.kaiming_normal_(layer.weight)
-    for name, parameter in network.named_parameters():
-        if name.endswith(("_token", "_tokens", "position_embeddings")):  # zero, by default
-            nn.init.normal_(parameter)
+    fill_tokens(network)
     for name, head in network.named_modules():
         if name.endswith("class_labels_classifier"):  # or no class is ahead of another
             for layer in head.modules():
