@@ -46,9 +46,6 @@ def with_qdq(
     rules = SCHEMES[scheme]
     marks = find_marks(model.graph, rules, left_out, index)
     spans = _with_shared_ranges(model.graph, ranges)
-    if "Softmax" in rules.operators:
-        softmax = (node for node in model.graph.node if node.op_type == "Softmax")
-        spans |= {node.output[0]: (0.0, 1.0) for node in softmax if node.name not in left_out}
     placed = Placed(model, rules, marks, spans)
     if rules.between:
         guard(placed.model.graph)

@@ -103,6 +103,32 @@ def test_layers_behind_a_loop_over_the_pictures_are_quantized(tmp_path):
     assert_every_precision(tmp_path, path)
 
 
+def flat_attention() -> onnx.ModelProto:
+    """Return attention over a thousand nearly equal places: each share is about a thousandth."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w1"], ["a"], "c1", pads=[1, 1, 1, 1]),
+        helper.make_node("Reshape", ["a", "flat"], ["rows"], "rows"),
+        helper.make_node("Transpose", ["rows"], ["places"], "places", perm=[0, 2, 1]),
+        helper.make_node("Mul", ["places", "little"], ["asked"], "asked"),
+        helper.make_node("MatMul", ["asked", "rows"], ["alike"], "alike"),
+        helper.make_node("Softmax", ["alike"], ["shares"], "shares", axis=-1),
+        helper.make_node("MatMul", ["shares", "places"], ["y"], "y"),
+    ]
+    constants = {
+        "w1": WEIGHTS["w1"], "flat": np.int64([1, 16, SIDE * SIDE]), "little": np.float32(0.01),
+    }  # fmt: skip
+    return model_of(nodes, constants, {"y": [1, SIDE * SIDE, 16]})
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_attention_over_many_places_is_not_rounded_to_nothing(scheme, tmp_path):
+    _, path = cleaned(flat_attention(), tmp_path)
+    target, share, _ = int8(path, tmp_path, scheme)
+    assert share == 1.0
+    inputs = frames_of(path, 1)[0]
+    assert sqnr_db(run(path, inputs)[0], run(target, inputs, plain=True)[0]) > 20
+
+
 def two_stage() -> onnx.ModelProto:
     """Return a detector with a second stage that works on as many rows as the first one finds."""
     nodes = [
