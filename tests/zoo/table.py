@@ -22,8 +22,10 @@ def render(rows: Mapping[str, Any]) -> str:
     """Return the table as Markdown, with the reasons of what is missing below it."""
     lines = [_line(_HEADER), _line("---" for _ in _HEADER)]
     missing = []
-    for file, row in rows.items():
-        architecture, exporter = TARGETS[file]
+    for file, (architecture, exporter) in TARGETS.items():
+        if file not in rows:
+            continue
+        row = rows[file]
         lines.append(_line((architecture.name, exporter, *_cells(row))))
         missing += [f"- {architecture.name}, {exporter}: {one}" for one in reasons(row)]
     cpu_min = sum(row.get("process_cpu_s", 0.0) for row in rows.values()) / 60
@@ -49,7 +51,7 @@ def _cells(row: Mapping[str, Any]) -> Iterator[str]:
     for name in ("U8S8", "S8S8"):
         yield _figures(made.get(name, {}))
     shares = [made[n]["int8_share"] for n in ("U8S8", "S8S8") if "int8_share" in made.get(n, {})]
-    yield "/".join(f"{100 * share:.0f} %" for share in dict.fromkeys(shares))
+    yield "/".join(dict.fromkeys(f"{100 * share:.0f} %" for share in shares))
     yield _figures(made.get("fp16", {}))
     yield f"{row['process_cpu_s']:.0f}, {row['wall_s']:.0f}" if "wall_s" in row else ""
 
@@ -68,11 +70,14 @@ def reasons(row: Mapping[str, Any]) -> Iterator[str]:
     for key in ("not_exported", "failed", "intake_reason"):
         if row.get(key):
             yield row[key]
+    found: dict[str, list[str]] = {}
     for name, made in row.get("candidates", {}).items():
         if "failed" in made:
-            yield f"{name}: {made['failed']}"
+            found.setdefault(made["failed"], []).append(name)
         elif made["agreement"] is None and made["judged_frames"] is not None:
-            yield f"{name}, agreement: {made['agreement_reason']}"
+            found.setdefault(f"agreement: {made['agreement_reason']}", []).append(name)
+    for reason, names in found.items():
+        yield f"{', '.join(names)}: {reason}"
 
 
 def main(file: str) -> None:
