@@ -4,7 +4,7 @@
 
 Networks with random weights are exported in an environment of their own (requirements.txt), then
 quantd's stages run on each file. Each result is written as it is found, so that a run that was
-ended goes on where it stopped; --only runs the named ones again. Nothing here passes or fails.
+ended continues where it stopped; --only runs the named ones again. Nothing here passes or fails.
 """
 
 from __future__ import annotations
