@@ -27,7 +27,7 @@ from tests.benchmarks.bench_quality import revision
 from tests.benchmarks.quality.material import REPOSITORY, images
 from tests.benchmarks.run import machine
 from tests.zoo.architectures import ARCHITECTURES, TARGETS
-from tests.zoo.table import reasons, render
+from tests.zoo.table import last_error, reasons, render
 
 _HOME = REPOSITORY / ".bench" / "zoo"
 _GRAPHS, _PICTURES, _PYTHON = _HOME / "graphs", _HOME / "pictures", _HOME / "venv/bin/python"
@@ -108,8 +108,7 @@ def _row(file: str) -> dict[str, Any]:
     graph = _GRAPHS / file
     if not graph.exists():
         log = graph.with_suffix(".txt")
-        seen = log.read_text().strip().splitlines() if log.exists() else ["it was not exported"]
-        return {"not_exported": seen[-1][:300]}
+        return {"not_exported": last_error(log.read_text()) if log.exists() else "not tried"}
     with tempfile.TemporaryDirectory(prefix="quantd-zoo-") as folder:
         argv = [sys.executable, "-m", "tests.zoo.one", graph, _PICTURES, folder]
         try:

@@ -17,6 +17,8 @@ _HEADER = (
     "architecture", "exporter", "nodes", "intake", "U8S8", "S8S8", "INT8 share", "FP16", "CPU s, wall s",
 )  # fmt: skip
 
+_LONGEST = 300
+
 
 def render(rows: Mapping[str, Any]) -> str:
     """Return the table as Markdown, with the reasons of what is missing below it."""
@@ -78,6 +80,13 @@ def reasons(row: Mapping[str, Any]) -> Iterator[str]:
             found.setdefault(f"agreement: {made['agreement_reason']}", []).append(name)
     for reason, names in found.items():
         yield f"{', '.join(names)}: {reason}"
+
+
+def last_error(log: str) -> str:
+    """Return what an exporter failed of: the last line, or the first of PyTorch's own summary."""
+    _, heading, summary = log.rpartition("## Exception summary")
+    lines = (summary if heading else log).strip().splitlines() or ["no output"]
+    return lines[0 if heading else -1][:_LONGEST]
 
 
 def main(file: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from agent import config as configuration
 from tests.zoo.architectures import ARCHITECTURES, TARGETS
-from tests.zoo.table import render
+from tests.zoo.table import last_error, render
 
 _FILE = "resnet18.TorchScript.onnx"
 _MADE = {"sqnr_db": 27.04, "agreement": 0.755, "judged_frames": 8, "int8_share": 1.0}
@@ -64,6 +64,22 @@ def test_a_graph_without_figures_has_its_reason_below(row, cell):
     assert cell in lines[2]
     assert lines[2].count("|") == lines[0].count("|")
     assert lines[6:] == [f"- resnet18, TorchScript: {next(iter(row.values()))}"]
+
+
+@pytest.mark.parametrize(
+    ("log", "error"),
+    [
+        ("tracing ...\nValueError: no such operator\n", "ValueError: no such operator"),
+        (
+            "Error 1\n## Exception summary\n\n<class 'A'>: no such operator\n⬆️\n"
+            "<class 'B'>: not translated\n\n(Refer to the trace above.)\n",
+            "<class 'A'>: no such operator",
+        ),
+        ("", "no output"),
+    ],
+)
+def test_the_reason_of_a_failed_export_is_its_error(log, error):
+    assert last_error(log) == error
 
 
 def test_files_are_named_after_architecture_and_exporter():
