@@ -85,10 +85,16 @@ def _first_only(reading: Reading) -> int | None:
 
 
 def _reshaped(reading: Reading) -> int | None:
-    """Find the axis with the same side behind as many values as before."""
+    """Find the axis with the same side behind as many values as before.
+
+    A flat list of unknown length, as exporters make of a table to fill it up with zeros, becomes
+    the lines of a table.
+    """
     if reading.place:
         return None
     before, after = reading.before, reading.after
+    if before == (None,):
+        return next((axis for axis, side in enumerate(after) if side != 1), None)
     ahead = _amount(before[: reading.axis])
     same = (
         axis
@@ -135,6 +141,17 @@ def _gathered_slices(reading: Reading) -> int | None:
     if named is None or reading.axis < first + named:
         return None
     return reading.axis + len(reading.after) - len(reading.before)
+
+
+def _scattered_slices(reading: Reading) -> int | None:
+    """Follow through ScatterND: updates end with the axes that its indices don't name."""
+    if reading.place == 0:
+        return reading.axis
+    indices = reading.inputs[1] or ()
+    named = indices[-1] if indices else None
+    if reading.place == 1 or named is None or reading.axis < len(indices) - 1:
+        return None
+    return named + reading.axis - (len(indices) - 1)
 
 
 def _product(reading: Reading) -> int | None:
@@ -226,7 +243,7 @@ _RULES: Mapping[str, Callable[[Reading], int | None]] = {
     "Reshape": _reshaped,
     "RoiAlign": _regions,
     "ScatterElements": _first_only,
-    "ScatterND": _first_only,
+    "ScatterND": _scattered_slices,
     "Shape": _lost,
     "Size": _lost,
     "Slice": _first_only,

@@ -31,6 +31,9 @@ CONSTANTS = {
     "q": weights(WIDTH, WIDTH), "kk": weights(WIDTH, WIDTH, seed=1),
     "v": weights(WIDTH, WIDTH, seed=2), "bias": weights(WIDTH, seed=3), "nothing": np.int64([]),
     "column": np.int64([2]), "row": np.int64([-1]), "rows": np.int64([0]), "half": np.int64([30, 30]),
+    "four": np.int64([4]), "whole": np.float32([1.0]), "unpadded": np.int64([0, 0]),
+    "table": np.int64([BEST, -1]), "size": np.int64([BEST, 4]), "picture": np.int64([[0]]),
+    "blank": np.zeros((1, BEST, 4), np.float32),
     "experts": weights(4, 6, 3, seed=5), "gate": weights(6, 4, seed=6),
 }  # fmt: skip
 INPUTS = {
@@ -123,6 +126,28 @@ def suppressed() -> onnx.ModelProto:
     return graph_of(nodes, ["boxes_out", "scores_out", "label"])
 
 
+def padded() -> onnx.ModelProto:
+    """What is kept, filled up to a fixed number and written to its place in the batch.
+
+    The four best cells of five classes, so that no row is missing.
+    """
+    nodes = [
+        node("Transpose", "logits", "by_class", perm=[0, 2, 1]),
+        node("NonMaxSuppression", "boxes by_class four whole least", "kept"),
+        node("Gather", "kept second", "cell", axis=1),
+        node("Squeeze", "cell one", "cell1"),
+        node("Squeeze", "boxes zero", "plain"),
+        node("Gather", "plain cell1", "rows_of_boxes", axis=0),
+        node("Reshape", "rows_of_boxes row", "values"),
+        node("Pad", "values unpadded", "filled"),
+        node("Reshape", "filled table", "lines"),
+        node("Expand", "lines size", "lines_of_four"),
+        node("Unsqueeze", "lines_of_four zero", "whole_picture"),
+        node("ScatterND", "blank picture whole_picture", "found"),
+    ]
+    return graph_of(nodes, ["found"])
+
+
 def experts() -> onnx.ModelProto:
     """Two of four experts are picked for a picture; their sum has as many values as experts."""
     nodes = [
@@ -186,6 +211,7 @@ def reversed_lists(model: onnx.ModelProto) -> onnx.ModelProto:
         (best_twice, {"found": 1, "label": 1}, BEST),
         (decoder, {"boxes_out": 1, "label": 1}, BEST),
         (suppressed, {"boxes_out": 0, "scores_out": 0, "label": 0}, None),
+        (padded, {"found": 1}, BEST),
         (experts, {}, None),
         (by_level, {"both": 1}, 2 * BEST),
     ],
