@@ -31,7 +31,7 @@ def render(rows: Mapping[str, Any]) -> str:
         lines.append(_line((architecture.name, exporter, *_cells(row))))
         missing += [f"- {architecture.name}, {exporter}: {one}" for one in reasons(row)]
     cpu_min = sum(row.get("process_cpu_s", 0.0) for row in rows.values()) / 60
-    lines += ["", f"{len(rows)} files, {cpu_min:.0f} CPU minutes.", "", *missing]
+    lines += ["", f"{len(rows)} exports, {cpu_min:.0f} CPU minutes.", "", *missing]
     return "\n".join(lines) + "\n"
 
 

@@ -48,7 +48,7 @@ def test_the_table_has_figures_and_below_them_the_reason_of_each_that_is_missing
         lines[2]
         == "| resnet18 | TorchScript | 49 | 6e-07 | 27.0 dB, 0.76 | refused | 100 % | 62.3 dB | 61, 80 |"
     )
-    assert lines[4] == "1 files, 1 CPU minutes."
+    assert lines[4] == "1 exports, 1 CPU minutes."
     assert lines[6:] == [
         "- resnet18, TorchScript: fp16: agreement: nothing was seen",
         "- resnet18, TorchScript: S8S8: node Conv_3: no scale; leave it in float",
