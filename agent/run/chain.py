@@ -211,7 +211,7 @@ class Chain:
         task = configuration.dump(self.config)["model"]["task"]
         bound = self.config.requirements.bound
         digest = digest_of(
-            "quantize-8",
+            "quantize-9",
             model.digest,
             None if recipe.precision in {FP32, AS_GIVEN} else calibration.digest,
             statistics,

@@ -32,7 +32,7 @@ _FLOOR_DB = SQNR.floor or 0.0
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
 _MARGIN_DB = 0.5  # since the held-out frames are others than those of the trials
 _MARGIN_SHARE = 0.75  # of the distance from the value to the lower end of its interval, likewise
-_MARGIN = 0.25  # of the allowed disagreement
+_MARGIN = 0.25  # of the allowed disagreement, where there is no interval
 _SHOWN = 10
 
 Range = tuple[float, float]
@@ -63,15 +63,15 @@ class Target:
         """Return True if the limits are met with a margin; False for None, outputs not finite.
 
         The frames of a trial can reject a graph, but they prove little: 16 frames that all agree
-        are seen in 44 % of the cases with a true agreement of 0.95. So agreement has a fixed margin,
-        and the built engine is judged again on other frames. Where FP32 sees too little on
-        the frames to judge the metric, SQNR by groups of channels stands in with its usual floor.
+        are seen in 44 % of the cases with a true agreement of 0.95. So the built engine is judged
+        again on other frames. Where FP32 sees too little on the frames to judge the metric,
+        SQNR by groups of channels stands in with its usual floor.
         """
         if found is None:
             return False
         least_db = self.sqnr_db
         if self.agreement and found.agreement is not None:
-            if found.agreement < self.agreement + _MARGIN * (1 - self.agreement):
+            if found.agreement < self.agreement + _margin_agreement(self.agreement, found):
                 return False
         elif self.agreement:
             if found.judged_frames is None:  # a task without a metric
@@ -178,6 +178,17 @@ def _margin_db(found: Fidelity) -> float:
     if found.sqnr_db is None or found.sqnr_db_ci95 is None:
         return _MARGIN_DB
     return max(_MARGIN_DB, _MARGIN_SHARE * (found.sqnr_db - found.sqnr_db_ci95[0]))
+
+
+def _margin_agreement(limit: float, found: Fidelity) -> float:
+    """Return the margin above the limit likewise, at most three quarters of what is left above it.
+
+    An agreement of 1 on a few frames has a wide interval, which no graph could leave behind.
+    """
+    if found.agreement is None or found.agreement_ci95 is None:
+        return _MARGIN * (1 - limit)
+    noise = found.agreement - found.agreement_ci95[0]
+    return _MARGIN_SHARE * min(noise, 1 - limit)
 
 
 def _options(

@@ -175,6 +175,20 @@ def test_the_margin_grows_with_the_doubt():
     assert not target.is_met(doubtful)
 
 
+@pytest.mark.parametrize(
+    ("agreement", "interval", "met"),
+    [
+        (0.957, (0.953, 0.961), True),
+        (0.957, (0.93, 0.98), False),
+        (1.0, (0.8, 1.0), True),  # 16 of 16 frames: no graph can do better
+        (0.957, None, False),
+    ],
+)
+def test_the_margin_of_the_metric_is_that_of_its_interval(agreement, interval, met):
+    found = replace(fidelity(10.0, frames=4), agreement=agreement, agreement_ci95=interval)
+    assert Target.of(0, 0.95, has_metric=True).is_met(found) is met
+
+
 def test_where_too_little_is_seen_sqnr_stands_in_for_the_metric():
     found = fidelity(10.0, frames=4)
     target = Target.of(0, 0.9, has_metric=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.fidelity.box_matching import THRESHOLDS, best, matches
+from agent.core.fidelity.box_matching import COCO_MOST, THRESHOLDS, best, matches
 from agent.core.fidelity.detection import Detections, Similarity, box_overlaps
 from agent.core.fidelity.resampling import Counts, each_frame_once
 
@@ -105,8 +105,15 @@ class AveragePrecision:
     def add(
         self, found: Detections, truth: Detections, crowd: NDArray[np.bool_] | None = None
     ) -> None:
-        """Add one frame; see `matches`. At most 100 detections of a class count, the best."""
-        found = found.pick(best(found))
+        """Add one frame; see `matches`.
+
+        Args:
+            found: Of each class the 100 best count, as for COCO; all where classes are pooled,
+                since a cut through both lists would make misses of boxes on either side of it.
+            truth: The true boxes.
+            crowd: Which of them are crowds, shape (truth,); None for none.
+        """
+        found = found.pick(best(found, None if self._pooled else COCO_MOST))
         hit, ignored = matches(found, truth, crowd, self._similarity)
         bits = 1 << np.arange(len(THRESHOLDS))
         counted = truth.labels if crowd is None else truth.labels[~crowd]

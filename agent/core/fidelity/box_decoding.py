@@ -18,8 +18,9 @@ from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.detection import Detections, box_overlaps, suppress
 from agent.core.fidelity.similarity import drawn_masks, rotated_boxes
 
-_MOST_RAW = 1000  # per frame before suppression, which would take minutes for a broken engine
-_MOST = 100  # per frame: maxDets of the COCO evaluation
+_MOST_RAW = 3000  # per frame before suppression, which would take minutes for a broken engine
+_MOST = 1000  # per frame; far above what a sound detector finds, so that no agreement is cut off
+_MOST_DRAWN = 100  # with masks, each drawn in the size of the picture
 _FAR = 1e9  # limit of coordinates, beyond any picture; keeps areas finite
 _LARGEST_LOG = 20.0  # e^20 cells
 _TOLERANCE = 1e-3  # by which a score may leave 0..1 in rounding
@@ -28,7 +29,7 @@ Outputs = Mapping[str, NDArray[Any]]
 
 
 def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detections:
-    """Return the detections of one frame, best first, at most 100.
+    """Return the detections of one frame, best first, at most 1000, with masks 100.
 
     Args:
         outputs: Finite numbers, batch 1.
@@ -53,7 +54,8 @@ def decode(outputs: Outputs, how: Decoding, *, trusted: bool = False) -> Detecti
         )
     similarity = rotated_boxes if how.rotated else box_overlaps
     overlap = 1.0 if how.kind == "nms" else how.overlap
-    kept = suppress(found.pick(solid), overlap, _MOST, similarity)
+    most = _MOST_DRAWN if how.masks else _MOST
+    kept = suppress(found.pick(solid), overlap, most, similarity)
     if not how.masks:
         return kept
     return replace(kept, shapes=drawn_masks(kept, reader.get("masks"), how.stride))
@@ -197,7 +199,7 @@ def _detections(
 
 
 def _above_threshold(scores: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
-    """Return the indices of scores that reach the threshold, at most those of the 1000 highest."""
+    """Return the indices of scores that reach the threshold, at most those of the 3000 highest."""
     which = np.flatnonzero(scores >= threshold)
     if which.size > _MOST_RAW:
         which = which[np.argsort(-scores[which], kind="stable")[:_MOST_RAW]]

@@ -9,7 +9,8 @@ from agent.core.fidelity.detection import Detections, Similarity, box_overlaps, 
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """Overlaps from which two boxes match, 0.5 to 0.95: those of COCO, to the last digit."""
-_MOST = 100  # detections per frame and class: maxDets of COCO
+COCO_MOST = 100
+"""Detections of a frame and class that count: maxDets of COCO."""
 
 
 def matches(
@@ -50,11 +51,11 @@ def matches(
     return hit, ~hit & (in_crowd[:, None] >= THRESHOLDS)
 
 
-def best(found: Detections) -> NDArray[np.intp]:
-    """Return the indices of the 100 best detections of each class, the best first."""
+def best(found: Detections, most: int | None = COCO_MOST) -> NDArray[np.intp]:
+    """Return the indices of the best detections of each class, the best first; None for all."""
     order = np.argsort(-found.scores, kind="stable")
     rank = np.zeros(len(order), np.int64)
     for name in np.unique(found.labels):
         mine = found.labels[order] == name
         rank[mine] = np.arange(mine.sum())
-    return order[rank < _MOST]
+    return order[rank < most] if most is not None else order

@@ -168,7 +168,7 @@ def test_an_engine_gone_wild_is_no_error_and_is_bounded():
     began = time.perf_counter()
     found = decode({"y": head[None]}, Decoding(kind="yolo", threshold=0.0))
     assert time.perf_counter() - began < 5
-    assert len(found) <= 100
+    assert len(found) <= 1000
     assert np.isfinite(found.boxes).all()
 
 

@@ -198,3 +198,19 @@ def test_the_summary_is_in_the_words_of_the_head(head, words, seen):
     agreement = DetectionAgreement(HEADS[head])
     agreement.add(found, lost)
     assert (agreement.summary(), agreement.seen) == (words, seen)
+
+
+def test_ranks_that_rounding_swaps_cost_nothing_where_there_are_hundreds_of_boxes():
+    """A cut at the 100 best would make misses of those on either side of it."""
+    rng = np.random.default_rng(0)
+    place = np.stack(np.divmod(np.arange(400), 20), axis=1) * 30.0 + 15
+    boxes = np.c_[place, np.full((400, 2), 20.0)]
+    scores = rng.uniform(0.4, 0.6, 400)
+
+    def head(scores: np.ndarray) -> dict[str, np.ndarray]:
+        return {"y": np.c_[boxes, scores].astype(np.float32)[None]}
+
+    agreement = DetectionAgreement(Decoding(kind="yolo"))
+    agreement.add(head(scores), head(scores + rng.normal(0, 0.02, 400)))
+    assert agreement.metrics()["ap50"] == pytest.approx(1.0)
+    assert agreement.summary() == "finds 100 % of FP32's boxes"
