@@ -219,14 +219,13 @@ def test_who_will_not_wait_is_refused_with_the_name_of_the_holder(
     machine: Machine, other: str
 ) -> None:
     machine.prepare()
-    machine.application.plan(reload_s=6.0)
     before = machine.application.size()
-    first = machine.start("activate")
-    until(lambda: bool(machine.application.seen(before)))
-    refused = quantd(*machine.arguments(other), "--no-wait")
-    still = first.poll() is None
+    with machine.application.paused():
+        first = machine.start("activate")
+        until(lambda: bool(machine.application.seen(before)))
+        refused = quantd(*machine.arguments(other), "--no-wait")
+        assert first.poll() is None
     first.communicate(timeout=60)
-    assert still, "it was so slow that there was nothing to wait for"
     assert refused.returncode == 1, refused.stderr
     assert "activate" in refused.stderr
     assert str(first.pid) in refused.stderr
@@ -236,19 +235,19 @@ def test_who_will_not_wait_is_refused_with_the_name_of_the_holder(
 
 def test_who_waits_names_the_holder_and_can_be_interrupted(machine: Machine) -> None:
     machine.prepare()
-    machine.application.plan(reload_s=6.0)
     before = machine.application.size()
-    first = machine.start("activate")
-    until(lambda: bool(machine.application.seen(before)))
-    second = machine.start("rollback")
-    assert second.stderr is not None
-    line = second.stderr.readline()
-    assert first.poll() is None, "it was so slow that there was nothing to wait for"
-    assert "activate" in line
-    assert str(first.pid) in line
-    second.send_signal(2)
-    second.communicate(timeout=30)
-    assert first.poll() is None, "it waited to the end"
+    with machine.application.paused():
+        first = machine.start("activate")
+        until(lambda: bool(machine.application.seen(before)))
+        second = machine.start("rollback")
+        assert second.stderr is not None
+        line = second.stderr.readline()
+        assert first.poll() is None
+        assert "activate" in line
+        assert str(first.pid) in line
+        second.send_signal(2)
+        second.communicate(timeout=30)
+        assert first.poll() is None, "it waited to the end"
     assert second.returncode != 0
     first.communicate(timeout=60)
     assert first.returncode == 0

@@ -7,13 +7,15 @@ with the process id of their parent, so that a test sees whose switch it was.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 _RELOAD = """\
 cd "{folder}" && . ./plan
 echo "reload $PPID $QUANTD_RELEASE" >>log
+while [ -e paused ]; do sleep 0.05; done
 sleep "$reload_s"
 printf '%s\\n%s\\n' "$QUANTD_RELEASE" "$(readlink "{current}")" >".given-$$"
 mv ".given-$$" given
@@ -70,6 +72,15 @@ class Application:
         text = f"reload_s={reload_s / 2:.3f}\nhealth_s={health_s:.3f}\n"
         temp.write_text(f"{text}accepted='{' '.join(accepted)}'\n")
         temp.rename(self._folder / "plan")
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Make reloads last until the end of the block."""
+        (self._folder / "paused").touch()
+        try:
+            yield
+        finally:
+            (self._folder / "paused").unlink()
 
     def given(self) -> tuple[str, str]:
         """Return the release that the last reload was given, and the one `current` pointed to."""
