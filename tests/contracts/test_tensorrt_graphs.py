@@ -73,9 +73,10 @@ KINDS = sorted({file.stem for file in FILES.glob("*.onnx")} - {"two_stage"})  # 
 NOT_PER_PICTURE = {"constant_output"}  # in a batch its anchors stay as they are
 NAMES = [make.__name__ for make in CLEAN] + [make.__name__ for make, _ in RAW] + KINDS
 BATCHED = [name for name in NAMES if name not in NOT_PER_PICTURE]
+_MINUTES = [pytest.mark.faults, pytest.mark.timeout(580)]
 LONG = {("centerface", "conditioned"), ("ppocr", "conditioned")}  # weights of large models
 GRAPHS = [
-    pytest.param(name, recipe, marks=[pytest.mark.faults] if (name, recipe) in LONG else [])
+    pytest.param(name, recipe, marks=_MINUTES if (name, recipe) in LONG else [])
     for name in NAMES
     for recipe in RECIPES
 ]
