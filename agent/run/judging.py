@@ -98,7 +98,7 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-11",
+            "evaluate-12",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,

@@ -50,7 +50,7 @@ def judge(path: str, baseline: str, inputs: list[dict[str, np.ndarray]], kind: s
         make_runner=lambda: OnnxruntimeRunner(path, 1),
         make_baseline=lambda: OnnxruntimeRunner(baseline, 1),
         tensors=lambda: iter(inputs),
-        comparison=Comparison(kind),
+        comparison=lambda: Comparison(kind),
         memory=lambda: process.memory_info().rss,
         progress=lambda *_: None,
     )

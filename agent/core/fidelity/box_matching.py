@@ -39,16 +39,28 @@ def matches(
         return hit, hit
     same = found.labels[:, None] == truth.labels[None, :]
     crowds = np.zeros(len(truth), bool) if crowd is None else crowd
-    overlap = np.where(same & ~crowds, similarity(found, truth), 0.0)[:, ::-1]
+    overlap = np.where(same & ~crowds, similarity(found, truth), 0.0)
     in_crowd = np.where(same & crowds, covered(found.boxes, truth.boxes), 0.0).max(axis=1)
     for column, threshold in enumerate(THRESHOLDS):
-        free = overlap.copy()
-        for row in range(len(found)):
-            nearest = int(free[row].argmax())
-            if free[row, nearest] >= threshold:
-                hit[row, column] = True
-                free[:, nearest] = 0.0
+        hit[:, column] = assigned(overlap, threshold) >= 0
     return hit, ~hit & (in_crowd[:, None] >= THRESHOLDS)
+
+
+def assigned(overlap: NDArray[np.float64], threshold: float) -> NDArray[np.intp]:
+    """Return the index of the true box that each detection matches, best first; -1 for none.
+
+    Args:
+        overlap: Shape (found, truth), 0 where classes differ.
+        threshold: From which two match.
+    """
+    free = overlap[:, ::-1].copy()  # the last of equal overlaps
+    chosen = np.full(len(free), -1, np.intp)
+    for row in range(len(free)):
+        nearest = int(free[row].argmax())
+        if free[row, nearest] >= threshold:
+            chosen[row] = free.shape[1] - 1 - nearest
+            free[:, nearest] = 0.0
+    return chosen
 
 
 def best(found: Detections, most: int | None = COCO_MOST) -> NDArray[np.intp]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from agent.core.fidelity.average_precision import AveragePrecision
 from agent.core.fidelity.box_decoding import Outputs, decode
-from agent.core.fidelity.box_matching import THRESHOLDS
+from agent.core.fidelity.box_matching import THRESHOLDS, assigned
 from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.detection import Detections
 from agent.core.fidelity.resampling import Counts, percent
@@ -48,13 +48,12 @@ class DetectionAgreement:
         self._judged += bool(clear.any())
 
     def _also(self, near: Detections, found: Detections) -> NDArray[np.bool_]:
-        """Return which of the baseline's detections the engine has, too."""
-        if not len(found) or not len(near):
-            return np.zeros(len(near), bool)
-        same = near.labels[:, None] == found.labels[None, :]
-        both: NDArray[np.bool_] = (same & (self._similarity(near, found) >= THRESHOLDS[0])).any(
-            axis=1
-        )
+        """Return which of the baseline's detections the engine has, too, each for one of its own."""
+        both = np.zeros(len(near), bool)
+        if len(found) and len(near):
+            same = found.labels[:, None] == near.labels[None, :]
+            chosen = assigned(np.where(same, self._similarity(found, near), 0.0), THRESHOLDS[0])
+            both[chosen[chosen >= 0]] = True
         return both
 
     @property
