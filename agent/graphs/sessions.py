@@ -9,18 +9,24 @@ _FATAL = 4  # failures are in the exceptions
 
 
 def session(
-    model: onnx.ModelProto, threads: int, *, tapped: bool = False, as_written: bool = False
+    model: onnx.ModelProto | str,
+    threads: int,
+    *,
+    tapped: bool = False,
+    as_written: bool = False,
+    optimized: bool = True,
 ) -> onnxruntime.InferenceSession:
     """Open a graph.
 
     Args:
-        model: The graph.
+        model: The graph, or the path of its file, which may have external data.
         threads: 0 takes all cores.
         tapped: True for a graph with many added outputs, run over many frames: no memory planning,
             which would double the memory; an arena that is kept between frames; idle threads
             sleep. Others are for a few runs and free all memory.
         as_written: True to leave Q/DQ in place, as the target runtime does; ONNX Runtime's own
             moves and fusions of it cost 3 dB on one such graph.
+        optimized: False to run the graph without any of ONNX Runtime's optimizations.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
@@ -29,8 +35,9 @@ def session(
     if tapped:
         options.enable_mem_pattern = False
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if as_written:
         options.add_session_config_entry("session.disable_quant_qdq", "1")
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    source = model if isinstance(model, str) else model.SerializeToString()
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

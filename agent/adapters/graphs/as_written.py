@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from google.protobuf.message import DecodeError
 
 from agent.core.errors import ModelError
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.edits import bodies_of
 from agent.graphs.integers import integer_operators
+from agent.graphs.sessions import session
 from agent.graphs.widen import narrow_types
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agent.ports import Tensors
-
-_FATAL = 4  # failures are in the exceptions
 
 
 def outputs_as_written(
@@ -48,13 +46,13 @@ def outputs_as_written(
             return
         model = onnx.load(path, load_external_data=False)
         depending = _depending(model.graph)
-        session = _session(path, model, group[0].shape[1:], threads)
+        opened = _opened(path, model, group[0].shape[1:], threads)
         del model
-        (image,) = session.get_inputs()
+        (image,) = opened.get_inputs()
         batch = image.shape[0] if isinstance(image.shape[0], int) else 1
         group += islice(pictures, batch - 1)
         while group:
-            found = _outputs(session, image.name, group, batch)
+            found = _outputs(opened, image.name, group, batch)
             for index in range(len(group)):
                 yield {
                     name: values[index : index + 1]
@@ -74,12 +72,12 @@ def rounds_by_itself(path: str) -> bool:
 
 
 def _outputs(
-    session: Any, name: str, pictures: list[NDArray[Any]], batch: int
+    opened: Any, name: str, pictures: list[NDArray[Any]], batch: int
 ) -> dict[str, NDArray[Any]]:
     """Run one batch, filled with its last picture."""
     filled = [*pictures, *pictures[-1:] * (batch - len(pictures))]
-    names = [one.name for one in session.get_outputs()]
-    return dict(zip(names, session.run(names, {name: np.concatenate(filled)}), strict=True))
+    names = [one.name for one in opened.get_outputs()]
+    return dict(zip(names, opened.run(names, {name: np.concatenate(filled)}), strict=True))
 
 
 def _depending(graph: onnx.GraphProto) -> set[str]:
@@ -95,20 +93,13 @@ def _depending(graph: onnx.GraphProto) -> set[str]:
     return found
 
 
-def _session(
-    path: str, model: onnx.ModelProto, sides: tuple[int, ...], threads: int
-) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = _FATAL
-    options.intra_op_num_threads = threads
-    options.enable_cpu_mem_arena = False
-    source: str | bytes = path
-    if _fix_sides(model, sides):
-        model = onnx.load(path)
-        _fix_sides(model, sides)
-        source = model.SerializeToString()
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+def _opened(path: str, model: onnx.ModelProto, sides: tuple[int, ...], threads: int) -> Any:
+    """Return a session of the file, with other sides of its input if need be."""
+    if not _fix_sides(model, sides):
+        return session(path, threads, optimized=False)
+    whole = onnx.load(path)
+    _fix_sides(whole, sides)
+    return session(whole, threads, optimized=False)
 
 
 def _fix_sides(model: onnx.ModelProto, sides: tuple[int, ...]) -> bool:
