@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.fidelity.box_matching import COCO_MOST, THRESHOLDS, best, matches
+from agent.core.fidelity.box_matching import THRESHOLDS, best, matches
 from agent.core.fidelity.detection import Detections, Similarity, box_overlaps
 from agent.core.fidelity.resampling import Counts, each_frame_once
 
@@ -40,7 +40,7 @@ class PrecisionCurve:
             weight: How often each counts, in that order; 0 for one that is ignored.
             truths: Number of true boxes, weighted likewise.
 
-        Source: COCO as above: the mean of 101 recalls, with precision made monotonic.
+        Source: pycocotools.cocoeval: the mean of 101 recalls, with precision made monotonic.
         """
         if truths <= 0:
             return float("nan")
@@ -108,12 +108,13 @@ class AveragePrecision:
         """Add one frame; see `matches`.
 
         Args:
-            found: Of each class the 100 best count, as for COCO; all where classes are pooled,
-                since a cut through both lists would make misses of boxes on either side of it.
+            found: Best first. Of each class the 100 best count, as for COCO; all where classes are
+                pooled, since a cut through both lists would make misses of boxes on either side.
             truth: The true boxes.
             crowd: Which of them are crowds, shape (truth,); None for none.
         """
-        found = found.pick(best(found, None if self._pooled else COCO_MOST))
+        if not self._pooled:
+            found = found.pick(best(found))
         hit, ignored = matches(found, truth, crowd, self._similarity)
         bits = 1 << np.arange(len(THRESHOLDS))
         counted = truth.labels if crowd is None else truth.labels[~crowd]

@@ -9,8 +9,7 @@ from agent.core.fidelity.detection import Detections, Similarity, box_overlaps, 
 
 THRESHOLDS = tuple(np.linspace(0.5, 0.95, 10).tolist())
 """Overlaps from which two boxes match, 0.5 to 0.95: those of COCO, to the last digit."""
-COCO_MOST = 100
-"""Detections of a frame and class that count: maxDets of COCO."""
+_MOST = 100  # detections of a frame and class that count: maxDets of COCO
 
 
 def matches(
@@ -63,11 +62,11 @@ def assigned(overlap: NDArray[np.float64], threshold: float) -> NDArray[np.intp]
     return chosen
 
 
-def best(found: Detections, most: int | None = COCO_MOST) -> NDArray[np.intp]:
-    """Return the indices of the best detections of each class, the best first; None for all."""
+def best(found: Detections) -> NDArray[np.intp]:
+    """Return the indices of the 100 best detections of each class, the best first."""
     order = np.argsort(-found.scores, kind="stable")
     rank = np.zeros(len(order), np.int64)
     for name in np.unique(found.labels):
         mine = found.labels[order] == name
         rank[mine] = np.arange(mine.sum())
-    return order[rank < most] if most is not None else order
+    return order[rank < _MOST]
