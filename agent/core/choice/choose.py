@@ -196,14 +196,7 @@ def _why(
         f"{format_distinct(cost, 0.0)} {objective.unit}"
     )
     baseline = next(
-        (
-            k
-            for k in measured.values()
-            if k.candidate.recipe.is_baseline
-            and k.candidate.batch == best.candidate.batch
-            and k.candidate.power_mode == best.candidate.power_mode
-        ),
-        None,
+        (k for k in measured.values() if k.candidate.is_baseline_of(best.candidate)), None
     )
     if baseline is not None and baseline is not best:
         theirs = objective.value(baseline)

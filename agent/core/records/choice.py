@@ -91,6 +91,11 @@ class Candidate:
     failure: str = ""
     left_out: str = ""
 
+    def is_baseline_of(self, other: Candidate) -> bool:
+        """Whether another one's speed is compared with it: in the same batch and power mode."""
+        alike = (self.batch, self.power_mode) == (other.batch, other.power_mode)
+        return alike and self.recipe.is_baseline
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:

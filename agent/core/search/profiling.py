@@ -22,16 +22,11 @@ def to_profile(
     baselines: dict[str, str] = {}
     found: dict[str, Engine] = {}
     for one in best or measured[:1]:
-        baseline = next((other for other in measured if _is_baseline(other, one)), None)
+        baseline = next((other for other in measured if other.is_baseline_of(one)), None)
         found |= {two.id: two.engine for two in (baseline, one) if two and two.engine}
         if baseline and baseline is not one:
             baselines[one.id] = baseline.id
     return found, baselines
-
-
-def _is_baseline(other: Candidate, one: Candidate) -> bool:
-    alike = (other.batch, other.power_mode) == (one.batch, one.power_mode)
-    return alike and other.recipe.is_baseline
 
 
 def _p50_ms(one: Candidate) -> float:
