@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import asdict
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from agent import config as configuration
+from agent.config.tables import Decode
 from agent.core.errors import CameraError, ConfigError
+from agent.core.fidelity.decoding import Decoding
 from agent.core.frames.camera_uri import CAMERAS
 from agent.core.frames.pixels import PIXELS
 from agent.core.frames.preprocess import to_tensor
@@ -220,3 +224,8 @@ def test_boxes_are_for_detection_and_its_agreement_limit_needs_them(tmp_path: Pa
     with pytest.raises(ConfigError, match=r"limits.agreement needs boxes"):
         load(tmp_path, '[model.task]\nkind = "detection"\n[limits]\nagreement = 0.9\n')
     decoded(tmp_path, 'kind = "yolo"\n[limits]\nagreement = 0.9\n')
+
+
+def test_a_decoding_that_says_nothing_is_the_default_of_the_configuration():
+    """The two are apart since the core knows no msgspec: names and defaults must agree."""
+    assert asdict(Decoding(kind="")) == msgspec.structs.asdict(Decode())
