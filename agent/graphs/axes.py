@@ -205,10 +205,6 @@ def _one_hot(reading: Reading) -> int | None:
     return reading.axis + (reading.axis >= reading.chosen(len(reading.after), -1))
 
 
-def _attention(reading: Reading) -> int | None:
-    return reading.axis if reading.place == 0 else None
-
-
 def _sampled(reading: Reading) -> int | None:
     """Follow the places of GridSample, (N, H, W, 2), to (N, C, H, W)."""
     last = len(reading.before) - 1
@@ -225,7 +221,7 @@ def _regions(reading: Reading) -> int | None:
 _RULES: Mapping[str, Callable[[Reading], int | None]] = {
     "ArgMax": _reduction,
     "ArgMin": _reduction,
-    "Attention": _attention,
+    "Attention": _first_only,
     "Concat": _same,
     "ConstantOfShape": _lost,
     "Einsum": _einsum,
@@ -236,7 +232,7 @@ _RULES: Mapping[str, Callable[[Reading], int | None]] = {
     "Gemm": _gemm,
     "GridSample": _sampled,
     "MatMul": _product,
-    "MultiHeadAttention": _attention,
+    "MultiHeadAttention": _first_only,
     "OneHot": _one_hot,
     "Pad": _first_only,
     "Range": _lost,
