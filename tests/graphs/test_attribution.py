@@ -51,11 +51,12 @@ def test_in_int8_each_conversion_serves_the_layer_that_stays_in_float(tmp_path):
         ("QLinearConv", "r0"), ("QLinearSoftmax", "s"), ("Resize", "u"), ("QLinearConv", "y"),
     ]  # fmt: skip
     conversions = [(operator, tensor) for operator, tensor, converts in found if converts]
-    assert {one for one in conversions if "uantize" in one[0]} == {
-        ("QuantizeLinear", "r0"), ("DequantizeLinear", "u"), ("QuantizeLinear", "u"),
-        ("DequantizeLinear", "y"),
-    }  # fmt: skip
     assert all(operator == "Transpose" or "uantize" in operator for operator, _ in conversions)
+    rounds = {one for one in conversions if one[0] != "Transpose"}
+    around_resize = {("DequantizeLinear", "u"), ("QuantizeLinear", "u")}
+    assert rounds - around_resize == {("QuantizeLinear", "r0"), ("DequantizeLinear", "y")}
+    # ONNX Runtime 1.23 resizes the codes themselves, 1.32 does it in float
+    assert rounds & around_resize in (around_resize, set())
 
 
 @pytest.mark.parametrize("scheme", ["", "U8S8", "S8S8"])

@@ -22,13 +22,16 @@ def with_rounded_weights(source: str, given: onnx.ModelProto) -> onnx.ModelProto
     stored = {t.name: numpy_helper.to_array(t) for t in given.graph.initializer}
     inputs = {name: node for node in model.graph.node for name in node.input}
     for tensor in model.graph.initializer:
-        codes = stored.get(f"{tensor.name}_quantized")
-        if codes is None:
+        shape = tuple(tensor.dims)
+        for name in (tensor.name, f"{tensor.name}_Transposed"):  # of a Gemm, as versions name it
+            codes = stored.get(f"{name}_quantized")
+            scale = stored.get(f"{name}_scale", stored.get(f"{name}_quantized_scale"))
+            if codes is not None and scale is not None:
+                break
+        else:  # stored in float, or a bias of a QLinearConv, which has the scale of the products
             continue
-        scale = stored.get(f"{tensor.name}_scale", stored.get(f"{tensor.name}_quantized_scale"))
-        if scale is None:  # a bias of a QLinearConv, which has the scale of the products
-            continue
-        zero = stored.get(f"{tensor.name}_zero_point", np.int32(0))
+        zero = stored.get(f"{name}_zero_point", np.int32(0))
+        codes = codes if codes.shape == shape else codes.T
         axes = [1] * codes.ndim
         axes[1 if inputs[tensor.name].op_type == "ConvTranspose" else 0] = -1
         scale, zero = (one.reshape(axes if one.size > 1 else -1) for one in (scale, zero))

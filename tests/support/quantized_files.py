@@ -34,7 +34,8 @@ def quantized(source: str, kind: str, *, per_channel: bool = True) -> onnx.Model
     target = str(Path(source).with_name(f"{kind}.onnx"))
     form, _, activation = kind.partition("-")
     if form == "dynamic":
-        quantize_dynamic(source, target, per_channel=per_channel)
+        # ConvInteger takes unsigned weights in every version, signed ones in new ones only
+        quantize_dynamic(source, target, per_channel=per_channel, weight_type=QuantType.QUInt8)
         return onnx.load(target)
     quantize_static(
         source,
