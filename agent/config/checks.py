@@ -13,6 +13,7 @@ import msgspec
 from cronsim import CronSim, CronSimError
 
 from agent.config.boards import board
+from agent.config.class_names import check_names
 from agent.config.tables import PRECISIONS, Config, Decode, ModelTask
 from agent.core.choice.limits import AGREEMENT, LIMITS
 from agent.core.choice.objectives import OBJECTIVES
@@ -208,6 +209,7 @@ def _check_model(config: Config) -> None:
             hint="allowed: " + ", ".join(_TASKS) + ', or "module:function"',
         )
     _check_decode(model.task.kind, model.task.decode)
+    check_names(model.task.names, model.task.kind)
     _check_labels(config)
     agreement = config.limits.by_key()[AGREEMENT.key]
     if agreement and model.task.kind == "generic":

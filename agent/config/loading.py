@@ -12,6 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from agent.config.checks import check, flatten
+from agent.config.class_names import read_names
 from agent.config.tables import Config
 from agent.config.toml import read_toml
 from agent.core.errors import ConfigError
@@ -23,6 +24,7 @@ _PATHS = {  # keys with a path, and how it ends; a board may also be a name
     "model.path": "",
     "model.card": "",
     "model.task.labels": "",
+    "model.task.names": "",
 }
 
 
@@ -56,6 +58,7 @@ def load_with_origin(
     merged: dict[str, Any] = {}
     origin: dict[str, str] = {}
     for source, layer in layers:
+        read_names(layer)
         _merge(merged, layer, source, origin, "")
     config = _decode(merged, str(file))
     check(config)

@@ -89,6 +89,7 @@ class ModelTask(_Table, frozen=True):
     """What the outputs mean, so that fidelity can be measured by the task's own metric."""
 
     kind: str = "generic"
+    names: tuple[str, ...] = ()
     labels: str = ""
     categories: str = "order"
     decode: Decode = Decode()
