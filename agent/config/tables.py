@@ -10,6 +10,7 @@ from agent.core.choice.limits import LIMITS, with_floor
 from agent.core.choice.objectives import OBJECTIVES
 from agent.core.choice.requirements import Requirements
 from agent.core.fidelity.decoding import Decoding
+from agent.core.frames.input_spec import InputSpec
 from agent.core.quantization.calibrator_names import CALIBRATORS
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-mixed")
@@ -55,6 +56,11 @@ class ModelInput(_Table, frozen=True):
         values = msgspec.structs.asdict(self)
         del values["pixels"]
         return values
+
+    @property
+    def spec(self) -> InputSpec:
+        """Return how a frame becomes a tensor, of the size that is configured, if any."""
+        return InputSpec(**self.in_effect())
 
 
 class Decode(_Table, frozen=True):

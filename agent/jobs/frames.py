@@ -10,23 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 from agent.config import Config
 from agent.core.frames.camera_uri import camera_kind
+from agent.core.frames.input_spec import resolved
 from agent.core.records import CalibrationSet, CleanModel
 from agent.wire.jobs import CaptureFrames
 
 if TYPE_CHECKING:
-    from agent.core.frames.preprocess import InputSpec
     from agent.ports import Camera, Progress, Tensors
 
 _FRAMES_BYTES = 96_000_000  # for inputs and FP32 outputs of the frames that try INT8 graphs
 _FEWEST_FRAMES = 4
 MOST_FRAMES = 64
-
-
-def input_spec(config: Config) -> InputSpec:
-    """Return how a frame becomes a tensor, as configured."""
-    from agent.core.frames.preprocess import InputSpec
-
-    return InputSpec(**config.model.input.in_effect())
 
 
 def open_camera(config: Config) -> Camera:
@@ -70,10 +63,10 @@ def tensors(
     import numpy as np
 
     from agent.adapters.storage.frames import OpencvFrames
-    from agent.core.frames.preprocess import resolved, to_tensor
+    from agent.core.frames.preprocess import to_tensor
 
     (tensor,) = model.inputs
-    spec = resolved(input_spec(config), tensor.shape)
+    spec = resolved(config.model.input.spec, tensor.shape)
     frames = OpencvFrames()
     group: list[Any] = []
     for name in names:
@@ -90,10 +83,10 @@ def every_level(config: Config, model: CleanModel) -> Tensors:
     """
     import numpy as np
 
-    from agent.core.frames.preprocess import resolved, to_tensor
+    from agent.core.frames.preprocess import to_tensor
 
     (tensor,) = model.inputs
-    spec = resolved(input_spec(config), tensor.shape)
+    spec = resolved(config.model.input.spec, tensor.shape)
     grey = np.random.default_rng(0).integers(0, 256, (spec.height, spec.width, 1), np.uint8)
     return {tensor.name: to_tensor(np.repeat(grey, 3, axis=2), spec)}
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from agent.config import Config
 from agent.core.errors import ConfigError
+from agent.core.frames.input_spec import resolved
 from agent.core.records import CalibrationSet, CleanModel
 from agent.jobs.coco import CocoLabels, ImageLabels, parse_coco
-from agent.jobs.frames import input_spec
 
 if TYPE_CHECKING:
     from agent.core.fidelity.accuracy import Accuracy
     from agent.core.fidelity.box_accuracy import TrueBoxes
-    from agent.core.frames.preprocess import InputSpec
+    from agent.core.frames.input_spec import InputSpec
 
 _MOST_BYTES = 64 * 2**20  # of labels; those of COCO's validation images have 20 MB
 
@@ -56,7 +56,6 @@ def accuracy(
     """
     from agent.core.fidelity.box_accuracy import BoxAccuracy, Categories
     from agent.core.fidelity.class_accuracy import ClassAccuracy
-    from agent.core.frames.preprocess import resolved
 
     task = config.model.task
     if not task.labels:
@@ -66,7 +65,7 @@ def accuracy(
     found, images = _annotated(config, frames, folder)
     ordered = task.categories == "order"
     classes = {one: index if ordered else one for index, one in enumerate(found.categories)}
-    spec = resolved(input_spec(config), model.inputs[0].shape)
+    spec = resolved(config.model.input.spec, model.inputs[0].shape)
     return BoxAccuracy(
         [image and _true_boxes(*image, spec, classes) for image in images],
         Categories(

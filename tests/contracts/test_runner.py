@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.core.errors import BuildError, RunnerError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.ports import EngineRunner
 from tests.fakes import cuda_graphs, gpu
 from tests.support import exported_graphs, quant_graphs

@@ -16,7 +16,7 @@ from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBui
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import BuildError, ConfigError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.demo.material import face_detector
 from agent.graphs.qdq import load_inferred
 from tests.benchmarks.quality.material import UnavailableError, text_detector

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from agent.core.errors import CameraError
 from agent.core.frames.frame import Frame
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 
 
 @dataclass

@@ -20,7 +20,7 @@ from agent.adapters.engines.runner_tensorrt import TensorrtRunner
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.host.platform import find_platform
 from agent.core.errors import BuildError, ConfigError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.records import Platform
 from agent.demo.material import face_detector
 from tests.support import quant_graphs

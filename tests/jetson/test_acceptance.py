@@ -20,7 +20,7 @@ from agent.adapters.host.platform import find_platform
 from agent.adapters.power.ina3221 import Ina3221PowerMeter
 from agent.adapters.power.jtop import JtopPowerMeter
 from agent.config import Config
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.measurement.power import mean_power
 from agent.wiring.boards import environment
 from tests.support.scene import quantd, write_config

@@ -17,7 +17,7 @@ from agent.adapters.storage.releases import FileReleases
 from agent.core.choice.choose import choose
 from agent.core.choice.requirements import Requirements
 from agent.core.errors import JobError, RunnerError, StoreError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.records import Activation, LayerTimes, Profiles, TensorSpec
 from agent.run.pipeline import Ports, Request, _activate, model_json, optimize
 from tests.fakes.runners import FakeClock

@@ -10,7 +10,7 @@ from agent.adapters.cameras.opencv import OpencvCamera
 from agent.adapters.host.clock import SystemClock
 from agent.adapters.storage.frames import OpencvFrames
 from agent.config import Calibration
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.records import Digest
 from agent.stages.capture import capture
 from tests.support.cameras import real_clip

@@ -14,7 +14,8 @@ from agent.adapters.engines.runner_onnxruntime import OnnxruntimeRunner
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.core.fidelity.box_decoding import decode
 from agent.core.fidelity.decoding import Decoding
-from agent.core.frames.preprocess import InputSpec, to_tensor
+from agent.core.frames.input_spec import InputSpec
+from agent.core.frames.preprocess import to_tensor
 from agent.demo.material import car_video, face_detector
 from agent.jobs.comparison import comparison
 from agent.stages.evaluate import infer

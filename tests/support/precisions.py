@@ -10,7 +10,7 @@ from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect
 from agent.core.quantization.mixed_search import BIAS_CORRECTION, Placement

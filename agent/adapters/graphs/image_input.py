@@ -7,7 +7,7 @@ import onnx
 from onnx import helper
 
 from agent.core.errors import ModelError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 
 _SIDES = 4
 _COLORS = {1: "GRAY", 3: "RGB"}

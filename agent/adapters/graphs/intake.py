@@ -17,7 +17,7 @@ from agent.adapters.graphs.image_input import fix_input
 from agent.adapters.graphs.model_file import first_line, load_model
 from agent.adapters.graphs.pictures import check_pictures
 from agent.core.errors import ModelError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.records import AS_GIVEN, FP32, CleanModel, Digest, TensorSpec
 from agent.disk import disk_errors
 from agent.engines.errors import ONNXRUNTIME_ERRORS

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from agent.core.errors import StoreError
-from agent.core.frames.preprocess import placement
+from agent.core.frames.preprocess import fit
 from agent.disk import disk_errors, write_atomically
 
 if TYPE_CHECKING:
-    from agent.core.frames.preprocess import InputSpec
+    from agent.core.frames.input_spec import InputSpec
 
-_PAD = 114  # the grey that letterboxing detectors are trained with (Ultralytics YOLO)
 _THUMBNAIL_WIDTH = 240
 _BEGIN = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _HEADER = struct.Struct(">16sII")  # of a PNG: _BEGIN, width, height
@@ -46,10 +45,7 @@ class OpencvFrames:
 
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
         """See `ports.FrameStore`."""
-        image = _decode(path)
-        if spec.resize == "letterbox":
-            return _letterbox(image, spec)
-        return _resize(image, spec.width, spec.height)
+        return fit(_decode(path), spec, _resize)
 
     def size(self, path: str) -> tuple[int, int]:
         """Read the header of the PNG alone; see `ports.FrameStore`."""
@@ -84,20 +80,8 @@ def _damaged(path: str) -> StoreError:
     return StoreError(f"{path} is missing or damaged", code="damaged", hint="capture again")
 
 
-def _resize(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = image.shape[0] >= height and image.shape[1] >= width
-    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return _bytes(cv2.resize(image, (width, height), interpolation=interpolation))
-
-
-def _letterbox(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
-    at = placement(spec, image.shape[1], image.shape[0])
-    padded = np.full((spec.height, spec.width, 3), _PAD, np.uint8)
-    inner = _resize(image, at.width, at.height)
-    padded[at.top : at.top + at.height, at.left : at.left + at.width] = inner
-    return padded
+def _resize(image: NDArray[np.uint8], size: tuple[int, int], how: str) -> NDArray[np.uint8]:
+    return _bytes(cv2.resize(image, size, interpolation=getattr(cv2, f"INTER_{how.upper()}")))
 
 
 def _bytes(image: object) -> NDArray[np.uint8]:

@@ -1,36 +1,18 @@
-"""From a resized frame to the model's input tensor."""
+"""From a frame to the model's input tensor: what was judged does this, and so does an application."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from agent.core.frames.input_spec import InputSpec
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputSpec:
-    """Preprocessing of a frame into a tensor: ((pixel * scale) - mean) / std per channel.
-
-    Attributes:
-        width: px; 0 for that of the model's input, set by intake.
-        height: px; 0 as for width.
-        layout: NCHW or NHWC.
-        color: RGB, BGR or GRAY (ITU-R BT.601 luma).
-        dtype: float32, float16, uint8 or int8 (integers are rounded and clipped).
-        resize: stretch, or letterbox (keeps the aspect ratio, pads with 114 grey).
-    """
-
-    width: int
-    height: int
-    layout: str = "NCHW"
-    color: str = "RGB"
-    dtype: str = "float32"
-    scale: float = 1.0
-    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
-    std: tuple[float, ...] = (1.0, 1.0, 1.0)
-    resize: str = "stretch"
+Resize = Callable[[NDArray[np.uint8], tuple[int, int], str], NDArray[np.uint8]]
+"""Returns a picture in another size (width, height; px) with an interpolation of OpenCV, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +37,8 @@ def placement(spec: InputSpec, width: int, height: int) -> Placement:
         return Placement(0, 0, spec.width, spec.height)
     scale = min(spec.width / width, spec.height / height)
     inner_width, inner_height = max(1, round(width * scale)), max(1, round(height * scale))
+    if not spec.centered:
+        return Placement(0, 0, inner_width, inner_height)
     left, top = (spec.width - inner_width) // 2, (spec.height - inner_height) // 2
     return Placement(left, top, inner_width, inner_height)
 
@@ -76,6 +60,28 @@ def placed(
     return moved
 
 
+def fit(image: NDArray[np.uint8], spec: InputSpec, resize: Resize) -> NDArray[np.uint8]:
+    """Return a frame in the size of the model's input, stretched or letterboxed.
+
+    Args:
+        image: Shape (height, width, 3), uint8.
+        spec: The model's input, with its size.
+        resize: OpenCV's, as the core does without it.
+    """
+    height, width = image.shape[:2]
+    at = placement(spec, width, height)
+    inner = image
+    if (width, height) != (at.width, at.height):
+        shrinks = width >= at.width and height >= at.height
+        how = spec.interpolation.shrink if shrinks else spec.interpolation.enlarge
+        inner = resize(image, (at.width, at.height), how)
+    if spec.resize != "letterbox":
+        return inner
+    padded = np.full((spec.height, spec.width, 3), spec.pad_value, np.uint8)
+    padded[at.top : at.top + at.height, at.left : at.left + at.width] = inner
+    return padded
+
+
 def to_tensor(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
     """Return the input tensor of one frame, batch dimension 1.
 
@@ -87,8 +93,8 @@ def to_tensor(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
         Shape (1, C, H, W) or (1, H, W, C), dtype of the spec, C-contiguous.
     """
     pixels = image.astype(np.float32)
-    if spec.color == "GRAY":  # weights of ITU-R BT.601
-        pixels = (pixels @ np.array([0.114, 0.587, 0.299], np.float32))[..., None]
+    if spec.color == "GRAY":
+        pixels = (pixels @ np.array(spec.grey_weights[::-1], np.float32))[..., None]
     elif spec.color == "RGB":
         pixels = pixels[..., ::-1].copy()
     channels = pixels.shape[-1]
@@ -104,9 +110,3 @@ def to_tensor(image: NDArray[np.uint8], spec: InputSpec) -> NDArray[Any]:
         pixels = np.clip(np.rint(pixels), limits.min, limits.max)
     ordered = pixels if spec.layout == "NHWC" else np.moveaxis(pixels, -1, 0)
     return np.ascontiguousarray(ordered[None], dtype=dtype)
-
-
-def resolved(spec: InputSpec, shape: tuple[int, ...]) -> InputSpec:
-    """Return spec with width and height taken from the clean model's input shape."""
-    height, width = shape[1:3] if spec.layout == "NHWC" else shape[2:4]
-    return replace(spec, width=width, height=height)

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import ModelError, QuantizeError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.graphs.batches import with_batch
 from agent.graphs.integers import integer_operators
 from tests.support import quant_graphs, quantized_files

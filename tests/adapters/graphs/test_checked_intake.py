@@ -15,7 +15,7 @@ from agent.adapters.graphs.as_written import outputs_as_written, rounds_by_itsel
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.core.errors import ModelError
 from agent.core.fidelity.sameness import COARSE_TOLERANCE, TOLERANCE
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.records import CheckedIntake, Digest
 from agent.graphs.edits import copy_of
 from agent.graphs.integers import GIVEN

@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agent.adapters.graphs.intake import IR_VERSION, OPSET, OnnxIntake
 from agent.core.errors import ModelError
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 
 LIGHT = Path(onnx.__file__).parent / "backend/test/data/light"
 SPEC = InputSpec(width=0, height=0)

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.fidelity.comparison import Comparison
 from agent.core.fidelity.decoding import Decoding
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.graphs.batches import with_batch
 from tests.support.onnx_runs import Inputs, run, sqnr_db
 from tests.support.precisions import SCHEMES, cleaned, conditioned, frames_of, half, int8

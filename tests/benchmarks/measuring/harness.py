@@ -8,7 +8,7 @@ from typing import Any
 
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.host.clock import SystemClock
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.demo.material import face_detector
 from agent.stages.measuring.windows import overhead_ns
 from tests.benchmarks.bench_harness import compare

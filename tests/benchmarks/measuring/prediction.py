@@ -23,7 +23,7 @@ from agent.adapters.graphs.intake import OnnxIntake
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.adapters.host.clock import SystemClock
 from agent.config import Measure
-from agent.core.frames.preprocess import InputSpec
+from agent.core.frames.input_spec import InputSpec
 from agent.core.measurement.power import Conditions
 from agent.core.prediction.history import PastMeasurement, remembered
 from agent.core.prediction.predict import HISTORY, SCALED, TRIAL, Evidence, Trial, predict
