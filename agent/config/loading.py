@@ -20,12 +20,19 @@ from agent.core.frames.pixels import PIXELS
 
 _PATHS = {  # keys with a path, and how it ends; a board may also be a name
     "device.board": ".toml",
-    "search.fleet": "",
     "model.path": "",
     "model.card": "",
     "model.task.labels": "",
     "model.task.names": "",
+    "search.fleet": "",
+    "mqtt.password_file": "",
+    "mqtt.tls.ca": "",
+    "mqtt.tls.cert": "",
+    "mqtt.tls.key": "",
+    "commands.keys_dir": "",
+    "storage.dir": "",
 }
+_COMMANDS = ("activation.reload", "activation.health")
 
 
 def load(path: str | Path, *, overrides: dict[str, Any] | None = None) -> Config:
@@ -95,14 +102,25 @@ def require_source(config: Config) -> None:
 
 def _absolute_paths(tables: dict[str, Any], folder: Path) -> dict[str, Any]:
     for key, ending in _PATHS.items():
-        *parents, leaf = key.split(".")
-        table: Any = tables
-        for parent in parents:
-            table = table.get(parent) if isinstance(table, dict) else None
-        value = table.get(leaf) if isinstance(table, dict) else None
+        table, leaf = _table_of(tables, key)
+        value = table.get(leaf)
         if isinstance(value, str) and value and value.endswith(ending):
             table[leaf] = str(folder / value)
+    for key in _COMMANDS:
+        table, leaf = _table_of(tables, key)
+        match table.get(leaf):
+            case [str(program), *arguments] if "/" in program:  # else one of the search path
+                table[leaf] = [str(folder / program), *arguments]
     return tables
+
+
+def _table_of(tables: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """Return the table that a dotted key is in, an empty one if it is missing, and its last part."""
+    *parents, leaf = key.split(".")
+    table: Any = tables
+    for parent in parents:
+        table = table.get(parent) if isinstance(table, dict) else None
+    return table if isinstance(table, dict) else {}, leaf
 
 
 def _nest(dotted: dict[str, Any]) -> dict[str, Any]:
