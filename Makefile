@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # for each other.
 unexport PYTHONDONTWRITEBYTECODE
 test test-faults fast: export OPENBLAS_NUM_THREADS := 1
-.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device zoo clean
+.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device zoo footprint clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -54,6 +54,9 @@ bench-device: $(READY)  ## Measure what power cuts leave behind, and what the id
 # ONLY=resnet18,... (run again), JOBS=n
 zoo: $(READY)  ## Run 46 architectures, with random weights, through quantd's stages
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.zoo.run --only '$(ONLY)' --jobs $(or $(JOBS),2)
+
+footprint:  ## Print what quantd takes on a Jetson: wheels for aarch64, resolved and unpacked here
+	@tests/footprint
 
 clean:  ## Remove the virtual environments and what the demo left
 	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json zoo.json
