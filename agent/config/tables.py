@@ -251,6 +251,12 @@ class Drift(_Table, frozen=True):
     agreement_below: float = 0.0
 
 
+class ReportTable(_Table, frozen=True):
+    """What report.html shows; report.json and what is sent never contain pictures."""
+
+    thumbnails: bool = True
+
+
 class Storage(_Table, frozen=True):
     """Where state lies and how much of it."""
 
@@ -275,7 +281,13 @@ class Config(_Table, frozen=True):
     commands: Commands = Commands()
     schedule: Schedule = Schedule()
     drift: Drift = Drift()
+    report: ReportTable = ReportTable()
     storage: Storage = Storage()
+
+    @property
+    def shows_pictures(self) -> bool:
+        """Return whether report.html may contain pictures: not where no image may stay."""
+        return self.report.thumbnails and self.calibration.keep == "frames"
 
     @property
     def requirements(self) -> Requirements:

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from agent.core.records import PowerTrace
+from agent.core.records import PowerTrace, Scenes
 from agent.core.report.document import Report
 from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure, shown_figures
 from agent.core.report.wording import (
@@ -24,6 +24,7 @@ from agent.core.report.wording import (
     unknowns,
 )
 from agent.page.plots import plots
+from agent.page.scenes import shown_scenes
 
 
 def render(
@@ -31,6 +32,8 @@ def render(
     pictures: Sequence[bytes],
     sketches_ms: Mapping[str, Sequence[float]],
     traces: Sequence[PowerTrace] = (),
+    scenes: Scenes | None = None,
+    frames: Mapping[str, bytes] | None = None,
 ) -> str:
     """Return the page.
 
@@ -39,14 +42,18 @@ def render(
         pictures: JPEGs of sample calibration frames.
         sketches_ms: Order statistics of the latencies by candidate id.
         traces: Of power, one for each time that candidates were measured together.
+        scenes: What FP32 and the chosen engine find on a few holdout frames.
+        frames: JPEGs of these frames, by their name.
     """
+    scenes = scenes or Scenes()
     template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_shown,
-    ).from_string(Path(__file__).with_name("report.html.j2").read_text("utf-8"))
+    ).get_template("report.html.j2")
     why = report.choice.why
     rows = [asdict(one) for one in report.candidates]
     return template.render(
@@ -60,6 +67,8 @@ def render(
         intake=intake(asdict(report.model)),
         still=still_scene(asdict(report.calibration)),
         circumstances={one["id"]: circumstances(one, report.environment) for one in rows},
+        scenes=shown_scenes(scenes.scenes, frames or {}, colours={}),
+        scenes_reason=scenes.reason,
         pictures=[base64.b64encode(one).decode("ascii") for one in pictures],
     )
 

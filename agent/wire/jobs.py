@@ -29,6 +29,7 @@ from agent.core.records import (
     Profiles,
     QuantizedModel,
     Recipe,
+    Scenes,
     Statistics,
 )
 from agent.core.report.document import Report
@@ -257,12 +258,14 @@ class RenderPage(Spec[str], frozen=True, kw_only=True, tag="render"):
         calibration: Whose frames are shown.
         traces: Of power, one for each power mode.
         sketches_ms: A few latencies of each candidate, for the plot.
+        scenes: What is drawn over a few holdout frames.
     """
 
     report: Report
     calibration: Digest
     traces: tuple[PowerTrace, ...]
     sketches_ms: Mapping[str, tuple[float, ...]]
+    scenes: Scenes = Scenes()
     limit_s = 120.0
 
 

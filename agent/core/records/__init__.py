@@ -63,3 +63,4 @@ from agent.core.records.model import (
     RankedRows,
     TensorSpec,
 )
+from agent.core.records.scenes import Finding, Point, Scene, Scenes, View
