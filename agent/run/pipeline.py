@@ -6,23 +6,22 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from agent.config import Config
 from agent.core.choice.choose import choose
-from agent.core.errors import ActivationError, JobError, QuantdError, StoreError
+from agent.core.errors import JobError, QuantdError, StoreError
 from agent.core.prediction.history import PastMeasurement, remembered
-from agent.core.records import Activation, Candidate, Choice, digest_of
+from agent.core.records import Activation, Candidate, Choice
 from agent.core.release.reuse import ReusedCalibration
-from agent.core.release.upgrade import conditions
 from agent.core.report.document import Report, compose
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.run.activation import RunCommand, release_check, switch
 from agent.run.artifacts import Observe
 from agent.run.chain import Chain
-from agent.run.intake import fed_input
+from agent.run.description import model_json
 from agent.run.outcome import Outcome
 from agent.run.report import encode
 from agent.wire.jobs import RenderPage
@@ -208,7 +207,7 @@ def _switched(
     name = request.run_id if request.run_id != current else f"{request.run_id}-2"
     files: dict[str, bytes | str] = {
         engine.file: str(Path(ports.store.directory(engine.digest), engine.file)),
-        "model.json": json.dumps({"release": name, **described}, indent=2).encode(),
+        "model.json": json.dumps({**described, "release": name}, indent=2).encode(),
     }
     ports.releases.create(name, files)
     return switch(
@@ -220,45 +219,6 @@ def _switched(
         check=check,
         cancelled=cancelled,
     )
-
-
-def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str, Any]:
-    """Return the contents of model.json: what an application needs to use the engine."""
-    model, engine, quantized = outcome.model, chosen.engine, chosen.quantized
-    counted = outcome.counted  # kept for a float engine too: the next INT8 one starts from it
-    if engine is None or quantized is None:
-        raise ActivationError(f"{chosen.id} has no engine")
-    preprocess = asdict(fed_input(config, model))
-    made_for = conditions(outcome.platform)
-    return {
-        "schema": 1,
-        "identity": digest_of("release-2", engine.file_digest, preprocess, chosen.batch, made_for),
-        "name": model.name,
-        "candidate": chosen.id,
-        "precision": chosen.recipe.precision,
-        "power_mode": chosen.power_mode or outcome.platform.environment.get("power_mode"),
-        "launched": chosen.measurement.launched if chosen.measurement else None,
-        "batch": chosen.batch,
-        "inputs": [asdict(t) for t in model.inputs],
-        "outputs": [asdict(t) for t in model.outputs],
-        "preprocess": preprocess,
-        "runtime": made_for | ({"dla_core": engine.dla_core} if engine.dla_core >= 0 else {}),
-        "engine": {
-            "file": engine.file,
-            "sha256": engine.file_digest,
-            "bytes": engine.size_bytes,
-        },
-        "lineage": {
-            "model_sha256": model.sha256,
-            "model": model.digest,
-            "calibration": outcome.calibration.digest,
-            "conditioned": counted.model if counted else None,
-            "statistics": counted.digest if counted else None,
-            "extends": counted.extends if counted else None,
-            "quantized": quantized.digest,
-            "engine": engine.digest,
-        },
-    }
 
 
 def _publish(

@@ -1,4 +1,4 @@
-"""JSON Schema 2020-12 of every message and of report.json, from the code itself.
+"""JSON Schema 2020-12 of every message, of report.json and of model.json, from the code itself.
 
 `python -m agent.wire.schema configs/schema` writes the files; a test holds them to the code.
 """
@@ -16,10 +16,12 @@ from msgspec.structs import fields
 from agent.core.report import document
 from agent.wire import messages
 from agent.wire.commands import ARGS, COMMANDS, CommandBody, ExpectBody
+from agent.wire.release import Description
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _MESSAGES: dict[str, type] = {
     "report": document.Report,
+    "model": Description,
     "state": messages.State,
     "meta": messages.Inventory,
     "telemetry": messages.Telemetry,

@@ -15,7 +15,7 @@ import pytest
 from tests.support.scene import quantd, write_config
 
 pytestmark = pytest.mark.slow
-_SCHEMA = Path(__file__).parents[2] / "configs" / "schema" / "report.json"
+_SCHEMAS = Path(__file__).parents[2] / "configs" / "schema"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
 
 def test_the_report_keeps_the_contract(finished: tuple[dict, Path]) -> None:
     report, folder = finished
-    jsonschema.validate(report, json.loads(_SCHEMA.read_bytes()))
+    jsonschema.validate(report, json.loads((_SCHEMAS / "report.json").read_bytes()))
     assert json.loads((folder / "out" / "report.json").read_bytes()) == report
     assert report["schema"] == 1
     assert report["device"] == "cam-1"
@@ -80,6 +80,7 @@ def test_the_release_loads_in_plain_onnxruntime(finished: tuple[dict, Path]) -> 
     report, folder = finished
     current = folder / "state" / "current"
     facts = json.loads((current / "model.json").read_bytes())
+    jsonschema.validate(facts, json.loads((_SCHEMAS / "model.json").read_bytes()))
     session = onnxruntime.InferenceSession(str(current / facts["engine"]["file"]))
     (image,) = facts["inputs"]
     (mask,) = session.run(None, {image["name"]: np.zeros(image["shape"], image["dtype"])})

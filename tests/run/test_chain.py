@@ -43,7 +43,7 @@ from agent.core.records import (
 from agent.core.release.reuse import ReusedCalibration
 from agent.run import building
 from agent.run.chain import Chain
-from agent.run.pipeline import model_json
+from agent.run.description import model_json
 from tests.fakes.jobs import FakeJobs
 from tests.fakes.runners import FakeClock
 from tests.support.candidates import evaluation, layers, measurement

@@ -19,7 +19,8 @@ from agent.core.choice.requirements import Requirements
 from agent.core.errors import JobError, RunnerError, StoreError
 from agent.core.frames.input_spec import InputSpec
 from agent.core.records import Activation, LayerTimes, Profiles, TensorSpec
-from agent.run.pipeline import Ports, Request, _activate, model_json, optimize
+from agent.run.description import model_json
+from agent.run.pipeline import Ports, Request, _activate, optimize
 from tests.fakes.runners import FakeClock
 from tests.run.test_chain import Run
 

@@ -178,12 +178,14 @@ def test_fewer_frames_than_the_batch_is_reported_before_anything_is_loaded():
     assert appetite.readings == []
 
 
-@pytest.fixture
-def release(tmp_path):
+@pytest.fixture(params=[1, 2], ids=["schema 1", "schema 2"])
+def release(tmp_path, request):
+    """A release, of which schema 1 gave the shapes of batch 1 for any batch."""
     (tmp_path / "model.onnx").write_bytes(b"graph")
     facts = {
+        "schema": request.param,
         "batch": 2,
-        "inputs": [{"name": "x", "shape": [1, 3, 4, 4], "dtype": "uint8"}],
+        "inputs": [{"name": "x", "shape": [request.param, 3, 4, 4], "dtype": "uint8"}],
         "runtime": {"kind": "onnxruntime"},
         "engine": {"file": "model.onnx", "sha256": hashlib.sha256(b"graph").hexdigest()},
     }
