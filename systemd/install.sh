@@ -44,6 +44,7 @@ case $prefix in *[!A-Za-z0-9/._+-]*) fail "--prefix contains a character that is
 unit=$root/etc/systemd/system/quantd.service
 sysusers=$root/etc/sysusers.d/quantd.conf
 tmpfiles=$root/etc/tmpfiles.d/quantd.conf
+reload=$root/etc/systemd/system/quantd-reload@
 config=$root/etc/quantd/quantd.toml
 
 # put TARGET: write standard input to TARGET, atomically, unless it is the same.
@@ -67,8 +68,11 @@ if [ -n "$uninstall" ]; then
   if live && [ -e "$unit" ]; then
     say "stopping and disabling quantd.service"
     systemctl disable --now quantd.service
+    for link in /etc/systemd/system/*.wants/quantd-reload@*.path; do
+      [ ! -L "$link" ] || systemctl disable --now "${link##*/}"
+    done
   fi
-  for file in "$unit" "$sysusers" "$tmpfiles"; do
+  for file in "$unit" "$sysusers" "$tmpfiles" "$reload.path" "$reload.service"; do
     if [ -e "$file" ]; then
       rm -f "$file"
       say "removed    $file"
@@ -109,12 +113,15 @@ interpreter=$(sed -n '1s/^#! *\([^ ]*\).*/\1/p' "$program")
 sed "s|/opt/quantd|$prefix|g" "$here/quantd.service" | put "$unit"
 put "$sysusers" <"$here/quantd.sysusers.conf"
 put "$tmpfiles" <"$here/quantd.tmpfiles.conf"
+for kind in path service; do
+  put "$reload.$kind" <"$here/quantd-reload@.$kind"
+done
 if [ -e "$config" ]; then
   say "kept       $config"
   grep -En '^[^#]*"([a-z0-9]+://)?/(home|root|run/user)/' "$config" |
     sed 's/^/install.sh: warning: ProtectHome hides this path from the service: /' >&2 || true
 else
-  put "$config" <"$here/../configs/quantd.toml"
+  sed "s|/opt/quantd|$prefix|g" "$here/../configs/quantd.toml" | put "$config"
 fi
 
 if [ -z "$root" ]; then

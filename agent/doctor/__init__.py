@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from agent.config import Config
 from agent.core.errors import QuantdError
-from agent.doctor import broker, device, measuring, needs, system
+from agent.doctor import application, broker, device, measuring, needs, system
 from agent.doctor.findings import Check, Finding, problem
 
 _CURES = {
@@ -38,6 +38,7 @@ CHECKS: Mapping[str, Check] = {
     "swap": system.swap,
     "time": system.time,
     "service": system.service,
+    "application": application.application,
     "commands": system.commands,
 }
 """All checks, in the order of the output."""

@@ -14,6 +14,8 @@ from agent.core.errors import StoreError
 from agent.core.frames.camera_uri import redacted
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.residuals import accuracy
+from agent.core.release.unit_commands import CURE as UNIT_CURE
+from agent.core.release.unit_commands import refused_by_unit
 from agent.terminal import show, summary, table
 from agent.verbs.options import (
     CAMERA,
@@ -124,6 +126,9 @@ def _check_config(options: argparse.Namespace) -> int:
     config, origin = load_with_origin(options)
     for key in configuration.without_effect(config, origin):
         show(f"note: {key} is set, but has no effect")
+    for key in ("reload", "health"):
+        if reason := refused_by_unit(getattr(config.activation, key)):
+            show(f"note: activation.{key}: {reason}; {UNIT_CURE}")
     unusable = unusable_file(config)
     if unusable:
         show(f"note: {unusable}; the daemon waits for it, without a connection")

@@ -253,6 +253,14 @@ def test_check_config_notes_a_file_of_the_connection_that_is_missing(quantd, tmp
     assert "note: " in err
 
 
+def test_check_config_notes_a_reload_that_the_unit_refuses(quantd, tmp_path):
+    path = written(tmp_path, activation={"reload": ["systemctl", "reload", "my-app"]})
+    code, _, err = quantd("check-config", "-c", path)
+    assert code == 0
+    assert "note: activation.reload: `systemctl`" in err
+    assert "reload.sh" in err
+
+
 @pytest.mark.parametrize("arguments", [["check-config"], ["status"], ["report"]], ids=str)
 def test_stdout_is_one_json_document_and_nothing_else(quantd, config, arguments):
     code, out, err = quantd(*arguments, "-c", config, "--json")

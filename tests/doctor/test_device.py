@@ -9,12 +9,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
 from agent import config as configuration
 from agent.adapters.host.board import unknown_board
 from agent.adapters.host.platform import installed_version
 from agent.core.errors import ConfigError
-from agent.doctor import CHECKS, device, examine, measuring, system
+from agent.doctor import CHECKS, application, device, examine, measuring, system
 from agent.doctor.findings import Machine
 from agent.wiring import boards
 from tests.support.fakejetson import boards as fake_boards
@@ -416,6 +417,33 @@ def test_a_failed_service_is_a_problem_with_its_log(tmp_path, monkeypatch):
         answers = {"is-active": state, "is-enabled": at_boot}
         monkeypatch.setattr(system, "command_output", lambda *words, a=answers: a[words[1]])
         assert system.service(CONFIG, Machine(tmp_path)).level == level
+
+
+def test_commands_for_the_application_are_checked_against_the_installed_unit(tmp_path, monkeypatch):
+    def check(**keys):
+        config = replace(CONFIG, activation=replace(CONFIG.activation, **keys))
+        return application.application(config, Machine(tmp_path))
+
+    def answer(state):
+        monkeypatch.setattr(application, "command_output", lambda *_: state)
+
+    direct, asks = ("env", "systemctl", "reload", "my-app"), ("sh", "/opt/q/reload.sh", "my-app")
+    assert check() is None
+    assert check(health=("/nowhere/check",)).level == "problem"
+    assert check(reload=direct).level == "ok", "run by hand, as root, it works"
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    (tmp_path / "etc/systemd/system/quantd.service").touch()
+    found = check(reload=direct)
+    assert (found.level, "activation.reload: `systemctl`" in found.seen) == ("warning", True)
+    assert "reload.sh" in found.cure
+    answer("active")
+    assert check(reload=asks, health=("true",)).level == "ok"
+    answer("inactive")
+    found = check(reload=asks)
+    assert (found.level, found.cure) == (
+        "problem",
+        "`sudo systemctl enable --now quantd-reload@my-app.path`",
+    )
 
 
 def test_a_board_file_that_is_not_right_is_a_finding(monkeypatch):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,11 @@ DEVICE = "cam-1"
 DROP_IN = "/etc/systemd/system/quantd.service.d/quick.conf"
 CONFIG = "/etc/quantd/quantd.toml"
 SCENE = Path("/srv/scene")
+APPLICATION = """\
+[Service]
+ExecStart=/bin/sleep infinity
+ExecReload=/bin/sh -c 'test ! -e /run/refuse; echo $$? $(readlink /var/lib/quantd/current) >>/run/reloads; test ! -e /run/refuse'
+"""
 
 
 @pytest.fixture
@@ -113,3 +120,35 @@ def test_a_daemon_that_dies_or_hangs_is_started_again_and_a_bad_configuration_is
     assert (found["ActiveState"], found["ExecMainStatus"]) == ("failed", "2")
     log = machine.run("journalctl", "-u", "quantd", "--no-pager").stdout
     assert "camera.url" in log or "`url`" in log
+
+
+def test_an_application_of_another_user_is_reloaded_by_the_printed_example(
+    machine: Booted, console: Console
+) -> None:
+    machine.write("/etc/systemd/system/my-app.service", APPLICATION)
+    assert machine.run("systemctl", "start", "my-app").returncode == 0
+    shipped = machine.run("cat", "/opt/quantd/share/quantd/configs/quantd.toml").stdout
+    (enable,) = re.findall(r"`(systemctl enable [^`]+)`", shipped)
+    (example,) = re.findall(r"^# (reload = \[.+\])$", shipped, re.MULTILINE)
+    config = machine.run("cat", CONFIG).stdout
+    machine.write(CONFIG, f"{config}\n[activation]\n{example}\n")
+    assert machine.run("systemctl", "start", "quantd").returncode == 0
+    console.wait("state", lambda m: m["status"] == "online")
+
+    def ended(command: str, **fields: object) -> dict[str, Any]:
+        console.command(command, {"v": 1, "id": command, "dev": DEVICE, **fields})
+        return console.result(command, 200)
+
+    unheard = ended("c1", type="reoptimize")
+    assert enable in unheard["reason"]["detail"]
+    assert machine.run(*enable.split()).returncode == 0
+    (release,) = machine.run("ls", "/var/lib/quantd/releases").stdout.split()
+    machine.write("/run/refuse", "")
+    refused = ended("c2", type="activate", args={"release": release})
+    assert "reload-or-restart my-app failed" in refused["reason"]["detail"]
+    machine.run("rm", "/run/refuse")
+    done = ended("c3", type="activate", args={"release": release})
+    assert done["stage"] == "SUCCEEDED", machine.run("journalctl", "-u", "quantd").stdout
+    reloads = machine.run("cat", "/run/reloads").stdout.splitlines()
+    tried, back, good = reloads  # the way back from the first release leads to none
+    assert (tried, back.strip(), good) == (f"1 releases/{release}", "1", f"0 releases/{release}")

@@ -105,6 +105,8 @@ def test_installing_twice_changes_nothing_and_keeps_the_configuration(tmp_path, 
     assert first.returncode == 0, first.stderr
     assert set(files(root)) == {
         UNIT,
+        "etc/systemd/system/quantd-reload@.path",
+        "etc/systemd/system/quantd-reload@.service",
         "etc/sysusers.d/quantd.conf",
         "etc/tmpfiles.d/quantd.conf",
         "etc/quantd/quantd.toml",
@@ -228,7 +230,12 @@ def test_systemd_finds_no_fault_with_the_unit(tmp_path, prefix):
     install(root, "--prefix", str(prefix))
     unit = root / UNIT
     command = ["systemd-analyze", "verify", "--man=no", str(unit)]
-    seen = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    reload = [str(unit.parent / f"quantd-reload@my-app.{kind}") for kind in ("path", "service")]
+    for path in reload:
+        Path(path).symlink_to(path.replace("my-app", ""))
+    seen = subprocess.run(
+        [*command, *reload], capture_output=True, text=True, check=False, timeout=60
+    )
     assert (seen.returncode, seen.stderr) == (0, "")
     unit.write_text(unit.read_text() + "[Service]\nRestart=sometimes\n")
     seen = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
