@@ -41,8 +41,8 @@ _PENDING = {
 }
 # The newest message of a retained topic must be the last one that is sent.
 _RESENT = (
-    " FROM outbox WHERE key <= ?1 AND stream = ?2 AND number >= ?3 AND ("
-    "(number <= ?4 AND (sent_s IS NOT NULL OR parked != ''))"
+    " FROM outbox WHERE key <= ? AND stream = ? AND number >= ? AND ("
+    "(number <= ? AND (sent_s IS NOT NULL OR parked != ''))"
     " OR (retain AND parked = '' AND (sent_s IS NULL OR number = (SELECT MAX(number)"
     " FROM outbox AS others WHERE others.topic = outbox.topic AND others.parked = ''))))"
 )
