@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.config import Config
 from agent.core.errors import ActivationError
+from agent.core.fidelity.task import Task
 from agent.core.records import Candidate, Digest
 from agent.core.release.identity import identity_of
 from agent.core.release.upgrade import conditions
@@ -17,7 +18,6 @@ from agent.wire.release import (
     EngineFile,
     Lineage,
     RuntimeDescription,
-    TaskDescription,
     engine_tensors,
     provider_options,
 )
@@ -44,10 +44,11 @@ def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str,
             inputs=inputs,
             outputs=outputs,
             preprocess=fed_input(config, model),
-            task=TaskDescription(
+            task=Task(
                 kind=config.model.task.kind,
                 decoding=config.model.task.decoding,
                 names=config.model.task.names,
+                threshold=chosen.evaluation.fidelity.threshold if chosen.evaluation else None,
             ),
             runtime=_runtime(config, outcome, chosen, engine.dla_core),
             engine=EngineFile(file=engine.file, sha256=engine.file_digest, bytes=engine.size_bytes),

@@ -98,7 +98,7 @@ class Judging:
             return candidate
         task = configuration.dump(self.config)["model"]["task"]
         digest = digest_of(
-            "evaluate-12",
+            "evaluate-13",
             candidate.engine.digest,
             baseline.digest,
             calibration.digest,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from agent.core.fidelity.decoding import Decoding
+from agent.core.fidelity.task import Task
 from agent.core.frames.input_spec import InputSpec
 from agent.core.records import CleanModel, Digest, Recipe, TensorSpec
 
@@ -26,21 +26,6 @@ class EngineTensor:
     name: str
     shape: tuple[int | None, ...]
     dtype: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskDescription:
-    """What the outputs mean.
-
-    Attributes:
-        kind: classification, segmentation, detection, generic, or module:function.
-        decoding: How a detector's outputs become boxes, thresholds included; null without boxes.
-        names: Of the classes, in their order; empty if they were not given.
-    """
-
-    kind: str
-    decoding: Decoding | None
-    names: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +114,7 @@ class Description:
     inputs: tuple[EngineTensor, ...]
     outputs: tuple[EngineTensor, ...]
     preprocess: InputSpec
-    task: TaskDescription
+    task: Task
     runtime: RuntimeDescription
     engine: EngineFile
     lineage: Lineage

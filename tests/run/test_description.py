@@ -60,7 +60,7 @@ def test_it_states_how_outputs_are_decoded_and_what_the_classes_are_called(tmp_p
     decoding = found["decoding"]
     assert (decoding["kind"], decoding["threshold"], decoding["overlap"]) == ("yolo", 0.25, 0.45)
     assert described(tmp_path / "other")["task"] == {
-        "kind": "generic", "decoding": None, "names": [],
+        "kind": "generic", "decoding": None, "names": [], "threshold": None,
     }  # fmt: skip
 
 

@@ -41,6 +41,11 @@ class Agreement(Protocol):
         """Number of frames on which the baseline sees something, so that they can be judged."""
         ...
 
+    @property
+    def threshold(self) -> float | None:
+        """Score above which a class or a foreground counts that stands alone; None without one."""
+        ...
+
     def value(self, counts: Counts) -> NDArray[np.float64]:
         """Return the metric that a limit is compared with, 0..1, for each resample of frames."""
         ...
@@ -86,6 +91,7 @@ class UserAgreement:
     """
 
     seen = "an output"
+    threshold = None
 
     def __init__(self, name: str, metric: UserMetric) -> None:
         self._name = name

@@ -33,6 +33,7 @@ class ClassificationAgreement:
         self._kept = array("q")
         self._probabilities = True
         self._top = False
+        self._single = False
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
         """Count one frame; see `Agreement`."""
@@ -56,6 +57,7 @@ class ClassificationAgreement:
 
     def _add_single(self, reference: NDArray[Any], found: NDArray[Any]) -> None:
         ids = reference.dtype.kind in "iub"
+        self._single |= not ids
         self._probabilities &= within_one(reference)
         for cut in CUTS:
             decided = ids | (np.abs(reference - cut) > rounding(reference))
@@ -70,6 +72,11 @@ class ClassificationAgreement:
     @property
     def _cut(self) -> float:
         return CUTS[0] if self._probabilities else CUTS[1]
+
+    @property
+    def threshold(self) -> float | None:
+        """Score above which a single class counts; None where classes compete or ids are given."""
+        return self._cut if self._single else None
 
     @property
     def judged(self) -> int:

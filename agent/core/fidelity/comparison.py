@@ -157,6 +157,7 @@ class Comparison:
             accuracy_reason=accuracy.reason,
             labelled=accuracy.frames,
             frames=self._frames,
+            threshold=self._agreement.threshold if self._agreement is not None else None,
             judged_frames=None if self._agreement is None else judged * self._frames // self._parts,
         )
 

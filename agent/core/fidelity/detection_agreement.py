@@ -29,6 +29,8 @@ class DetectionAgreement:
     rounds (a score at the threshold, an overlap at the limit of suppression), the engine decides.
     """
 
+    threshold = None  # that of the decoding is known already
+
     def __init__(self, decoding: Decoding) -> None:
         what = _detected(decoding)
         self.seen = f"a {what} with a score of {decoding.threshold:g}"

@@ -38,6 +38,7 @@ class SegmentationAgreement:
         self._shown = dict.fromkeys(CUTS, 0)
         self._probabilities = True
         self._frame = 0
+        self._foreground = False
 
     def add(self, expected: Outputs, seen: Outputs) -> None:
         """Count one frame; see `Agreement`.
@@ -48,6 +49,7 @@ class SegmentationAgreement:
         reference, found = first_output(expected), first_output(seen)
         axis = class_axis(reference.shape)
         if axis is None and reference.dtype.kind not in "iub":
+            self._foreground = True
             self._probabilities &= within_one(reference)
             for cut in CUTS:
                 mask, other = reference > cut, found > cut
@@ -64,6 +66,11 @@ class SegmentationAgreement:
     @property
     def _cut(self) -> float:
         return CUTS[0] if self._probabilities else CUTS[1]
+
+    @property
+    def threshold(self) -> float | None:
+        """Value above which a pixel is foreground; None where classes compete or ids are given."""
+        return self._cut if self._foreground else None
 
     @property
     def judged(self) -> int:

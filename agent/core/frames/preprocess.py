@@ -60,6 +60,25 @@ def placed(
     return moved
 
 
+def unplaced(
+    points: NDArray[np.float64], spec: InputSpec, width: int, height: int
+) -> NDArray[np.float64]:
+    """Return points of the model's input in pixels of a frame; see `placed`.
+
+    Args:
+        points: Shape (..., 2): x, y, px of the model's input.
+        spec: As for `placement`, like the two below.
+        width: Of the frame, px.
+        height: Of the frame, px.
+    """
+    at = placement(spec, width, height)
+    moved: NDArray[np.float64] = (points - (at.left, at.top)) * (
+        width / at.width,
+        height / at.height,
+    )
+    return moved
+
+
 def fit(image: NDArray[np.uint8], spec: InputSpec, resize: Resize) -> NDArray[np.uint8]:
     """Return a frame in the size of the model's input, stretched or letterboxed.
 

@@ -93,6 +93,8 @@ class Fidelity:
         judged_frames: Those of them on which FP32 sees something: a box, a mask, a class that is
             ahead by more than rounding; None where the task has no metric.
         labelled: Those of them with a label.
+        threshold: The score of a class, or of a foreground, that stands alone and above which it was
+            counted: 0.5 for probabilities, 0 for logits. None where there is no such score.
     """
 
     sqnr_db: float | None
@@ -112,6 +114,7 @@ class Fidelity:
     judged_frames: int | None
     labelled: int
     accuracy_reason: str = ""
+    threshold: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -314,3 +314,25 @@ def test_a_users_metric_that_makes_no_sense_is_reported(value):
     with pytest.raises(RunnerError, match="mine:metric returned") as caught:
         compare("mine:metric", ([1.0], [0.5]), metric=lambda *_: value)
     assert caught.value.code == "user_metric"
+
+
+@pytest.mark.parametrize(
+    ("task", "values", "threshold"),
+    [
+        ("classification", [[[0.3]], [[0.9]]], 0.5),
+        ("classification", [[[0.3]], [[-4.0]]], 0.0),
+        ("classification", [[[0.3, 0.4]]], None),
+        ("segmentation", [[[[[0.3, 1.0]]]]], 0.5),
+        ("segmentation", [[[[[0.3, 3.0]]]], [[[[0.3, 1.0]]]]], 0.0),
+        ("segmentation", np.ones((1, 1, 2, 2, 2)).tolist(), None),
+        ("segmentation", [np.ones((1, 2, 2), np.int64)], None),
+        ("generic", [[[0.3]]], None),
+    ],
+)
+def test_the_threshold_that_judged_is_known_afterwards(task, values, threshold):
+    """An application needs it for a score that stands alone: one frame does not show it."""
+    compared = Comparison(task)
+    for value in values:
+        outputs = {"y": np.asarray(value)}
+        compared.add(outputs, outputs)
+    assert compared.result().threshold == threshold
