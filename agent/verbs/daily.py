@@ -12,7 +12,7 @@ from agent.terminal import ProgressBars, show, summary
 from agent.verbs.interrupt import in_turn
 from agent.verbs.options import (
     CAMERA,
-    CONFIG,
+    CONFIGURED,
     JSON,
     MODEL,
     NO_WAIT,
@@ -160,14 +160,14 @@ DAILY = (
         name="optimize",
         summary="find the best engine in one run in the foreground, and activate it",
         run=_optimize,
-        options=(CONFIG, MODEL, CAMERA, RUNTIME, REUSE, OUTPUT, NO_WAIT, JSON),
+        options=(*CONFIGURED, MODEL, CAMERA, RUNTIME, REUSE, OUTPUT, NO_WAIT, JSON),
         example="quantd optimize -c quantd.toml --model faces.onnx --output result",
     ),
     Verb(
         name="run",
         summary="run the daemon: optimize on command and on schedule, report over MQTT",
         run=_run,
-        options=(CONFIG,),
+        options=CONFIGURED,
         example="quantd run -c /etc/quantd/quantd.toml",
     ),
     Verb(
@@ -176,7 +176,7 @@ DAILY = (
         run=_activate,
         options=(
             option("release", nargs="?", help="id of an existing release"),
-            CONFIG,
+            *CONFIGURED,
             MODEL,
             CAMERA,
             RUNTIME,
@@ -188,7 +188,7 @@ DAILY = (
         name="rollback",
         summary="roll back to the newest good release that is not the current one",
         run=_rollback,
-        options=(CONFIG, NO_WAIT, JSON),
+        options=(*CONFIGURED, NO_WAIT, JSON),
     ),
     Verb(
         name="pin",
@@ -197,7 +197,7 @@ DAILY = (
         options=(
             option("release", help="id of an existing release"),
             option("--remove", action="store_true", help="remove it again when its time comes"),
-            CONFIG,
+            *CONFIGURED,
         ),
     ),
 )

@@ -12,6 +12,7 @@ from types import FrameType
 from agent.config import Config
 from agent.core.errors import JobError
 from agent.terminal import show
+from agent.verbs.locating import note_state
 from agent.wiring.exclusive import exclusive
 
 
@@ -39,6 +40,7 @@ def in_turn(
             wait=not options.no_wait,
         ),
     ):
+        note_state(options)
         yield cancelled
 
 

@@ -19,7 +19,7 @@ from agent.core.release.unit_commands import refused_by_unit
 from agent.terminal import show, summary, table
 from agent.verbs.options import (
     CAMERA,
-    CONFIG,
+    CONFIGURED,
     JSON,
     MODEL,
     RUNTIME,
@@ -163,7 +163,7 @@ LOOKING = (
         name="status",
         summary="show the active release, the last run and the messages that wait to be sent",
         run=_status,
-        options=(CONFIG, JSON),
+        options=(*CONFIGURED, JSON),
     ),
     Verb(
         name="report",
@@ -174,7 +174,7 @@ LOOKING = (
             option(
                 "--predictions", action="store_true", help="show the errors of past predictions"
             ),
-            CONFIG,
+            *CONFIGURED,
             JSON,
         ),
     ),
@@ -182,12 +182,12 @@ LOOKING = (
         name="doctor",
         summary="check this machine: runtime, camera, disk, broker, power sensor",
         run=_doctor,
-        options=(CONFIG, MODEL, CAMERA, RUNTIME, JSON),
+        options=(*CONFIGURED, MODEL, CAMERA, RUNTIME, JSON),
     ),
     Verb(
         name="check-config",
         summary="show what a configuration means and where each value comes from",
         run=_check_config,
-        options=(CONFIG, MODEL, CAMERA, JSON),
+        options=(*CONFIGURED, MODEL, CAMERA, JSON),
     ),
 )

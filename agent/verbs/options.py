@@ -14,6 +14,8 @@ import msgspec
 
 from agent import config as configuration
 from agent.config import Config
+from agent.core.report.wording import escape_unprintable
+from agent.verbs.locating import config_file, noted_state, state_folder
 
 Option = tuple[tuple[str, ...], dict[str, Any]]
 
@@ -23,8 +25,19 @@ def option(*flags: str, **details: Any) -> Option:
     return flags, details
 
 
-CONFIG = option(
-    "-c", "--config", metavar="CFG", required=True, help="the configuration file, e.g. quantd.toml"
+CONFIGURED = (
+    option(
+        "-c",
+        "--config",
+        metavar="CFG",
+        help="the configuration file (default: quantd.toml here, else /etc/quantd/quantd.toml)",
+    ),
+    option(
+        "--state",
+        metavar="DIR",
+        help="the folder of state and releases, instead of storage.dir; without -c, its own "
+        "quantd.toml is read, if it has one",
+    ),
 )
 MODEL = option("--model", metavar="M.onnx", help="instead of model.path")
 CAMERA = option("--camera", metavar="URI", help="instead of camera.uri")
@@ -32,7 +45,7 @@ OUTPUT = option(
     "--output",
     metavar="DIR",
     help="also write report.json, report.html and the release to DIR; the state as well if "
-    "storage.dir is not configured",
+    "neither storage.dir nor --state names its folder",
 )
 RUNTIME = option(
     "--runtime", choices=("auto", "tensorrt", "onnxruntime"), help="instead of runtime.kind"
@@ -82,15 +95,30 @@ def load(options: argparse.Namespace) -> Config:
 
 
 def load_with_origin(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
-    """As `load`; also return the source of each dotted key that is not a default."""
+    """As `load`; also return the source of each dotted key that is not a default.
+
+    The file that was found is put into `options.config`.
+    """
     given = vars(options)
     overrides = {key: given[name] for name, key in _OVERRIDES.items() if given.get(name)}
     if "model.path" in overrides:
         overrides["model.path"] = str(Path(options.model).absolute())
-    config, origin = configuration.load_with_origin(options.config, overrides=overrides)
-    if given.get("output") and "storage.dir" not in origin:
+    file = config_file(options)
+    if not options.config:
+        sys.stderr.write(f"configuration: {escape_unprintable(str(file))}\n")  # without rich
+        options.config = str(file)
+    if state := state_folder(options):
+        overrides["storage.dir"] = str(state)
+    config, origin = configuration.load_with_origin(file, overrides=overrides)
+    if "storage.dir" in origin:
+        return config, origin
+    if given.get("output"):
         overrides["storage.dir"] = str(Path(options.output).absolute())
-        return configuration.load_with_origin(options.config, overrides=overrides)
+        return configuration.load_with_origin(file, overrides=overrides)
+    if noted := noted_state(options, file):
+        overrides["storage.dir"] = str(noted.folder)
+        config, origin = configuration.load_with_origin(file, overrides=overrides)
+        origin["storage.dir"] = str(noted.note)
     return config, origin
 
 

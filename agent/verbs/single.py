@@ -22,7 +22,7 @@ from agent.verbs.interrupt import in_turn
 from agent.verbs.options import (
     CAMERA,
     CAPABILITY,
-    CONFIG,
+    CONFIGURED,
     JSON,
     MODEL,
     NO_WAIT,
@@ -141,7 +141,7 @@ def _choose(options: argparse.Namespace) -> int:
     return 3 if choice.infeasible else 0
 
 
-_COMMON = (CONFIG, MODEL, CAMERA, RUNTIME, NO_WAIT, JSON)
+_COMMON = (*CONFIGURED, MODEL, CAMERA, RUNTIME, NO_WAIT, JSON)
 SINGLE = (
     Verb(
         name="capture",

@@ -102,7 +102,6 @@ def test_the_version_is_printed(quantd):
         (["optimise"], "optimise"),
         (["job"], "job"),
         (["job", "a", "b"], "job"),
-        (["status"], "--config"),
         (["status", "-c"], "--config"),
         (["status", "-c", "x.toml", "--jsn"], "--jsn"),
         (["optimize", "-c", "x.toml", "--runtime", "tflite"], "tflite"),

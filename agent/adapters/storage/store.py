@@ -59,7 +59,7 @@ class FileStore:
         except OSError as e:
             raise StoreError(
                 f"storage.dir {root} can't be created: {e.strerror}",
-                hint="set storage.dir to a folder that you can write to, or pass --output DIR",
+                hint="set storage.dir to a folder that you can write to, or pass --state DIR",
             ) from e
 
     def get(self, digest: Digest, kind: type[RecordT]) -> RecordT | None:
