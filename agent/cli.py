@@ -14,22 +14,10 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-import agent
 from agent.core.errors import ConfigError, QuantdError
 from agent.core.report.wording import escape_unprintable
 
-_EPILOG = """\
-start here:
-  quantd demo                                  the whole job on this machine, nothing to configure
-  quantd check-config -c quantd.toml           what a configuration means, and what is wrong with it
-  quantd optimize -c quantd.toml               one run in the foreground
-  quantd run -c quantd.toml                    the daemon
-
-exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate,
-4 rolled back or refused by the health check
-"""
 _INTERRUPTED = "interrupted: what was changed is undone, by the next command if not by this one"
 
 
@@ -45,7 +33,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_json = "--json" in arguments
     try:
         _check_text(arguments)
-        options = _parser().parse_args(arguments)
+        from agent.verbs import VERBS
+        from agent.verbs.parser import parse
+
+        options = parse(arguments, VERBS)
         _log_to_stderr(options)
         code: int = options.verb(options)
         sys.stdout.flush()  # a closed pipe raises here, where it is handled
@@ -63,14 +54,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-class _Parser(argparse.ArgumentParser):
-    """Raises wrong usage as a ConfigError, so that `--json` reports it too."""
-
-    def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        raise ConfigError(message, code="usage", hint=f"`{self.prog} --help` lists the options")
-
-
 def _check_text(arguments: Sequence[str]) -> None:
     for one in arguments:
         try:
@@ -81,33 +64,6 @@ def _check_text(arguments: Sequence[str]) -> None:
                 code="usage",
                 hint="rename the file: quantd accepts names in UTF-8 only",
             ) from e
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="quantd",
-        description="Find, prove and activate the best engine for your ONNX model on the device "
-        "that runs it, with frames of the device's own camera.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"quantd {agent.__version__}")
-    verbs = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    from agent.verbs import VERBS
-
-    for verb in VERBS:
-        sub = verbs.add_parser(
-            verb.name,
-            help=verb.summary,
-            description=verb.summary[0].upper() + verb.summary[1:] + ".",
-            epilog=verb.example and f"example:\n  {verb.example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        for flags, details in verb.options:
-            sub.add_argument(*flags, **details)
-        sub.add_argument("-v", "--verbose", action="store_true", help="log to stderr")
-        sub.set_defaults(verb=verb.run, name=verb.name)
-    return parser
 
 
 def _log_to_stderr(options: argparse.Namespace) -> None:

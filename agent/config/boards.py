@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from agent.config.toml import read_toml
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, suggestion
 from agent.core.prediction import roofline
 from agent.disk import text_of
 
@@ -115,10 +114,9 @@ def board(wanted: str, compatible: Sequence[str] | None = None) -> Board | None:
     if wanted == "auto":
         return recognized(known.values(), device_tree() if compatible is None else compatible)
     if wanted not in known:
-        near = difflib.get_close_matches(wanted, known, n=1)
         raise ConfigError(
             f'device.board = "{wanted}" is not known',
-            hint=(f"did you mean {near[0]}? " if near else "")
+            hint=suggestion(wanted, known)
             + f"known are auto, {', '.join(known)}, or the path of a board file (.toml)",
         )
     return known[wanted]

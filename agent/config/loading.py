@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import socket
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from agent.config.checks import check, flatten
 from agent.config.class_names import read_names
 from agent.config.tables import Config
 from agent.config.toml import read_toml
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, suggestion
 from agent.core.frames.pixels import PIXELS
 
 _PATHS = {  # keys with a path, and how it ends; a board may also be a name
@@ -156,9 +155,9 @@ def _decode(merged: dict[str, Any], file: str) -> Config:
         table = (unknown.group(2) or "").strip(".")
         path = f"{table}.{unknown.group(1)}" if table else unknown.group(1)
         keys = list(flatten(dump(Config())))
-        near = difflib.get_close_matches(path, keys, n=1, cutoff=0.6)
+        near = suggestion(path, keys).strip()
         allowed = ", ".join(k[len(table) + 1 :] for k in keys if k.startswith(table + "."))
-        hint = f"did you mean {near[0]}?" if near else f"allowed in [{table}]: {allowed}"
+        hint = near or f"allowed in [{table}]: {allowed}"
         raise ConfigError(f"{file}: unknown key {path}", hint=hint) from e
 
 

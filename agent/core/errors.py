@@ -20,6 +20,9 @@ Expected outcomes (no feasible candidate, a rejected command) are values, not er
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class QuantdError(Exception):
     """An error a person can act on.
@@ -139,3 +142,9 @@ def error_kinds() -> dict[str, type[QuantdError]]:
     """Return every error class by its name, to carry errors between processes."""
     kinds: list[type[QuantdError]] = [QuantdError, *QuantdError.__subclasses__()]
     return {kind.__name__: kind for kind in kinds}
+
+
+def suggestion(word: str, known: Iterable[str], ending: str = "? ") -> str:
+    """Return "did you mean" with the known word that is most like one, for a hint; else ""."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}{ending}" if near else ""

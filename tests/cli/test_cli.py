@@ -117,6 +117,30 @@ def test_wrong_usage_is_exit_code_2(quantd, arguments, words):
     assert "--help` lists the options" in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["optimise", "--json"], "optimize"),
+        (["stats"], "status"),
+        (["rollbak"], "rollback"),
+        (["status", "--jsn"], "--json"),
+        (["status", "--confg=x.toml"], "--config"),
+        (["optimize", "--camra", "csi://0"], "--camera"),
+        (["demo", "--window", "3", "--durations-s", "3"], "--duration-s"),
+        (["frobnicate"], ""),
+        (["status", "surplus"], ""),
+    ],
+    ids=str,
+)
+def test_what_was_probably_meant_is_suggested(quantd, arguments, meant):
+    code, _, err = quantd(*arguments)
+    assert code == 2
+    assert (f"hint:  did you mean {meant}? `quantd " in err) is bool(meant)
+    assert ("did you mean" in err) is bool(meant)
+    verb = arguments[0] if arguments[0] in NAMES else ""
+    assert f"usage: quantd {verb}" in err
+
+
 @pytest.mark.parametrize("name", WITH_JSON)
 def test_wrong_usage_is_json_too(quantd, name):
     code, out, err = quantd(name, "--json", "--bogus")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, suggestion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +75,10 @@ def camera_kind(uri: str) -> CameraKind:
     """
     kind = CAMERAS.get(scheme_of(uri))
     if kind is None:
-        near = difflib.get_close_matches(uri.partition(":")[0].lower(), CAMERAS, n=1)
+        near = suggestion(uri.partition(":")[0].lower(), CAMERAS, "://? ")
         raise ConfigError(
             f'camera.uri = "{redacted(uri)}" is no camera that quantd knows',
-            hint=(f"did you mean {near[0]}://? " if near else "") + f"allowed: {EXAMPLES}",
+            hint=f"{near}allowed: {EXAMPLES}",
         )
     user, at, _ = uri.partition("://")[2].partition("/")[0].rpartition("@")
     if at and ":" in user and not kind.port:  # its messages would show the password
