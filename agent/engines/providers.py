@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shutil
 from collections.abc import Sequence
@@ -18,9 +19,7 @@ from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
-_DEFAULT = (CUDA, CPU)
-"""Used unless configured. TensorRT's provider builds an engine for each session, minutes on a
-board, so it is used only where it is configured."""
+"""Used only where it is configured: it builds an engine for each session, minutes on a board."""
 _ON_GPU = {CUDA, "NvTensorRTRTXExecutionProvider", TENSORRT}
 _CACHED_GRAPHS = 16
 _WITHOUT_CONSTANTS = {
@@ -33,10 +32,11 @@ def resolve_providers(wanted: Sequence[str]) -> list[str]:
     """Return the providers of a session in order of preference, always with the CPU.
 
     Args:
-        wanted: As configured; empty for CUDA if this ONNX Runtime has it, and the CPU.
+        wanted: As configured; empty for CUDA if it loads here, and the CPU.
 
     Raises:
-        BuildError: "no_provider" if this ONNX Runtime was built without one of them.
+        BuildError: "no_provider" if this ONNX Runtime was built without one of them, or fails with
+            CUDA's.
     """
     available = onnxruntime.get_available_providers()
     missing = [name for name in wanted if name not in available]
@@ -47,8 +47,15 @@ def resolve_providers(wanted: Sequence[str]) -> list[str]:
             code="no_provider",
             hint=f"it has {', '.join(available)}",
         )
-    chosen = list(wanted) or [name for name in _DEFAULT if name in available]
-    return chosen if CPU in chosen else [*chosen, CPU]
+    if not wanted:
+        return [*((CUDA,) if CUDA in available and _cuda_loads() else ()), CPU]
+    return [*wanted, *(() if CPU in wanted else (CPU,))]
+
+
+@functools.cache
+def _cuda_loads() -> bool:
+    """Return whether CUDA's provider loads; each session that tries in vain prints red lines."""
+    return _loaded([CUDA, CPU])[0] == CUDA
 
 
 def load_providers(wanted: Sequence[str]) -> tuple[str, ...]:
@@ -60,16 +67,7 @@ def load_providers(wanted: Sequence[str]) -> tuple[str, ...]:
     Raises:
         BuildError: "no_provider" if a configured one is missing or does not load.
     """
-    chosen = resolve_providers(wanted)
-    onnxruntime.set_default_logger_severity(4)
-    try:
-        loaded = make_session(_probe_model(), 1, chosen).get_providers()
-    except ONNXRUNTIME_ERRORS as e:
-        raise BuildError(
-            f"{', '.join(chosen)}: ONNX Runtime can't use them here: {one_line(e)}",
-            code="no_provider",
-            hint='runtime.providers = ["CPUExecutionProvider"] works everywhere',
-        ) from e
+    loaded = _loaded(resolve_providers(wanted))
     lost = [name for name in wanted if name not in loaded]
     if lost:
         raise BuildError(
@@ -79,6 +77,23 @@ def load_providers(wanted: Sequence[str]) -> tuple[str, ...]:
             "this onnxruntime-gpu was built for",
         )
     return tuple(loaded)
+
+
+def _loaded(providers: Sequence[str]) -> list[str]:
+    """Return the providers that a small session gets.
+
+    Raises:
+        BuildError: "no_provider" if there is no session with them.
+    """
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        return list(make_session(_probe_model(), 1, providers).get_providers())
+    except ONNXRUNTIME_ERRORS as e:
+        raise BuildError(
+            f"{', '.join(providers)}: ONNX Runtime can't use them here: {one_line(e)}",
+            code="no_provider",
+            hint='runtime.providers = ["CPUExecutionProvider"] works everywhere',
+        ) from e
 
 
 def on_gpu(providers: Sequence[str]) -> bool:

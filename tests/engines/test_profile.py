@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
 import pytest
 
 from agent.core.errors import BuildError
+from agent.engines import providers
 from agent.engines.kernels import RunTimes, feeds, quartile_times
 from agent.engines.profile import count, layers_json, read_events, run_times
 from agent.engines.providers import (
     CPU,
+    CUDA,
     TENSORRT,
     load_providers,
     make_session,
@@ -174,10 +177,10 @@ def test_graphs_that_differ_in_their_weights_only_have_caches_of_their_own(tmp_p
 @pytest.mark.skipif(OTHER is None, reason="this ONNX Runtime has one provider only")
 def test_of_two_providers_the_one_that_ran_a_node_is_reported(tmp_path):
     model = quant_graphs.detector(tmp_path / "model.onnx")
-    providers = resolve_providers([str(OTHER)])
-    assert providers == [OTHER, CPU]
+    resolved = resolve_providers([str(OTHER)])
+    assert resolved == [OTHER, CPU]
     assert load_providers([str(OTHER)]) == (OTHER, CPU)
-    session = make_session(model, 1, providers, profile=str(tmp_path / "p"))
+    session = make_session(model, 1, resolved, profile=str(tmp_path / "p"))
     session.run(None, {"x": np.zeros(session.get_inputs()[0].shape, np.float32)})
     found = count(json.loads((tmp_path / session.end_profiling()).read_bytes()))
     assert sum(found.providers.values()) == found.fp32 + found.conversions + found.others
@@ -190,6 +193,26 @@ def test_without_a_wish_the_cpu_is_enough():
     assert resolve_providers(())[-1] == CPU
     assert not on_gpu([CPU])
     assert on_gpu(["CUDAExecutionProvider", CPU])
+
+
+def test_cuda_that_does_not_load_is_tried_once_and_no_session_asks_for_it(monkeypatch):
+    """onnxruntime-gpu on a machine without its CUDA printed 22 red lines in a run."""
+    tried = []
+
+    def session(model, threads, wanted):
+        tried.append(list(wanted))
+        return SimpleNamespace(get_providers=lambda: [CPU])
+
+    monkeypatch.setattr(providers.onnxruntime, "get_available_providers", lambda: [CUDA, CPU])
+    monkeypatch.setattr(providers, "make_session", session)
+    providers._cuda_loads.cache_clear()
+    try:
+        assert [resolve_providers(()), resolve_providers(())] == [[CPU], [CPU]]
+        assert tried == [[CUDA, CPU]]
+        assert load_providers(()) == (CPU,)
+        assert tried == [[CUDA, CPU], [CPU]]
+    finally:
+        providers._cuda_loads.cache_clear()
 
 
 def test_a_provider_that_is_built_in_and_does_not_load_is_reported(monkeypatch):
