@@ -200,29 +200,6 @@ def test_a_model_in_a_home_folder_is_warned_of(tmp_path, prefix):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("options", "status"), [(["--root", "image"], 2), ([], 1)])
-def test_without_the_group_jtop_nothing_is_written(tmp_path, prefix, options, status):
-    """The group is made by jetson-stats; usermod failed after the unit was written."""
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    for name, body in (("getent", "exit 2"), ("id", "echo 0")):
-        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
-        (tools / name).chmod(0o755)
-    for name in ("mkdir", "mktemp", "mv", "systemctl", "systemd-sysusers", "usermod"):
-        (tools / name).write_text(f"#!/bin/sh\necho {name} >>{tmp_path}/written\nexit 1\n")
-        (tools / name).chmod(0o755)
-    done = subprocess.run(
-        ["sh", str(ROOT / "systemd/install.sh"), "--prefix", str(prefix), "--jtop", *options],
-        capture_output=True, text=True, check=False, timeout=60, cwd=tmp_path,
-        env={**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"},
-    )  # fmt: skip
-    assert done.returncode == status
-    assert "jtop" in done.stderr
-    assert not (tmp_path / "written").exists()
-    assert not (tmp_path / "image").exists()
-
-
-@pytest.mark.slow
 def test_systemd_finds_no_fault_with_the_unit(tmp_path, prefix):
     if shutil.which("systemd-analyze") is None:
         missing_part("systemd-analyze", "apt install systemd")
