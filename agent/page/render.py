@@ -19,6 +19,7 @@ from agent.core.report.wording import (
     escape_unprintable,
     floor,
     given_integers,
+    headline,
     intake,
     still_scene,
     unknowns,
@@ -54,11 +55,10 @@ def render(
         lstrip_blocks=True,
         finalize=_shown,
     ).get_template("report.html.j2")
-    why = report.choice.why
     rows = [asdict(one) for one in report.candidates]
     return template.render(
         report=report,
-        headline=f"Nothing fits: {why}" if report.choice.infeasible else f"{why}.",
+        headline=headline(asdict(report)),
         tables=[_table(rows, FIGURES), _table(rows, AT_RATE_FIGURES)],
         plots=plots(report, sketches_ms, traces),
         unknowns=unknowns(rows),

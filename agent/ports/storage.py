@@ -66,6 +66,10 @@ class Releases(Protocol):
         """Return the release's model.json, empty if it can't be read."""
         ...
 
+    def report(self, release: str) -> dict[str, Any]:
+        """Return the report.json of the run that made the release, empty if it can't be read."""
+        ...
+
     def identity(self, release: str) -> str | None:
         """Return `identity` of model.json, equal for equal contents, or None."""
         ...

@@ -16,12 +16,15 @@ from agent.core.errors import JobError, QuantdError, StoreError
 from agent.core.prediction.history import PastMeasurement, remembered
 from agent.core.records import Activation, Candidate, Choice
 from agent.core.release.reuse import ReusedCalibration
+from agent.core.report.change import PreviousRelease
 from agent.core.report.document import Report, compose
+from agent.core.report.model_input import input_report
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.run.activation import RunCommand, release_check, switch
 from agent.run.artifacts import Observe
 from agent.run.chain import Chain
 from agent.run.description import model_json
+from agent.run.intake import fed_input
 from agent.run.outcome import Outcome
 from agent.run.report import encode
 from agent.wire.jobs import RenderPage
@@ -61,6 +64,7 @@ class Request:
         trigger: The reason for it, for the report.
         started: RFC 3339, UTC.
         reused: What is reused of an earlier run.
+        origin: Source of each configured value that is no default, by its dotted key.
         again: Whether a switch that was refused or undone later is done again, or another one done
             where the choice is another one now.
     """
@@ -69,6 +73,7 @@ class Request:
     trigger: str
     started: str
     reused: ReusedCalibration = field(default_factory=ReusedCalibration)
+    origin: Mapping[str, str] = field(default_factory=dict)
     again: bool = False
 
 
@@ -112,6 +117,7 @@ def optimize(
         finished=ports.clock.utc(),
         environment=outcome.platform.environment,
         model=outcome.model,
+        fed=input_report(fed_input(config, outcome.model), config.model.input.spec, request.origin),
         calibration=outcome.calibration,
         reused=outcome.reused,
         statistics=outcome.counted,
@@ -122,6 +128,7 @@ def optimize(
         candidates=outcome.candidates,
         choice=choice,
         activation=activation,
+        previous=_previous(activation, ports.releases),
         timings_s=chain.timings_s,
     )
     observe("report", 0, 1, "")
@@ -171,6 +178,18 @@ def _activate(
         done,
         detail=f"{done.detail}; measured in power mode {wanted}, and the device is in {present}: "
         "quantd leaves the mode to you (`sudo nvpmodel -m`, or a reload command)".lstrip("; "),
+    )
+
+
+def _previous(activation: Activation, releases: Releases) -> PreviousRelease | None:
+    """Return the release that was active before the run; None if there was none."""
+    name = activation.previous if activation.state == "active" else activation.release
+    if name is None:
+        return None
+    return PreviousRelease(
+        release=name,
+        candidate=str(releases.model_json(name).get("candidate") or ""),
+        report=releases.report(name),
     )
 
 

@@ -12,7 +12,9 @@ from agent.core.report.wording import (
     circumstances,
     floor,
     given_integers,
+    headline,
     intake,
+    model_input,
     still_scene,
     unknowns,
 )
@@ -47,6 +49,8 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
     figures(report)
     screen = console()
     choice = report["choice"]
+    screen.print()
+    screen.print(safe(headline(report)), style="bold")
     calibration = report["calibration"]
     turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
     screen.print()
@@ -58,6 +62,7 @@ def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> Non
                    + (f"; {still}" if still else "")
                    + _taken_over(calibration)),
         *([("model", integers)] if integers else []),
+        ("input", model_input(report) or "not reported"),
         ("intake", intake(report["model"]) or "not reported"),
         ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
         ("floor", floor(report) or "not reported"),

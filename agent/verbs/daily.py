@@ -46,11 +46,12 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _optimize(options: argparse.Namespace) -> int:
-    config = load(options)
+    config, origin = load_with_origin(options)
     configuration.require_source(config)
     with in_turn(config, options) as cancelled, ProgressBars() as bars:
         finished = runs.optimize(
             config,
+            origin=origin,
             trigger="command line",
             observe=bars.update,
             cancelled=cancelled,
@@ -79,7 +80,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _activate(options: argparse.Namespace) -> int:
-    config = load(options)
+    config, origin = load_with_origin(options)
     if options.release:
         run_id = storage.RunIds(config).next()
         with in_turn(config, options, run_id) as cancelled:
@@ -92,6 +93,7 @@ def _activate(options: argparse.Namespace) -> int:
         run_id = runs.manual_run(config, new=False)
         finished = runs.optimize(
             config,
+            origin=origin,
             trigger="command line",
             observe=bars.update,
             cancelled=cancelled,

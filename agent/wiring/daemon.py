@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -47,9 +47,15 @@ _RETRY_S = 1.0
 _LOOKUP_S = 3.0  # the watchdog waits for 30
 
 
-def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
-    """Return the daemon of a configuration, ready to run; warn of set keys without effect."""
-    for key in without_effect(config, set_keys):
+def daemon(config: Config, origin: Mapping[str, str] | None = None) -> Daemon:
+    """Return the daemon of a configuration, ready to run; warn of set keys without effect.
+
+    Args:
+        config: The effective configuration.
+        origin: Source of each value that is no default, by its dotted key.
+    """
+    origin = origin or {}
+    for key in without_effect(config, origin):
         _LOG.warning("setting_without_effect key=%s", key)
     mailbox = Mailbox()
     clock, notifier = SystemClock(), SystemdNotifier()
@@ -68,7 +74,9 @@ def daemon(config: Config, set_keys: Iterable[str] = ()) -> Daemon:
         mailbox=mailbox,
         journal=journal,
         outward=_outward(config, journal, mailbox, clock) if config.mqtt.host else Outward(),
-        worker=Worker(partial(perform, config, journal, stopping), mailbox.put, clock),
+        worker=Worker(
+            partial(perform, config, journal, stopping, origin=origin), mailbox.put, clock
+        ),
         inspector=Inspector(inspect, mailbox.put),
         notifier=notifier,
         clock=clock,

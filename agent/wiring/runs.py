@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,6 +91,7 @@ def history(config: Config) -> tuple[PastMeasurement, ...]:
 def optimize(
     config: Config,
     *,
+    origin: Mapping[str, str],
     trigger: str,
     observe: Observe,
     cancelled: threading.Event,
@@ -102,6 +103,7 @@ def optimize(
 
     Args:
         config: The effective configuration.
+        origin: Source of each value that is no default, by its dotted key, for the report.
         trigger: The reason for the run, for the report.
         observe: Called with progress.
         cancelled: Set from outside to end the run.
@@ -124,6 +126,7 @@ def optimize(
         trigger=trigger,
         started=clock.utc(),
         reused=_reused_calibration(config, run_id, reuse_calibration),
+        origin=origin,
         again=again,
     )
     ports = Ports(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ def perform(
     work: Work,
     observe: Observe,
     cancelled: threading.Event,
+    *,
+    origin: Mapping[str, str],
 ) -> Result:
     """Do the work when no other process measures or switches, as `daemon.worker.Perform`.
 
@@ -59,7 +62,7 @@ def perform(
     while True:
         try:
             with alone(cancelled=cancelled):
-                return _do(config, journal, work, observe, cancelled)
+                return _do(config, origin, journal, work, observe, cancelled)
         except QuantdError as error:
             while _begun(releases) == work.run_id and not stopping.wait(_RETRY_S):
                 observe("recover", 0, 1, error.message)
@@ -108,7 +111,12 @@ def _result(config: Config, run_id: str, done: Activation) -> Result:
 
 
 def _do(
-    config: Config, journal: Journal, work: Work, observe: Observe, cancelled: threading.Event
+    config: Config,
+    origin: Mapping[str, str],
+    journal: Journal,
+    work: Work,
+    observe: Observe,
+    cancelled: threading.Event,
 ) -> Result:
     """Do each kind of work.
 
@@ -122,7 +130,7 @@ def _do(
             raise CommandError(stale.detail, code=stale.code)
     match work.task:
         case Optimize():
-            return _optimize(config, work, work.task, observe, cancelled)
+            return _optimize(config, origin, work, work.task, observe, cancelled)
         case Activate(release=release):
             done = released.activate_release(
                 config, release, run_id=work.run_id, cancelled=cancelled
@@ -146,7 +154,12 @@ def _target(config: Config, journal: Journal, run_id: str, task: RollBack) -> st
 
 
 def _optimize(
-    config: Config, work: Work, task: Optimize, observe: Observe, cancelled: threading.Event
+    config: Config,
+    origin: Mapping[str, str],
+    work: Work,
+    task: Optimize,
+    observe: Observe,
+    cancelled: threading.Event,
 ) -> Result:
     current = storage.releases(config).current()
     if task.replaces and current and current != work.run_id and current > task.replaces:
@@ -154,6 +167,7 @@ def _optimize(
         return Stage.SUCCEEDED, "", f"release {current} took its place meanwhile", ""
     finished = runs.optimize(
         _adjusted(config, task),
+        origin=origin,
         trigger=work.trigger,
         observe=observe,
         cancelled=cancelled,
@@ -162,13 +176,12 @@ def _optimize(
         reuse_calibration=task.reuse_calibration and (task.replaces or True),
     )
     where = str(finished.directory)
-    why = finished.report.choice.why
-    if finished.report.choice.infeasible:
-        return Stage.FAILED, "infeasible", why, where
-    activation = finished.report.activation
-    if activation.state == "rolled_back":
-        return Stage.ROLLED_BACK, "unhealthy", activation.detail, where
-    return Stage.SUCCEEDED, "", why, where
+    report = finished.report
+    if report.choice.infeasible:
+        return Stage.FAILED, "infeasible", report.choice.why, where
+    if report.activation.state == "rolled_back":
+        return Stage.ROLLED_BACK, "unhealthy", report.activation.detail, where
+    return Stage.SUCCEEDED, "", report.headline, where
 
 
 def _adjusted(config: Config, task: Optimize) -> Config:

@@ -95,7 +95,12 @@ def test_a_full_disk_ends_the_run_and_the_next_one_continues(
 
     def run(watch: object) -> runs.Finished:
         return runs.optimize(
-            config, trigger="test", observe=watch, cancelled=threading.Event(), run_id="r1"
+            config,
+            origin={},
+            trigger="test",
+            observe=watch,
+            cancelled=threading.Event(),
+            run_id="r1",
         )
 
     with pytest.raises(StoreError, match=r"the disk is full \(\d+\.\d MB free\)") as caught:
@@ -117,7 +122,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_continues(
 def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
     config = configuration.load(small(tmp_path))
     first = runs.optimize(
-        config, trigger="test", observe=lambda *_: None, cancelled=threading.Event()
+        config, origin={}, trigger="test", observe=lambda *_: None, cancelled=threading.Event()
     )
     store = FileStore(str(disk.place))
     old = digest_of("an earlier engine")
@@ -130,7 +135,9 @@ def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
         if stage == "capture" and not filled:
             filled.append(disk.fill())
 
-    again = runs.optimize(config, trigger="test", observe=observe, cancelled=threading.Event())
+    again = runs.optimize(
+        config, origin={}, trigger="test", observe=observe, cancelled=threading.Event()
+    )
     assert filled
     assert again.report.activation.state in {"active", "unchanged"}
     assert store.get(old, dict) is None

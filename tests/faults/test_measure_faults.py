@@ -30,7 +30,9 @@ def test_a_candidate_that_kills_the_measuring_process_is_left_out_and_a_report_i
             killed.append(note)
             child.send_signal(number)
 
-    finished = runs.optimize(config, trigger="test", observe=observe, cancelled=threading.Event())
+    finished = runs.optimize(
+        config, origin={}, trigger="test", observe=observe, cancelled=threading.Event()
+    )
     assert killed
     report = read_report(finished.directory)
     by_id = {one["id"]: one for one in report["candidates"]}

@@ -190,7 +190,8 @@ def pipeline(tmp_path, write=None, answers=None, tables=None, **request: Any):
         run_command=run_command, write=write or (lambda _, name, body: written.update({name: body})),
         history=tuple, remember=lambda _: None,
     )  # fmt: skip
-    request = Request(run_id="r1", trigger="t", started="2026-11-23T10:15:00Z", **request)
+    known = {"run_id": "r1", "trigger": "t", "started": "2026-11-23T10:15:00Z"}
+    request = Request(**known | request)
     never = threading.Event()
     return (
         lambda: optimize(run.chain.config, request, ports, lambda *_: None, never),
@@ -250,3 +251,30 @@ def test_the_report_is_not_put_into_a_release_that_was_removed(tmp_path):
     assert again().activation.state == "active"  # as it was then
     assert releases.ids() == []
     assert "report.json" in written
+
+
+def test_a_run_reports_its_input_and_what_changed_against_the_release_before(tmp_path):
+    origin = {"model.input.layout": "quantd.toml"}
+    run, releases, written = pipeline(tmp_path, origin=origin)
+    first = run()
+    assert first.against_previous_reason == "no release was active before"
+    fed = json.loads(written["report.json"])["input"]
+    assert (fed["width"], fed["origin"]["width"]) == (64, "the model file")
+    assert fed["origin"]["layout"] == "quantd.toml"
+    assert fed["origin"]["scale"] == "default"
+    sames, _, _ = pipeline(tmp_path, run_id="r2")
+    assert sames().against_previous_reason.startswith("release r1 was active before, too")
+    marked = {**releases.model_json("r1"), "identity": "before"}
+    (tmp_path / "current" / "model.json").write_text(json.dumps(marked))
+    again, _, _ = pipeline(tmp_path, run_id="r3")
+    found = again().against_previous
+    assert found
+    assert (found.release, found.candidate, found.same_run) == ("r1", first.choice.candidate, True)
+    (tmp_path / "releases" / "r1" / "report.json").write_text("{damaged")
+    (tmp_path / "releases" / "r3" / "report.json").unlink()
+    marked = {**releases.model_json("r3"), "identity": "before"}
+    (tmp_path / "current" / "model.json").write_text(json.dumps(marked))
+    last, _, _ = pipeline(tmp_path, run_id="r4")
+    found = last().against_previous
+    assert found
+    assert found.speedup.reason == "release r3 has no report with its figures"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from agent.core.choice.choose import choose
 from agent.core.choice.requirements import Requirements
+from agent.core.frames.input_spec import InputSpec
 from agent.core.records import (
     Activation,
     CalibrationSet,
@@ -13,9 +14,12 @@ from agent.core.records import (
     Choice,
     CleanModel,
     Digest,
+    Floor,
     Rejected,
 )
+from agent.core.report.change import PreviousRelease
 from agent.core.report.document import Report, compose
+from agent.core.report.model_input import input_report
 
 
 def report_of(
@@ -23,6 +27,9 @@ def report_of(
     *,
     limits: Mapping[str, float] | None = None,
     choice: Choice | None = None,
+    floor: Floor | None = None,
+    activation: Activation | None = None,
+    previous: PreviousRelease | None = None,
     text: str = "small",
 ) -> Report:
     """Return the report of a run.
@@ -31,6 +38,9 @@ def report_of(
         candidates: What the run looked at.
         limits: By the names of the configuration.
         choice: The real one for the candidates, unless another is given.
+        floor: The fidelity floor.
+        activation: What became of the choice; a first release, unless another is given.
+        previous: The release that was active before.
         text: Stands wherever a name comes from outside: model, device, camera, environment.
     """
     limits = limits or {}
@@ -55,6 +65,7 @@ def report_of(
             activation_bytes=400_000,
             changes=(f"dropped {text}",),
         ),
+        fed=input_report(InputSpec(width=8, height=6), InputSpec(width=0, height=0), {}),
         calibration=CalibrationSet(
             digest=Digest("c"),
             source=f"images:///{text}",
@@ -71,7 +82,10 @@ def report_of(
         limits=limits,
         candidates=candidates,
         choice=choice,
-        activation=Activation(
+        floor=floor,
+        previous=previous,
+        activation=activation
+        or Activation(
             state="active" if active else "not_attempted",
             release="20261123T101500123-3f9a" if active else None,
             previous=None,

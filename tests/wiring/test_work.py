@@ -48,6 +48,7 @@ class Scene:
             asked,
             lambda *_: None,
             self.cancelled,
+            origin={},
         )
 
     def stored(self, run_id: str = "run") -> Task:

@@ -107,8 +107,15 @@ class FileReleases:
 
     def model_json(self, release: str) -> dict[str, Any]:
         """See `ports.Releases`."""
+        return self._json(release, "model.json")
+
+    def report(self, release: str) -> dict[str, Any]:
+        """See `ports.Releases`."""
+        return self._json(release, "report.json")
+
+    def _json(self, release: str, name: str) -> dict[str, Any]:
         try:
-            found = json.loads((self._releases / release / "model.json").read_bytes())
+            found = json.loads((self._releases / release / name).read_bytes())
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}

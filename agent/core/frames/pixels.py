@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agent.core.frames.input_spec import InputSpec
+
+_WHITE = 255
+_ROUNDED = 1e-3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelPreset:
@@ -30,3 +35,45 @@ PIXELS = {
     # Keras, keras/src/applications/imagenet_utils.py, mode "caffe"
     "caffe-bgr": PixelPreset(mean=(103.939, 116.779, 123.68), color="BGR"),
 }
+
+
+def values(spec: InputSpec) -> tuple[float, float]:
+    """Return the lowest and the highest value that a pixel becomes, before it is rounded."""
+    ends = [
+        (pixel * spec.scale - mean) / std
+        for mean, std in zip(_each(spec.mean), _each(spec.std), strict=True)
+        for pixel in (0, _WHITE)
+    ]
+    return min(ends), max(ends)
+
+
+def describe(spec: InputSpec) -> str:
+    """Return in words what the model is fed: size, order, type, values of pixels, resize."""
+    low, high = values(spec)
+    named = (name for name, one in PIXELS.items() if _same(one, spec))
+    how = next(named, "") or f"(pixel * {spec.scale:.4g} - {_list(spec.mean)}) / {_list(spec.std)}"
+    return (
+        f"{spec.width}x{spec.height} {spec.color} {spec.layout} {spec.dtype}, pixels {how}, so "
+        f"values {low:.4g} to {high:.4g}, {spec.resize}"
+    )
+
+
+def _same(preset: PixelPreset, spec: InputSpec) -> bool:
+    """Return whether a preset gives the values of an input, but for how its scale was rounded."""
+    wanted, seen = (
+        (one.scale * _WHITE, *_each(one.mean), *_each(one.std)) for one in (preset, spec)
+    )
+    return preset.color in {"", spec.color} and all(
+        abs(a - b) <= _ROUNDED * max(abs(a), abs(b)) for a, b in zip(wanted, seen, strict=True)
+    )
+
+
+def _each(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return a value for each of three channels."""
+    return values * 3 if len(values) == 1 else values
+
+
+def _list(values: tuple[float, ...]) -> str:
+    alike = values[:1] if len(set(values)) == 1 else values
+    text = ", ".join(f"{value:.4g}" for value in alike)
+    return text if len(alike) == 1 else f"[{text}]"

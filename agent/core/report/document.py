@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 from agent.core.records import (
     Activation,
@@ -18,6 +18,10 @@ from agent.core.records import (
     Statistics,
 )
 from agent.core.report.candidates import CandidateReport, candidate_report, reported
+from agent.core.report.change import Comparison, PreviousRelease, compare
+from agent.core.report.headline import headline
+from agent.core.report.model_input import InputReport
+from agent.core.report.speedup import Speedup, over_baseline
 
 SCHEMA = 1
 
@@ -61,15 +65,22 @@ class Report:
     """The whole document.
 
     Attributes:
+        headline: The answer in one sentence.
+        input: As an application must feed it.
         conditioning: What was tried to make the model easier to quantize, in words.
         limits: Those in effect.
         floor: Which of them is the fidelity floor, also where it was switched off.
+        speedup: Of the chosen candidate over FP32.
+        against_previous: The chosen candidate against the release that was active before.
+        against_previous_reason: Why there is no such comparison; else "".
     """
 
     schema: int
     run_id: str
+    headline: str
     device: str
     model: Model
+    input: InputReport
     trigger: str
     started: str
     finished: str
@@ -80,6 +91,9 @@ class Report:
     floor: Floor | None
     candidates: tuple[CandidateReport, ...]
     choice: Decision
+    speedup: Speedup
+    against_previous: Comparison | None
+    against_previous_reason: str
     activation: Activation
     timings_s: Mapping[str, float]
 
@@ -93,6 +107,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     finished: str,
     environment: Mapping[str, str | int | float | None],
     model: CleanModel,
+    fed: InputReport,
     calibration: CalibrationSet,
     reused: bool = False,
     statistics: Statistics | None = None,
@@ -103,15 +118,24 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     candidates: Sequence[Candidate],
     choice: Choice,
     activation: Activation,
+    previous: PreviousRelease | None = None,
     timings_s: Mapping[str, float],
 ) -> Report:
-    """Put a finished run's records into its report."""
+    """Put a finished run's records into its report.
+
+    `previous` is the release that was active before the run; None if there was none.
+    """
     by_id = {one.id: one for one in candidates}
-    return Report(
+    rows = {one.id: candidate_report(one, choice, by_id) for one in candidates}
+    chosen = by_id.get(choice.candidate or "")
+    speedup = over_baseline(chosen, candidates)
+    report = Report(
         schema=SCHEMA,
         run_id=run_id,
+        headline=headline(choice, activation, speedup, rows, floor),
         device=device,
         model=reported(Model, model),
+        input=fed,
         trigger=trigger,
         started=started,
         finished=finished,
@@ -137,8 +161,24 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
         conditioning=tuple(conditioning),
         limits={name: value for name, value in limits.items() if value},
         floor=floor,
-        candidates=tuple(candidate_report(one, choice, by_id) for one in candidates),
+        candidates=tuple(rows.values()),
         choice=reported(Decision, choice),
+        speedup=speedup,
+        against_previous=None,
+        against_previous_reason=_incomparable(choice, activation, previous),
         activation=activation,
         timings_s=timings_s,
     )
+    if chosen is None or previous is None or report.against_previous_reason:
+        return report
+    found = compare(previous, chosen, candidates, asdict(report))
+    return replace(report, against_previous=found)
+
+
+def _incomparable(choice: Choice, activation: Activation, previous: PreviousRelease | None) -> str:
+    """Return why the choice is not compared with the release before; empty if it is."""
+    if choice.candidate is None:
+        return "nothing was chosen"
+    if activation.state == "unchanged":
+        return f"release {activation.release} was active before, too, with the same engine"
+    return "" if previous else "no release was active before"

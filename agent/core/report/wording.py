@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
+from agent.core.frames.input_spec import InputSpec, Interpolation
+from agent.core.frames.pixels import describe
 from agent.core.records import FP32
 from agent.core.report.figures import FIGURES, at
+
+
+def headline(report: Mapping[str, Any]) -> str:
+    """Return the answer in one sentence, also of an earlier version's report."""
+    found = report.get("headline")
+    if found:
+        return str(found)
+    why = report["choice"]["why"]
+    return f"Nothing fits: {why}" if report["choice"]["infeasible"] else str(why)
+
+
+def model_input(report: Mapping[str, Any]) -> str:
+    """Return what an application must feed; empty if an earlier version did not report it."""
+    found = report.get("input")
+    if not found:
+        return ""
+    known = {field.name: found[field.name] for field in fields(InputSpec) if field.name in found}
+    resize = Interpolation(**known.pop("interpolation", {}))
+    return describe(InputSpec(**known, interpolation=resize))
 
 
 def circumstances(candidate: Mapping[str, Any], environment: Mapping[str, Any]) -> str:
