@@ -10,6 +10,7 @@ from onnx import external_data_helper, shape_inference
 
 from agent.core.errors import ModelError
 from agent.graphs.edits import sort_unordered
+from agent.graphs.foreign import HEAD_BYTES, foreign_format
 
 _MOST_BYTES = 2 << 30  # a protobuf can't be larger
 
@@ -31,18 +32,13 @@ def load_model(path: Path, changes: list[str]) -> onnx.ModelProto:
         raise ModelError(
             f"{path} is over 2 GB", hint="export the weights as external data beside the model"
         )
+    body = path.read_bytes()
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        model = onnx.load_model_from_string(body)
     except DecodeError as e:
-        raise ModelError(
-            f"{path} is not an ONNX model or is damaged ({path.stat().st_size} bytes)",
-            hint="export it again; a complete file opens in Netron",
-        ) from e
+        raise _not_onnx(path, body, f"or is damaged ({len(body)} bytes)") from e
     if not model.graph.node or not model.opset_import:
-        raise ModelError(
-            f"{path} is not an ONNX model: it has no graph",
-            hint="export it with torch.onnx.export or tf2onnx",
-        )
+        raise _not_onnx(path, body, "since it has no graph")
     try:
         external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as e:
@@ -69,6 +65,17 @@ def load_model(path: Path, changes: list[str]) -> onnx.ModelProto:
             f"{path}: {first_line(e)}", hint="export it again; the ONNX checker refuses the file"
         ) from e
     return model
+
+
+def _not_onnx(path: Path, body: bytes, otherwise: str) -> ModelError:
+    if foreign := foreign_format(path, body[:HEAD_BYTES]):
+        words, cure = foreign
+        return ModelError(f"{path} is not an ONNX model but {words}", code="not_onnx", hint=cure)
+    return ModelError(
+        f"{path} is not an ONNX model {otherwise}",
+        code="not_onnx",
+        hint="export it again, with torch.onnx.export or tf2onnx",
+    )
 
 
 def first_line(error: Exception) -> str:
