@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from datetime import datetime
 from inspect import cleandoc
@@ -15,9 +16,10 @@ from msgspec import Meta
 from agent.core.choice.limits import LIMITS
 from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
 from agent.core.control.requests import Request, ResendMessages, Task
-from agent.core.errors import CommandError
+from agent.core.errors import CommandError, suggestion
 
 _Stored = TypeVar("_Stored", bound=Request)
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`(?: - at `\$(.*)`)?$")
 _YEAR_9999_S = 253_402_300_799
 _NAME = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$(?!\n)")]
 _ID = Annotated[str, Meta(min_length=1, max_length=128)]
@@ -189,7 +191,8 @@ def _part(name: str, decoder: msgspec.json.Decoder[Any], body: msgspec.Raw) -> A
     try:
         return msgspec.to_builtins(decoder.decode(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise CommandError(f"{name}: {_reason(error)}") from error
+        known = _known(error, getattr(decoder.type, "__struct_fields__", ()))
+        raise CommandError(f"{name}: {_reason(error)}{known}") from error
 
 
 def decode_request(command: str, stored: str) -> Request:
@@ -281,3 +284,13 @@ def _reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deep"
     return str(error)[:300]
+
+
+def _known(error: Exception, arguments: Sequence[str]) -> str:
+    """Return the names that an unknown one could have been, in words; "" for any other error."""
+    unknown = _UNKNOWN.match(str(error))
+    if unknown is None:
+        return ""
+    name, place = unknown.groups()
+    known = list(LIMITS) if place == ".limits" else arguments
+    return f"; {suggestion(name[:64], known)}known: {', '.join(known) or 'none'}"

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.core.choice.limits import LIMITS
 from agent.core.control.command import BODY_LIMIT_BYTES, Command, CommandId, Rejection
 from agent.core.control.requests import (
     Activate,
@@ -216,6 +217,25 @@ DEEP = b"[" * 10_000 + b"]" * 10_000
 )
 def test_hostile_bytes_have_a_code(body: bytes | dict[str, object], expected: str) -> None:
     assert code(body) == expected
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"type": "reoptimize", "args": {"limits": {"energie_j": 1}}},
+         f"did you mean energy_j? known: {', '.join(LIMITS)}"),
+        ({"type": "reoptimize", "args": {"limits": {"x" * 40_000: 1}}}, "; known: latency_p99_ms"),
+        ({"type": "resend", "args": {"form_seq": 1}}, "did you mean from_seq? known: from_seq, "),
+        ({"type": "ping", "args": {"x": 1}}, "; known: none"),
+        ({"type": "reoptimize", "args": {"limits": {"agreement": 2}}}, "<= 1"),
+    ],
+    ids=lambda value: str(value)[:60],
+)  # fmt: skip
+def test_an_argument_that_is_not_known_is_answered_with_those_that_are(body, words) -> None:
+    found = decode(body)
+    assert isinstance(found, Rejection)
+    assert words in found.detail
+    assert len(found.detail) < 500
 
 
 SIGNED = {"type": "ping", "jti": "c1", "aud": "cam-1", "exp": 10}
