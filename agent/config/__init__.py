@@ -8,5 +8,22 @@ read; secrets are in files that a key names.
 from __future__ import annotations
 
 from agent.config.checks import flatten, without_effect
-from agent.config.loading import dump, from_dump, load, load_with_origin, require_source
-from agent.config.tables import ActivationTable, Calibration, Config, Measure, Model, Mqtt, Tls
+from agent.config.loading import (
+    dump,
+    from_dump,
+    from_settings,
+    load,
+    load_with_origin,
+    require_source,
+)
+from agent.config.tables import (
+    ActivationTable,
+    Calibration,
+    CameraTable,
+    Config,
+    Measure,
+    Model,
+    Mqtt,
+    Tls,
+)
+from agent.config.toml import parse_toml

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -67,6 +68,22 @@ def load_with_origin(
         read_names(layer)
         _merge(merged, layer, source, origin, "")
     config = _decode(merged, str(file))
+    check(config)
+    return _with_defaults(_with_pixels(config, origin)), origin
+
+
+def from_settings(values: Mapping[str, tuple[Any, str]]) -> tuple[Config, dict[str, str]]:
+    """Return the configuration of dotted keys, and the origin of each key.
+
+    Args:
+        values: By dotted key the value and its origin; paths are absolute.
+
+    Raises:
+        ConfigError: naming the key, the value seen and what is allowed.
+    """
+    origin = {key: source for key, (_, source) in values.items()}
+    nested = read_names(_nest({key: value for key, (value, _) in values.items()}))
+    config = _decode(nested, "options")
     check(config)
     return _with_defaults(_with_pixels(config, origin)), origin
 

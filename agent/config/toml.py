@@ -28,8 +28,21 @@ def read_toml(file: Path) -> dict[str, Any]:
         ) from e
     except UnicodeDecodeError as e:
         raise ConfigError(f"{file}: is not UTF-8 text (byte {e.start})") from e
+    return parse_toml(text, str(file))
+
+
+def parse_toml(text: str, source: str) -> dict[str, Any]:
+    """Return the tables in a text.
+
+    Args:
+        text: TOML.
+        source: Of the text, for the error.
+
+    Raises:
+        ConfigError: if it is not TOML.
+    """
     try:
         tables: dict[str, Any] = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as e:
-        raise ConfigError(f"{file}: is not valid TOML: {e}") from e
+        raise ConfigError(f"{source}: is not valid TOML: {e}") from e
     return tables

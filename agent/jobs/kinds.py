@@ -25,11 +25,13 @@ from agent.core.records import (
     QuantizedModel,
     Statistics,
 )
+from agent.core.setup.facts import CameraFacts, ModelFacts
 from agent.jobs import (
     engines,
     evaluating,
     frames,
     labels,
+    looking,
     measuring,
     predicting,
     quantizing,
@@ -56,7 +58,7 @@ class Job:
 
     def __init__(self, spec: specs.Spec[Any], progress: Progress) -> None:
         self.progress = progress
-        self._store = storage.store(spec.config)
+        self._config = spec.config
 
     def parent(self, digest: Digest, kind: type[RecordT]) -> tuple[RecordT, Path]:
         """Return a stored record and the folder of its files.
@@ -64,10 +66,11 @@ class Job:
         Raises:
             RunnerError: if it is not stored any more.
         """
-        found = self._store.get(digest, kind)
+        store = storage.store(self._config)
+        found = store.get(digest, kind)
         if found is None:
             raise RunnerError(f"the {kind.__name__} record {digest[:12]} is gone from the store")
-        return found, Path(self._store.directory(digest))
+        return found, Path(store.directory(digest))
 
 
 def _platform(spec: specs.FindPlatform, _: Job) -> Platform:
@@ -76,6 +79,14 @@ def _platform(spec: specs.FindPlatform, _: Job) -> Platform:
 
 def _sensor(spec: specs.FindSensor, _: Job) -> str:
     return sensors.power_source(spec.config)[0]
+
+
+def _model_facts(spec: specs.LookIntoModel, _: Job) -> ModelFacts:
+    return looking.model_facts(spec.config)
+
+
+def _camera_facts(spec: specs.LookAtCamera, _: Job) -> CameraFacts:
+    return looking.camera_facts(spec.config)
 
 
 def _trial(spec: specs.TimeTrial, job: Job) -> Trial:
@@ -189,6 +200,8 @@ def _render(spec: specs.RenderPage, job: Job) -> str:
 KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
     specs.FindPlatform: _platform,
     specs.FindSensor: _sensor,
+    specs.LookIntoModel: _model_facts,
+    specs.LookAtCamera: _camera_facts,
     specs.ReadFleet: _fleet,
     specs.TimeTrial: _trial,
     specs.CleanGraph: _intake,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agent.verbs.daily import DAILY
 from agent.verbs.looking import LOOKING
+from agent.verbs.setup import SETUP
 from agent.verbs.single import SINGLE
 
-VERBS = (*DAILY, *SINGLE, *LOOKING)
+VERBS = (*SETUP, *DAILY, *SINGLE, *LOOKING)

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from agent import config as configuration
+from agent.config import Config
+from agent.core.errors import ConfigError
 from agent.core.records import Activation
 from agent.terminal import ProgressBars, show, summary
 from agent.verbs.interrupt import in_turn
@@ -25,6 +27,8 @@ from agent.verbs.options import (
     option,
     print_json,
 )
+from agent.verbs.setup import is_configured_here, without_file
+from agent.verbs.stated import STATED, stated
 from agent.wiring import released, runs, storage
 from agent.wiring.exclusive import only_daemon
 
@@ -46,7 +50,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 def _optimize(options: argparse.Namespace) -> int:
-    config, origin = load_with_origin(options)
+    config, origin = _configured(options)
     configuration.require_source(config)
     with in_turn(config, options) as cancelled, ProgressBars() as bars:
         finished = runs.optimize(
@@ -68,6 +72,16 @@ def _optimize(options: argparse.Namespace) -> int:
             release=Path(config.storage.dir, "current"),
         )
     return 3 if finished.report.choice.infeasible else _exit_code(finished.report.activation)
+
+
+def _configured(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
+    """Return the configuration, of a file or else of the model, and the origin of each key."""
+    if options.file and options.model:
+        raise ConfigError("both MODEL and --model are given", code="usage", hint="keep one of them")
+    if options.file and not options.config and not is_configured_here(options.file):
+        return without_file(options)
+    options.model = options.model or options.file
+    return load_with_origin(options, {one.key: one.value for one in stated(options).values()})
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -162,8 +176,25 @@ DAILY = (
         name="optimize",
         summary="find the best engine in one run in the foreground, and activate it",
         run=_optimize,
-        options=(*CONFIGURED, MODEL, CAMERA, RUNTIME, REUSE, OUTPUT, NO_WAIT, JSON),
-        example="quantd optimize -c quantd.toml --model faces.onnx --output result",
+        options=(
+            option(
+                "file",
+                metavar="MODEL",
+                nargs="?",
+                help="the ONNX file; without -c, what it states is the configuration and "
+                "./quantd-MODEL has the state",
+            ),
+            *CONFIGURED,
+            MODEL,
+            CAMERA,
+            *STATED,
+            RUNTIME,
+            REUSE,
+            OUTPUT,
+            NO_WAIT,
+            JSON,
+        ),
+        example="quantd optimize yolo11n.onnx --camera v4l2:///dev/video0",
     ),
     Verb(
         name="run",

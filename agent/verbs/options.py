@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,18 +89,26 @@ class Verb:
     example: str = ""
 
 
-def load(options: argparse.Namespace) -> Config:
-    """Load the configuration; options of the command line override the file."""
-    return load_with_origin(options)[0]
+def load(options: argparse.Namespace, stated: Mapping[str, Any] | None = None) -> Config:
+    """Load the configuration; options of the command line override the file.
+
+    Args:
+        options: Of the verb.
+        stated: Further values by their dotted keys, with absolute paths.
+    """
+    return load_with_origin(options, stated)[0]
 
 
-def load_with_origin(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
+def load_with_origin(
+    options: argparse.Namespace, stated: Mapping[str, Any] | None = None
+) -> tuple[Config, dict[str, str]]:
     """As `load`; also return the source of each dotted key that is not a default.
 
     The file that was found is put into `options.config`.
     """
     given = vars(options)
-    overrides = {key: given[name] for name, key in _OVERRIDES.items() if given.get(name)}
+    overrides = {**(stated or {})}
+    overrides |= {key: given[name] for name, key in _OVERRIDES.items() if given.get(name)}
     if "model.path" in overrides:
         overrides["model.path"] = str(Path(options.model).absolute())
     file = config_file(options)

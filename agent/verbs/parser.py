@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -14,8 +15,10 @@ from agent.verbs.options import Verb
 _EPILOG = """\
 start here:
   quantd demo                                  the whole job on this machine, nothing to configure
+  quantd optimize MODEL.onnx --camera URI      one run in the foreground, nothing to configure
+  quantd init MODEL.onnx --camera URI          look into the model, write a short quantd.toml
   quantd check-config -c quantd.toml           what a configuration means, and what is wrong with it
-  quantd optimize -c quantd.toml               one run in the foreground
+  quantd optimize -c quantd.toml               one run in the foreground, as configured
   quantd run -c quantd.toml                    the daemon
 
 exit codes: 0 done, 1 failed, 2 usage or bad configuration, 3 no feasible candidate,
@@ -77,10 +80,21 @@ def parse(arguments: Sequence[str], verbs: Sequence[Verb]) -> argparse.Namespace
     first = next(iter(arguments), "")
     if first and not first.startswith("-") and first not in by_name:
         parser.refuse(f"no command {first}", suggestion(first, by_name))
-    options, unknown = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_args(_with_values(arguments))
     if unknown:
         verb = by_name[options.name]
         flags = [flag for action in verb._actions for flag in action.option_strings]
         wrong = unknown[0].partition("=")[0]
         verb.refuse(f"unknown: {' '.join(unknown)}", suggestion(wrong, flags))
     return options
+
+
+def _with_values(arguments: Sequence[str]) -> list[str]:
+    """Join options and values that begin with a minus, which argparse takes for options: -1..1."""
+    joined: list[str] = []
+    for one in arguments:
+        if re.match(r"-[\d.]", one) and joined and re.fullmatch(r"--[a-z-]+", joined[-1]):
+            joined[-1] += f"={one}"
+        else:
+            joined.append(one)
+    return joined

@@ -33,6 +33,7 @@ from agent.core.records import (
     Statistics,
 )
 from agent.core.report.document import Report
+from agent.core.setup.facts import CameraFacts, ModelFacts
 from agent.ports.jobs import JobSpec
 
 ResultT = TypeVar("ResultT")
@@ -85,6 +86,18 @@ class FindPlatform(Spec[Platform], frozen=True, kw_only=True, tag="platform"):
 
 class FindSensor(Spec[str], frozen=True, kw_only=True, tag="sensor"):
     """Find the power sensor that would be used; "" if there is none."""
+
+
+class LookIntoModel(Spec[ModelFacts], frozen=True, kw_only=True, tag="model_facts"):
+    """Read what the model file and the files beside it state."""
+
+    limit_s = 300.0
+
+
+class LookAtCamera(Spec[CameraFacts], frozen=True, kw_only=True, tag="camera_facts"):
+    """Read a few frames of the camera, for their size and rate."""
+
+    limit_s = 120.0
 
 
 class ReadFleet(Spec[Fleet], frozen=True, kw_only=True, tag="fleet"):

@@ -31,6 +31,8 @@ RECORD: dict[str, Any] = {"config": CONFIG, "digest": A, "work": "/work"}
 EXAMPLES: list[specs.Spec[Any]] = [
     specs.FindPlatform(config=CONFIG),
     specs.FindSensor(config=CONFIG),
+    specs.LookIntoModel(config=CONFIG),
+    specs.LookAtCamera(config=CONFIG),
     specs.ReadFleet(config=CONFIG, model=A, platform=PLATFORM),
     specs.TimeTrial(**RECORD, model=B, batch=2, platform=PLATFORM),
     specs.CleanGraph(**RECORD, sha256="e3"),

@@ -169,6 +169,17 @@ def check_outputs(how: Decoding, outputs: Mapping[str, Shape]) -> None:
         )
 
 
+def suggestions(outputs: Mapping[str, Shape]) -> tuple[str, ...]:
+    """Return decodings that fit outputs with usual names, as keys in quantd.toml.
+
+    Args:
+        outputs: As for `check_outputs`.
+    """
+    if not all(any(_alike(key, name) for name in outputs) for key in ("boxes", "scores")):
+        return ()
+    return tuple(found for kind in DECODERS if (found := _fitting(kind, outputs)))
+
+
 def _named(how: Decoding) -> Iterator[str]:
     """Yield the keys of the outputs that are read; `boxes` is the first output if it is empty."""
     decoder = DECODERS[how.kind]
