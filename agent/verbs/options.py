@@ -107,8 +107,7 @@ def load_with_origin(
     The file that was found is put into `options.config`.
     """
     given = vars(options)
-    overrides = {**(stated or {})}
-    overrides |= {key: given[name] for name, key in _OVERRIDES.items() if given.get(name)}
+    overrides = {**(stated or {}), **overridden(options)}
     if "model.path" in overrides:
         overrides["model.path"] = str(Path(options.model).absolute())
     file = config_file(options)
@@ -128,6 +127,12 @@ def load_with_origin(
         config, origin = configuration.load_with_origin(file, overrides=overrides)
         origin["storage.dir"] = str(noted.note)
     return config, origin
+
+
+def overridden(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of options that stand for one key of the configuration, by their keys."""
+    given = vars(options)
+    return {key: given[name] for name, key in _OVERRIDES.items() if given.get(name)}
 
 
 def print_json(value: object) -> None:

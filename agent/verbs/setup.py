@@ -24,7 +24,7 @@ from agent.disk import PRIVATE, READABLE, disk_errors, make_folder, write_atomic
 from agent.terminal import show, table
 from agent.verbs.interrupt import interruptible
 from agent.verbs.locating import HERE
-from agent.verbs.options import CAMERA, JSON, Verb, option, print_json
+from agent.verbs.options import CAMERA, JSON, Verb, option, overridden, print_json
 from agent.verbs.stated import STATED, parsed, stated
 from agent.wiring.looking import look_at, look_into
 
@@ -104,8 +104,12 @@ def without_file(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
             hint=f"`quantd optimize -c {target}` runs it; --state DIR takes another folder",
         )
     settings = [*_sources(options, None, None), *setup.settings]
-    if options.runtime:
-        settings.append(Setting(key="runtime.kind", value=options.runtime, origin="--runtime"))
+    known = {one.key for one in settings}
+    settings += [
+        Setting(key=key, value=value, origin="command line")
+        for key, value in overridden(options).items()
+        if key not in known
+    ]
     place = Setting(key="storage.dir", value=".", origin="the folder of this file")
     found = _checked([*settings, replace(place, value=str(folder))])
     text = toml(

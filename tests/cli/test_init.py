@@ -11,7 +11,8 @@ from onnx import helper
 
 from agent import config as configuration
 from agent.cli import main
-from agent.verbs import setup
+from agent.core.errors import ConfigError
+from agent.verbs import daily, setup
 from agent.verbs.stated import parsed
 from tests.support.detector_heads import detector
 
@@ -173,12 +174,23 @@ def test_the_file_here_is_that_of_its_model_only(yolo, plain, tmp_path, monkeypa
     assert not setup.is_configured_here(str(plain))
 
 
-@pytest.mark.slow
-def test_optimize_without_a_file_is_a_whole_run(quantd, yolo, tmp_path):
-    code, out, err = quantd("optimize", yolo, "--camera", "synthetic://", "--json")
-    report = json.loads(out)
-    assert code in {0, 3}, err
-    folder = tmp_path / "quantd-yolo"
-    assert (folder / "runs" / report["run_id"] / "report.json").is_file()
-    config = configuration.load(folder / "quantd.toml")
-    assert config.model.input.pixels == "0..1"
+def test_optimize_without_a_file_runs_what_the_model_states(quantd, yolo, tmp_path, monkeypatch):
+    begun = {}
+
+    def run(config, **arguments):
+        begun.update(arguments, config=config)
+        raise ConfigError("begun")
+
+    monkeypatch.setattr(daily.runs, "optimize", run)
+    arguments = ("optimize", yolo, "--camera", "synthetic://", "--runtime", "onnxruntime")
+    for _ in range(2):
+        code, out, err = quantd(*arguments)
+        assert (code, out) == (2, "")
+        assert err.endswith("begun")
+    assert "Ultralytics" in begun["origin"]["model.input.scale"]
+    file = tmp_path / "quantd-yolo" / "quantd.toml"
+    assert configuration.load(file) == begun["config"]
+    assert begun["config"].runtime.kind == "onnxruntime"
+    assert begun["config"].storage.dir == str(file.parent)
+    code, _, err = quantd(*arguments, "--state", tmp_path / "here")
+    assert begun["config"].storage.dir == str(tmp_path / "here")
