@@ -127,7 +127,8 @@ def installed(folder: Path) -> dict[Path, Path]:
     )
     (own / "borrowed.pth").write_text("".join(f"{path}\n" for path in seen.values()))
     for source, target in _wheel("force-include").items():
-        shutil.copytree(REPOSITORY / source, own / target)
+        copy = shutil.copytree if (REPOSITORY / source).is_dir() else shutil.copyfile
+        copy(REPOSITORY / source, own / target)
     for source, target in _wheel("shared-data").items():
         shutil.copytree(REPOSITORY / source, folder / target)
     (folder / "bin").mkdir()
@@ -143,7 +144,7 @@ def installed(folder: Path) -> dict[Path, Path]:
 
 
 def _wheel(table: str) -> dict[str, str]:
-    """Return where the wheel puts folders that are not the package itself."""
+    """Return where the wheel puts what is not the package itself."""
     project = read_toml(REPOSITORY / "pyproject.toml")
     found: dict[str, str] = project["tool"]["hatch"]["build"]["targets"]["wheel"][table]
     return found
