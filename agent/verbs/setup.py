@@ -75,8 +75,8 @@ def _init(options: argparse.Namespace) -> int:
                     "camera": camera})  # fmt: skip
     else:
         show(f"wrote {target}")
-        camera_option = "" if options.camera else " --camera URI"
-        show(f"next: quantd optimize -c {target}{camera_option}")
+        chosen = "" if target == Path(HERE) else f" -c {target}"
+        show(f"next: quantd optimize{chosen}{'' if options.camera else ' --camera URI'}")
     return 0
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import isclose
 
 from agent.core.frames.pixels import PIXELS, PixelPreset
 
 Value = str | int | float | bool | tuple[float, ...] | tuple[str, ...]
+_ORDER = ("width", "height", "layout", "color", "dtype", "pixels", "scale", "mean", "std", "resize")
 PIXEL_KEYS = frozenset(f"model.input.{key}" for key in ("pixels", "scale", "mean", "std"))
 
 
@@ -59,6 +60,30 @@ class Setup:
     def values(self) -> dict[str, Value]:
         """Return the values by their keys."""
         return {one.key: one.value for one in self.settings}
+
+
+class Found:
+    """Settings by their keys; the first source of a value counts."""
+
+    def __init__(self, given: Mapping[str, Setting]) -> None:
+        self.settings = dict(given)
+
+    def add(self, settings: Iterable[Setting]) -> None:
+        """Add settings with keys that are free; those of pixels are one group."""
+        taken = bool(self.settings.keys() & PIXEL_KEYS)
+        for one in settings:
+            if one.key not in self.settings and not (taken and one.key in PIXEL_KEYS):
+                self.settings[one.key] = one
+
+    def value(self, key: str, default: Value = "") -> Value:
+        """Return the value of a key."""
+        one = self.settings.get(key)
+        return default if one is None else one.value
+
+    def ordered(self) -> tuple[Setting, ...]:
+        """Return the settings of the input, then those of the task."""
+        order = {f"model.input.{key}": place for place, key in enumerate(_ORDER)}
+        return tuple(sorted(self.settings.values(), key=lambda one: order.get(one.key, len(order))))
 
 
 def pixel_values(pixels: PixelPreset) -> Mapping[str, Value]:

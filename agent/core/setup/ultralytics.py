@@ -116,14 +116,14 @@ def decoding_of(export: Export, outputs: Mapping[str, Shape]) -> Decoding | None
     masks = prototypes[0] if prototypes and export.task == "segment" else ""
     extras = _extras(export, prototypes[1] if prototypes else ())
     rows = head[2] == _ROW + extras and head[1] != _BOX + len(export.names) + extras
-    objectness = not export.task
+    finished = rows if all(head[1:]) else export.finished
     return Decoding(
-        kind="nms" if rows or export.finished else "yolo",
+        kind="nms" if finished else "yolo",
         masks=masks,
         keypoints=export.keypoints[0] if export.task == "pose" else 0,
         rotated=export.task == "obb",
         unit="fractions" if export.fractions else "pixels",
-        objectness=objectness and not (rows or export.finished),
+        objectness=not export.task and not finished,
         overlap=1.0 if export.queries else Decoding(kind="").overlap,
     )
 

@@ -10,7 +10,7 @@ from agent.core.setup.settings import Setting, Value
 
 _WIDTH = 100
 _TABLES = (
-    "camera", "model", "model.input", "model.task", "model.task.decode", "calibration", "storage",
+    "camera", "model", "model.input", "model.task", "model.task.decode", "search", "storage",
 )  # fmt: skip
 
 

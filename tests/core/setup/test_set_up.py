@@ -358,6 +358,20 @@ def test_the_layout_is_where_the_channels_are(shape, layout, asked):
     assert missing(facts, pixels="0..1") == asked
 
 
+def test_a_fixed_batch_is_that_of_the_engines():
+    facts = model(output(4, 9), image=replace(IMAGE, shape=(4, 3, 64, 64)))
+    assert known(facts).values["search.batch"] == (4,)
+    assert known(facts).values["model.task.kind"] == "classification"
+
+
+def test_names_are_of_this_model_if_it_has_as_many_classes():
+    config = {"config.json": json.dumps({"label_names": ["cat", "dog"], "num_classes": 2})}
+    assert known(model(output(1, 2), beside=config)).values["model.task.names"] == ("cat", "dog")
+    other = known(model(output(1, 9), beside=config))
+    assert "model.task.names" not in other.values
+    assert any("another model" in note for note in other.notes)
+
+
 def test_one_channel_is_grey():
     facts = model(output(1, 9), image=replace(IMAGE, shape=(1, 1, 64, 64)))
     assert known(facts).values["model.input.color"] == "GRAY"
