@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from agent.core.records import PowerTrace, Scenes
+from agent.core.report.cautions import cautions, input_origins
+from agent.core.report.change_words import change_sentence, changes
 from agent.core.report.document import Report
-from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Figure, shown_figures
+from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Row
+from agent.core.report.overview import display_order, key_figures, occasion
 from agent.core.report.wording import (
     circumstances,
     escape_unprintable,
@@ -21,17 +23,18 @@ from agent.core.report.wording import (
     given_integers,
     headline,
     intake,
-    still_scene,
+    model_input,
     unknowns,
 )
 from agent.page.plots import plots
+from agent.page.rows import Cell, bars, cells, looks
 from agent.page.scenes import shown_scenes
 
 
 def render(
     report: Report,
-    pictures: Sequence[bytes],
-    sketches_ms: Mapping[str, Sequence[float]],
+    pictures: Sequence[bytes] = (),
+    sketches_ms: Mapping[str, Sequence[float]] | None = None,
     traces: Sequence[PowerTrace] = (),
     scenes: Scenes | None = None,
     frames: Mapping[str, bytes] | None = None,
@@ -39,7 +42,7 @@ def render(
     """Return the page.
 
     Args:
-        report: The run.
+        report: The run; all that the page needs.
         pictures: JPEGs of sample calibration frames.
         sketches_ms: Order statistics of the latencies by candidate id.
         traces: Of power, one for each time that candidates were measured together.
@@ -47,6 +50,11 @@ def render(
         frames: JPEGs of these frames, by their name.
     """
     scenes = scenes or Scenes()
+    document = asdict(report)
+    rows = display_order(document)
+    by_id = {one.id: one for one in report.candidates}
+    ordered = [by_id[one["id"]] for one in rows]
+    drawn_as = looks(rows)
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -55,34 +63,58 @@ def render(
         lstrip_blocks=True,
         finalize=_shown,
     ).get_template("report.html.j2")
-    rows = [asdict(one) for one in report.candidates]
     return template.render(
         report=report,
-        headline=headline(asdict(report)),
-        tables=[_table(rows, FIGURES), _table(rows, AT_RATE_FIGURES)],
-        plots=plots(report, sketches_ms, traces),
-        unknowns=unknowns(rows),
-        floor=floor(asdict(report)),
-        integers=given_integers(asdict(report)),
-        intake=intake(asdict(report.model)),
-        still=still_scene(asdict(report.calibration)),
-        circumstances={one["id"]: circumstances(one, report.environment) for one in rows},
-        scenes=shown_scenes(scenes.scenes, frames or {}, colours={}),
+        occasion=occasion(document),
+        headline=headline(document),
+        key_figures=key_figures(document),
+        cautions=cautions(document),
+        model_input=model_input(document),
+        input_origins=input_origins(document),
+        scenes=shown_scenes(
+            scenes.scenes,
+            frames or {},
+            colours={name: f"var(--{look.css})" for name, look in drawn_as.items()},
+        ),
         scenes_reason=scenes.reason,
+        rows=ordered,
+        looks=drawn_as,
+        bars=bars(rows),
+        front=cells(rows, [one for one in FIGURES if one.front]),
+        change_sentence=change_sentence(document),
+        changes=changes(document),
+        tables=list(_tables(rows)),
+        plots=plots(report, ordered, drawn_as, sketches_ms or {}, traces),
+        conditions={one["id"]: words for one in rows if (words := _conditions(one, document))},
+        unknowns=unknowns(rows),
+        floor=floor(document),
+        integers=given_integers(document),
+        intake=intake(document["model"]),
         pictures=[base64.b64encode(one).decode("ascii") for one in pictures],
     )
 
 
-def _table(
-    rows: Sequence[Mapping[str, Any]], figures: Sequence[Figure]
-) -> tuple[list[str], dict[str, list[tuple[str, str]]]]:
-    """Return the titles of the columns, and the (text, tooltip) of every cell by candidate."""
-    shown = shown_figures(figures, "page", rows)
-    cells = {
-        one["id"]: [(figure.cell(one, figure.page), figure.tooltip(one)) for figure in shown]
-        for one in rows
-    }
-    return [figure.page for figure in shown], cells
+def _tables(rows: Sequence[Row]) -> Iterator[tuple[str, str, Mapping[str, list[Cell]]]]:
+    """Return title, words and cells by candidate of the tables below."""
+    measured = [one for one in rows if one["measured"]]
+    further = cells(measured, [one for one in FIGURES if not one.front])
+    if measured and further[measured[0]["id"]]:
+        yield "More figures", "", further
+    paced = [one for one in measured if one["measured"].get("at_rate")]
+    if paced:
+        yield (
+            f"At {paced[0]['measured']['at_rate']['rate_fps']:g} FPS",
+            "At the application's frame rate, resting between inferences; power and energy are "
+            "judged here. A frame is dropped when a newer one comes while the engine is busy.",
+            cells(paced, AT_RATE_FIGURES),
+        )
+
+
+def _conditions(one: Row, document: Row) -> str:
+    """Return how a candidate was measured, and why an interval is missing."""
+    words = circumstances(one, document["environment"])
+    missing = words and one["measured"]["latency_ms"]["ci95_reason"]
+    return f"{words}; no interval: {missing}" if missing else words
 
 
 def _shown(value: object) -> object:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from agent.core.report.cautions import cautions, input_origins
+from agent.core.report.change_words import change_sentence
+from agent.core.report.overview import display_order, key_figures, occasion
 from agent.core.report.wording import (
     circumstances,
     floor,
@@ -15,11 +18,10 @@ from agent.core.report.wording import (
     headline,
     intake,
     model_input,
-    still_scene,
     unknowns,
 )
 from agent.terminal.candidates import at_rate_table, fitting_table
-from agent.terminal.console import console, safe
+from agent.terminal.console import console, safe, table
 
 
 def figures(report: Mapping[str, Any]) -> None:
@@ -45,36 +47,59 @@ def figures(report: Mapping[str, Any]) -> None:
 
 
 def summary(report: Mapping[str, Any], *, directory: Path, release: Path) -> None:
-    """Print the result of a run: its figures, the choice and why, and where the files are."""
-    figures(report)
+    """Print the result of a run in the order of its page, and where the files are."""
     screen = console()
-    choice = report["choice"]
     screen.print()
+    screen.print(safe(occasion(report)), style="dim")
     screen.print(safe(headline(report)), style="bold")
-    calibration = report["calibration"]
-    turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
     screen.print()
-    still, integers = still_scene(calibration), given_integers(report)
-    for label, text in (
-        ("frames", f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
-                   f"{calibration['seen']} seen; turned away: {turned}"
-                   + (" (SYNTHETIC)" if calibration["synthetic"] else "")
-                   + (f"; {still}" if still else "")
-                   + _taken_over(calibration)),
-        *([("model", integers)] if integers else []),
-        ("input", model_input(report) or "not reported"),
-        ("intake", intake(report["model"]) or "not reported"),
-        ("for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"),
-        ("floor", floor(report) or "not reported"),
-        ("choice", choice["why"]),
-        ("activation", _activation(report["activation"])),
-    ):  # fmt: skip
-        screen.print(f"[bold]{label:<11}[/bold]{safe(text)}")
+    key = key_figures(report)
+    if key:
+        lines = [
+            [one.value, f"{one.name} ({one.detail})" if one.detail else one.name] for one in key
+        ]
+        table(["", ""], lines)
+    careful = cautions(report) or ("nothing stood out in this run",)
+    _labelled([("careful", one) for one in careful] + [("input", _fed(report) or "not reported")])
+    figures({**report, "candidates": display_order(report)})
+    screen.print()
+    against = change_sentence(report)
+    _labelled([("change", against)] if against else [])
+    _labelled(_origins(report))
     places = [("report", f"{directory / 'report.html'}, {directory / 'report.json'}")]
     if report["activation"]["release"]:
         places.insert(0, ("release", f"{release} (what an application loads)"))
     for label, text in places:  # a path is copied, so no line end may come into it
         screen.print(f"[bold]{label:<11}[/bold]{safe(text)}", soft_wrap=True)
+
+
+def _labelled(lines: Iterable[tuple[str, str]]) -> None:
+    """Print lines with a label each, which is not repeated."""
+    screen, last = console(), ""
+    for label, text in lines:
+        screen.print(f"[bold]{'' if label == last else label:<11}[/bold]{safe(text)}")
+        last = label
+
+
+def _fed(report: Mapping[str, Any]) -> str:
+    words, origins = model_input(report), input_origins(report)
+    return f"{words} ({origins})" if origins else words
+
+
+def _origins(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Return what the figures come from: frames, model, what was done for INT8, the floor."""
+    calibration = report["calibration"]
+    turned = ", ".join(f"{n} {why}" for why, n in calibration["rejected"].items() if n) or "none"
+    yield (
+        "frames",
+        f"{calibration['frames']} to calibrate, {calibration['holdout']} held out, of "
+        f"{calibration['seen']} seen; turned away: {turned}{_taken_over(calibration)}",
+    )
+    if integers := given_integers(report):
+        yield "model", integers
+    yield "intake", intake(report["model"]) or "not reported"
+    yield "for INT8", "; ".join(report.get("conditioning", [])) or "nothing was tried"
+    yield "floor", floor(report) or "not reported"
 
 
 def next_steps(config: Path) -> None:
@@ -111,9 +136,3 @@ def _taken_over(calibration: Mapping[str, Any]) -> str:
     if calibration.get("not_extended"):
         words += f"; earlier statistics not added to: {calibration['not_extended']}"
     return words
-
-
-def _activation(activation: Mapping[str, Any]) -> str:
-    detail = f" ({activation['detail']})" if activation.get("detail") else ""
-    release = f", release {activation['release']}" if activation["release"] else ""
-    return f"{activation['state'].replace('_', ' ')}{release}{detail}"

@@ -23,7 +23,7 @@ class Marks(html.parser.HTMLParser):
         self.found: list[tuple[str, dict[str, str]]] = []
         self.caption = ""
         self._inside = False
-        self.feed(page[page.index('<div class="scenes"') :])
+        self.feed(page[page.index('<div class="scenes"') : page.index('<h2 id="candidates"')])
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, {name: value or "" for name, value in attrs}))

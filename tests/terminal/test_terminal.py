@@ -200,7 +200,7 @@ def test_what_was_measured_at_a_frame_rate_has_a_table_of_its_own(screen):
     summarized([candidate("int8-mse", paced, evaluation(31.0)), CANDIDATES[0]])
     text = shown.text()
     assert "at 30 FPS" in text
-    rated = text[text.index("at 30 FPS") :].split("int8-mse:")[0]
+    rated = text[text.index("at 30 FPS") :].split("  fp32:")[0]
     assert " ".join(row(rated, "int8-mse")) == "int8-mse 12.00 12.00 22.5 25.0% 3.00 W 133.3 mJ"
     assert "fp32" not in rated
     summarized(CANDIDATES)

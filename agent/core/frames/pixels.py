@@ -54,8 +54,18 @@ def describe(spec: InputSpec) -> str:
     how = next(named, "") or f"(pixel * {spec.scale:.4g} - {_list(spec.mean)}) / {_list(spec.std)}"
     return (
         f"{spec.width}x{spec.height} {spec.color} {spec.layout} {spec.dtype}, pixels {how}, so "
-        f"values {low:.4g} to {high:.4g}, {spec.resize}"
+        f"values {low:.4g} to {high:.4g}, {_resize(spec)}"
     )
+
+
+def _resize(spec: InputSpec) -> str:
+    how = (
+        f"{spec.resize} ({spec.interpolation.shrink}, {spec.interpolation.enlarge} where it grows)"
+    )
+    if spec.resize != "letterbox":
+        return how
+    place = "centered" if spec.centered else "in the top left corner"
+    return f"{how}, {place} and padded with {spec.pad_value}"
 
 
 def _same(preset: PixelPreset, spec: InputSpec) -> bool:

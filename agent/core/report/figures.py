@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
-_GROUPS = 8  # in a tooltip
 _ACCURACIES = {"accuracy": "", "accuracy_ap50_95": "ap50_95 "}  # in words
 _OF_LABELS = {before + key for key in _ACCURACIES for before in ("", "baseline_")}
 
@@ -30,8 +29,8 @@ class Figure:
         reason: Why it is null.
         interval: Its 95 % interval.
         interval_reason: Why there is none.
-        detail: What else a tooltip gives.
         page: Title of its column on the page; empty if it has none.
+        front: Whether it is in the first table of the page.
         terminal: Title of its column in a terminal; empty if it has none.
         optional: True if its column is left out where no candidate has it.
         rank: A terminal that is too narrow drops the columns of the lowest rank first.
@@ -47,8 +46,8 @@ class Figure:
     reason: str = ""
     interval: str = ""
     interval_reason: str = ""
-    detail: Callable[[Row], str] = lambda _: ""
     page: str = ""
+    front: bool = False
     terminal: str = ""
     optional: bool = False
     rank: int = 0
@@ -63,15 +62,10 @@ class Figure:
         unit = "" if self.unit in title else f" {self.unit}"
         return self.text.format(self.scale * value) + unit
 
-    def tooltip(self, candidate: Row) -> str:
-        """Return its interval and its details, or why there is no value or no interval."""
-        known = []
-        if span := at(candidate, self.interval):
-            low, high = (f"{self.scale * end:.4g}" for end in span)
-            known.append(f"95 % interval of {self.name}: {low} to {high} {self.unit}".rstrip())
-        known.append(self.detail(candidate))
-        reason = at(candidate, self.reason) or at(candidate, self.interval_reason)
-        return ", ".join(filter(None, known)) or reason or ""
+    def span(self, candidate: Row) -> str:
+        """Return its 95 % interval in the unit of the column; empty if there is none."""
+        ends = at(candidate, self.interval)
+        return "–".join(f"{self.scale * end:.3g}" for end in ends) if ends else ""
 
 
 def shown_figures(figures: Sequence[Figure], place: str, candidates: Sequence[Row]) -> list[Figure]:
@@ -124,34 +118,10 @@ def _accuracy(candidate: Row) -> str:
     )
 
 
-def _groups(candidate: Row) -> str:
-    """Return the SQNR of each group of channels, the worst first; earlier versions had none."""
-    groups = at(candidate, "fidelity.sqnr_groups") or ()
-    return ", ".join(
-        f"{one['output']} channels {one['channels']} (magnitude {one['magnitude']:.2g}): "
-        + ("exact" if one["sqnr_db"] is None else f"{one['sqnr_db']:.1f} dB")
-        for one in groups[:_GROUPS]
-        if len(groups) > 1
-    )
-
-
-def _judged(candidate: Row) -> str:
-    """Return on how many frames FP32 sees something; empty if it is not known, or all."""
-    fidelity = at(candidate, "fidelity") or {}
-    judged = fidelity.get("judged_frames")
-    if judged is None or judged == fidelity["frames"] or fidelity["agreement"] is None:
+def _ms(value: float | None) -> str:
+    if value is None:
         return ""
-    return f"FP32 sees something on {judged} of {fidelity['frames']} frames"
-
-
-def _rail(candidate: Row) -> str:
-    power = at(candidate, "measured.power_w")
-    if not power:
-        return ""
-    check_w = power.get("check_mean")
-    check = f"{power['check_source']}: {check_w:.3f} W, " if check_w is not None else ""
-    excludes = f", not in it: {power['excludes']}" if power.get("excludes") else ""
-    return f"{check}{power['rail']}{excludes}"
+    return f"{value:.2f}" if value >= 1 else f"{value:.3g}"
 
 
 def _latency(table: str, percentile: str, terminal: str = "", rank: int = 0) -> Figure:
@@ -160,9 +130,11 @@ def _latency(table: str, percentile: str, terminal: str = "", rank: int = 0) -> 
         name=percentile,
         value=f"{table}.latency_ms.{percentile}",
         unit="ms",
+        write=lambda candidate: _ms(at(candidate, f"{table}.latency_ms.{percentile}")),
         interval=f"{table}.latency_ms.ci95_{percentile}",
         interval_reason=f"{table}.latency_ms.ci95_reason" if known else "",
         page=f"{percentile} ms",
+        front=known,
         terminal=terminal,
         rank=rank,
     )
@@ -175,17 +147,17 @@ def _throughput(table: str, rank: int = 0) -> Figure:
     )  # fmt: skip
 
 
-def _power(table: str, detail: Callable[[Row], str], rank: int = 0) -> Figure:
+def _power(table: str, rank: int = 0) -> Figure:
     return Figure(
         name="power", value=f"{table}.power_w.mean", unit="W", reason=f"{table}.power_reason",
-        interval=f"{table}.power_w.ci95", detail=detail, page="power", terminal="power", rank=rank,
+        interval=f"{table}.power_w.ci95", page="power", terminal="power", rank=rank,
     )  # fmt: skip
 
 
 def _energy(table: str, terminal: str) -> Figure:
     return Figure(
         name="energy", value=f"{table}.energy_j", unit="mJ", scale=1e3, text="{:.1f}",
-        reason=f"{table}.energy_reason", interval=f"{table}.energy_j_ci95", page="energy",
+        reason=f"{table}.energy_reason", interval=f"{table}.energy_j_ci95", page="energy", front=True,
         terminal=terminal,
     )  # fmt: skip
 
@@ -204,28 +176,28 @@ FIGURES = (
     _latency("measured", "p90"),
     _latency("measured", "p99", "p99 ms", rank=7),
     _throughput("measured", rank=5),
-    _power("measured", _rail, rank=6),
+    _power("measured", rank=6),
     _energy("measured", terminal=""),
     Figure(
         name="memory", value="measured.memory_mb", unit="MB", text="{:.0f}",
-        reason="measured.memory_reason", page="memory", terminal="MB", rank=3,
+        reason="measured.memory_reason", page="memory", front=True, terminal="MB", rank=3,
     ),
     Figure(name="times of layers", value="layer_times.inference_us", reason="layer_times_reason"),
     Figure(name="throttling", value="measured.throttled", reason="measured.throttled_reason"),
     Figure(
         name="SQNR", value="fidelity.sqnr_db", unit="dB", text="{:.1f}", null="exact",
-        reason="fidelity.sqnr_reason", interval="fidelity.sqnr_db_ci95", detail=_groups,
-        page="SQNR", terminal="SQNR dB", rank=8,
+        reason="fidelity.sqnr_reason", interval="fidelity.sqnr_db_ci95",
+        page="SQNR", front=True, terminal="SQNR dB", rank=8,
     ),
     Figure(
         name="agreement with FP32", value="fidelity.agreement", write=_task,
-        reason="fidelity.agreement_reason", interval="fidelity.agreement_ci95", detail=_judged,
-        page="task", terminal="task", rank=2,
+        reason="fidelity.agreement_reason", interval="fidelity.agreement_ci95",
+        page="task", front=True, terminal="task", rank=2,
     ),
     Figure(
         name="accuracy", value="fidelity.task.accuracy", write=_accuracy,
         reason="fidelity.accuracy_reason", interval="fidelity.accuracy_ci95",
-        page="accuracy", terminal="accuracy", optional=True, rank=1,
+        page="accuracy", front=True, terminal="accuracy", optional=True, rank=1,
     ),
 )  # fmt: skip
 AT_RATE_FIGURES = (
@@ -237,7 +209,7 @@ AT_RATE_FIGURES = (
         name="dropped frames", value=f"{_RATED}.dropped", text="{:.1%}", page="dropped",
         terminal="dropped",
     ),
-    _power(_RATED, lambda _: ""),
+    _power(_RATED),
     _energy(_RATED, terminal="energy"),
     Figure(
         name="energy above idle", value=f"{_RATED}.energy_net_j", unit="mJ", scale=1e3,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 from agent.core.frames.input_spec import InputSpec
 
-_FILE, _DEFAULT, _ALWAYS = "the model file", "default", "quantd always does so"
+_FILE, _DEFAULT, ALWAYS = "the model file", "default", "quantd always does so"
 _SIZE = {"width", "height"}
 _CONFIGURED = {"layout", "color", "dtype", "scale", "mean", "std", "resize"}
 
@@ -35,5 +35,5 @@ def input_report(spec: InputSpec, configured: InputSpec, origin: Mapping[str, st
         if name in _SIZE:
             found[name] = source if getattr(configured, name) else _FILE
         else:
-            found[name] = source if name in _CONFIGURED else _ALWAYS
+            found[name] = source if name in _CONFIGURED else ALWAYS
     return InputReport(**values, origin=found)

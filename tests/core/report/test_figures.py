@@ -100,4 +100,4 @@ def test_accuracy_has_a_column_where_a_candidate_has_labels():
         *_, task, accuracy = shown_figures(FIGURES, place, [none, boxes])
         assert task.cell(boxes, "task") == "ap50 0.900"
         assert accuracy.cell(boxes, "accuracy") == "0.610 (FP32 0.620)\nap50_95 0.400 (FP32 0.410)"
-        assert accuracy.tooltip(boxes) == "95 % interval of accuracy: 0.5 to 0.7"
+        assert accuracy.span(boxes) == "0.5–0.7"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 
 import pytest
 
@@ -43,8 +43,10 @@ def test_pixels_of_no_preset_are_a_formula_with_the_values_it_gives():
     spec = InputSpec(width=8, height=6, scale=2 / 255, mean=(1.0,), std=(1.0, 1.0, 0.5))
     assert describe(spec) == (
         "8x6 RGB NCHW float32, pixels (pixel * 0.007843 - 1) / [1, 1, 0.5], so values -2 to 2, "
-        "stretch"
+        "stretch (area, linear where it grows)"
     )
+    boxed = replace(spec, resize="letterbox", centered=False)
+    assert describe(boxed).endswith("in the top left corner and padded with 114")
     assert values(SPEC) == (0.0, 255.0)
 
 
