@@ -23,6 +23,7 @@ from agent.core.records import (
     Platform,
     Profiles,
     QuantizedModel,
+    Scenes,
     Statistics,
 )
 from agent.core.setup.facts import CameraFacts, ModelFacts
@@ -36,6 +37,7 @@ from agent.jobs import (
     predicting,
     quantizing,
     sensors,
+    showing,
 )
 from agent.ports import Progress
 from agent.wire import jobs as specs
@@ -183,18 +185,22 @@ def _check(spec: specs.CheckRelease, _: Job) -> str:
     return "good"
 
 
+def _show(spec: specs.ShowScenes, job: Job) -> Scenes:
+    return showing.show(
+        spec,
+        job.parent(spec.model, CleanModel)[0],
+        job.parent(spec.calibration, CalibrationSet),
+        job.progress,
+    )
+
+
 def _render(spec: specs.RenderPage, job: Job) -> str:
-    """Return report.html, with sample frames if the configuration keeps any."""
+    """Return report.html, with pictures of some frames if the configuration allows them."""
     from agent.page.render import render
 
-    _, folder = job.parent(spec.calibration, CalibrationSet)
-    shown = (folder / "thumbnails").glob("*.jpg")
-    pictures = (
-        [path.read_bytes() for path in sorted(shown)]
-        if spec.config.calibration.keep == "frames"
-        else []
-    )
-    return render(spec.report, pictures, spec.sketches_ms, spec.traces)
+    calibration = job.parent(spec.calibration, CalibrationSet)
+    frames, small = showing.pictures(spec.config, spec.scenes, calibration)
+    return render(spec.report, small, spec.sketches_ms, spec.traces, spec.scenes, frames)
 
 
 KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
@@ -215,6 +221,7 @@ KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
     specs.MeasureEngines: _measure,
     specs.ProfileEngines: _profile,
     specs.CheckRelease: _check,
+    specs.ShowScenes: _show,
     specs.RenderPage: _render,
 }
 _ANY: Any = reduce(or_, KINDS)

@@ -45,10 +45,6 @@ class FrameStore(Protocol):
         """Remove a stored image; a missing one is no error."""
         ...
 
-    def thumbnail(self, path: str, directory: str) -> None:
-        """Store a small JPEG of a stored frame under directory, for reports."""
-        ...
-
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
         """Return the image resized to the model's input size, HWC uint8 BGR.
 

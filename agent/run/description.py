@@ -44,12 +44,7 @@ def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str,
             inputs=inputs,
             outputs=outputs,
             preprocess=fed_input(config, model),
-            task=Task(
-                kind=config.model.task.kind,
-                decoding=config.model.task.decoding,
-                names=config.model.task.names,
-                threshold=chosen.evaluation.fidelity.threshold if chosen.evaluation else None,
-            ),
+            task=task_of(config, chosen),
             runtime=_runtime(config, outcome, chosen, engine.dla_core),
             engine=EngineFile(file=engine.file, sha256=engine.file_digest, bytes=engine.size_bytes),
             lineage=Lineage(
@@ -66,6 +61,17 @@ def model_json(config: Config, outcome: Outcome, chosen: Candidate) -> dict[str,
         )
     )
     return described | {"identity": identity_of(described)}
+
+
+def task_of(config: Config, candidate: Candidate) -> Task:
+    """Return what the outputs mean, with the threshold that judged a candidate's single scores."""
+    task, evaluation = config.model.task, candidate.evaluation
+    return Task(
+        kind=task.kind,
+        decoding=task.decoding,
+        names=task.names,
+        threshold=evaluation.fidelity.threshold if evaluation else None,
+    )
 
 
 def _runtime(

@@ -27,6 +27,7 @@ from agent.run.description import model_json
 from agent.run.intake import fed_input
 from agent.run.outcome import Outcome
 from agent.run.report import encode
+from agent.run.showing import scenes
 from agent.wire.jobs import RenderPage
 
 _LOG = logging.getLogger(__name__)
@@ -263,6 +264,7 @@ def _publish(
         calibration=outcome.calibration.digest,
         traces=outcome.traces,
         sketches_ms={c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement},
+        scenes=scenes(config, ports.jobs, outcome, report.choice.candidate, cancelled),
     )
     try:
         page = ports.jobs.run(spec, progress=lambda *_: None, cancelled=cancelled)

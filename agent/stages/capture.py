@@ -27,7 +27,6 @@ _POOL = 2  # candidates on the disk per frame wanted
 _RETRY = 4  # divides the time to the next frame after a rejected one
 _LEAST_FRAMES = 8
 _LEAST_SHARE = 4  # at least a quarter of the frames wanted
-_THUMBNAILS = 12
 _TICK_NS = 100_000_000  # unit of progress
 _PROGRESS_TICKS = 5
 
@@ -66,7 +65,7 @@ def capture(
     Args:
         settings: Numbers of frames, and the window.
         digest: Identity of the result.
-        work: Directory for frames/*.png, named by sequence number, and up to 12 thumbnails/*.jpg.
+        work: Directory for frames/*.png, named by sequence number.
         camera: Entered already.
         live: Whether it shows what is before it now; the pictures of a recording may repeat.
         frames: Stores the pictures.
@@ -85,8 +84,6 @@ def capture(
     chosen, held_out = watch.chosen(settings, seed)
     kept = {*chosen, *held_out}
     watch.tidy(kept)
-    for name in chosen[:_THUMBNAILS]:
-        frames.thumbnail(str(Path(work, "frames", name)), str(Path(work, "thumbnails")))
     return CalibrationSet(
         digest=digest,
         source=camera.source,

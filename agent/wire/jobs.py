@@ -13,6 +13,7 @@ from typing import Generic, TypeVar, get_args
 import msgspec
 
 from agent.config import Config
+from agent.core.fidelity.task import Task
 from agent.core.prediction.predict import Trial
 from agent.core.prediction.priors import Fleet
 from agent.core.records import (
@@ -262,6 +263,20 @@ class CheckRelease(Spec[str], frozen=True, kw_only=True, tag="check"):
 
     release: str
     limit_s = 120.0
+
+
+class ShowScenes(Spec[Scenes], frozen=True, kw_only=True, tag="scenes"):
+    """Return what engines find on a few holdout frames.
+
+    Attributes:
+        engines: By candidate id, of one batch: the baseline, and the one beside it if there is one.
+        task: What their outputs mean.
+    """
+
+    engines: Mapping[str, Engine]
+    task: Task
+    model: Digest
+    calibration: Digest
 
 
 class RenderPage(Spec[str], frozen=True, kw_only=True, tag="render"):

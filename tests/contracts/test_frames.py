@@ -102,14 +102,28 @@ def test_a_letterbox_keeps_the_aspect_ratio_and_pads_with_114(folder, width, hei
     assert (image[outside] == 114).all()
 
 
-def test_a_thumbnail_is_a_small_jpeg(folder, tmp_path):
-    OpencvFrames().write(str(tmp_path), "00000007.png", np.tile(scenes.street(1), (5, 5, 1)))
-    OpencvFrames().thumbnail(str(tmp_path / "00000007.png"), str(tmp_path / "thumbnails"))
-    file = tmp_path / "thumbnails/00000007.jpg"
-    assert file.stat().st_size < 40_000
-    thumbnail = cv2.imread(str(file))
-    assert thumbnail.shape[1] <= 320
-    assert thumbnail.shape[1] / thumbnail.shape[0] == pytest.approx(4 / 3, rel=0.02)
+@pytest.mark.parametrize(("side_px", "most_bytes"), [(480, 14_000), (160, 4_000)])
+@pytest.mark.parametrize("picture", ["scene", "noise", "tall"])
+def test_a_small_jpeg_is_as_small_as_was_asked_for(tmp_path, picture, side_px, most_bytes):
+    image = {
+        "scene": np.tile(scenes.street(1), (5, 5, 1)),
+        "noise": np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8),
+        "tall": np.tile(scenes.street(1), (5, 1, 1)),
+    }[picture]
+    OpencvFrames().write(str(tmp_path), "7.png", image)
+    body = OpencvFrames().jpeg(str(tmp_path / "7.png"), side_px, most_bytes)
+    assert len(body) <= most_bytes
+    small = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+    assert max(small.shape) <= side_px
+    aspect = image.shape[1] / image.shape[0]
+    assert small.shape[1] / small.shape[0] == pytest.approx(aspect, rel=0.03)
+
+
+def test_a_frame_smaller_than_asked_for_keeps_its_size(tmp_path):
+    OpencvFrames().write(str(tmp_path), "7.png", np.zeros((40, 60, 3), np.uint8))
+    body = OpencvFrames().jpeg(str(tmp_path / "7.png"), 480, 14_000)
+    small = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_COLOR)
+    assert small.shape == (40, 60, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n", None])

@@ -72,7 +72,6 @@ class FakeFrames:
     """Pictures in memory by (directory, name)."""
 
     stored: dict[tuple[str, str], NDArray[np.uint8]] = field(default_factory=dict)
-    thumbnails: list[str] = field(default_factory=list)
     most: int = 0
     writes: int = 0
 
@@ -83,11 +82,6 @@ class FakeFrames:
 
     def remove(self, directory: str, name: str) -> None:
         self.stored.pop((directory, name), None)
-
-    def thumbnail(self, path: str, directory: str) -> None:
-        folder, name = path.rsplit("/", 1)
-        assert (folder, name) in self.stored
-        self.thumbnails.append(name)
 
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
         folder, name = path.rsplit("/", 1)

@@ -11,6 +11,8 @@ import pytest
 
 from agent import config as configuration
 from agent.core.errors import JobError, RunnerError
+from agent.core.fidelity.decoding import Decoding
+from agent.core.fidelity.task import Task
 from agent.core.prediction.predict import Trial
 from agent.core.prediction.priors import Fleet
 from agent.core.records import CleanModel, Digest, Platform, PowerTrace, Recipe
@@ -55,6 +57,10 @@ EXAMPLES: list[specs.Spec[Any]] = [
         baselines={"int8-mse@15W, b 4": "fp32"}, model=B, calibration=C,
     ),
     specs.CheckRelease(config=CONFIG, release="r1"),
+    specs.ShowScenes(
+        config=CONFIG, engines={"fp32": engine(), "int8-mse": engine()}, model=B, calibration=C,
+        task=Task(kind="detection", decoding=Decoding(kind="yolo"), names=("person",)),
+    ),
     specs.RenderPage(
         config=CONFIG, report=report_of([candidate("fp32", measurement(), evaluation())]), calibration=C, traces=(PowerTrace(),),
         sketches_ms={"fp32": (1.0, 2.5)},

@@ -18,7 +18,7 @@ from agent.core.choice.choose import choose
 from agent.core.choice.requirements import Requirements
 from agent.core.errors import JobError, RunnerError, StoreError
 from agent.core.frames.input_spec import InputSpec
-from agent.core.records import Activation, LayerTimes, Profiles, TensorSpec
+from agent.core.records import Activation, LayerTimes, Profiles, Scenes, TensorSpec
 from agent.run.description import model_json
 from agent.run.pipeline import Ports, Request, _activate, optimize
 from tests.fakes.runners import FakeClock
@@ -180,6 +180,7 @@ def pipeline(tmp_path, write=None, answers=None, tables=None, **request: Any):
         "intake": lambda spec: replace(plain(spec), inputs=inputs),
         "build": built,
         "check": lambda _: "good",
+        "scenes": lambda _: Scenes(),
         "render": lambda _: "<html>",
         **(answers or {}),
     }

@@ -59,7 +59,6 @@ def test_a_lively_scene_gives_what_was_asked_for_within_the_window():
     assert (len(found.frames), len(found.holdout)) == (16, 4)
     assert run.frames.names == set(found.frames) | set(found.holdout)
     assert not set(found.frames) & set(found.holdout)
-    assert run.frames.thumbnails == list(found.frames[:12])
     assert 30 <= run.spent_s < 31
     assert (found.width, found.height) == (scenes.WIDTH, scenes.HEIGHT)
     assert (found.source, found.synthetic, found.digest) == ("fake://camera", True, "d" * 64)

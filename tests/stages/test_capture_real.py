@@ -35,7 +35,6 @@ def test_a_real_recording_gives_frames_a_model_can_be_fed_with(tmp_path):
     assert (found.width, found.height, found.synthetic) == (176, 144, False)
     on_disk = {path.name for path in (tmp_path / "frames").iterdir()}
     assert on_disk == set(found.frames) | set(found.holdout)
-    assert len(list((tmp_path / "thumbnails").glob("*.jpg"))) == 12
     spec = InputSpec(width=64, height=64, resize="letterbox")
     pictures = [OpencvFrames().read(str(tmp_path / "frames" / name), spec) for name in on_disk]
     assert len({picture.tobytes() for picture in pictures}) == 16

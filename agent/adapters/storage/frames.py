@@ -17,7 +17,8 @@ from agent.disk import disk_errors, write_atomically
 if TYPE_CHECKING:
     from agent.core.frames.input_spec import InputSpec
 
-_THUMBNAIL_WIDTH = 240
+_QUALITIES = (80, 70, 60, 50, 40)  # of JPEGs, the best that is small enough
+_LEAST_PX = 64
 _BEGIN = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _HEADER = struct.Struct(">16sII")  # of a PNG: _BEGIN, width, height
 
@@ -27,21 +28,35 @@ class OpencvFrames:
 
     def write(self, directory: str, name: str, image: NDArray[np.uint8]) -> None:
         """See `ports.FrameStore`."""
-        self._encode(directory, name, ".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        body = _encoded(name, ".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+        write_atomically(Path(directory, name), body)
 
     def remove(self, directory: str, name: str) -> None:
         """See `ports.FrameStore`."""
         with disk_errors(Path(directory)):
             Path(directory, name).unlink(missing_ok=True)
 
-    def thumbnail(self, path: str, directory: str) -> None:
-        """Store a JPEG of 240 px width; see `ports.FrameStore`."""
+    def jpeg(self, path: str, side_px: int, most_bytes: int) -> bytes:
+        """Return a small JPEG of a stored frame.
+
+        Args:
+            path: Of the frame.
+            side_px: Its longer side, at most.
+            most_bytes: Its size, at most; the quality is lowered first, then the number of pixels.
+
+        Raises:
+            StoreError: "damaged" if the file is missing or not an image.
+        """
         image = _decode(path)
-        height, width = image.shape[:2]
-        size = (_THUMBNAIL_WIDTH, max(1, round(height * _THUMBNAIL_WIDTH / width)))
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        name = Path(path).stem + ".jpg"
-        self._encode(directory, name, ".jpg", _bytes(small), [cv2.IMWRITE_JPEG_QUALITY, 80])
+        while True:
+            scale = min(side_px / max(image.shape[:2]), 1.0)
+            size = tuple(max(1, round(side * scale)) for side in image.shape[1::-1])
+            small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            for quality in _QUALITIES:
+                body = _encoded(path, ".jpg", _bytes(small), [cv2.IMWRITE_JPEG_QUALITY, quality])
+                if len(body) <= most_bytes or side_px <= _LEAST_PX:
+                    return body
+            side_px = side_px * 3 // 4
 
     def read(self, path: str, spec: InputSpec) -> NDArray[np.uint8]:
         """See `ports.FrameStore`."""
@@ -59,14 +74,12 @@ class OpencvFrames:
             raise _damaged(path)
         return width, height
 
-    @staticmethod
-    def _encode(
-        directory: str, name: str, kind: str, image: NDArray[np.uint8], options: list[int]
-    ) -> None:
-        good, body = cv2.imencode(kind, image, options)
-        if not good:
-            raise StoreError(f"{name}: the image can't be encoded")
-        write_atomically(Path(directory, name), body.tobytes())
+
+def _encoded(name: str, kind: str, image: NDArray[np.uint8], options: list[int]) -> bytes:
+    good, body = cv2.imencode(kind, image, options)
+    if not good:
+        raise StoreError(f"{name}: the image can't be encoded")
+    return bytes(body.tobytes())
 
 
 def _decode(path: str) -> NDArray[np.uint8]:

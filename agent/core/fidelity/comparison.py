@@ -112,6 +112,15 @@ class Comparison:
             return ()
         return tuple(self._agreement.value(np.eye(self._parts)).tolist())
 
+    def sqnr_db(self) -> float | None:
+        """Return the SQNR of the worst group; None if nothing differs enough to be squared."""
+        return self._groups()[1][0].sqnr_db
+
+    def _groups(self) -> tuple[list[GroupSums], list[SqnrGroup]]:
+        """Return the groups of channels, and their records with the worst first."""
+        sums = [group for output in self._sums.values() for group in output.groups()]
+        return sums, sorted((one.record() for one in sums), key=_order_db)
+
     def result(self) -> Fidelity:
         """Return the fidelity over the frames so far.
 
@@ -120,8 +129,7 @@ class Comparison:
         """
         if not self._frames:
             raise RunnerError("no held-out frame to compare on", code="no_frames")
-        sums = [group for output in self._sums.values() for group in output.groups()]
-        groups = sorted((one.record() for one in sums), key=_order_db)
+        sums, groups = self._groups()
         judged = self._agreement.judged if self._agreement is not None else 0
         enough = self._agreement is not None and judged >= _FEW
         task = self._agreement.metrics() if self._agreement is not None and enough else {}

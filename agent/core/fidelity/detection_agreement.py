@@ -32,7 +32,7 @@ class DetectionAgreement:
     threshold = None  # that of the decoding is known already
 
     def __init__(self, decoding: Decoding) -> None:
-        what = _detected(decoding)
+        what = detected(decoding)
         self.seen = f"a {what} with a score of {decoding.threshold:g}"
         self._objects = f"{what}es" if what.endswith("x") else f"{what}s"
         self._decoding = decoding
@@ -93,7 +93,7 @@ def _nearest(expected: Outputs, seen: Outputs) -> Outputs:
     return found
 
 
-def _detected(decoding: Decoding) -> str:
+def detected(decoding: Decoding) -> str:
     """Return what is detected, in the singular."""
     if decoding.rotated:
         return "rotated box"
