@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.core.errors import LinkError
+from agent.packages import pip_install
 
 _HOST = "127.0.0.1"
 _START_S = 10.0
@@ -88,7 +89,7 @@ def start_broker(directory: Path) -> Iterator[Broker]:
         raise LinkError(
             "no MQTT broker on this machine",
             code="no_broker",
-            hint="apt install mosquitto, or pip install quantd[demo]",
+            hint=f"`sudo apt install mosquitto`, or {pip_install('iotcore')}",
         ) from error
     config = directory / "rumqttd.toml"
     config.write_text(RUMQTTD.format(host=_HOST, port=port))

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from agent.core.errors import ConfigError
+from agent.packages import module_hint
 
 
 def face_detector() -> Path:
@@ -31,5 +32,5 @@ def _inside(package: str, name: str) -> Path:
             return path
     raise ConfigError(
         f"the demo needs {name} of the package {package}, which is not installed",
-        hint="pip install 'quantd[cpu,demo]'",
+        hint=module_hint(package),
     )

@@ -9,9 +9,10 @@ from agent.config import Config
 from agent.core.errors import QuantdError
 from agent.doctor import application, broker, device, measuring, needs, system
 from agent.doctor.findings import Check, Finding, problem
+from agent.packages import import_hint
 
 _CURES = {
-    "runtime": "`pip install 'quantd[cpu]'`; on a Jetson `apt install python3-libnvinfer`",
+    "runtime": 'set runtime.kind = "onnxruntime", which executes on any CPU',
     "model": "set model.path to an ONNX file, or pass --model your.onnx",
     "camera": "check camera.uri, or pass --camera URI",
     "storage": "set storage.dir to a folder that you can write to",
@@ -61,7 +62,7 @@ def examine(config: Config, checks: Mapping[str, Check] | None = None) -> list[F
         except QuantdError as error:
             one = problem(error.message, error.hint)
         except ImportError as error:
-            one = problem(f"a library is missing: {error}", "`pip install 'quantd[cpu]'`")
+            one = problem(f"a library is missing: {error}", import_hint(error))
         except (OSError, ValueError) as error:  # ValueError: a file with unexpected content
             one = problem(str(error), "")
         if one:

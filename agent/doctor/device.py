@@ -7,13 +7,14 @@ import os
 import pwd
 import re
 import sys
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 
 from agent.adapters.host.board import l4t_release, unknown_board
-from agent.adapters.host.platform import installed_version
 from agent.config import Config
 from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
+from agent.packages import installed_version, pip_install
 from agent.wiring.boards import board_of
 
 _OLDEST_L4T = 36  # JetPack 6: the first with Python 3.10 and TensorRT 10
@@ -72,15 +73,16 @@ def tensorrt(config: Config, machine: Machine = HERE) -> Finding | None:
             f"TensorRT is installed but does not load: {broken}",
             "`sudo apt install --reinstall tensorrt`, of the JetPack that is installed",
         )
-    # nvcc on the path, which sudo would reset
-    sudo = "" if os.access(sys.prefix, os.W_OK) else "sudo env "
-    pip = f"{sudo}PATH=/usr/local/cuda/bin:$PATH {sys.prefix}/bin/pip"
+    compiled = partial(pip_install, "pycuda", path="/usr/local/cuda/bin")  # nvcc is there
     if find_spec("pycuda") is None:
-        return problem("TensorRT is installed, but PyCUDA is not", f"`{pip} install pycuda`")
+        cure = compiled()
+        if not machine.has("usr/local/cuda/include/cuda.h"):
+            cure = f"`sudo apt install nvidia-jetpack` for CUDA's headers, then {cure}"
+        return problem("TensorRT is installed, but PyCUDA is not", cure)
     if broken := _import_error("pycuda.driver"):
         return problem(
             f"PyCUDA does not load: {broken}",
-            f"`{pip} install --force-reinstall --no-cache-dir --no-binary :all: pycuda`: "
+            f"{compiled(options='--force-reinstall --no-cache-dir --no-binary :all:')}: "
             "it was built for another CUDA",
         )
     return ok(f"TensorRT {installed_version('tensorrt') or 'of an unknown version'} and PyCUDA")

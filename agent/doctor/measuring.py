@@ -3,45 +3,60 @@
 from __future__ import annotations
 
 import re
-import sys
 
 from agent.adapters.host.board import power_mode
 from agent.adapters.host.commands import command_output
 from agent.adapters.host.conditions import GPUS
-from agent.adapters.host.platform import installed_version
 from agent.config import Config
 from agent.doctor.findings import HERE, Finding, Machine, ok, warning
+from agent.packages import installed_version, installer, pip_install
+
+_UNITS = ("lib", "usr/lib", "usr/local/lib", "etc")  # the later one overrides the earlier one
 
 
 def jtop(config: Config, machine: Machine = HERE) -> Finding | None:
     """Check that the jtop service runs, in the version of the client."""
     if not machine.jetson or config.measure.power not in {"auto", "jtop"}:
         return None
-    pip, client = f"{sys.prefix}/bin/pip", installed_version("jetson-stats")
+    client = installed_version("jetson-stats")
     if client is None:
         return warning(
             "jetson-stats is not installed here",
-            f"`{pip} install jetson-stats`, of the service's version; without it power is read "
-            "from the sensor itself",
+            f"{pip_install('jetson-stats')}; without it power is read from the sensor itself",
+        )
+    program = _service_program(machine)
+    if program and not machine.has(program.lstrip("/")):
+        return warning(
+            f"client {client}, but jtop.service starts {program}, which does not exist",
+            f"`sudo sh {installer()} --jtop`",
         )
     if not machine.has("run/jtop.sock"):
+        start = "systemctl enable --now jtop" if program else f"sh {installer()} --jtop"
         return warning(
             f"client {client}, but no service",
-            "`sudo systemctl enable --now jtop`, after `sudo jtop --install-service` if "
-            "there is no such unit; in a container `-v /run/jtop.sock:/run/jtop.sock`",
+            f"`sudo {start}`; in a container `-v /run/jtop.sock:/run/jtop.sock`",
         )
-    program = re.search(
-        r"^ExecStart=(\S+)", machine.text("etc/systemd/system/jtop.service"), re.MULTILINE
-    )
-    shown = command_output(program.group(1), "--version") if program else ""
+    shown = command_output(program, "--version") if program else ""
     found = re.search(r"\d+\.\d+[.\d]*", shown)
     service = found.group() if found else ""
     seen = f"client {client}, service {service or 'of an unknown version'}"
     if service and service.split(".")[:2] != client.split(".")[:2]:  # jtop itself refuses these
-        return warning(
-            seen, f"`{pip} install jetson-stats=={service}`: both must be of one version"
-        )
+        cure = f"{pip_install(f'jetson-stats=={service}')}: both must be of one version"
+        return warning(seen, cure)
     return ok(seen)
+
+
+def _service_program(machine: Machine) -> str:
+    """Return the program that jtop.service starts, with its drop-ins; empty if there is none."""
+    below = [f"{folder}/systemd/system/jtop.service" for folder in _UNITS]
+    texts = [machine.text(unit) for unit in below]
+    texts += [
+        machine.text(str(file.relative_to(machine.root)))
+        for unit in below
+        for file in machine.found(f"{unit}.d/*.conf")
+    ]
+    started = re.findall(r"^ExecStart=[-@:+!]*(\S+)", "\n".join(texts), re.MULTILINE)
+    return started[-1] if started else ""
 
 
 def clocks(_config: Config, machine: Machine = HERE) -> Finding | None:

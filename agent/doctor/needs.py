@@ -9,15 +9,23 @@ from pathlib import Path
 from agent.config import Config
 from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
 from agent.jobs import engines, frames, sensors
+from agent.packages import installed_version, installer, pip_install, pip_uninstall
 
 _LOW_DISK_MB = 1024
 _FRAME_TIMEOUT_S = 10.0
+_ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
 def runtime(config: Config, machine: Machine = HERE) -> Finding:
     """Check which runtime would execute; on a Jetson that should be TensorRT."""
     found = engines.platform(config)
     seen = f"{found.runtime} {found.runtime_version} on {found.device}"
+    both = [one for one in _ONNXRUNTIMES if installed_version(one)]
+    if len(both) > 1:
+        return warning(
+            f"{seen}; {' and '.join(both)} are both installed and overwrite each other's files",
+            f"{pip_uninstall(*both)}, then {pip_install(_onnxruntime(machine))}",
+        )
     reason = found.environment.get("tensorrt_reason")
     if config.runtime.kind == "auto" and reason and machine.jetson:
         return warning(
@@ -25,6 +33,11 @@ def runtime(config: Config, machine: Machine = HERE) -> Finding:
             "see TensorRT above; `sudo usermod -aG video,render $USER` opens the GPU",
         )
     return ok(seen)
+
+
+def _onnxruntime(machine: Machine) -> str:
+    """Return the distribution for this machine: a Jetson's GPU is TensorRT's."""
+    return _ONNXRUNTIMES[machine.has("proc/driver/nvidia/version") and not machine.jetson]
 
 
 def model(config: Config) -> Finding:
@@ -69,15 +82,14 @@ def storage(config: Config) -> Finding:
     return ok(seen)
 
 
-def power(config: Config) -> Finding:
+def power(config: Config, machine: Machine = HERE) -> Finding:
     """Check which sensor would measure power."""
     source, reason = sensors.power_source(config)
     if source:
         return ok(source)
     if config.measure.power == "none":
         return warning(reason, 'set measure.power = "auto"')
-    return warning(
-        reason,
-        "power and energy are null in reports; on a Jetson: `pip install jetson-stats`, "
-        "then `systemctl restart jtop`",
-    )
+    cure = "power and energy are null in reports"
+    if machine.jetson:
+        cure += f"; {pip_install('jetson-stats')}, then `sudo sh {installer()} --jtop`"
+    return warning(reason, cure)

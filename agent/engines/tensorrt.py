@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import Any
 
 from agent.core.errors import BuildError
+from agent.packages import pip_install
 
 _RTX = ("tensorrt_rtx", "tensorrt_rtx_bindings")
 _SM = re.compile(r"SM(\d+)(\d)")  # SM86, SM120
@@ -39,14 +40,14 @@ def find_tensorrt(*, cross: bool = False) -> Any:
         raise BuildError(
             f"no TensorRT-RTX in this Python ({reasons[0]}), which building for another GPU needs",
             code="no_runtime",
-            hint="pip install tensorrt-rtx, or build on the device and leave "
+            hint=f"{pip_install('tensorrt-rtx')}, or build on the device and leave "
             "runtime.compute_capability empty",
         )
     raise BuildError(
         f"no TensorRT in this Python: {reasons[0]}",
         code="no_runtime",
-        hint="on a Jetson: apt install python3-libnvinfer, and a venv made with "
-        "--system-site-packages; elsewhere: pip install tensorrt-rtx",
+        hint="on a Jetson: `sudo apt install python3-libnvinfer`, and a venv made with "
+        f"--system-site-packages; elsewhere: {pip_install('tensorrt-rtx')}",
     )
 
 

@@ -18,6 +18,7 @@ import msgspec
 from agent.core.errors import QuantdError
 from agent.disk import full_disk
 from agent.jobs.kinds import decode, run
+from agent.packages import import_hint
 from agent.wire.jobs import Line, Progressed, Raised, RecordSpec, Returned
 
 
@@ -53,6 +54,12 @@ def main(path: str) -> int:
             )
         )
         return error.exit_code
+    except ImportError as error:
+        message = f"a library is missing: {error}"
+        write(
+            Raised(error="JobError", code="missing_part", message=message, hint=import_hint(error))
+        )
+        return 1
     except MemoryError:
         write(Raised(error="JobError", code="died", message=f"{path}: out of memory"))
         return 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,10 +14,10 @@ from msgspec.structs import replace
 
 from agent import config as configuration
 from agent.adapters.host.board import unknown_board
-from agent.adapters.host.platform import installed_version
 from agent.core.errors import ConfigError
 from agent.doctor import CHECKS, application, device, examine, measuring, system
 from agent.doctor.findings import Machine
+from agent.packages import installed_version
 from agent.wiring import boards
 from tests.support.fakejetson import boards as fake_boards
 from tests.support.parts import missing_part
@@ -178,7 +179,12 @@ def test_tensorrt_that_is_not_installed_and_pycuda_that_is_not(jetson, python):
     python(10)
     assert "apt install" in device.tensorrt(CONFIG, jetson(**{tree: None})).cure
     python(10, "tensorrt")
-    assert "install pycuda" in device.tensorrt(CONFIG, jetson()).cure
+    without_headers = device.tensorrt(CONFIG, jetson()).cure
+    assert without_headers.startswith("`sudo apt install nvidia-jetpack` for CUDA's headers, then ")
+    cure = device.tensorrt(CONFIG, jetson(**{"usr/local/cuda/include/cuda.h": ""})).cure
+    assert re.fullmatch(
+        r"`\S* ?.*PATH=/usr/local/cuda/bin:\$PATH \S+.* install 'pycuda>=.+'`", cure
+    )
     python(10, "tensorrt", "pycuda")
     assert device.tensorrt(CONFIG, jetson()).level == "ok"
     assert device.tensorrt(of(runtime={"kind": "onnxruntime"}), jetson()) is None
@@ -284,11 +290,36 @@ def test_a_client_without_its_service_and_a_service_without_a_client(jetson, mon
     monkeypatch.setattr(measuring, "command_output", lambda *_: "")
     assert measuring.jtop(CONFIG, jetson()).level == "ok"
     (jetson().root / "run/jtop.sock").unlink()
-    stopped = Machine(jetson(**{"run/jtop.sock": None}).root)
-    assert "systemctl enable --now jtop" in measuring.jtop(CONFIG, stopped).cure
+    stopped = jetson(**{"run/jtop.sock": None})
+    assert "systemd/install.sh --jtop`" in measuring.jtop(CONFIG, stopped).cure
+    stopped = jetson(
+        **{
+            "run/jtop.sock": None,
+            "lib/systemd/system/jtop.service": "[Service]\nExecStart=/usr/bin/jtop --force\n",
+            "usr/bin/jtop": "",
+        }
+    )
+    assert "`sudo systemctl enable --now jtop`" in measuring.jtop(CONFIG, stopped).cure
     monkeypatch.setattr(measuring, "installed_version", lambda _: None)
-    assert "pip install jetson-stats" in measuring.jtop(CONFIG, jetson()).cure
+    assert "pip install 'jetson-stats>=" in measuring.jtop(CONFIG, jetson()).cure
     assert measuring.jtop(of(measure={"power": "ina3221"}), jetson()) is None
+
+
+@pytest.mark.parametrize("drop_in", [False, True])
+def test_a_service_that_starts_what_is_not_there_is_found(jetson, monkeypatch, drop_in):
+    """`jtop --install-service` in a virtual environment reports success, and nothing starts."""
+    monkeypatch.setattr(measuring, "installed_version", lambda _: "7.2.2")
+    monkeypatch.setattr(measuring, "command_output", lambda *_: "jtop 7.2.2")
+    unit = "[Service]\nExecStart=/usr/local/bin/jtop --force\n"
+    tree = {"etc/systemd/system/jtop.service": unit, "opt/quantd/bin/jtop": ""}
+    if drop_in:
+        ours = "[Service]\nExecStart=\nExecStart=/opt/quantd/bin/jtop --force\n"
+        tree["etc/systemd/system/jtop.service.d/quantd.conf"] = ours
+    found = measuring.jtop(CONFIG, jetson(**tree))
+    assert found.level == ("ok" if drop_in else "warning")
+    if not drop_in:
+        assert "/usr/local/bin/jtop, which does not exist" in found.seen
+        assert re.fullmatch(r"`sudo sh /\S+/systemd/install.sh --jtop`", found.cure)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +335,7 @@ def test_a_service_of_another_series_is_a_warning_with_the_version_to_install(
     monkeypatch.setattr(measuring, "installed_version", lambda _: "4.3.2")
     monkeypatch.setattr(measuring, "command_output", command_output)
     unit = "[Service]\nEnvironment=JTOP_SERVICE=True\nExecStart=/opt/jtop/bin/jtop --force\n"
-    machine = jetson(**{"etc/systemd/system/jtop.service": unit})
+    machine = jetson(**{"etc/systemd/system/jtop.service": unit, "opt/jtop/bin/jtop": ""})
     found = measuring.jtop(CONFIG, machine)
     assert found.level == level
     if level == "warning":
@@ -478,7 +509,11 @@ def test_the_commands_of_a_jetson_are_really_asked(jetson, tmp_path, monkeypatch
     monkeypatch.setattr(measuring, "installed_version", lambda _: "4.3.2")
     unit = f"ExecStart={bin_}/jtop --force\n"
     machine = jetson(
-        **{"etc/systemd/system/jtop.service": unit, "etc/systemd/system/quantd.service": ""}
+        **{
+            "etc/systemd/system/jtop.service": unit,
+            "etc/systemd/system/quantd.service": "",
+            f"{bin_}/jtop".lstrip("/"): "",
+        }
     )
     assert measuring.clocks(CONFIG, machine).seen.startswith("power mode MODE_30W")
     assert measuring.jtop(CONFIG, machine).seen == "client 4.3.2, service 7.2.2"
@@ -495,5 +530,6 @@ def test_the_version_of_the_real_jtop_is_read(jetson):
     if program is None or version is None:
         missing_part("jetson-stats", "pip install jetson-stats")
     unit = f"ExecStart={program} --force\n"
-    found = measuring.jtop(CONFIG, jetson(**{"etc/systemd/system/jtop.service": unit}))
+    tree = {"etc/systemd/system/jtop.service": unit, program.lstrip("/"): ""}
+    found = measuring.jtop(CONFIG, jetson(**tree))
     assert (found.level, found.seen) == ("ok", f"client {version}, service {version}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import sys
 from dataclasses import replace
@@ -148,7 +149,27 @@ def test_a_python_without_any_runtime_names_the_command(checked, monkeypatch):
         monkeypatch.setitem(sys.modules, name, None)
     found = checked("runtime")
     assert found.level == "problem"
-    assert "pip install 'quantd[cpu]'" in found.cure
+    assert "pip install " in found.cure
+    assert found.cure.endswith(" 'onnxruntime>=1.20'`")
+
+
+def test_two_onnx_runtimes_are_a_finding_with_the_commands_that_leave_one(
+    checked, monkeypatch, tmp_path
+):
+    """The last one installed removes the provider of the other, and `pip check` is content."""
+    monkeypatch.setattr(needs, "installed_version", lambda _: "1.32.0")
+    found = checked("runtime", runtime={"kind": "onnxruntime"})
+    assert found.level == "warning"
+    assert "onnxruntime and onnxruntime-gpu are both installed" in found.seen
+    assert "pip uninstall --yes onnxruntime onnxruntime-gpu`, then" in found.cure
+    (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
+    (tmp_path / "proc/driver/nvidia/version").touch()
+    for jetson, wanted in ((False, "onnxruntime-gpu"), (True, "onnxruntime")):
+        if jetson:
+            (tmp_path / "etc").mkdir()
+            (tmp_path / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3")
+        found = needs.runtime(configuration.Config(), Machine(tmp_path))
+        assert re.search(rf"pip install '{wanted}>=[\d.]+'`$", found.cure), found.cure
 
 
 @pytest.mark.parametrize("what", CHECKS)
@@ -157,7 +178,7 @@ def test_a_python_without_any_runtime_names_the_command(checked, monkeypatch):
     [
         (CameraError("/dev/video0 is busy", hint="`fuser /dev/video0` shows the process"), "fuser"),
         (PowerError("no sample"), ""),
-        (ImportError("libGL.so.1: cannot open shared object file"), "pip install"),
+        (ImportError("libGL.so.1: cannot open shared object file"), "apt install libgl1"),
         (PermissionError(13, "Permission denied", "/dev/video0"), ""),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",

@@ -137,3 +137,16 @@ def test_a_full_disk_is_reported_and_the_old_release_stays(tmp_path: Path) -> No
         assert not (state / "current").exists()
     finally:
         subprocess.run(["umount", str(state)], check=True)
+
+
+def test_a_missing_library_of_the_system_is_an_error_with_its_package(tmp_path):
+    (tmp_path / "site/cv2").mkdir(parents=True)
+    broken = "raise ImportError('libGL.so.1: cannot open shared object file')\n"
+    (tmp_path / "site/cv2/__init__.py").write_text(broken)
+    config = write_config(tmp_path)
+    done = quantd("optimize", "-c", config, "--json", PYTHONPATH=tmp_path / "site")
+    assert "Traceback" not in done.stderr, done.stderr
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["code"]) == (1, "missing_part")
+    assert "libGL.so.1" in error["message"]
+    assert error["hint"] == "`sudo apt install libgl1`"

@@ -18,6 +18,7 @@ from agent.adapters.cameras.pace import Pace
 from agent.adapters.cameras.reachability import seen_at
 from agent.core.errors import CameraError
 from agent.core.frames.camera_uri import CAMERAS, path_of, redacted, scheme_of
+from agent.packages import pip_install
 
 if TYPE_CHECKING:
     import numpy as np
@@ -72,7 +73,7 @@ class OpencvCamera(LiveCamera):
                 f"{redacted(uri)}: this OpenCV {cv2.__version__} was built without "
                 f"{cv2.videoio_registry.getBackendName(backend)}",
                 code="missing_part",
-                hint="pip install opencv-python",
+                hint=pip_install("opencv-python"),
             )
         # Its warnings go past the log to stderr; the errors raised here have their contents.
         cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)

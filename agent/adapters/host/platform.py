@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform as machine
 from collections.abc import Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from agent.disk import text_of
 from agent.engines.cuda import CudaErrors, find_cuda
 from agent.engines.tensorrt import capability, find_tensorrt
 from agent.engines.tensorrt import version as version_of
+from agent.packages import import_hint, installed_version
 
 Facts = Mapping[str, str | int | float | None]
 _NO_FP16 = (
@@ -102,7 +102,7 @@ def _onnxruntime(board: Facts, wanted: Sequence[str], no_tensorrt: str) -> Platf
         raise BuildError(
             f"neither TensorRT nor ONNX Runtime is usable from this Python: {e}",
             code="no_runtime",
-            hint="`pip install 'quantd[cpu]'`; on a Jetson `pip install 'quantd[jetson]'`",
+            hint=import_hint(e),
         ) from e
     providers = load_providers(wanted)
     gpu = on_gpu(providers)
@@ -133,14 +133,6 @@ def _environment(board: Facts) -> dict[str, str | int | float | None]:
         "onnxruntime": installed_version("onnxruntime") or installed_version("onnxruntime-gpu"),
         "quantd": agent.__version__,
     }
-
-
-def installed_version(distribution: str) -> str | None:
-    """Return the version of an installed distribution, None if it isn't installed."""
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
 
 
 def _cpu_name() -> str:

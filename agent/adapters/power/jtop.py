@@ -15,6 +15,7 @@ from typing import IO, Any
 from agent.adapters.power.ina3221 import TOTALS
 from agent.core.errors import PowerError
 from agent.core.measurement.power import MOST_W, PowerSample
+from agent.packages import pip_install
 
 _FIRST_SAMPLE_S = 10.0
 _JOIN_S = 5.0
@@ -66,7 +67,7 @@ class JtopPowerMeter:
         """
         if find_spec("jtop") is None:
             raise PowerError(
-                "jetson-stats is not installed", code="no_sensor", hint="pip install jetson-stats"
+                "jetson-stats is not installed", code="no_sensor", hint=pip_install("jetson-stats")
             )
         self._thread.start()
         if not self._first.wait(_FIRST_SAMPLE_S) or not self._samples:

@@ -17,6 +17,7 @@ from multiprocessing.managers import RemoteError
 from typing import Any
 
 from agent.adapters.power.ina3221 import TOTALS, find_rails, total
+from agent.packages import installer, pip_install
 
 # Its reader thread passes on all exceptions.
 _FAILURES = (
@@ -43,7 +44,7 @@ def main(period_s: float, socket: str, root: str, totals: Sequence[str]) -> int:
         jtop: Any = import_module("jtop")
         service: Any = import_module("jtop.service")
     except ImportError:
-        write(error="jetson-stats is not installed", hint="pip install jetson-stats")
+        write(error="jetson-stats is not installed", hint=pip_install("jetson-stats"))
         return 1
     service.JTOP_PIPE = socket
     rails = find_rails(root)
@@ -70,9 +71,10 @@ def main(period_s: float, socket: str, root: str, totals: Sequence[str]) -> int:
                 return 1
             write(uptime_s=last, mw=sum(powers_mw[part] for part in parts), rail=rail)
     except (jtop.JtopException, *_FAILURES) as e:
-        text = " ".join(str(e).split())
+        # jtop's advice, `sudo jtop --install-service`, writes a unit for /usr/local/bin/jtop
+        text = " ".join(str(e).split()).partition(" Please run")[0]
         reason = text if isinstance(e, jtop.JtopException) else f"{type(e).__name__}: {text}"
-        write(error=reason, hint="systemctl status jtop; the user's group is jtop")
+        write(error=reason, hint=f"`systemctl status jtop`; `sudo sh {installer()} --jtop`")
     return 1
 
 

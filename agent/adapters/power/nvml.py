@@ -8,6 +8,7 @@ from typing import Any
 
 from agent.adapters.power.sampling import SampledMeter
 from agent.core.errors import PowerError
+from agent.packages import pip_install
 
 _PERIOD_S = 0.1
 
@@ -30,7 +31,7 @@ class NvmlPowerMeter(SampledMeter):
             nvml: Any = import_module("pynvml")
         except ImportError as e:
             raise PowerError(
-                "nvidia-ml-py is not installed", code="no_sensor", hint="pip install nvidia-ml-py"
+                "nvidia-ml-py is not installed", code="no_sensor", hint=pip_install("nvidia-ml-py")
             ) from e
 
         def watts() -> float:
