@@ -26,48 +26,59 @@ double seconds(Clock::duration time) { return std::chrono::duration<double>(time
 
 class Application {
  public:
-  Application(const fs::path& current, std::string camera)
-      : current_(current), uri_(std::move(camera)), release_(load(fs::canonical(current_))) {}
+  Application(fs::path current, std::string camera)
+      : current_(std::move(current)), uri_(std::move(camera)) {}
 
   void serve() {
-    cv::Mat frame;
+    if (!fs::exists(current_ / "model.json"))
+      std::cout << "waiting for a release at " << current_.string() << std::endl;
+    while (!fs::exists(current_ / "model.json")) {
+      if (ended) return;
+      pause();
+    }
+    load(fs::canonical(current_));
+    std::cout << "serving release " << release_->id() << std::endl;
     for (reported_ = Clock::now(); !ended;) {
       follow();
-      if (!camera_.isOpened() && !open()) continue;
-      if (!camera_.read(frame)) {
-        std::cout << "the camera is lost; it is opened again" << std::endl;
-        camera_.release();
-        continue;
-      }
-      const auto begun = Clock::now();
-      release_->run(frame);
-      took_ms_.push_back(seconds(Clock::now() - begun) * 1e3);
-      if (seconds(Clock::now() - reported_) >= kReportEveryS) report();
+      serve_frame();
+      if (ended || seconds(Clock::now() - reported_) >= kReportEveryS) report();
     }
-    report();
   }
 
  private:
-  std::unique_ptr<quantd::Release> load(const fs::path& folder) {
-    auto loaded = std::make_unique<quantd::Release>(env_, folder);
+  void load(const fs::path& folder) {
+    release_ = std::make_unique<quantd::Release>(env_, folder);
     folder_ = folder;
-    std::cout << "serving release " << loaded->id() << std::endl;
-    return loaded;
   }
 
-  // Loads the release that `current` leads to, if it is another one. One that can't be loaded
-  // changes nothing.
+  // Loads the release that `current` leads to now; one that can't be used leaves the loaded one.
   void follow() {
     std::error_code missing;
     const fs::path folder = fs::canonical(current_, missing);
     if (missing || folder == folder_ || folder == refused_) return;
+    const std::string before = release_->id();
     try {
-      release_ = load(folder);
+      load(folder);
+      std::cout << "switched to release " << release_->id() << " from " << before << std::endl;
     } catch (const std::exception& error) {
-      std::cerr << folder << " can't be loaded: " << error.what() << std::endl;
+      std::cerr << "still release " << before << ": " << error.what() << std::endl;
       refused_ = folder;
     }
   }
+
+  void serve_frame() {
+    if (!camera_.isOpened() && !open()) return pause();
+    cv::Mat frame;
+    if (!camera_.read(frame)) {
+      std::cout << "the camera is lost; it is opened again" << std::endl;
+      return camera_.release();
+    }
+    const auto begun = Clock::now();
+    release_->run(frame);
+    took_ms_.push_back(seconds(Clock::now() - begun) * 1e3);
+  }
+
+  static void pause() { std::this_thread::sleep_for(std::chrono::milliseconds(500)); }
 
   bool open() {
     if (uri_.find_first_not_of("0123456789") == std::string::npos)
@@ -76,17 +87,16 @@ class Application {
       camera_.open(
           uri_, cv::CAP_FFMPEG,
           {cv::CAP_PROP_OPEN_TIMEOUT_MSEC, kTimeoutMs, cv::CAP_PROP_READ_TIMEOUT_MSEC, kTimeoutMs});
-    if (!camera_.isOpened()) std::this_thread::sleep_for(std::chrono::milliseconds(500));
     return camera_.isOpened();
   }
 
   void report() {
     const double past_s = seconds(Clock::now() - reported_);
-    std::cout << release_->id() << ": " << took_ms_.size() << " frames in " << past_s << " s";
+    std::cout << "release " << release_->id() << ": " << took_ms_.size() / past_s << " frames/s";
     if (!took_ms_.empty()) {
       std::sort(took_ms_.begin(), took_ms_.end());
-      std::cout << ", a frame takes " << took_ms_[took_ms_.size() / 2] << " ms (half of them), "
-                << took_ms_[took_ms_.size() * 99 / 100] << " ms (99 of 100)";
+      std::cout << ", a frame takes " << took_ms_[took_ms_.size() / 2] << " ms, p99 "
+                << took_ms_[took_ms_.size() * 99 / 100] << " ms";
     }
     std::cout << std::endl;
     took_ms_.clear();

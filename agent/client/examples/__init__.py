@@ -1,0 +1,1 @@
+"""Applications that use a release; each is a program to start from."""
