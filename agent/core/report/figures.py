@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Any]
+_NAME = 24  # characters of a metric's name
 _ACCURACIES = {"accuracy": "", "accuracy_ap50_95": "ap50_95 "}  # in words
 _OF_LABELS = {before + key for key in _ACCURACIES for before in ("", "baseline_")}
 
@@ -105,7 +106,12 @@ def _expected(candidate: Row) -> str:
 def _task(candidate: Row) -> str:
     metrics = at(candidate, "fidelity.task") or {}
     named = [(name, value) for name, value in metrics.items() if name not in _OF_LABELS]
-    return "\n".join(f"{name} {value:.3f}" for name, value in named)
+    return "\n".join(f"{_short(name)} {value:.3f}" for name, value in named)
+
+
+def _short(name: str) -> str:
+    """Return the end of the name of a user's metric, so that a column stays one."""
+    return name if len(name) <= _NAME else f"…{name[-_NAME:]}"
 
 
 def _accuracy(candidate: Row) -> str:
