@@ -64,7 +64,10 @@ class Worker:
             self.post(Ended(work.run_id, stage, code, detail, result))
         except QuantdError as error:
             stage = _OUTCOME.get(error.code, Stage.FAILED)
-            _LOG.error("work_failed run_id=%s code=%s %s", work.run_id, error.code, error.message)
+            wanted = error.code == "canceled"  # by a command, or by the end of the daemon
+            level, event = (logging.INFO, "canceled") if wanted else (logging.ERROR, "failed")
+            facts = (event, work.run_id, error.code, error.message)
+            _LOG.log(level, "work_%s run_id=%s code=%s %s", *facts)
             self.post(Ended(work.run_id, stage, error.code, str(error)))
         except Exception as error:  # the worker must outlive a bug, and the bug must be seen
             _LOG.exception("work_crashed run_id=%s", work.run_id)
