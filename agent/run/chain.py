@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -47,6 +47,7 @@ from agent.run.prediction import Predicting
 from agent.wire.jobs import FindPlatform, QuantizeModel
 
 _LOG = logging.getLogger(__name__)
+Planned = Callable[[CleanModel, Sequence[Candidate]], None]
 
 
 @dataclass(kw_only=True)
@@ -62,6 +63,7 @@ class Chain:
         reused: Records of an earlier run to reuse.
         protected: Digests of the records behind the releases: they are never removed.
         timings_s: Seconds spent by stage so far.
+        planned: Called with the model and the candidates before anything that takes long.
     """
 
     config: Config
@@ -75,6 +77,7 @@ class Chain:
     reused: ReusedCalibration = field(default_factory=ReusedCalibration)
     protected: frozenset[str] = frozenset()
     timings_s: dict[str, float] = field(default_factory=dict)
+    planned: Planned = lambda *_: None
 
     def __post_init__(self) -> None:
         """Make the parts that find and make the records."""
@@ -113,6 +116,7 @@ class Chain:
             model, platform
         )  # a file that can't be read ends the run before the long capture
         self._judging.look_for_sensor()
+        self.planned(model, self.candidates(platform, model))
         calibration = self.capture()
         model = self.checked(model, calibration)
         found = self.predicted(platform, model)

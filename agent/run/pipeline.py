@@ -22,7 +22,7 @@ from agent.core.report.model_input import input_report
 from agent.ports import Clock, Jobs, Releases, Store
 from agent.run.activation import RunCommand, release_check, switch
 from agent.run.artifacts import Observe
-from agent.run.chain import Chain
+from agent.run.chain import Chain, Planned
 from agent.run.description import model_json
 from agent.run.intake import fed_input
 from agent.run.outcome import Outcome
@@ -44,6 +44,7 @@ class Ports:
         write: Writes a run's files, complete or not at all: write(run id, name, body).
         history: Returns past measurements, newest first.
         remember: Stores what was measured, for later predictions.
+        planned: Called with the model and the candidates before anything that takes long.
     """
 
     store: Store
@@ -54,6 +55,7 @@ class Ports:
     write: Callable[[str, str, bytes], None]
     history: Callable[[], tuple[PastMeasurement, ...]]
     remember: Callable[[Sequence[PastMeasurement]], None]
+    planned: Planned = lambda *_: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +103,7 @@ def optimize(
         cancelled=cancelled,
         reused=request.reused,
         protected=ports.releases.lineage(),
+        planned=ports.planned,
     )
     outcome = chain.run()
     observe("choose", 0, 1, "")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from agent.core.prediction.time_left import TimeLeft
 from agent.core.report.wording import escape_unprintable
 from agent.terminal.console import console
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
+
+    from agent.core.prediction.run_time import RunTime
 
 _LINE_EVERY_S = 5.0  # without a terminal: at most one line per stage in this time
 
@@ -39,6 +42,8 @@ class ProgressBars:
         )
         self._tasks: dict[str, TaskID] = {}
         self._printed_s: dict[str, float] = {}
+        self._left: TimeLeft | None = None
+        self._whole: TaskID | None = None
 
     def __enter__(self) -> ProgressBars:
         if self._live:
@@ -49,9 +54,20 @@ class ProgressBars:
         if self._live:
             self._bars.stop()
 
+    def announce(self, expected: RunTime) -> None:
+        """Print what the run is expected to take; show what is left of it from now on."""
+        self._left = TimeLeft(expected=expected, began_s=time.monotonic())
+        lines = (f"expected    {expected.total}", *(" " * 12 + one for one in expected.details))
+        for line in lines:
+            self._console.print(line, markup=False, soft_wrap=True)
+        if self._live:
+            self._whole = self._bars.add_task("whole run", total=None, note="")
+
     def update(self, stage: str, done: int, total: int, note: str) -> None:
         """Show how far a stage is; total 0 means unknown."""
         note = escape_unprintable(note)
+        if self._left is not None:
+            self._left.observe(stage, done, total, time.monotonic())
         if not self._live:
             self._print_line(stage, done, total, note)
             return
@@ -60,6 +76,14 @@ class ProgressBars:
                 self._bars.stop_task(earlier)
             self._tasks[stage] = self._bars.add_task(stage, total=None, note="")
         self._bars.update(self._tasks[stage], completed=done, total=total or None, note=note[:60])
+        if self._left is not None and self._whole is not None:
+            spent_s = self._left.spent_s
+            self._bars.update(
+                self._whole,
+                completed=spent_s,
+                total=spent_s + self._left.left_s or None,
+                note=self._left.words,
+            )
 
     def _print_line(self, stage: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
@@ -69,4 +93,6 @@ class ProgressBars:
             return
         self._printed_s[stage] = now
         share = f"{100 * done / total:3.0f} %" if total else "     "
-        self._console.print(f"{stage:<11} {share} {note}".rstrip(), markup=False, soft_wrap=True)
+        left = f"   {self._left.words}" if self._left and not finished else ""
+        line = f"{stage:<11} {share} {note}".rstrip() + left
+        self._console.print(line, markup=False, soft_wrap=True)

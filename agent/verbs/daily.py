@@ -15,6 +15,7 @@ from agent.verbs.interrupt import in_turn
 from agent.verbs.options import (
     CAMERA,
     CONFIGURED,
+    FAST,
     JSON,
     MODEL,
     NO_WAIT,
@@ -60,6 +61,7 @@ def _optimize(options: argparse.Namespace) -> int:
             observe=bars.update,
             cancelled=cancelled,
             reuse_calibration=options.reuse_calibration,
+            announce=bars.announce,
         )
     if options.output:
         finished.export(Path(options.output))
@@ -113,6 +115,7 @@ def _activate(options: argparse.Namespace) -> int:
             cancelled=cancelled,
             run_id=run_id,
             again=True,
+            announce=bars.announce,
         )
     code = _print(finished.report.activation, options)
     return 3 if finished.report.choice.infeasible else code
@@ -189,6 +192,7 @@ DAILY = (
             CAMERA,
             *STATED,
             RUNTIME,
+            FAST,
             REUSE,
             OUTPUT,
             NO_WAIT,

@@ -20,6 +20,7 @@ from agent.disk import READABLE, make_folder, write_atomically
 HERE = "quantd.toml"
 SYSTEM = Path("/etc/quantd/quantd.toml")
 """That of the daemon; its state stays in the configured folder."""
+_NAMED = 5
 _AS_THE_DAEMON = frozenset({"run", "doctor", "check-config"})
 
 
@@ -33,7 +34,8 @@ class NotedState(NamedTuple):
 def config_file(options: argparse.Namespace) -> Path:
     """Return the configuration file of a command line.
 
-    That of `-c`, else of the state folder, else ./quantd.toml, else the system's.
+    That of `-c`, else of the state folder, else ./quantd.toml, else the system's, else that of the
+    only folder ./quantd-*, as `optimize MODEL` and the demo make it.
 
     Raises:
         ConfigError: if there is none.
@@ -47,11 +49,16 @@ def config_file(options: argparse.Namespace) -> Path:
     for file in (Path(HERE), SYSTEM):
         if file.is_file():
             return file
+    made = [file for file in Path().glob(f"quantd-*/{HERE}") if _trusted(file)]
+    if len(made) == 1 and options.name != "run":
+        return made[0]
     looked = ", ".join(str(file) for file in (beside, Path(HERE).absolute(), SYSTEM) if file)
     raise ConfigError(
         f"no configuration: there is none of {looked}",
         code="no_config",
-        hint="name one with -c, or write one: `quantd init your.onnx`",
+        hint=f"name one with -c: {', '.join(map(str, made[:_NAMED]))}"
+        if made
+        else "name one with -c, or write one: `quantd init your.onnx`",
     )
 
 

@@ -55,6 +55,13 @@ CAPABILITY = option(
     metavar="X.Y",
     help="instead of runtime.compute_capability, with --runtime tensorrt",
 )
+FAST = option(
+    "--fast",
+    dest="strategy",
+    action="store_const",
+    const="fast",
+    help='as search.strategy = "fast": do not build or measure to the end what can\'t win',
+)
 REUSE = option(
     "--reuse-calibration",
     action="store_true",
@@ -70,6 +77,7 @@ _OVERRIDES = {
     "model": "model.path",
     "camera": "camera.uri",
     "runtime": "runtime.kind",
+    "strategy": "search.strategy",
     "compute_capability": "runtime.compute_capability",
 }
 

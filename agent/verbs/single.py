@@ -59,7 +59,7 @@ def _continued(
     configuration.require_source(config)
     with in_turn(config, options) as cancelled, ProgressBars() as bars:
         run_id = runs.manual_run(config, new=new)
-        chain = runs.chain(config, run_id, bars.update, cancelled)
+        chain = runs.chain(config, run_id, bars.update, cancelled, bars.announce)
         return chain, work(chain)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,10 +21,12 @@ from agent.run.chain import Chain
 from agent.run.pipeline import Ports, Request
 from agent.run.pipeline import optimize as run_pipeline
 from agent.wiring import storage
+from agent.wiring.expected import expected_time
 from agent.wiring.reported import read_report, reports, run_folder
 
 if TYPE_CHECKING:
     from agent.core.prediction.history import PastMeasurement
+    from agent.core.prediction.run_time import RunTime
     from agent.core.report.document import Report
 
 _HISTORY = 1000
@@ -58,7 +60,13 @@ class Finished:
             write_atomically(target / source.name, source.read_bytes(), mode=mode)
 
 
-def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Event) -> Chain:
+def chain(
+    config: Config,
+    run_id: str,
+    observe: Observe,
+    cancelled: threading.Event,
+    announce: Callable[[RunTime], None] = lambda _: None,
+) -> Chain:
     """Return the stages of one run, up to the measurements; in `exclusive`."""
     return Chain(
         config=config,
@@ -69,6 +77,7 @@ def chain(config: Config, run_id: str, observe: Observe, cancelled: threading.Ev
         history=history(config),
         observe=observe,
         cancelled=cancelled,
+        planned=lambda model, found: announce(expected_time(config, model, found)),
     )
 
 
@@ -98,6 +107,7 @@ def optimize(
     run_id: str = "",
     reuse_calibration: bool | str = False,
     again: bool = False,
+    announce: Callable[[RunTime], None] = lambda _: None,
 ) -> Finished:
     """Do one whole run, in `exclusive`; see `run.pipeline.optimize`.
 
@@ -112,6 +122,7 @@ def optimize(
             release whose frames to reuse.
         again: Whether its switch is done again if it was refused or undone later, or the choice is
             another one now: a person asked.
+        announce: Called with what the run is expected to take, before anything that takes long.
 
     Raises:
         CalibrationError: "nothing_to_reuse" if there is no such release, or its frames are unknown.
@@ -138,6 +149,9 @@ def optimize(
         write=lambda run, name, body: write_atomically(run_folder(config, run) / name, body),
         history=lambda: history(config),
         remember=lambda measured: _remember(config, measured),
+        planned=lambda model, found: announce(
+            expected_time(config, model, found, reused=bool(reuse_calibration))
+        ),
     )
     try:
         report = run_pipeline(config, request, ports, observe, cancelled)

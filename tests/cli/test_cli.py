@@ -393,6 +393,19 @@ def test_a_run_that_was_rolled_back_is_exit_code_4(quantd, config, monkeypatch, 
     assert quantd(verb, "-c", config, "--model", "m.onnx")[0] == 4
 
 
+@pytest.mark.parametrize(("options", "strategy"), [((), "full"), (("--fast",), "fast")], ids=str)
+def test_a_fast_search_is_an_option(quantd, config, monkeypatch, tmp_path, options, strategy):
+    asked = []
+
+    def optimize(config, **_):
+        asked.append(config.search.strategy)
+        return daily.runs.Finished(report=report_of([]), directory=tmp_path, release=None)
+
+    monkeypatch.setattr(daily.runs, "optimize", optimize)
+    quantd("optimize", "-c", config, "--model", "m.onnx", *options)
+    assert asked == [strategy]
+
+
 def test_a_pinned_release_is_shown_until_it_is_no_longer_pinned(quantd, config):
     (config.parent / "state" / "releases" / "r1").mkdir(parents=True)
     for more, marks in ((), {"r1": "pinned"}), (("--remove",), {}):

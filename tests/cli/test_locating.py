@@ -76,6 +76,20 @@ def test_the_file_in_the_state_comes_before_that_here(tmp_path):
     assert config_file(options(state="state", config="other.toml")) == Path("other.toml")
 
 
+def test_the_only_folder_that_a_run_made_here_is_the_last_resort(system):
+    """As `quantd optimize MODEL` and the demo leave it."""
+    made = configuration(Path("quantd-yolo/quantd.toml"))
+    assert config_file(options()) == made
+    with pytest.raises(ConfigError):
+        config_file(options("run"))
+    configuration(Path("quantd-demo/quantd.toml"))
+    with pytest.raises(ConfigError) as caught:
+        config_file(options())
+    assert "quantd-yolo/quantd.toml" in caught.value.hint
+    configuration(system)
+    assert config_file(options()) == system
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
 def test_the_file_of_another_user_in_the_state_is_not_read(tmp_path):
     """It names commands, which run as who reads it."""

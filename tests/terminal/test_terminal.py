@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from agent import terminal
+from agent.core.prediction.run_time import Part, RunTime
 from agent.core.records import UNPREDICTED
 from agent.run.report import encode
 from tests.support.candidates import at_rate, candidate, evaluation, measurement
@@ -184,6 +185,41 @@ def test_bars_on_a_terminal_name_the_stages(screen):
     shown = stream.text()
     assert "capture" in shown
     assert "100 %" in shown
+
+
+EXPECTED = RunTime(
+    parts=(
+        Part(name="capture", seconds=60.0, basis="the window"),
+        Part(name="make", seconds=None, basis="never run"),
+    )
+)
+
+
+def test_a_log_file_gets_the_expected_time_and_what_is_left(capsys):
+    with terminal.ProgressBars() as bars:
+        bars.update("platform", 0, 0, "")
+        bars.announce(EXPECTED)
+        bars.update("capture", 0, 60, "")
+        bars.update("capture", 60, 60, "kept 3")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "platform"
+    assert lines[1:4] == [
+        "expected    at least 1 min",
+        "            capturing: 1 min, the window",
+        "            quantizing, building and evaluating: not known, never run",
+    ]
+    assert lines[4] == "capture       0 %   at least 1 min left"
+    assert lines[5] == "capture     100 % kept 3"
+
+
+def test_bars_on_a_terminal_show_the_whole_run(screen):
+    stream = screen(160)
+    with terminal.ProgressBars() as bars:
+        bars.announce(EXPECTED)
+        bars.update("capture", 0, 60, "")
+    shown = stream.text()
+    assert "whole run" in shown
+    assert "at least 1 min left" in shown
 
 
 def test_next_steps_name_the_configuration_as_one_would_type_it(capsys, monkeypatch, tmp_path):
