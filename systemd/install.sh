@@ -58,6 +58,7 @@ sysusers=$root/etc/sysusers.d/quantd.conf
 tmpfiles=$root/etc/tmpfiles.d/quantd.conf
 reload=$root/etc/systemd/system/quantd-reload@
 config=$root/etc/quantd/quantd.toml
+command=$root/usr/local/bin/quantd
 jtop_unit=$root/etc/systemd/system/jtop.service
 jtop_exec=$jtop_unit.d/quantd.conf
 jtop_users=$root/etc/sysusers.d/quantd-jtop.conf
@@ -100,6 +101,7 @@ if [ -n "$uninstall" ]; then
       [ ! -L "$link" ] || systemctl disable --now "${link##*/}"
     done
   fi
+  if [ -L "$command" ]; then remove "$command"; fi
   if [ -n "$jtop_own" ] && live; then systemctl disable --now jtop.service; fi
   remove "$unit" "$sysusers" "$tmpfiles" "$reload.path" "$reload.service" "$jtop_users" "$jtop_exec"
   [ -z "$jtop_own" ] || remove "$jtop_unit" "$jtop_wanted"
@@ -182,6 +184,10 @@ interpreter=$(sed -n '1s/^#! *\([^ ]*\).*/\1/p' "$program")
 [ -z "$interpreter" ] || seen "its interpreter" "$interpreter"
 
 sed "s|/opt/quantd|$prefix|g" "$here/quantd.service" | put "$unit"
+if [ -L "$command" ] || [ ! -e "$command" ]; then # where a shell and sudo find it
+  mkdir -p "${command%/*}"
+  ln -sfn "$prefix/bin/quantd" "$command"
+fi
 put "$sysusers" <"$here/quantd.sysusers.conf"
 put "$tmpfiles" <"$here/quantd.tmpfiles.conf"
 for kind in path service; do
@@ -221,5 +227,5 @@ if live; then
 fi
 
 say "next: set camera.uri and model.path in $config, then: systemctl enable --now quantd"
-say "      $prefix/bin/quantd doctor -c $config shows what is missing"
+say "      quantd doctor -c $config shows what is missing"
 say "      after an upgrade: systemctl restart quantd"

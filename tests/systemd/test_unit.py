@@ -110,7 +110,9 @@ def test_installing_twice_changes_nothing_and_keeps_the_configuration(tmp_path, 
         "etc/sysusers.d/quantd.conf",
         "etc/tmpfiles.d/quantd.conf",
         "etc/quantd/quantd.toml",
+        "usr/local/bin/quantd",
     }
+    assert (root / "usr/local/bin/quantd").readlink() == prefix / "bin/quantd"
     (root / "etc/quantd/quantd.toml").write_text("[device]\nid = 'mine'\n")
     before = files(root)
     second = install(root, "--prefix", str(prefix))
