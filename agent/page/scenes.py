@@ -86,14 +86,14 @@ def _shown(scene: Scene, jpeg: bytes, colours: Mapping[str, str]) -> ShownScene:
 
 
 def named(view: View) -> str:
-    """Return the findings by name and score, as in "person 0.92, dog 0.71 and 3 more"."""
+    """Return the findings by name and score, as in "person (0.92), dog (0.71) and 3 more"."""
     shown = [_name(one) for one in view.findings[:_NAMED]]
     more = view.count - len(shown)
     return (", ".join(shown) or "nothing") + (f" and {more} more" if more > 0 else "")
 
 
 def _name(finding: Finding) -> str:
-    return finding.name if finding.score is None else f"{finding.name} {finding.score:.2f}"
+    return finding.name if finding.score is None else f"{finding.name} ({finding.score:.2f})"
 
 
 def _outline(finding: Finding) -> str:

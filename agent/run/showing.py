@@ -17,7 +17,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def scenes(
-    config: Config, jobs: Jobs, outcome: Outcome, chosen: str | None, cancelled: threading.Event
+    config: Config, jobs: Jobs, outcome: Outcome, beside: str | None, cancelled: threading.Event
 ) -> Scenes:
     """Run both engines on holdout frames; nothing depends on it, so an error is a reason.
 
@@ -25,17 +25,17 @@ def scenes(
         config: The effective configuration.
         jobs: Run the engines.
         outcome: Of the chain.
-        chosen: Id of the candidate; None to show the baseline alone.
+        beside: Id of the candidate beside the baseline, which may be the baseline; None for none.
         cancelled: Set from outside to end the job.
     """
     if not config.shows_pictures:
         return Scenes()
     usable = [one for one in outcome.candidates if one.engine and not one.failure]
-    beside = [one for one in usable if one.id == chosen]
+    others = [one for one in usable if one.id == beside]
     baselines = [one for one in usable if one.recipe.is_baseline]
-    if beside:
-        baselines = [one for one in baselines if one.is_baseline_of(beside[0])]
-    shown = {one.id: one for one in (*baselines[:1], *beside)}
+    if others:
+        baselines = [one for one in baselines if one.is_baseline_of(others[0])]
+    shown = {one.id: one for one in (*baselines[:1], *others)}
     if not baselines:
         return Scenes(reason="no engine of the baseline can be run on a frame")
     engines: dict[str, Engine] = {one.id: one.engine for one in shown.values() if one.engine}

@@ -96,6 +96,18 @@ def test_the_page_stands_alone(finished: tuple[dict, Path]) -> None:
     assert "data:image/jpeg;base64," in page
     assert 'src="http' not in page
     assert "<script" not in page
+    assert page.count('<figure class="scene"') == 4
+    assert "IoU" in page
+
+
+def test_pictures_are_in_the_page_and_among_the_stored_frames_alone(
+    finished: tuple[dict, Path],
+) -> None:
+    _, folder = finished
+    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert not [path for path in files if path.suffix == ".jpg"]
+    pages = {path.name for path in files if b"data:image" in path.read_bytes()}
+    assert pages == {"report.html"}
 
 
 def test_looking_at_it_afterwards(finished: tuple[dict, Path]) -> None:
@@ -121,10 +133,14 @@ def test_an_impossible_limit_is_an_answer_and_changes_nothing(
         limits={"latency_p99_ms": 0.0001},
         search={"precisions": ["fp32"]},
         storage={"dir": str(state)},
+        report={"thumbnails": False},
     )
     done = quantd("optimize", "-c", config, "--json")
     assert done.returncode == 3, done.stderr
     report = json.loads(done.stdout)
+    page = (state / "runs" / report["run_id"] / "report.html").read_text()
+    assert "data:image" not in page
+    assert 'class="scene' not in page
     assert report["choice"]["infeasible"]
     assert report["choice"]["candidate"] is None
     assert report["choice"]["nearest_miss"] == "fp32"

@@ -62,15 +62,15 @@ def test_both_results_lie_over_the_picture_in_its_own_pixels():
     assert (image["width"], image["height"]) == ("640", "480")
     assert image["href"] == "data:image/jpeg;base64,anBlZw=="
     outlines = [one["d"] for tag, one in page.found if one.get("class") == "over"]
-    assert outlines == ["M10,20 110,20 110,220 10,220Z", "M1 2h3v4z"]
+    assert outlines == ["M1 2h3v4z", "M10,20 110,20 110,220 10,220Z"]
     assert [one["cx"] for tag, one in page.found if tag == "circle"] == ["5.0"]
 
 
 def test_a_reader_without_the_picture_has_the_results_in_words():
     page = Marks(drawn(Scenes(scenes=(scene(),)), {"00000007.png": b"jpeg"}))
     (words,) = [one["aria-label"] for tag, one in page.found if "aria-label" in one]
-    assert words == "A holdout frame. 1 person each. fp32: person 0.92. int8-mse: person 0.90."
-    assert "fp32: person 0.92" in page.caption
+    assert words == "A holdout frame. 1 person each. fp32: person (0.92). int8-mse: person (0.90)."
+    assert "fp32: person (0.92)" in page.caption
     assert [one["class"] for tag, one in page.found if tag == "b"] == ["key baseline", "key other"]
 
 
@@ -85,7 +85,7 @@ def test_the_name_of_a_class_is_never_markup(name):
 
 def test_many_findings_are_counted_and_none_is_called_nothing():
     seven = View(findings=(Finding(name="car", score=0.5),) * 6, count=7)
-    assert named(seven) == "car 0.50, car 0.50, car 0.50, car 0.50, car 0.50 and 2 more"
+    assert named(seven) == ", ".join(["car (0.50)"] * 5) + " and 2 more"
     assert named(View(findings=(), count=0)) == "nothing"
 
 
