@@ -91,6 +91,10 @@ def _camera_facts(spec: specs.LookAtCamera, _: Job) -> CameraFacts:
     return looking.camera_facts(spec.config)
 
 
+def _look(spec: specs.LookUnderPresets, _: Job) -> str:
+    return looking.look(spec)
+
+
 def _trial(spec: specs.TimeTrial, job: Job) -> Trial:
     _, folder = job.parent(spec.model, CleanModel)
     return predicting.trial(spec.config, folder / "model.onnx", spec.batch, spec.platform)
@@ -208,6 +212,7 @@ KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
     specs.FindSensor: _sensor,
     specs.LookIntoModel: _model_facts,
     specs.LookAtCamera: _camera_facts,
+    specs.LookUnderPresets: _look,
     specs.ReadFleet: _fleet,
     specs.TimeTrial: _trial,
     specs.CleanGraph: _intake,

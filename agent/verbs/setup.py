@@ -9,15 +9,17 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
 from agent.config.toml import read_toml
 from agent.core.errors import ConfigError
 from agent.core.frames.camera_uri import camera_kind, redacted
+from agent.core.frames.pixels import PIXELS, PixelPreset
 from agent.core.report.wording import escape_unprintable
 from agent.core.setup.facts import CameraFacts
-from agent.core.setup.settings import Missing, Setting, Setup
+from agent.core.setup.settings import PIXEL_KEYS, Missing, Setting, Setup
 from agent.core.setup.setup import set_up
 from agent.core.setup.writing import spelled, toml
 from agent.disk import PRIVATE, READABLE, disk_errors, make_folder, write_atomically
@@ -26,9 +28,10 @@ from agent.verbs.interrupt import interruptible
 from agent.verbs.locating import HERE
 from agent.verbs.options import CAMERA, JSON, Verb, option, overridden, print_json
 from agent.verbs.stated import STATED, parsed, stated
-from agent.wiring.looking import look_at, look_into
+from agent.wiring.looking import look_at, look_into, look_under
 
 _SHOWN = 60  # characters of a value on the terminal
+_PAGE = "quantd-look.html"
 _WRITTEN = "# Written by `quantd optimize"
 _ASKED = {
     "model.input.pixels": "pixels",
@@ -46,17 +49,24 @@ def _init(options: argparse.Namespace) -> int:
         )
     if options.camera:
         camera_kind(options.camera)
-    given = stated(options)
+    elif options.look:
+        raise ConfigError("--look needs a camera", code="usage", hint="add --camera URI")
+    given, command = stated(options), f"quantd init {options.file}"
     cancelled = threading.Event()
     with interruptible(cancelled):
         facts = look_into(options.file, cancelled)
         setup = set_up(facts, given)
         camera = look_at(options.camera, cancelled) if options.camera else None
+        page = _looked(options, setup, cancelled) if options.look else None
     if not options.json:
         _show(setup, camera)
+        if page:
+            show(f"wrote {page}: one frame under each choice of pixels")
     if setup.missing and sys.stdin.isatty() and sys.stderr.isatty() and not options.json:
         setup = set_up(facts, {**given, **_answers(setup.missing)})
-    _refuse_missing(setup.missing, f"quantd init {options.file}")
+    if setup.missing and page:
+        return _to_be_chosen(options, page, setup, command)
+    _refuse_missing(setup.missing, command)
     settings = [*_sources(options, target.absolute().parent, camera), *setup.settings]
     folder = Setting(
         key="storage.dir", value=state_name(options.file), origin="state of runs, beside this file"
@@ -72,11 +82,56 @@ def _init(options: argparse.Namespace) -> int:
         write_atomically(target, text.encode(), mode=PRIVATE if secret else READABLE)
     if options.json:
         print_json({"file": str(target), "settings": setup.settings, "notes": setup.notes,
-                    "camera": camera})  # fmt: skip
+                    "camera": camera, "look": page and str(page)})  # fmt: skip
     else:
         show(f"wrote {target}")
         chosen = "" if target == Path(HERE) else f" -c {target}"
         show(f"next: quantd optimize{chosen}{'' if options.camera else ' --camera URI'}")
+    return 0
+
+
+def _looked(options: argparse.Namespace, setup: Setup, cancelled: threading.Event) -> Path:
+    """Write the page with a frame under each choice of pixels."""
+    _refuse_missing(
+        [one for one in setup.missing if one.key not in PIXEL_KEYS], f"quantd init {options.file}"
+    )
+    height, width = setup.size
+    known = {one.key: (one.value, one.origin) for one in setup.settings}
+    pixels = {key: known.pop(key)[0] for key in PIXEL_KEYS & known.keys()}
+    known |= {"model.input.width": (width, ""), "model.input.height": (height, "")}
+    for one in _sources(options, None, None):
+        known[one.key] = (one.value, one.origin)
+    config, _ = configuration.from_settings(known)
+    page = Path(options.output).absolute().with_name(_PAGE)
+    text = look_under(config, _choices(config, pixels), cancelled)
+    with disk_errors(page.parent):
+        write_atomically(page, text.encode(), mode=PRIVATE)
+    return page
+
+
+def _choices(config: Config, stated_pixels: Mapping[str, Any]) -> dict[str, PixelPreset]:
+    """Return the choices of pixels that an input can take, and what was stated if it is another."""
+    table = config.model.input
+    if table.dtype == "uint8":
+        return {"0..255": PIXELS["0..255"]}
+    found = {
+        f"--pixels {name}": preset
+        for name, preset in PIXELS.items()
+        if not (preset.color and table.color == "GRAY")
+    }
+    values = {key.rpartition(".")[2]: value for key, value in stated_pixels.items()}
+    if "pixels" not in values and values:
+        found["as stated"] = PixelPreset(**values)
+    return found
+
+
+def _to_be_chosen(options: argparse.Namespace, page: Path, setup: Setup, command: str) -> int:
+    """Report that the page is to be looked at first: nothing is guessed, and nothing else written."""
+    if options.json:
+        print_json({"file": None, "look": str(page), "settings": setup.settings,
+                    "notes": setup.notes, "missing": setup.missing})  # fmt: skip
+    else:
+        show(f"next: open it, then `{command} --camera URI` with the --pixels that is right")
     return 0
 
 
@@ -217,6 +272,12 @@ SETUP = (
             option("file", metavar="MODEL", help="the ONNX file"),
             CAMERA,
             *STATED,
+            option(
+                "--look",
+                action="store_true",
+                help="also write quantd-look.html: a frame, with the "
+                "model's answers under each choice of pixels",
+            ),
             option("--output", metavar="FILE", default=HERE, help=f"default: ./{HERE}"),
             JSON,
         ),

@@ -14,6 +14,7 @@ import msgspec
 
 from agent.config import Config
 from agent.core.fidelity.task import Task
+from agent.core.frames.pixels import PixelPreset
 from agent.core.prediction.predict import Trial
 from agent.core.prediction.priors import Fleet
 from agent.core.records import (
@@ -99,6 +100,17 @@ class LookAtCamera(Spec[CameraFacts], frozen=True, kw_only=True, tag="camera_fac
     """Read a few frames of the camera, for their size and rate."""
 
     limit_s = 120.0
+
+
+class LookUnderPresets(Spec[str], frozen=True, kw_only=True, tag="look"):
+    """Return a page with one frame of the camera, and what the model finds on it.
+
+    Attributes:
+        choices: Of pixels, by their names.
+    """
+
+    choices: Mapping[str, PixelPreset]
+    limit_s = 300.0
 
 
 class ReadFleet(Spec[Fleet], frozen=True, kw_only=True, tag="fleet"):

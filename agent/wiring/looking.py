@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import CameraTable, Config, Model
+from agent.core.frames.pixels import PixelPreset
 from agent.core.setup.facts import CameraFacts, ModelFacts
-from agent.wire.jobs import LookAtCamera, LookIntoModel
+from agent.wire.jobs import LookAtCamera, LookIntoModel, LookUnderPresets
 
 
 def look_into(model: str, cancelled: threading.Event) -> ModelFacts:
@@ -30,6 +32,24 @@ def look_at(camera: str, cancelled: threading.Event) -> CameraFacts:
     """
     config = Config(camera=CameraTable(uri=camera))
     return SubprocessJobs().run(LookAtCamera(config=config), progress=_silent, cancelled=cancelled)
+
+
+def look_under(
+    config: Config, choices: Mapping[str, PixelPreset], cancelled: threading.Event
+) -> str:
+    """Return a page of what a model finds on one frame under each choice of pixels.
+
+    Args:
+        config: With the camera, the model, its input but for the pixels, and its task.
+        choices: By their names.
+        cancelled: Ends the job.
+
+    Raises:
+        CameraError: if the camera gives no frame.
+        ModelError: if ONNX Runtime does not run the model.
+    """
+    spec = LookUnderPresets(config=config, choices=choices)
+    return SubprocessJobs().run(spec, progress=_silent, cancelled=cancelled)
 
 
 def _silent(_done: int, _total: int, _note: str, _candidate: str = "") -> None:

@@ -12,6 +12,7 @@ from onnx import helper
 from agent import config as configuration
 from agent.cli import main
 from agent.core.errors import ConfigError
+from agent.core.frames.pixels import PIXELS
 from agent.verbs import daily, setup
 from agent.verbs.stated import parsed
 from tests.support.detector_heads import detector
@@ -139,6 +140,23 @@ def test_on_a_terminal_what_is_missing_is_asked(quantd, plain, tmp_path, monkeyp
     assert configuration.load(tmp_path / "quantd.toml").model.input.pixels == "-1..1"
     (tmp_path / "quantd.toml").unlink()
     assert quantd("init", plain)[0] == 2  # the end of the input is no answer
+
+
+def test_a_page_shows_a_frame_under_each_choice_of_pixels(quantd, plain, tmp_path):
+    arguments = ("init", plain, "--camera", "synthetic://", "--look")
+    code, out, err = quantd(*arguments)
+    assert (code, out) == (0, "")
+    assert "with the --pixels that is right" in err
+    assert not (tmp_path / "quantd.toml").exists()  # nothing is guessed
+    page = (tmp_path / "quantd-look.html").read_text()
+    assert [f"--pixels {one}" in page for one in PIXELS] == [True] * 5
+    code, out, _ = quantd(*arguments, "--scale", "1/128", "--json")
+    assert code == 0
+    assert json.loads(out)["look"] == str(tmp_path / "quantd-look.html")
+    assert "as stated" in (tmp_path / "quantd-look.html").read_text()
+    assert (tmp_path / "quantd.toml").exists()
+    (tmp_path / "quantd.toml").unlink()
+    assert quantd("init", plain, "--look")[0] == 2  # no camera
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from agent import config as configuration
 from agent.core.errors import JobError, RunnerError
 from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.task import Task
+from agent.core.frames.pixels import PIXELS
 from agent.core.prediction.predict import Trial
 from agent.core.prediction.priors import Fleet
 from agent.core.records import CleanModel, Digest, Platform, PowerTrace, Recipe
@@ -35,6 +36,7 @@ EXAMPLES: list[specs.Spec[Any]] = [
     specs.FindSensor(config=CONFIG),
     specs.LookIntoModel(config=CONFIG),
     specs.LookAtCamera(config=CONFIG),
+    specs.LookUnderPresets(config=CONFIG, choices=PIXELS),
     specs.ReadFleet(config=CONFIG, model=A, platform=PLATFORM),
     specs.TimeTrial(**RECORD, model=B, batch=2, platform=PLATFORM),
     specs.CleanGraph(**RECORD, sha256="e3"),

@@ -50,11 +50,13 @@ class Setup:
         settings: In the order of the configuration.
         missing: Without these nothing can be run.
         notes: What is not known, but not needed, with the option that gives it.
+        size: Height and width of the input, px; 0 if not known.
     """
 
     settings: tuple[Setting, ...]
     missing: tuple[Missing, ...]
     notes: tuple[str, ...]
+    size: tuple[int, int]
 
     @property
     def values(self) -> dict[str, Value]:

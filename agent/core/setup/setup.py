@@ -48,8 +48,9 @@ def set_up(facts: ModelFacts, given: Mapping[str, Setting]) -> Setup:
         found.add([Setting(key="model.input.color", value="RGB", origin=convention)])
     found.add(conventions(found, image))
     missing = tuple(missing_values(found, image))
-    _add_task(found, facts, export, size_of(found, image), notes)
-    return Setup(settings=found.ordered(), missing=missing, notes=tuple(notes))
+    size = size_of(found, image)
+    _add_task(found, facts, export, size, notes)
+    return Setup(settings=found.ordered(), missing=missing, notes=tuple(notes), size=size)
 
 
 def _add_task(
