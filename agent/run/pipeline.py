@@ -261,14 +261,13 @@ def _publish(
     release = report.activation.release
     if report.activation.state == "active" and release in ports.releases.ids():
         ports.releases.add(release, "report.json", body)
-    shown = report.choice.candidate or report.choice.nearest_miss
     spec = RenderPage(
         config=config,
         report=report,
         calibration=outcome.calibration.digest,
         traces=outcome.traces,
         sketches_ms={c.id: c.measurement.sketch_ms for c in outcome.candidates if c.measurement},
-        scenes=scenes(config, ports.jobs, outcome, shown, cancelled),
+        scenes=scenes(config, ports.jobs, outcome, report.choice.candidate, cancelled),
     )
     try:
         page = ports.jobs.run(spec, progress=lambda *_: None, cancelled=cancelled)

@@ -1,4 +1,4 @@
-"""What the page shows of holdout frames: results of FP32 and of the chosen engine."""
+"""What the page shows of holdout frames: results of FP32 and of the engine that matters most."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import threading
 
 from agent.config import Config
 from agent.core.errors import QuantdError
-from agent.core.records import Engine, Scenes
+from agent.core.records import Scenes
+from agent.core.search.profiling import to_profile
 from agent.ports import Jobs
 from agent.run.description import task_of
 from agent.run.outcome import Outcome
@@ -17,32 +18,31 @@ _LOG = logging.getLogger(__name__)
 
 
 def scenes(
-    config: Config, jobs: Jobs, outcome: Outcome, beside: str | None, cancelled: threading.Event
+    config: Config, jobs: Jobs, outcome: Outcome, chosen: str | None, cancelled: threading.Event
 ) -> Scenes:
     """Run both engines on holdout frames; nothing depends on it, so an error is a reason.
+
+    Beside FP32 it is the chosen one; where that is FP32 or nothing, the fastest in INT8.
 
     Args:
         config: The effective configuration.
         jobs: Run the engines.
         outcome: Of the chain.
-        beside: Id of the candidate beside the baseline, which may be the baseline; None for none.
+        chosen: Id of the candidate; None if nothing is feasible.
         cancelled: Set from outside to end the job.
     """
     if not config.shows_pictures:
         return Scenes()
-    usable = [one for one in outcome.candidates if one.engine and not one.failure]
-    others = [one for one in usable if one.id == beside]
-    baselines = [one for one in usable if one.recipe.is_baseline]
-    if others:
-        baselines = [one for one in baselines if one.is_baseline_of(others[0])]
-    shown = {one.id: one for one in (*baselines[:1], *others)}
-    if not baselines:
-        return Scenes(reason="no engine of the baseline can be run on a frame")
-    engines: dict[str, Engine] = {one.id: one.engine for one in shown.values() if one.engine}
+    engines, baselines = to_profile(outcome.candidates, chosen)
+    beside = next(iter(baselines), None)
+    ids = [baselines[beside], beside] if beside else list(engines)[:1]
+    if not ids:
+        return Scenes(reason="No frames are shown: no engine was measured.")
+    last = next(one for one in outcome.candidates if one.id == ids[-1])
     spec = ShowScenes(
         config=config,
-        engines=engines,
-        task=task_of(config, [*shown.values()][-1]),
+        engines={name: engines[name] for name in ids},
+        task=task_of(config, last),
         model=outcome.model.digest,
         calibration=outcome.calibration.digest,
     )
@@ -50,4 +50,4 @@ def scenes(
         return jobs.run(spec, progress=lambda *_: None, cancelled=cancelled)
     except QuantdError as error:
         _LOG.warning("scenes_failed code=%s %s", error.code, error.message)
-        return Scenes(reason=f"no frames are shown: {error.message}")
+        return Scenes(reason=f"No frames are shown: {error.message}.")

@@ -74,7 +74,7 @@ class Gallery:
         found = (view_of(one, self._task, self._spec, size) for one in results)
         views = {name: view for name, view in zip(self._ids, found, strict=True) if view}
         likeness = self._likeness(outputs[0], outputs[-1], results[0], results[-1])
-        words = [self._counts(views), likeness.words if len(outputs) > 1 else ""]
+        words = [self._counts(views), likeness.words if len(outputs) > 1 else "nothing beside it"]
         scene = Scene(
             frame=frame,
             width=size.width,

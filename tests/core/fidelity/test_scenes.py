@@ -157,7 +157,7 @@ def test_outputs_without_a_meaning_are_compared_by_sqnr_or_the_users_metric():
 
 def test_the_baseline_alone_is_compared_with_nothing():
     scene = only_scene(BOXES, rows([10, 10, 30, 30, 0.9, 0], [50, 50, 70, 70, 0.8, 0]))
-    assert (scene.words, list(scene.views)) == ("fp32 2 boxes", ["fp32"])
+    assert (scene.words, list(scene.views)) == ("fp32 2 boxes, nothing beside it", ["fp32"])
 
 
 def test_the_worst_frame_is_shown_and_the_others_are_spread_over_those_with_something():
