@@ -6,10 +6,12 @@ import contextlib
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from agent.core.errors import JobError, QuantdError
+from agent.demo.application import Application
 from agent.demo.broker import running, start_broker
 from agent.demo.material import car_video, face_detector
 from agent.demo.operator import Operator, make_key
@@ -125,6 +127,12 @@ def demo(
             running(directory / "daemon.log", *module, "agent", "run", "-c", str(config))
         )
         show(f"daemon   pid {daemon.pid}, log {directory / 'daemon.log'}")
+        current = directory / "state" / "current"
+        application = stack.enter_context(
+            Application(directory / "application.log", current, camera)
+        )
+        if not current.exists():  # else it would take the processor from what is measured
+            application.start()
         topic = f"quantd/v1/{DEVICE}"
         operator = stack.enter_context(Operator(broker.host, broker.port, topic, key))
 
@@ -139,7 +147,23 @@ def demo(
         command = operator.command("reoptimize", {})
         show(f"operator {DEVICE} is online; sent reoptimize to {topic}/cmd/{command}")
         with ProgressBars() as bars:
-            result = _follow(operator, command, bars, alive)
+            result = _follow(operator, command, bars, alive, activating=application.start)
+        report = _report_of(result, directory)
+        active = report["activation"]["release"]
+        served = application.until_served(active) if active else []
+    summary(report, directory=directory, release=current)
+    for line in served:
+        show(f"application {line}")
+    next_steps(config)
+    return report
+
+
+def _report_of(result: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """Return the report of the command's run, and copy it to the demo's folder.
+
+    Raises:
+        QuantdError: if there is none.
+    """
     if result.get("stage") != "SUCCEEDED" and not result.get("result_ref"):
         reason = result.get("reason") or {}
         raise QuantdError(
@@ -151,19 +175,33 @@ def demo(
     report: dict[str, Any] = json.loads((folder / "report.json").read_bytes())
     for path in folder.glob("report.*"):
         (directory / path.name).write_bytes(path.read_bytes())
-    summary(report, directory=directory, release=directory / "state" / "current")
-    next_steps(config)
     return report
 
 
-def _follow(operator: Operator, command: str, bars: ProgressBars, alive: Any) -> dict[str, Any]:
-    """Show the stages that the device reports; return its last answer."""
+def _follow(
+    operator: Operator,
+    command: str,
+    bars: ProgressBars,
+    alive: Callable[[], None],
+    activating: Callable[[], None],
+) -> dict[str, Any]:
+    """Show the stages that the device reports; return its last answer.
+
+    Args:
+        operator: Receives them.
+        command: Its id.
+        bars: Show them.
+        alive: Raises if the device has ended.
+        activating: Called when measuring is over.
+    """
     last: dict[str, Any] = {}
     for kind, message in operator.follow(command, 3600, alive):
         if kind != f"res/{command}":
             continue
         last = message
         progress = message.get("progress") or {}
+        if progress.get("step") == "activate":
+            activating()
         if progress.get("step"):
             percent = progress.get("pct")
             note = (message.get("reason") or {}).get("detail") or ""
