@@ -8,6 +8,7 @@ read; secrets are in files that a key names.
 from __future__ import annotations
 
 from agent.config.checks import flatten, without_effect
+from agent.config.doubts import doubts
 from agent.config.loading import (
     dump,
     from_dump,

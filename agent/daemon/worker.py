@@ -6,9 +6,10 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from agent.core.control.command import Stage
-from agent.core.control.events import Ended, Event, Progressed, Work
+from agent.core.control.events import Doubted, Ended, Event, Progressed, Work
 from agent.core.errors import QuantdError
 from agent.ports import Clock
 from agent.run.artifacts import Observe
@@ -16,8 +17,20 @@ from agent.run.artifacts import Observe
 _LOG = logging.getLogger(__name__)
 _OUTCOME = {"canceled": Stage.CANCELED, "timed_out": Stage.TIMED_OUT}
 
-Perform = Callable[[Work, Observe, threading.Event], tuple[Stage, str, str, str]]
-"""Called as perform(work, observe, cancelled); returns (stage, code, detail, result)."""
+
+class Perform(Protocol):
+    """Does the work; returns (stage, code, detail, result)."""
+
+    def __call__(
+        self,
+        work: Work,
+        observe: Observe,
+        cancelled: threading.Event,
+        *,
+        warn: Callable[[str], None],
+    ) -> tuple[Stage, str, str, str]:
+        """See `wiring.work.perform`."""
+        ...
 
 
 @dataclass
@@ -59,8 +72,12 @@ class Worker:
         def observe(stage: str, done: int, total: int, note: str) -> None:
             self.post(Progressed(work.run_id, stage, done, total, note, self.clock.monotonic_ns()))
 
+        def warn(words: str) -> None:
+            _LOG.warning("input_doubtful run_id=%s %s", work.run_id, words)
+            self.post(Doubted(work.run_id, words))
+
         try:
-            stage, code, detail, result = self.perform(work, observe, cancelled)
+            stage, code, detail, result = self.perform(work, observe, cancelled, warn=warn)
             self.post(Ended(work.run_id, stage, code, detail, result))
         except QuantdError as error:
             stage = _OUTCOME.get(error.code, Stage.FAILED)

@@ -36,6 +36,7 @@ path = "{model}"
 width = 640
 height = 480
 color = "RGB"
+pixels = "0..255"
 
 [model.task]
 kind = "detection"

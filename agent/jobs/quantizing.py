@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.core.choice.limits import AGREEMENT, SQNR
+from agent.core.frames.input_spec import resolved
+from agent.core.frames.pixels import describe
 from agent.core.records import (
     CalibrationSet,
     CheckedIntake,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _FEW_FRAMES = 8  # where only one question is asked
 _CHECKED_FRAMES = 4
 _CHECKED_MACS = 20_000_000_000  # a few seconds of a small board's CPU, for the frames of one graph
+_SUSPICIOUS_FRAMES = 32
+_SUSPICIOUS_MACS = 5 * _CHECKED_MACS  # half a minute, before a search that would be for nothing
 _CHECKED_BYTES = 96_000_000  # of outputs that are kept until the other graph gives its own
 
 
@@ -61,19 +65,22 @@ def check_intake(
     """Run the check of the intake, on the frames of a few seconds of computing.
 
     Raises:
-        ModelError: "intake_differs", naming the output and the frame.
+        ModelError: "intake_differs", naming the output and the frame; "not_finite".
         ConfigError: "decode" if a detector's numbers can't be boxes and scores.
     """
     from agent.adapters.graphs.as_written import outputs_as_written, rounds_by_itself
+    from agent.core.fidelity.plausibility import Plausibility
     from agent.core.fidelity.sameness import COARSE_TOLERANCE, TOLERANCE
     from agent.graphs.integers import GIVEN
     from agent.stages.check_intake import check_intake as stage
 
-    config, clean = spec.config, model[0]
+    config, clean, task = spec.config, model[0], spec.config.model.task
     coarse = rounds_by_itself(config.model.path)
     given = model[1] / GIVEN  # of a quantized file; beside it is FP32, which rounds less
     outputs = 4 * sum(prod(tensor.shape) for tensor in clean.outputs) or 1
-    most = min(_CHECKED_FRAMES, _CHECKED_MACS // max(clean.macs, 1), _CHECKED_BYTES // outputs)
+    macs = max(clean.macs, 1)
+    most = min(_CHECKED_FRAMES, _CHECKED_MACS // macs, _CHECKED_BYTES // outputs)
+    others = min(_SUSPICIOUS_FRAMES, _SUSPICIOUS_MACS // macs)
 
     def outputs_of(path: str, names: Sequence[str]) -> Iterator[Mapping[str, NDArray[Any]]]:
         frames = tensors(config, clean, calibration[1], tuple(names))
@@ -92,7 +99,9 @@ def check_intake(
         ranked=clean.ranked,
         coarse=coarse,
         progress=progress,
-        decoding=config.model.task.decoding,
+        plausibility=Plausibility(task.kind, task.decoding),
+        others=calibration[0].holdout[: max(others, 1)],
+        fed=describe(resolved(config.model.input.spec, clean.inputs[0].shape)),
     )
 
 

@@ -40,7 +40,7 @@ from agent.ports import Clock, Jobs, Store
 from agent.run.artifacts import Artifacts, Observe
 from agent.run.building import building, warned
 from agent.run.calibration import Calibrating
-from agent.run.intake import checked, intake
+from agent.run.intake import checked, input_doubts, intake
 from agent.run.judging import Judging
 from agent.run.outcome import Outcome
 from agent.run.prediction import Predicting
@@ -48,6 +48,11 @@ from agent.wire.jobs import FindPlatform, QuantizeModel
 
 _LOG = logging.getLogger(__name__)
 Planned = Callable[[CleanModel, Sequence[Candidate]], None]
+
+
+def log_doubt(words: str) -> None:
+    """Log what is doubtful about the input of a model."""
+    _LOG.warning("input_doubtful %s", words)
 
 
 @dataclass(kw_only=True)
@@ -62,6 +67,7 @@ class Chain:
         cancelled: Set from outside to end the run within seconds.
         reused: Records of an earlier run to reuse.
         protected: Digests of the records behind the releases: they are never removed.
+        warn: Called with a sentence on what is doubtful before the search begins.
         timings_s: Seconds spent by stage so far.
         planned: Called with the model and the candidates before anything that takes long.
     """
@@ -76,6 +82,7 @@ class Chain:
     cancelled: threading.Event
     reused: ReusedCalibration = field(default_factory=ReusedCalibration)
     protected: frozenset[str] = frozenset()
+    warn: Callable[[str], None] = log_doubt
     timings_s: dict[str, float] = field(default_factory=dict)
     planned: Planned = lambda *_: None
 
@@ -197,7 +204,10 @@ class Chain:
 
     def checked(self, model: CleanModel, calibration: CalibrationSet) -> CleanModel:
         """Check the clean graph against the user's file on frames; see `intake.checked`."""
-        return checked(model, calibration, self.config, self._artifacts)
+        found = checked(model, calibration, self.config, self._artifacts)
+        if words := input_doubts(found, self.config):
+            self.warn(words)
+        return found
 
     def capture(self) -> CalibrationSet:
         """Take frames from the camera, or those of an earlier run; see `Calibrating.capture`."""

@@ -10,6 +10,7 @@ from agent.config import Config, Model
 from agent.core.errors import ModelError
 from agent.core.fidelity.decoders import check_outputs
 from agent.core.frames.input_spec import InputSpec, resolved
+from agent.core.frames.pixels import describe
 from agent.core.records import CalibrationSet, CleanModel, IntakeCheck, digest_of
 from agent.core.report.candidates import reported
 from agent.disk import sha256_of
@@ -41,15 +42,20 @@ def intake(config: Config, artifacts: Artifacts) -> CleanModel:
 def checked(
     model: CleanModel, calibration: CalibrationSet, config: Config, artifacts: Artifacts
 ) -> CleanModel:
-    """Return the model with what its check against the user's file found.
+    """Return the model with what its check on frames found; see `input_doubts`.
 
     Raises:
-        ModelError: "intake_differs" if it does not compute the same.
+        ModelError: "intake_differs" if it does not compute what the user's file does; "not_finite"
+            if that can't be judged at all.
         ConfigError: "decode" if a detector's numbers can't be boxes and scores.
     """
     decoding = config.model.task.decoding
     digest = digest_of(
-        "intake-check-2", model.digest, calibration.digest, decoding and asdict(decoding)
+        "intake-check-3",
+        model.digest,
+        calibration.digest,
+        config.model.task.kind,
+        decoding and asdict(decoding),
     )
     found = artifacts.get(
         CheckIntake(
@@ -59,6 +65,15 @@ def checked(
     if found.reason:
         _LOG.warning("intake_not_checked %s", found.reason)
     return replace(model, intake=reported(IntakeCheck, found))
+
+
+def input_doubts(model: CleanModel, config: Config) -> str:
+    """Return what the baseline finds that a wrong input would explain; empty if nothing is."""
+    found = model.intake.doubts if model.intake else ()
+    if not found:
+        return ""
+    fed = describe(fed_input(config, model))
+    return f"{'; '.join(found)}: is the input right? It is fed {fed}"
 
 
 def _checked_sha256(model: Model) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from agent.config import Config
+from agent.config import Config, doubts
 from agent.core.choice.choose import choose
 from agent.core.errors import JobError, QuantdError, StoreError
 from agent.core.prediction.history import PastMeasurement, remembered
@@ -44,6 +44,7 @@ class Ports:
         write: Writes a run's files, complete or not at all: write(run id, name, body).
         history: Returns past measurements, newest first.
         remember: Stores what was measured, for later predictions.
+        warn: Shows a sentence on what is doubtful before the search begins.
         planned: Called with the model and the candidates before anything that takes long.
     """
 
@@ -55,6 +56,7 @@ class Ports:
     write: Callable[[str, str, bytes], None]
     history: Callable[[], tuple[PastMeasurement, ...]]
     remember: Callable[[Sequence[PastMeasurement]], None]
+    warn: Callable[[str], None]
     planned: Planned = lambda *_: None
 
 
@@ -92,6 +94,14 @@ def optimize(
         QuantdError: from the stage that failed. The active release has not changed, except where
             the message names it: only the report is missing then.
     """
+    warnings: list[str] = []
+
+    def warn(words: str) -> None:
+        warnings.append(words)
+        ports.warn(words)
+
+    for words in doubts(config, request.origin):
+        warn(words)
     chain = Chain(
         config=config,
         run_id=request.run_id,
@@ -103,6 +113,7 @@ def optimize(
         cancelled=cancelled,
         reused=request.reused,
         protected=ports.releases.lineage(),
+        warn=warn,
         planned=ports.planned,
     )
     outcome = chain.run()
@@ -121,6 +132,7 @@ def optimize(
         finished=ports.clock.utc(),
         environment=outcome.platform.environment,
         model=outcome.model,
+        warnings=warnings,
         fed=input_report(fed_input(config, outcome.model), config.model.input.spec, request.origin),
         calibration=outcome.calibration,
         reused=outcome.reused,

@@ -1,16 +1,14 @@
-"""The check that the clean graph computes what the user's own file does."""
+"""The check that the clean graph computes what the user's own file does, and something plausible."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from agent.core.errors import ModelError
-from agent.core.fidelity.box_decoding import decode
-from agent.core.fidelity.decoding import Decoding
+from agent.core.fidelity.plausibility import Plausibility
 from agent.core.fidelity.sameness import Difference, difference
 from agent.core.records import CheckedIntake, RankedRows
 
@@ -31,9 +29,11 @@ def check_intake(
     ranked: Sequence[RankedRows],
     coarse: bool,
     progress: Progress,
-    decoding: Decoding | None = None,
+    plausibility: Plausibility,
+    others: Sequence[str] = (),
+    fed: str = "",
 ) -> CheckedIntake:
-    """Compare the clean graph with the user's file on frames of the camera.
+    """Compare the clean graph with the user's file on frames of the camera, and judge what it finds.
 
     The outputs of the file are kept in memory, so that one of the two is loaded at a time.
 
@@ -46,7 +46,9 @@ def check_intake(
         coarse: True if the file rounds between its layers, being in half precision or of integers.
             Rounding then decides single rows too, so the median of the frames is judged.
         progress: Called before each of the two.
-        decoding: Of a detector's outputs, which is tried on those of the graph.
+        plausibility: Of what the graph computes; empty.
+        others: Further frames, on which the graph alone runs as long as what it finds is suspicious.
+        fed: The input in words, for errors.
 
     Returns:
         The record, with the reason if ONNX Runtime can't run the file, or the file itself gives
@@ -54,16 +56,46 @@ def check_intake(
 
     Raises:
         ModelError: "intake_differs", naming the output and the frame; "not_run" if the clean graph
-            does not run.
+            does not run; "not_finite" if its outputs are on no frame.
         ConfigError: "decode" if the graph's numbers can't be boxes and scores.
     """
-    progress(0, 2, "the file as it is written")
+    progress(0, 3, "the file as it is written")
+    expected, reason = [], ""
     try:
         expected = list(file(names))
     except ModelError as e:
-        return replace(blank, reason=f"the file does not run as it is written: {e.message}")
-    progress(1, 2, "the clean graph")
-    computed = graph(names) if decoding is None else _decoded(graph(names), decoding)
+        reason = f"the file does not run as it is written: {e.message}"
+    progress(1, 3, "the clean graph")
+    computed = _seen(graph(names), plausibility)
+    if reason:
+        deque(computed, maxlen=0)
+        found = replace(blank, reason=reason)
+    else:
+        found = _compared(blank, names, expected, computed, file=file, ranked=ranked, coarse=coarse)
+    progress(2, 3, "what it finds")
+    for _ in () if plausibility.sound else _seen(graph(others), plausibility):
+        if plausibility.sound:
+            break
+    if plausibility.hopeless:
+        raise ModelError(
+            f"{'; '.join(plausibility.doubts())}: nothing can be judged",
+            code="not_finite",
+            hint=f"is the input right? The model is fed {fed}",
+        )
+    return replace(found, doubts=plausibility.doubts())
+
+
+def _compared(
+    blank: CheckedIntake,
+    names: Sequence[str],
+    expected: Sequence[Outputs],
+    computed: Iterable[Outputs],
+    *,
+    file: Run,
+    ranked: Sequence[RankedRows],
+    coarse: bool,
+) -> CheckedIntake:
+    """Return the record with the largest difference; see `check_intake`."""
     found = sorted(
         (
             (difference(wanted, seen, ranked, coarse=coarse), index)
@@ -91,11 +123,10 @@ def check_intake(
     )
 
 
-def _decoded(computed: Iterable[Outputs], decoding: Decoding) -> Iterator[Outputs]:
-    """Yield outputs that can be decoded; those that are not finite have an error of their own."""
+def _seen(computed: Iterable[Outputs], plausibility: Plausibility) -> Iterator[Outputs]:
+    """Yield outputs that were added to what is plausible."""
     for outputs in computed:
-        if all(np.isfinite(values).all() for values in outputs.values()):
-            decode(outputs, decoding, trusted=True)
+        plausibility.add(outputs)
         yield outputs
 
 

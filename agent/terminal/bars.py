@@ -85,6 +85,11 @@ class ProgressBars:
                 note=self._left.words,
             )
 
+    def warn(self, words: str) -> None:
+        """Show what is doubtful, above the bars."""
+        text = f"warning: {escape_unprintable(words)}"
+        self._console.print(text, markup=False, soft_wrap=True, style="bold yellow")
+
     def _print_line(self, stage: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
         last = self._printed_s.get(stage)

@@ -129,6 +129,8 @@ def _check_config(options: argparse.Namespace) -> int:
     for key in ("reload", "health"):
         if reason := refused_by_unit(getattr(config.activation, key)):
             show(f"note: activation.{key}: {reason}; {UNIT_CURE}")
+    for words in configuration.doubts(config, origin):
+        show(f"note: {words}")
     unusable = unusable_file(config)
     if unusable:
         show(f"note: {unusable}; the daemon waits for it, without a connection")

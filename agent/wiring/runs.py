@@ -103,6 +103,7 @@ def optimize(
     origin: Mapping[str, str],
     trigger: str,
     observe: Observe,
+    warn: Callable[[str], None],
     cancelled: threading.Event,
     run_id: str = "",
     reuse_calibration: bool | str = False,
@@ -116,6 +117,7 @@ def optimize(
         origin: Source of each value that is no default, by its dotted key, for the report.
         trigger: The reason for the run, for the report.
         observe: Called with progress.
+        warn: Called with a sentence on what is doubtful before the search begins.
         cancelled: Set from outside to end the run.
         run_id: The run to resume; empty for a new one.
         reuse_calibration: True to reuse the frames of the active release, or the id of the
@@ -149,6 +151,7 @@ def optimize(
         write=lambda run, name, body: write_atomically(run_folder(config, run) / name, body),
         history=lambda: history(config),
         remember=lambda measured: _remember(config, measured),
+        warn=warn,
         planned=lambda model, found: announce(
             expected_time(config, model, found, reused=bool(reuse_calibration))
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,7 @@ def perform(
     cancelled: threading.Event,
     *,
     origin: Mapping[str, str],
+    warn: Callable[[str], None],
 ) -> Result:
     """Do the work when no other process measures or switches, as `daemon.worker.Perform`.
 
@@ -58,11 +59,14 @@ def perform(
         stopping=stopping,
         waiting=lambda holder: observe("waiting", 0, 1, f"for {holder}"),
     )
+    optimize = partial(
+        runs.optimize, origin=origin, observe=observe, warn=warn, cancelled=cancelled
+    )
     releases = storage.releases(config)
     while True:
         try:
             with alone(cancelled=cancelled):
-                return _do(config, origin, journal, work, observe, cancelled)
+                return _do(config, journal, work, optimize, cancelled)
         except QuantdError as error:
             while _begun(releases) == work.run_id and not stopping.wait(_RETRY_S):
                 observe("recover", 0, 1, error.message)
@@ -112,10 +116,9 @@ def _result(config: Config, run_id: str, done: Activation) -> Result:
 
 def _do(
     config: Config,
-    origin: Mapping[str, str],
     journal: Journal,
     work: Work,
-    observe: Observe,
+    optimize: Callable[..., runs.Finished],
     cancelled: threading.Event,
 ) -> Result:
     """Do each kind of work.
@@ -130,7 +133,7 @@ def _do(
             raise CommandError(stale.detail, code=stale.code)
     match work.task:
         case Optimize():
-            return _optimize(config, origin, work, work.task, observe, cancelled)
+            return _optimize(config, work, work.task, optimize)
         case Activate(release=release):
             done = released.activate_release(
                 config, release, run_id=work.run_id, cancelled=cancelled
@@ -154,23 +157,15 @@ def _target(config: Config, journal: Journal, run_id: str, task: RollBack) -> st
 
 
 def _optimize(
-    config: Config,
-    origin: Mapping[str, str],
-    work: Work,
-    task: Optimize,
-    observe: Observe,
-    cancelled: threading.Event,
+    config: Config, work: Work, task: Optimize, optimize: Callable[..., runs.Finished]
 ) -> Result:
     current = storage.releases(config).current()
     if task.replaces and current and current != work.run_id and current > task.replaces:
         # ids sort by time: a newer release has done what the rebuild was begun for
         return Stage.SUCCEEDED, "", f"release {current} took its place meanwhile", ""
-    finished = runs.optimize(
+    finished = optimize(
         _adjusted(config, task),
-        origin=origin,
         trigger=work.trigger,
-        observe=observe,
-        cancelled=cancelled,
         run_id=work.run_id,
         # a release that is rebuilt may not be the active one
         reuse_calibration=task.reuse_calibration and (task.replaces or True),

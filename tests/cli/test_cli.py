@@ -227,6 +227,13 @@ def test_check_config_shows_where_each_value_comes_from(quantd, config):
     assert next(line for line in lines if line.startswith("storage.dir")).endswith(f"# {config}")
 
 
+def test_check_config_questions_pixels_that_are_probably_not_what_is_meant(quantd, tmp_path):
+    tables = {"model": {"path": "m.onnx"}, "model.input": {"mean": [0.485, 0.456, 0.406]}}
+    code, _, err = quantd("check-config", "-c", written(tmp_path, **tables))
+    assert code == 0
+    assert "note: model.input.mean and std look like those of pixels 0..1, but scale = 1" in err
+
+
 @pytest.mark.parametrize(
     ("tables", "floor", "origin"),
     [

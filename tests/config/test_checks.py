@@ -229,3 +229,16 @@ def test_boxes_are_for_detection_and_its_agreement_limit_needs_them(tmp_path: Pa
 def test_a_decoding_that_says_nothing_is_the_default_of_the_configuration():
     """The two are apart since the core knows no msgspec: names and defaults must agree."""
     assert asdict(Decoding(kind="")) == msgspec.structs.asdict(Decode())
+
+
+def test_pixels_that_are_probably_not_what_is_meant_are_questioned(tmp_path):
+    def doubts(text: str) -> tuple[str, ...]:
+        file = tmp_path / "quantd.toml"
+        file.write_text(f'[model]\npath = "m.onnx"\n[model.input]\n{text}')
+        return configuration.doubts(*configuration.load_with_origin(file))
+
+    (found,) = doubts("mean = [0.485, 0.456, 0.406]\nstd = [0.229, 0.224, 0.225]")
+    assert "is scale = 0.003921569 (1/255) meant?" in found
+    (found,) = doubts("")
+    assert "nothing states which values of pixels" in found
+    assert doubts('pixels = "0..255"') == doubts("scale = 1.0") == doubts('dtype = "uint8"') == ()

@@ -97,6 +97,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_continues(
         return runs.optimize(
             config,
             origin={},
+            warn=lambda _: None,
             trigger="test",
             observe=watch,
             cancelled=threading.Event(),
@@ -122,7 +123,12 @@ def test_a_full_disk_ends_the_run_and_the_next_one_continues(
 def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
     config = configuration.load(small(tmp_path))
     first = runs.optimize(
-        config, origin={}, trigger="test", observe=lambda *_: None, cancelled=threading.Event()
+        config,
+        origin={},
+        warn=lambda _: None,
+        trigger="test",
+        observe=lambda *_: None,
+        cancelled=threading.Event(),
     )
     store = FileStore(str(disk.place))
     old = digest_of("an earlier engine")
@@ -136,7 +142,12 @@ def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
             filled.append(disk.fill())
 
     again = runs.optimize(
-        config, origin={}, trigger="test", observe=observe, cancelled=threading.Event()
+        config,
+        origin={},
+        warn=lambda _: None,
+        trigger="test",
+        observe=observe,
+        cancelled=threading.Event(),
     )
     assert filled
     assert again.report.activation.state in {"active", "unchanged"}

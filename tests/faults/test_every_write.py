@@ -74,6 +74,8 @@ class Machine:
         effective = configuration.load(self.config)
         finished = runs.optimize(
             effective,
+            origin={},
+            warn=lambda _: None,
             trigger="test",
             observe=observe,
             cancelled=threading.Event(),

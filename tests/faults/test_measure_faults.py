@@ -31,7 +31,12 @@ def test_a_candidate_that_kills_the_measuring_process_is_left_out_and_a_report_i
             child.send_signal(number)
 
     finished = runs.optimize(
-        config, origin={}, trigger="test", observe=observe, cancelled=threading.Event()
+        config,
+        origin={},
+        warn=lambda _: None,
+        trigger="test",
+        observe=observe,
+        cancelled=threading.Event(),
     )
     assert killed
     report = read_report(finished.directory)

@@ -22,7 +22,7 @@ from agent.core.records import Activation, LayerTimes, Profiles, Scenes, TensorS
 from agent.run.description import model_json
 from agent.run.pipeline import Ports, Request, _activate, optimize
 from tests.fakes.runners import FakeClock
-from tests.run.test_chain import Run
+from tests.run.test_chain import ANSWERS, Run
 
 
 def outcome_of(tmp_path, shape=(1, 3, 48, 64), **tables: Any):
@@ -165,7 +165,7 @@ def test_a_profile_that_fails_is_a_reason_and_a_cancelled_one_ends_the_run(tmp_p
         found()
 
 
-def pipeline(tmp_path, write=None, answers=None, tables=None, **request: Any):
+def pipeline(tmp_path, write=None, answers=None, tables=None, warn=lambda _: None, **request: Any):
     """Return a function that does the whole run with real releases, and these releases."""
     run = Run(tmp_path, **(tables or {"search": {"precisions": ["fp32"]}}))
     inputs = (TensorSpec(name="image", shape=(1, 3, 48, 64), dtype="float32"),)
@@ -189,7 +189,7 @@ def pipeline(tmp_path, write=None, answers=None, tables=None, **request: Any):
     ports = Ports(
         store=run.chain.store, jobs=run.jobs, clock=FakeClock(), releases=releases,
         run_command=run_command, write=write or (lambda _, name, body: written.update({name: body})),
-        history=tuple, remember=lambda _: None,
+        history=tuple, remember=lambda _: None, warn=warn,
     )  # fmt: skip
     known = {"run_id": "r1", "trigger": "t", "started": "2026-11-23T10:15:00Z"}
     request = Request(**known | request)
@@ -279,3 +279,34 @@ def test_a_run_reports_its_input_and_what_changed_against_the_release_before(tmp
     found = last().against_previous
     assert found
     assert found.speedup.reason == "release r3 has no report with its figures"
+
+
+def test_what_is_doubtful_is_shown_before_the_search_and_reported(tmp_path):
+    order: list[str] = []
+
+    def suspicious(spec):
+        return replace(ANSWERS["intake_check"](spec), doubts=("FP32 finds nothing in 32 frames",))
+
+    def quantizes(spec):
+        order.append("quantize")
+        return ANSWERS["quantize"](spec)
+
+    run, _, written = pipeline(
+        tmp_path, warn=order.append, answers={"intake_check": suspicious, "quantize": quantizes}
+    )
+    report = run()
+    unstated, nothing = report.warnings
+    assert order == [unstated, nothing, "quantize"]
+    assert unstated.startswith("nothing states which values of pixels the model takes")
+    assert nothing.startswith(
+        "FP32 finds nothing in 32 frames: is the input right? It is fed 64x48 RGB NCHW float32, "
+        "pixels 0..255, so values 0 to 255, stretch"
+    )
+    in_json = json.loads(written["report.json"])
+    assert in_json["warnings"] == [unstated, nothing]
+    assert in_json["model"]["intake"]["doubts"] == ["FP32 finds nothing in 32 frames"]
+
+
+def test_pixels_that_are_stated_are_not_questioned(tmp_path):
+    run, _, _ = pipeline(tmp_path, origin={"model.input.pixels": "quantd.toml"})
+    assert run().warnings == ()

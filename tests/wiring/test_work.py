@@ -49,6 +49,7 @@ class Scene:
             lambda *_: None,
             self.cancelled,
             origin={},
+            warn=lambda _: None,
         )
 
     def stored(self, run_id: str = "run") -> Task:

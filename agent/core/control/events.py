@@ -77,6 +77,14 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubted:
+    """The worker found the input of a model doubtful, before a search begins."""
+
+    run_id: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """The worker is free again."""
 
@@ -116,4 +124,6 @@ class Stop:
     """The service manager or a person wants the daemon to end."""
 
 
-Event = Online | Offline | Asked | Resume | Due | Outdated | Progressed | Ended | Tick | Stop
+Event = (
+    Online | Offline | Asked | Resume | Due | Outdated | Progressed | Doubted | Ended | Tick | Stop
+)

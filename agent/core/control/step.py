@@ -27,6 +27,7 @@ from agent.core.control.effects import (
 )
 from agent.core.control.events import (
     Asked,
+    Doubted,
     Due,
     Ended,
     Event,
@@ -86,10 +87,8 @@ def step(state: State, event: Event) -> tuple[State, Effects]:
             result = _due(state, run_id)
         case Outdated():
             result = _outdated(state, event)
-        case Progressed():
-            result = _progressed(state, event)
-        case Ended():
-            result = _ended(state, event)
+        case Progressed() | Doubted() | Ended():
+            result = _worked(state, event)
         case Tick():
             result = _tick(state, event)
         case Stop():
@@ -211,10 +210,21 @@ def _cancel(state: State, answer: CommandId, target: str | None) -> tuple[State,
     return state, (_rejected(answer, Rejection("unsupported", seen)),)
 
 
-def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
-    running = state.running
-    if running is None or event.run_id != running.run_id:
+def _worked(state: State, event: Progressed | Doubted | Ended) -> tuple[State, Effects]:
+    work = state.running
+    if work is None or event.run_id != work.run_id:
         return state, ()
+    match event:
+        case Progressed():
+            return _progressed(state, work, event)
+        case Doubted(run_id=run_id, detail=detail):
+            facts = {"run_id": run_id, "detail": detail}
+            return state, (PublishEvent("input_doubtful", "warning", facts),)
+        case Ended():
+            return _ended(state, work, event)
+
+
+def _progressed(state: State, running: Work, event: Progressed) -> tuple[State, Effects]:
     percent = round(100 * event.done / event.total, 1) if event.total else None
     changed = event.stage != state.stage
     state = replace(state, stage=event.stage, percent=percent)
@@ -229,10 +239,7 @@ def _progressed(state: State, event: Progressed) -> tuple[State, Effects]:
     return state, (*answer, *reached)
 
 
-def _ended(state: State, event: Ended) -> tuple[State, Effects]:
-    work = state.running
-    if work is None or event.run_id != work.run_id:
-        return state, ()
+def _ended(state: State, work: Work, event: Ended) -> tuple[State, Effects]:
     interrupted = event.stage is Stage.CANCELED and not state.canceled
     state = replace(state, running=None, canceled=False, stage="", percent=None)
     if state.stopping:

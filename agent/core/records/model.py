@@ -63,6 +63,7 @@ class IntakeCheck:
             precision or of integers the RMS of the difference, of their RMS.
         tolerance: What `relative` may be, so that rounding explains it.
         reason: Why nothing was compared; else "".
+        doubts: What the baseline finds on frames that a wrong input would explain, in words.
     """
 
     frames: int = 0
@@ -71,6 +72,7 @@ class IntakeCheck:
     relative: float | None = None
     tolerance: float = 0.0
     reason: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ def cautions(report: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _found(report: Mapping[str, Any]) -> Iterator[str]:
+    yield from report.get("warnings", ())
     calibration, mine = report["calibration"], chosen(report)
     if report["choice"]["nearest_miss"]:
         yield f"nearest miss: {report['choice']['nearest_miss']}"

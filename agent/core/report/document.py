@@ -66,6 +66,7 @@ class Report:
 
     Attributes:
         headline: The answer in one sentence.
+        warnings: What was doubtful before the search began: how pixels are fed, what FP32 finds.
         input: As an application must feed it.
         conditioning: What was tried to make the model easier to quantize, in words.
         limits: Those in effect.
@@ -78,6 +79,7 @@ class Report:
     schema: int
     run_id: str
     headline: str
+    warnings: tuple[str, ...]
     device: str
     model: Model
     input: InputReport
@@ -107,6 +109,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
     finished: str,
     environment: Mapping[str, str | int | float | None],
     model: CleanModel,
+    warnings: Sequence[str] = (),
     fed: InputReport,
     calibration: CalibrationSet,
     reused: bool = False,
@@ -133,6 +136,7 @@ def compose(  # noqa: PLR0913 - one argument a record of the chain
         schema=SCHEMA,
         run_id=run_id,
         headline=headline(choice, activation, speedup, rows, floor),
+        warnings=tuple(warnings),
         device=device,
         model=reported(Model, model),
         input=fed,

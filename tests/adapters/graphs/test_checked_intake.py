@@ -14,6 +14,7 @@ from agent.adapters.graphs import intake as steps
 from agent.adapters.graphs.as_written import outputs_as_written, rounds_by_itself
 from agent.adapters.graphs.intake import OnnxIntake
 from agent.core.errors import ModelError
+from agent.core.fidelity.plausibility import Plausibility
 from agent.core.fidelity.sameness import COARSE_TOLERANCE, TOLERANCE
 from agent.core.frames.input_spec import InputSpec
 from agent.core.records import CheckedIntake, Digest
@@ -47,6 +48,7 @@ def checked(
         ),
         names, file=partial(outputs_of, str(path)), graph=partial(outputs_of, clean),
         ranked=record.ranked, coarse=coarse, progress=lambda *_: None,
+        plausibility=Plausibility("generic", None),
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ from agent.core.control.effects import (
 )
 from agent.core.control.events import (
     Asked,
+    Doubted,
     Due,
     Ended,
     Offline,
@@ -357,3 +358,13 @@ def test_a_rebuild_that_a_restart_took_up_is_not_begun_a_second_time() -> None:
     state, effects = step(state, outdated(again))
     assert (state.running, state.queue) == (taken_up, ())
     assert len(effects) == 1
+
+
+def test_a_doubtful_input_is_an_event_while_its_run_goes_on() -> None:
+    doubted = Doubted("r1", "FP32 finds nothing in 32 frames")
+    state, _ = step(State(), ask(1))
+    after, effects = step(state, doubted)
+    facts = {"run_id": "r1", "detail": "FP32 finds nothing in 32 frames"}
+    assert effects == (PublishEvent("input_doubtful", "warning", facts),)
+    assert after == state
+    assert step(State(), doubted) == (State(), ())
