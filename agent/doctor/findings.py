@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,8 @@ from pathlib import Path
 from agent.adapters.host.board import jetson_sign
 from agent.config import Config
 from agent.disk import text_of
+
+_UNITS = ("lib", "usr/lib", "usr/local/lib", "etc")  # the later one overrides the earlier one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,15 @@ class Machine:
     def found(self, pattern: str) -> Sequence[Path]:
         """Return the files that match a pattern, sorted."""
         return sorted(self.root.glob(pattern))
+
+    def started_by(self, unit: str) -> str:
+        """Return the program that a unit of systemd starts, with its drop-ins; "" without one."""
+        paths = [f"{folder}/systemd/system/{unit}" for folder in _UNITS]
+        drop_ins = [file for path in paths for file in self.found(f"{path}.d/*.conf")]
+        paths += [str(file.relative_to(self.root)) for file in drop_ins]
+        lines = "\n".join(self.text(path) for path in paths)
+        started = re.findall(r"^ExecStart=[-@:+!]*(\S+)", lines, re.MULTILINE)
+        return started[-1] if started else ""
 
     @property
     def jetson(self) -> bool:

@@ -11,8 +11,6 @@ from agent.config import Config
 from agent.doctor.findings import HERE, Finding, Machine, ok, warning
 from agent.packages import installed_version, installer, pip_install
 
-_UNITS = ("lib", "usr/lib", "usr/local/lib", "etc")  # the later one overrides the earlier one
-
 
 def jtop(config: Config, machine: Machine = HERE) -> Finding | None:
     """Check that the jtop service runs, in the version of the client."""
@@ -24,7 +22,7 @@ def jtop(config: Config, machine: Machine = HERE) -> Finding | None:
             "jetson-stats is not installed here",
             f"{pip_install('jetson-stats')}; without it power is read from the sensor itself",
         )
-    program = _service_program(machine)
+    program = machine.started_by("jtop.service")
     if program and not machine.has(program.lstrip("/")):
         return warning(
             f"client {client}, but jtop.service starts {program}, which does not exist",
@@ -44,19 +42,6 @@ def jtop(config: Config, machine: Machine = HERE) -> Finding | None:
         cure = f"{pip_install(f'jetson-stats=={service}')}: both must be of one version"
         return warning(seen, cure)
     return ok(seen)
-
-
-def _service_program(machine: Machine) -> str:
-    """Return the program that jtop.service starts, with its drop-ins; empty if there is none."""
-    below = [f"{folder}/systemd/system/jtop.service" for folder in _UNITS]
-    texts = [machine.text(unit) for unit in below]
-    texts += [
-        machine.text(str(file.relative_to(machine.root)))
-        for unit in below
-        for file in machine.found(f"{unit}.d/*.conf")
-    ]
-    started = re.findall(r"^ExecStart=[-@:+!]*(\S+)", "\n".join(texts), re.MULTILINE)
-    return started[-1] if started else ""
 
 
 def clocks(_config: Config, machine: Machine = HERE) -> Finding | None:

@@ -17,6 +17,7 @@ from agent.config import Config
 from agent.core.errors import CommandError
 from agent.doctor.device import SERVICE_USER
 from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
+from agent.packages import installer
 
 _LEAST_MB = 1500
 """Quantizing CenterFace takes 0.5 GB beside the running application; TensorRT's builder more."""
@@ -102,6 +103,10 @@ def service(_config: Config, machine: Machine = HERE) -> Finding | None:
     """Check that the installed service runs, and that it starts at the next boot."""
     if not machine.has("etc/systemd/system/quantd.service"):
         return None
+    program = machine.started_by("quantd.service")
+    if program and not machine.has(program.lstrip("/")):
+        seen = f"quantd.service starts {program}, which does not exist"
+        return problem(seen, f"`sudo sh {installer()}`")
     state = command_output("systemctl", "is-active", "quantd") or "unknown"
     seen = f"quantd.service is {state}"
     if state in {"active", "activating"}:

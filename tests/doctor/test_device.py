@@ -448,6 +448,14 @@ def test_a_failed_service_is_a_problem_with_its_log(tmp_path, monkeypatch):
         answers = {"is-active": state, "is-enabled": at_boot}
         monkeypatch.setattr(system, "command_output", lambda *words, a=answers: a[words[1]])
         assert system.service(CONFIG, Machine(tmp_path)).level == level
+    unit = "[Service]\nExecStart=/opt/old/bin/quantd run\n"
+    (tmp_path / "etc/systemd/system/quantd.service").write_text(unit)
+    found = system.service(CONFIG, Machine(tmp_path))
+    assert (found.level, "/opt/old/bin/quantd, which does not exist" in found.seen) == (
+        "problem",
+        True,
+    )
+    assert found.cure.endswith("systemd/install.sh`")
 
 
 def test_commands_for_the_application_are_checked_against_the_installed_unit(tmp_path, monkeypatch):
