@@ -10,15 +10,19 @@ from agent.core.records import Finding, Point, Scene, View
 
 TEMPLATE = "scenes.html.j2"
 _NAMED = 5  # findings in a caption
+_NAME = 24  # the width of a frame, in sizes of a name's letters: 12 px where it is 288 px wide
+_MOST_CHARACTERS = 18  # of a name in the picture
 _POINT = 120  # key points are as large as a frame's width divided by this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """One finding's lines: SVG path data, and key points, px of the frame."""
+    """One finding's lines: SVG path data, key points, and its name above its box; px of the frame."""
 
     outline: str
     points: tuple[Point, ...]
+    name: str
+    at: Point
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,7 @@ class ShownScene:
     alternative: str
     views: tuple[ShownView, ...]
     point_px: float
+    name_px: float
 
 
 def shown_scenes(
@@ -60,18 +65,15 @@ def shown_scenes(
 
 
 def _shown(scene: Scene, jpeg: bytes, colours: Mapping[str, str]) -> ShownScene:
+    name_px = scene.width / _NAME
     views = tuple(
         ShownView(
             by=name,
             colour=colours.get(name, "currentColor"),
-            shapes=tuple(
-                Shape(outline=_outline(one), points=one.points)
-                for one in view.findings
-                if one.box or one.mask or one.points
-            ),
+            shapes=_shapes(view, name_px, labelled=place == 0),
             names=named(view),
         )
-        for name, view in scene.views.items()
+        for place, (name, view) in enumerate(scene.views.items())
     )
     found = ". ".join(f"{view.by}: {view.names}" for view in views)
     return ShownScene(
@@ -79,10 +81,33 @@ def _shown(scene: Scene, jpeg: bytes, colours: Mapping[str, str]) -> ShownScene:
         height=scene.height,
         jpeg=base64.b64encode(jpeg).decode("ascii"),
         words=scene.words,
-        alternative=f"A holdout frame. {scene.words}. {found}.",
+        alternative=f"A frame of the camera. {scene.words}. {found}.",
         views=views,
         point_px=round(scene.width / _POINT, 1),
+        name_px=round(name_px, 1),
     )
+
+
+def _shapes(view: View, name_px: float, *, labelled: bool) -> tuple[Shape, ...]:
+    """Return what is drawn of an engine's findings, with names only where they differ."""
+    drawn = [one for one in view.findings if one.box or one.mask or one.points]
+    labelled = labelled and len({one.name for one in drawn}) > 1
+    shapes = []
+    for one in drawn:
+        left, top = (min(side) for side in zip(*one.box, strict=True)) if one.box else (0.0, 0.0)
+        shapes.append(
+            Shape(
+                outline=_outline(one),
+                points=one.points,
+                name=_shortened(one.name) if labelled and one.box else "",
+                at=(max(left, 0.0), max(top - name_px / 3, name_px)),
+            )
+        )
+    return tuple(shapes)
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) <= _MOST_CHARACTERS else f"{name[: _MOST_CHARACTERS - 1]}…"
 
 
 def named(view: View) -> str:

@@ -97,7 +97,9 @@ def test_the_page_stands_alone(finished: tuple[dict, Path]) -> None:
     assert 'src="http' not in page
     assert "<script" not in page
     assert page.count('<figure class="scene"') == 4
-    assert re.search(r'aria-label="A holdout frame. IoU [01].[0-9]{2}. fp32: foreground', page)
+    assert re.search(
+        r'aria-label="A frame of the camera. IoU [01].[0-9]{2}. fp32: foreground', page
+    )
 
 
 def test_pictures_are_in_the_page_and_among_the_stored_frames_alone(

@@ -21,7 +21,7 @@ class Marks(html.parser.HTMLParser):
     def __init__(self, page: str) -> None:
         super().__init__()
         self.found: list[tuple[str, dict[str, str]]] = []
-        self.caption = ""
+        self.caption = self.drawn = ""
         self._inside = False
         self.feed(page[page.index('<div class="scenes"') : page.index('<h2 id="candidates"')])
 
@@ -33,6 +33,7 @@ class Marks(html.parser.HTMLParser):
         self._inside = self._inside and tag != "figcaption"
 
     def handle_data(self, data):
+        self.drawn += data
         self.caption += data if self._inside else ""
 
 
@@ -69,7 +70,10 @@ def test_both_results_lie_over_the_picture_in_its_own_pixels():
 def test_a_reader_without_the_picture_has_the_results_in_words():
     page = Marks(drawn(Scenes(scenes=(scene(),)), {"00000007.png": b"jpeg"}))
     (words,) = [one["aria-label"] for tag, one in page.found if "aria-label" in one]
-    assert words == "A holdout frame. 1 person each. fp32: person (0.92). int8-mse: person (0.90)."
+    assert (
+        words
+        == "A frame of the camera. 1 person each. fp32: person (0.92). int8-mse: person (0.90)."
+    )
     assert "fp32: person (0.92)" in page.caption
     assert [one["class"] for tag, one in page.found if tag == "b"] == ["key baseline", "key other"]
 
@@ -81,6 +85,19 @@ def test_the_name_of_a_class_is_never_markup(name):
     assert "script" not in [tag for tag, _ in page.found]
     assert not [key for _, one in page.found for key in one if key.startswith("on")]
     assert "\x1b" not in text
+
+
+def test_names_are_beside_their_boxes_where_they_differ_and_once_for_both_engines():
+    both = View(
+        findings=(Finding(name="a" * 30, score=0.9, box=BOX), Finding(name="car", box=BOX)), count=2
+    )
+    two = scene(**{"fp32": both, "int8-mse": both})
+    page = Marks(drawn(Scenes(scenes=(two,)), {"00000007.png": b"jpeg"}))
+    texts = [one for tag, one in page.found if tag == "text"]
+    assert [(one["x"], one["font-size"]) for one in texts] == [("10.0", "26.7")] * 2
+    assert "…" in page.drawn
+    same = Marks(drawn(Scenes(scenes=(scene(),)), {"00000007.png": b"jpeg"}))
+    assert "text" not in [tag for tag, _ in same.found]
 
 
 def test_many_findings_are_counted_and_none_is_called_nothing():
