@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from agent.terminal import ProgressBars, next_steps, show, summary
 
 DEVICE = "demo-device"
 _CONFIG = """\
-# Written by `quantd demo`. Change model.path and camera.uri to try your own.
+# Written by `quantd demo`, for its own model. For yours: `quantd optimize MODEL --camera URI`
 [device]
 id = "{device}"
 
@@ -95,7 +96,8 @@ def demo(
     with contextlib.ExitStack() as stack:
         broker = stack.enter_context(start_broker(directory / "broker"))
         show(f"broker   {broker.kind} on {broker.host}:{broker.port}")
-        video, log = car_video(), directory / "camera.log"
+        video, log = directory / "camera.mp4", directory / "camera.log"
+        shutil.copyfile(car_video(), video)
         server = stack.enter_context(
             running(
                 log, *module, "agent.demo.camera_server", str(video), "0", "640x480", piped=True
@@ -155,7 +157,7 @@ def demo(
     summary(report, directory=directory, release=current)
     for line in served:
         show(f"application {line}")
-    next_steps(config)
+    next_steps(config, video)
     return report
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from agent.core.report.cautions import cautions, input_origins
 from agent.core.report.change_words import change_sentence
@@ -102,24 +104,36 @@ def _origins(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "floor", floor(report) or "not reported"
 
 
-def next_steps(config: Path) -> None:
-    """Print the commands for one's own model and camera."""
+def next_steps(config: Path, clip: Path) -> None:
+    """Print the commands for one's own model and camera.
+
+    Args:
+        config: Of the demo.
+        clip: The video that its camera showed, to try a model without a camera.
+    """
     quantd = "quantd" if shutil.which("quantd") else _nearer(Path(sys.argv[0]))
-    where = _nearer(config)
+    where, optimize = _nearer(config), f"{quantd} optimize yours.onnx --camera"
     screen = console()
     screen.print("\nnext, with your own model and camera", style="bold")
     for line in (
-        f"{quantd} check-config -c {where}   # what a configuration contains",
-        f"{quantd} optimize -c {where} --model yours.onnx --camera v4l2:///dev/video0",
+        f"{optimize} file://{quote(str(clip.absolute()))}   # the demo's clip",
+        f"{optimize} v4l2:///dev/video0   # or csi://0, rtsp://host/path, http://host/path",
+        f"{quantd} check-config -c {where}   # what the demo was configured with",
         f"{quantd} doctor -c {where}   # what this machine has and lacks",
     ):
         screen.print(f"  {line}", markup=False, soft_wrap=True)
+    screen.print(
+        "  what yours.onnx itself does not state is never guessed: the error names the option",
+        style="dim",
+    )
 
 
 def _nearer(path: Path) -> str:
     """Return a path as one would type it here."""
     path = path.absolute()
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    return shlex.quote(
+        str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    )
 
 
 def _taken_over(calibration: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from agent import terminal
+from agent.core.frames.camera_uri import camera_kind, path_of
 from agent.core.prediction.run_time import Part, RunTime
 from agent.core.records import UNPREDICTED
 from agent.run.report import encode
@@ -222,12 +224,21 @@ def test_bars_on_a_terminal_show_the_whole_run(screen):
     assert "at least 1 min left" in shown
 
 
-def test_next_steps_name_the_configuration_as_one_would_type_it(capsys, monkeypatch, tmp_path):
+def test_next_steps_are_commands_for_any_model(capsys, monkeypatch, tmp_path):
+    """Those with the demo's own configuration failed with any other model."""
     monkeypatch.chdir(tmp_path)
-    terminal.next_steps(tmp_path / "demo" / "quantd.toml")
+    monkeypatch.setattr(sys, "argv", [str(tmp_path / "bin" / "quantd")])
+    demo = tmp_path / "my demo"
+    terminal.next_steps(demo / "quantd.toml", demo / "camera.mp4")
     shown = capsys.readouterr().err
-    assert "optimize -c demo/quantd.toml --model yours.onnx" in shown
-    assert str(tmp_path) not in shown.replace(sys.argv[0], "")
+    assert "doctor -c 'my demo/quantd.toml'" in shown
+    lines = [line.partition("   #")[0] for line in shown.splitlines()]
+    commands = [shlex.split(line) for line in lines if " optimize " in line]
+    assert len(commands) == 2
+    for _, verb, *options in commands:
+        assert (verb, options[:2]) == ("optimize", ["yours.onnx", "--camera"])
+        assert camera_kind(options[2])
+    assert path_of(commands[0][-1]) == str(demo / "camera.mp4")
 
 
 def test_what_was_measured_at_a_frame_rate_has_a_table_of_its_own(screen):
