@@ -18,7 +18,7 @@ def test_each_choice_has_the_frame_and_its_answers():
     scenes = [scene("--pixels 0..1"), scene("--pixels 0..255", "dog")]
     page = render_look("m.onnx", "synthetic://", scenes, b"jpeg", named=True)
     assert page.count("data:image/jpeg") == 2
-    assert page.index("--pixels 0..1") < page.index("person 0.90") < page.index("dog 0.90")
+    assert page.index("--pixels 0..1") < page.index("person (0.90)") < page.index("dog (0.90)")
     assert "M10,20 110,20 110,220 10,220Z" in page
     assert "--names" not in page
     assert "--names" in render_look("m.onnx", "synthetic://", scenes, b"jpeg", named=False)
