@@ -125,6 +125,18 @@ def test_a_foreground_is_outlined_and_its_share_is_named():
     assert shown.mask.startswith("M")
 
 
+def test_many_classes_on_a_large_frame_are_compared_at_once():
+    ids = np.random.default_rng(0).integers(0, 4000, (1, 200, 200))
+    gallery = Gallery(
+        Task(kind="segmentation"), InputSpec(width=200, height=200), "fp32", "int8",
+        lambda: Comparison("segmentation"),
+    )  # fmt: skip
+    gallery.add("1.png", FrameSize(width=8000, height=4000), [{"out": ids}, {"out": ids}])
+    (scene,) = gallery.shown()
+    assert (scene.words, scene.width) == ("mean IoU 1.00", 8000)
+    assert len(scene.views["int8"].findings) == 6
+
+
 def test_of_several_classes_the_largest_is_no_outline_unless_a_background_is_named():
     scores = np.zeros((1, 3, 10, 10), np.float32)
     scores[:, 0] = 0.5
