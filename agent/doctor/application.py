@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Sequence
 
 from agent.adapters.host.commands import command_output
 from agent.config import Config
-from agent.core.release.unit_commands import CURE, refused_by_unit
+from agent.core.release.unit_commands import refused_by_unit, unit_reload
 from agent.doctor.findings import HERE, Finding, Machine, ok, problem, warning
 
 _REQUEST = "reload.sh"
@@ -28,7 +29,7 @@ def application(config: Config, machine: Machine = HERE) -> Finding | None:
     if machine.has("etc/systemd/system/quantd.service"):
         for key, argv in commands.items():
             if reason := refused_by_unit(argv):
-                return warning(f"activation.{key}: {reason}", CURE)
+                return warning(f"activation.{key}: {reason}", unit_reload(sys.prefix))
         if waits := _waiting_unit(settings.reload):
             state = command_output("systemctl", "is-active", waits) or "unknown"
             if state != "active":

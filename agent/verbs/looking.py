@@ -14,8 +14,7 @@ from agent.core.errors import StoreError
 from agent.core.frames.camera_uri import redacted
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.residuals import accuracy
-from agent.core.release.unit_commands import CURE as UNIT_CURE
-from agent.core.release.unit_commands import refused_by_unit
+from agent.core.release.unit_commands import refused_by_unit, unit_reload
 from agent.terminal import show, summary, table
 from agent.verbs.options import (
     CAMERA,
@@ -128,7 +127,7 @@ def _check_config(options: argparse.Namespace) -> int:
         show(f"note: {key} is set, but has no effect")
     for key in ("reload", "health"):
         if reason := refused_by_unit(getattr(config.activation, key)):
-            show(f"note: activation.{key}: {reason}; {UNIT_CURE}")
+            show(f"note: activation.{key}: {reason}; {unit_reload(sys.prefix)}")
     for words in configuration.doubts(config, origin):
         show(f"note: {words}")
     unusable = unusable_file(config)

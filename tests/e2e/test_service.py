@@ -152,3 +152,7 @@ def test_an_application_of_another_user_is_reloaded_by_the_printed_example(
     reloads = machine.run("cat", "/run/reloads").stdout.splitlines()
     tried, back, good = reloads  # the way back from the first release leads to none
     assert (tried, back.strip(), good) == (f"1 releases/{release}", "1", f"0 releases/{release}")
+    installer = "/opt/quantd/share/quantd/systemd/install.sh"
+    assert machine.run("sh", installer, "--uninstall").returncode == 0
+    left = machine.run("systemctl", "list-units", "--all", "--plain", "quantd*").stdout
+    assert "quantd" not in left

@@ -5,12 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-CURE = (
-    '`systemctl enable --now quantd-reload@my-app.path` and reload = ["sh", '
-    '"/opt/quantd/share/quantd/systemd/reload.sh", "my-app"] have systemd reload it'
-)
-"""What reloads an application from the unit; install.sh puts both there."""
-
 _SETUID = frozenset({"sudo", "su", "doas", "pkexec"})
 _SIGNALS = frozenset({"kill", "pkill", "killall"})
 _READS = frozenset({"is-active", "is-failed", "is-enabled", "status", "show", "cat"})
@@ -44,6 +38,18 @@ def refused_by_unit(argv: Sequence[str]) -> str:
         if name in {"systemctl", "service"} and not _reads(words[at + 1 :]):
             return f"`{name}` can't change a unit from quantd.service: its user is quantd"
     return ""
+
+
+def unit_reload(prefix: str) -> str:
+    """Return what reloads an application from the unit.
+
+    Args:
+        prefix: Where quantd is installed.
+    """
+    return (
+        "`sudo systemctl enable --now quantd-reload@my-app.path` and reload = "
+        f'["sh", "{prefix}/share/quantd/systemd/reload.sh", "my-app"] have systemd reload it'
+    )
 
 
 def _name(word: str) -> str:
