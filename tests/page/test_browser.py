@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from agent.core.records import Finding, PowerTrace, PowerWindow, Scene, Scenes, View
+from agent.page.look import render_look
 from agent.page.render import render
 from tests.core.report.test_golden import recorded
 from tests.page.test_render import HOSTILE, drawn, usual
@@ -68,6 +69,20 @@ def test_axe_finds_nothing_and_nothing_is_beside_the_window(browser, full, width
         assert hidden_px(page) <= 0
         assert page.locator("main").count() == 1
         assert page.locator("figure .chart").count() == 5
+
+
+@pytest.mark.parametrize("width_px", WIDTHS_PX)
+def test_axe_finds_nothing_in_the_page_of_the_choice_of_pixels(browser, tmp_path, width_px):
+    view = View(findings=(Finding(name="person", score=0.9, box=CORNERS),), count=1)
+    scenes = [
+        Scene(frame=choice, width=16, height=12, words=choice, views={"found": view})
+        for choice in ("--pixels 0..1", "--pixels 0..255")
+    ]
+    file = tmp_path / "look.html"
+    file.write_text(render_look("m.onnx", "synthetic://", scenes, png(), named=False), "utf-8")
+    with shown(browser, file, width_px, bypass_csp=True) as page:
+        assert violations(page) == ""
+        assert hidden_px(page) <= 0
 
 
 @pytest.mark.parametrize("run", ["infeasible", "hostile"])
