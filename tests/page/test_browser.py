@@ -162,3 +162,20 @@ def test_hostile_names_do_nothing_and_nothing_is_fetched(browser, tmp_path):
         assert page.locator("script").count() == 0
         assert page.title() != "run"
         assert [one for one in seen if not one.startswith("data:image/")] == [file.as_uri()]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width_px", WIDTHS_PX)
+def test_axe_finds_nothing_in_the_page_of_choices(browser, tmp_path, width_px, scheme):
+    odd = "".join(text for name, text in HOSTILE.items() if name not in {"blank", "surrogate"})
+    view = View(findings=(Finding(name=odd, score=0.9, box=CORNERS),), count=1)
+    scenes = [
+        Scene(frame=choice, width=16, height=12, words=choice, views={"found": view})
+        for choice in ("--pixels 0..1", f"--pixels {odd}")
+    ]
+    file = tmp_path / "look.html"
+    file.write_text(render_look(odd, odd, scenes, png(), named=False), "utf-8")
+    with shown(browser, file, width_px, color_scheme=scheme, bypass_csp=True) as page:
+        assert violations(page) == ""
+        assert hidden_px(page) <= 0
+        assert page.locator("script").count() == 0
