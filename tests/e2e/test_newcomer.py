@@ -81,6 +81,7 @@ with Release(state / "current") as release:
     results = [release(picture) for picture in pictures]
     named = [one.names.values() if isinstance(one.names, dict) else one.names for one in results]
     dtypes = {one["name"]: [one["shape"], one["dtype"]] for one in release.description["outputs"]}
+    preprocess = release.description["preprocess"]
     seen = release.run(release.tensor(pictures[:1]))
     given = {name: [list(value.shape), value.dtype.name] for name, value in seen.items()}
 for name, file in engines.items():
@@ -90,7 +91,7 @@ for name, file in engines.items():
 print(json.dumps({
     "kinds": sorted({type(one).__name__ for one in results}),
     "names": sorted({name for names in named for name in names}),
-    "outputs": dtypes, "given": given,
+    "outputs": dtypes, "given": given, "input": preprocess,
 }))
 """
 
@@ -187,6 +188,7 @@ def test_the_application_gets_what_the_report_claims(tmp_path, python, newcomer)
     )  # fmt: skip
     assert found["kinds"] == [newcomer.result]
     assert found["given"] == found["outputs"]
+    assert found["input"].items() <= report["input"].items()
     assert found["names"]
     assert all(
         name in newcomer.names or (not newcomer.names and name.isdigit()) for name in found["names"]
