@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import re
 import signal
@@ -18,7 +19,9 @@ import numpy as np
 import pytest
 
 from agent.client import examples
+from agent.config.toml import read_toml
 from agent.core.frames.input_spec import InputSpec
+from agent.demo.broker import running
 from agent.demo.camera_server import CameraServer
 from tests.support.cpp import compiled
 from tests.support.small_releases import small_release, switch
@@ -140,3 +143,28 @@ def test_without_its_arguments_it_shows_them(program):
     done = subprocess.run(program, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "CURRENT CAMERA" in done.stderr
+
+
+def test_the_printed_health_command_waits_until_the_new_release_is_served(tmp_path, video):
+    shipped = (Path(__file__).parents[2] / "configs/quantd.toml").read_text()
+    (example,) = re.findall(r"^# (health = \[.+\])$", shipped, re.MULTILINE)
+    (tmp_path / "example.toml").write_text(
+        example.replace("/run/my-app/served", f"{tmp_path}/served")
+    )
+    health = read_toml(tmp_path / "example.toml")["health"]
+    first, second = (small_release(tmp_path / name, SPEC, seed=len(name)) for name in ("a1", "b22"))
+    switch(tmp_path / "current", first)
+    program = Path(examples.__path__[0], "camera.py")
+    with running(
+        tmp_path / "log", sys.executable, str(program), str(tmp_path / "current"), video,
+        str(tmp_path / "served"),
+    ):  # fmt: skip
+        for release in (first, second):
+            switch(tmp_path / "current", release)
+            done = subprocess.run(
+                health, env={**os.environ, "QUANTD_RELEASE": release.name}, timeout=60, check=False
+            )
+            assert done.returncode == 0
+        environment = {**os.environ, "QUANTD_RELEASE": "b2"}
+        with pytest.raises(subprocess.TimeoutExpired):
+            subprocess.run(health, env=environment, timeout=1, check=False)

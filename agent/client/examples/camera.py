@@ -1,9 +1,10 @@
 """Serve a camera with the release that quantd activated, and follow it live.
 
-    python camera.py CURRENT CAMERA
+    python camera.py CURRENT CAMERA [SERVED]
 
 until SIGTERM. CURRENT is quantd's link to the active release, such as /var/lib/quantd/current; CAMERA
-is a URL, a video or a device's number. It needs NumPy, OpenCV and the runtime of the release.
+is a URL, a video or a device's number; SERVED is a file that gets the id of the release that is served,
+for quantd's `activation.health`. It needs NumPy, OpenCV and the runtime of the release.
 """
 
 from __future__ import annotations
@@ -77,23 +78,32 @@ def wait_for_release(current: str, ended: threading.Event) -> None:
         continue
 
 
-def follow(release: Release) -> None:
+def announce(release: Release, served: str) -> None:
+    """Write the id of the release to a file, which is at no time half written."""
+    if served:
+        new = Path(f"{served}.new")
+        new.write_text(f"{release.name}\n")
+        new.replace(served)
+
+
+def follow(release: Release, served: str) -> None:
     """Load the release that is active now; one that can't be used leaves the loaded one."""
     before = release.name
     try:
         if release.reload_if_changed():
             print(f"switched to release {release.name} from {before}", flush=True)
+            announce(release, served)
     except ReleaseError as error:
         print(f"still release {before}: {error}", file=sys.stderr, flush=True)
 
 
-def serve(release: Release, camera: Camera, ended: threading.Event) -> None:
+def serve(release: Release, camera: Camera, served: str, ended: threading.Event) -> None:
     """Run the release on the camera's frames until the program ends."""
     took_ms: list[float] = []
     seen = None
     since = time.monotonic()
     while not ended.is_set():
-        follow(release)
+        follow(release, served)
         frame = camera.frame(RETRY_S)
         if frame is not None:
             begun = time.perf_counter()
@@ -118,7 +128,7 @@ def report(release: Release, seen: object, took_ms: list[float], past_s: float) 
     print(line, flush=True)
 
 
-def main(current: str, uri: str) -> None:
+def main(current: str, uri: str, served: str = "") -> None:
     """Serve until SIGTERM or Ctrl-C."""
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -128,15 +138,16 @@ def main(current: str, uri: str) -> None:
         return
     with Release(current) as release:
         print(f"serving release {release.name}", flush=True)
+        announce(release, served)
         camera = Camera(uri, ended)
         camera.start()
-        serve(release, camera, ended)
+        serve(release, camera, served, ended)
         camera.join(LOST_AFTER_MS / 1e3)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: camera.py CURRENT CAMERA")
+    if len(sys.argv) not in {3, 4}:
+        sys.exit("usage: camera.py CURRENT CAMERA [SERVED]")
     try:
         main(*sys.argv[1:])
     except ReleaseError as error:
