@@ -51,6 +51,9 @@ bench-device: $(READY)  ## Measure what power cuts leave behind, and what the id
 	@$(BIN)/python -m tests.benchmarks.bench_device --only '$(ONLY)' --count $(or $(COUNT),200) \
 	  --seed $(or $(SEED),0) $(if $(MARKDOWN),--markdown)
 
+bench-first: $(READY)  ## Measure a newcomer's first run beside Ultralytics' export
+	@$(BIN)/python -m tests.benchmarks.bench_first
+
 # ONLY=resnet18,... (run again), JOBS=n
 zoo: $(READY)  ## Run 46 architectures, with random weights, through quantd's stages
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.zoo.run --only '$(ONLY)' --jobs $(or $(JOBS),2)
@@ -59,7 +62,7 @@ footprint:  ## Print what quantd takes on a Jetson: wheels for aarch64, resolved
 	@tests/footprint
 
 clean:  ## Remove the virtual environments and what the demo left
-	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json zoo.json
+	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json bench-first.json zoo.json
 
 $(READY): pyproject.toml tests/setup_venv
 	@tests/setup_venv $(PYTHON) $(VENV)

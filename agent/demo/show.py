@@ -98,6 +98,8 @@ def demo(
         show(f"broker   {broker.kind} on {broker.host}:{broker.port}")
         video, log = directory / "camera.mp4", directory / "camera.log"
         shutil.copyfile(car_video(), video)
+        model = directory / "faces.onnx"
+        shutil.copyfile(face_detector(), model)
         server = stack.enter_context(
             running(
                 log, *module, "agent.demo.camera_server", str(video), "0", "640x480", piped=True
@@ -116,7 +118,7 @@ def demo(
             _CONFIG.format(
                 device=DEVICE,
                 camera=camera,
-                model=face_detector(),
+                model=model,
                 window_s=window_s,
                 duration_s=duration_s,
                 agreement=agreement,
