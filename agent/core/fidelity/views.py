@@ -85,7 +85,7 @@ def _areas(found: ClassMap, task: Task, frame: FrameSize) -> View:
         drawn = ground or index != order[0]
         findings.append(
             Finding(
-                name=f"{name} {100 * counts[index] / found.labels.size:.0f} %",
+                name=f"{name} {100 * counts[index] / found.labels.size:.0f}%",
                 mask=outline(found.labels == label, area) if drawn else "",
             )
         )

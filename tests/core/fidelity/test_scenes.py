@@ -121,7 +121,7 @@ def test_a_foreground_is_outlined_and_its_share_is_named():
     scene = only_scene(task, {"out": first}, {"out": second})
     assert scene.words == "IoU 0.75"
     (shown,) = scene.views["fp32"].findings
-    assert shown.name == "foreground 40 %"
+    assert shown.name == "foreground 40%"
     assert shown.mask.startswith("M")
 
 
@@ -147,14 +147,14 @@ def test_of_several_classes_the_largest_is_no_outline_unless_a_background_is_nam
         .views["fp32"]
         .findings
     )
-    assert (road.name, road.mask, car.name) == ("road 60 %", "", "car 40 %")
+    assert (road.name, road.mask, car.name) == ("road 60%", "", "car 40%")
     assert car.mask
     (car,) = (
         only_scene(Task(kind="segmentation", names=("background", "car")), *outputs)
         .views["fp32"]
         .findings
     )
-    assert car.name == "car 40 %"
+    assert car.name == "car 40%"
 
 
 def test_outputs_without_a_meaning_are_compared_by_sqnr_or_the_users_metric():
