@@ -71,20 +71,6 @@ def test_axe_finds_nothing_and_nothing_is_beside_the_window(browser, full, width
         assert page.locator("figure .chart").count() == 5
 
 
-@pytest.mark.parametrize("width_px", WIDTHS_PX)
-def test_axe_finds_nothing_in_the_page_of_the_choice_of_pixels(browser, tmp_path, width_px):
-    view = View(findings=(Finding(name="person", score=0.9, box=CORNERS),), count=1)
-    scenes = [
-        Scene(frame=choice, width=16, height=12, words=choice, views={"found": view})
-        for choice in ("--pixels 0..1", "--pixels 0..255")
-    ]
-    file = tmp_path / "look.html"
-    file.write_text(render_look("m.onnx", "synthetic://", scenes, png(), named=False), "utf-8")
-    with shown(browser, file, width_px, bypass_csp=True) as page:
-        assert violations(page) == ""
-        assert hidden_px(page) <= 0
-
-
 @pytest.mark.parametrize("run", ["infeasible", "hostile"])
 def test_axe_finds_nothing_in_a_page_with_little_or_with_odd_names(browser, tmp_path, run):
     file = tmp_path / "report.html"
