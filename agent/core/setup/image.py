@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from agent.core.errors import ModelError
 from agent.core.fidelity.decoding import Shape
@@ -132,10 +132,29 @@ def conventions(found: Found, image: TensorFacts) -> Iterator[Setting]:
 
 def size_of(found: Found, image: TensorFacts) -> tuple[int, int]:
     """Return height and width of the input, px; 0 if not known."""
-    first = 1 if found.value("model.input.layout") == "NHWC" else 2
-    own = image.shape[first : first + 2]
+    own = _sides(found, image)
     height, width = (found.value(f"model.input.{key}", 0) for key in ("height", "width"))
     return own[0] or int(height), own[1] or int(width)  # type: ignore[arg-type]
+
+
+def drop_fixed_size(
+    found: Found, image: TensorFacts, given: Mapping[str, Setting], notes: list[str]
+) -> None:
+    """Remove sides that the file fixes itself, but for those that the user gave."""
+    for key, own in zip(("height", "width"), _sides(found, image), strict=True):
+        path = f"model.input.{key}"
+        one = found.settings.get(path)
+        if one is None or not own or path in given:
+            continue
+        if one.value != own:
+            notes.append(f"{one.origin} gives {key} {one.value}, but {image.spelled}: not used")
+        del found.settings[path]
+
+
+def _sides(found: Found, image: TensorFacts) -> Shape:
+    """Return height and width as the file has them, 0 if they are free."""
+    first = 1 if found.value("model.input.layout") == "NHWC" else 2
+    return image.shape[first : first + 2]
 
 
 def missing_values(found: Found, image: TensorFacts) -> Iterator[Missing]:

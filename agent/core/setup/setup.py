@@ -11,6 +11,7 @@ from agent.core.setup.facts import ModelFacts, TensorFacts
 from agent.core.setup.image import (
     add_preprocessing,
     conventions,
+    drop_fixed_size,
     image_of,
     missing_values,
     of_the_type,
@@ -48,6 +49,7 @@ def set_up(facts: ModelFacts, given: Mapping[str, Setting]) -> Setup:
         found.add([Setting(key="model.input.color", value="RGB", origin=convention)])
     found.add(conventions(found, image))
     missing = tuple(missing_values(found, image))
+    drop_fixed_size(found, image, given, notes)
     size = size_of(found, image)
     _add_task(found, facts, export, size, notes)
     return Setup(settings=found.ordered(), missing=missing, notes=tuple(notes), size=size)

@@ -116,7 +116,7 @@ def decoding_of(export: Export, outputs: Mapping[str, Shape]) -> Decoding | None
     masks = prototypes[0] if prototypes and export.task == "segment" else ""
     extras = _extras(export, prototypes[1] if prototypes else ())
     rows = head[2] == _ROW + extras and head[1] != _BOX + len(export.names) + extras
-    finished = rows if all(head[1:]) else export.finished
+    finished = rows if all(head[1:]) or export.queries else export.finished
     return Decoding(
         kind="nms" if finished else "yolo",
         masks=masks,
@@ -124,7 +124,8 @@ def decoding_of(export: Export, outputs: Mapping[str, Shape]) -> Decoding | None
         rotated=export.task == "obb",
         unit="fractions" if export.fractions else "pixels",
         objectness=not export.task and not finished,
-        overlap=1.0 if export.queries else Decoding(kind="").overlap,
+        format="cxcywh" if export.queries and finished else "xyxy",
+        overlap=1.0 if export.queries and not finished else Decoding(kind="").overlap,
     )
 
 

@@ -69,8 +69,6 @@ def test_ultralytics_metadata_is_all_that_a_detector_needs():
     assert found.missing == ()
     assert found.notes == ()
     assert found.values == {
-        "model.input.width": 640,
-        "model.input.height": 640,
         "model.input.layout": "NCHW",
         "model.input.color": "RGB",
         "model.input.dtype": "float32",
@@ -81,7 +79,6 @@ def test_ultralytics_metadata_is_all_that_a_detector_needs():
         "model.task.decode.kind": "yolo",
     }
     by_key = {one.key: one.origin for one in found.settings}
-    assert "imgsz" in by_key["model.input.width"]
     assert "convention" in by_key["model.input.pixels"]
 
 
@@ -119,6 +116,11 @@ def test_ultralytics_metadata_is_all_that_a_detector_needs():
             [output(1, 300, 7)],
             {"kind": "yolo", "unit": "fractions", "overlap": 1.0},
         ),
+        (
+            {"head": "RTDETRDecoder"},
+            [output(0, 0, 6)],
+            {"kind": "nms", "unit": "fractions", "format": "cxcywh"},
+        ),
     ],
 )
 def test_each_head_of_ultralytics_is_decoded(changed, outputs, how):
@@ -146,6 +148,15 @@ def test_an_export_of_free_size_has_that_of_its_metadata():
     assert (found.values["model.input.width"], found.values["model.input.height"]) == (640, 480)
     assert decoding(found) == {"kind": "yolo"}
     assert missing(model(output(0, 7, 0), image=image)) == ["--size", "--pixels"]
+
+
+def test_a_size_that_the_file_fixes_is_the_size():
+    found = ultralytics(output(1, 7, 8400), imgsz="[320, 320]")
+    assert "model.input.width" not in found.values
+    assert found.size == (640, 640)
+    assert "not used" in found.notes[0]
+    facts = model(output(1, 7, 8400), metadata=ULTRALYTICS)
+    assert known(facts, width=320, height=320).values["model.input.width"] == 320
 
 
 def test_names_that_can_not_be_shown_are_not_used():
