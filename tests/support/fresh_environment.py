@@ -12,14 +12,14 @@ from importlib.metadata import (
     Distribution,
     PackageNotFoundError,
     distribution,
-    packages_distributions,
 )
 from pathlib import Path
 
 from tests.support.parts import missing_part
 
 REPOSITORY = Path(__file__).parents[2]
-RUNTIME_PACKAGES = ("numpy", "cv2", "onnxruntime")
+RUNTIME_PACKAGES = ("numpy", "opencv-python", "opencv-python-headless", "onnxruntime")
+"""Of the two builds of OpenCV an environment has one."""
 
 
 def fresh_environment(folder: Path, packages: tuple[str, ...] = RUNTIME_PACKAGES) -> Path:
@@ -29,13 +29,13 @@ def fresh_environment(folder: Path, packages: tuple[str, ...] = RUNTIME_PACKAGES
 
     Args:
         folder: To be made.
-        packages: Importable names.
+        packages: Names of distributions; those that are not here are left out.
     """
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
     with zipfile.ZipFile(_wheel(folder)) as wheel:
         wheel.extractall(site)
-    for found in _with_requirements([packages_distributions()[name][0] for name in packages]):
+    for found in _with_requirements(packages):
         for file in found.files or ():
             top = file.parts[0]
             if top not in {"..", "__pycache__"} and not (site / top).exists():
@@ -64,7 +64,7 @@ def _wheel(folder: Path) -> Path:
     return found
 
 
-def _with_requirements(names: list[str]) -> Iterator[Distribution]:
+def _with_requirements(names: tuple[str, ...]) -> Iterator[Distribution]:
     """Yield the distributions and, without their extras, all that they need."""
     wanted, seen = list(names), set()
     while wanted:
@@ -74,7 +74,7 @@ def _with_requirements(names: list[str]) -> Iterator[Distribution]:
         seen.add(name)
         try:
             found = distribution(name)
-        except PackageNotFoundError:  # required on another platform or Python only
+        except PackageNotFoundError:  # or needed on another platform or Python only
             continue
         yield found
         for requirement in found.requires or ():
