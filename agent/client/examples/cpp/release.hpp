@@ -111,7 +111,8 @@ class Release {
         preprocess_(accepted().at("preprocess")) {
     Ort::SessionOptions options;
     options.SetIntraOpNumThreads(model_.at("runtime").at("threads"));
-    const fs::path engine = folder / model_.at("engine").at("file").get<std::string>();
+    const fs::path engine =
+        folder / fs::path(model_.at("engine").at("file").get<std::string>()).filename();
     if (fs::file_size(engine) != model_.at("engine").at("bytes"))
       throw std::runtime_error(engine.string() + " is not the file that model.json describes");
     session_ = std::make_unique<Ort::Session>(env, engine.c_str(), options);
