@@ -29,11 +29,15 @@ def comparison(config: Config, model: CleanModel, accuracy: Accuracy | None = No
     from agent.core.fidelity.comparison import Comparison
 
     task = config.model.task
-    return Comparison(task.kind, _user_metric(task.kind), task.decoding, accuracy, model.ranked)
+    return Comparison(task.kind, user_metric(task.kind), task.decoding, accuracy, model.ranked)
 
 
-def _user_metric(kind: str) -> Callable[..., float] | None:
-    """Load `module:function` where the task names one."""
+def user_metric(kind: str) -> Callable[..., float] | None:
+    """Load `module:function` where the task names one.
+
+    Raises:
+        ConfigError: if it can't be loaded.
+    """
     if ":" not in kind:
         return None
     module, function = kind.split(":")

@@ -20,7 +20,7 @@ from agent.core.records import (
     QuantizedModel,
     Statistics,
 )
-from agent.jobs.comparison import comparison
+from agent.jobs.comparison import comparison, user_metric
 from agent.jobs.frames import MOST_FRAMES, every_level, some_frames, tensors
 from agent.wire.jobs import (
     CheckIntake,
@@ -66,7 +66,9 @@ def check_intake(
 
     Raises:
         ModelError: "intake_differs", naming the output and the frame; "not_finite".
-        ConfigError: "decode" if a detector's numbers can't be boxes and scores.
+        ConfigError: "decode" if a detector's numbers can't be boxes and scores; if the user's
+            metric can't be loaded.
+        RunnerError: "user_metric" if that returns anything but a number 0..1.
     """
     from agent.adapters.graphs.as_written import outputs_as_written, rounds_by_itself
     from agent.core.fidelity.plausibility import Plausibility
@@ -99,7 +101,7 @@ def check_intake(
         ranked=clean.ranked,
         coarse=coarse,
         progress=progress,
-        plausibility=Plausibility(task.kind, task.decoding),
+        plausibility=Plausibility(task.kind, task.decoding, user_metric(task.kind)),
         others=calibration[0].holdout[: max(others, 1)],
         fed=describe(resolved(config.model.input.spec, clean.inputs[0].shape)),
     )

@@ -51,7 +51,7 @@ def checked(
     """
     decoding = config.model.task.decoding
     digest = digest_of(
-        "intake-check-3",
+        "intake-check-4",
         model.digest,
         calibration.digest,
         config.model.task.kind,

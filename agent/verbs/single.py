@@ -83,6 +83,12 @@ def _describe(result: Any, chain: Chain) -> None:
         )
 
 
+def _capture(chain: Chain) -> CalibrationSet:
+    """Capture, once the model is known to be one that the frames can be used for."""
+    chain.intake()
+    return chain.capture()
+
+
 def _quantize(chain: Chain) -> list[Candidate]:
     platform, model, calibration = _inputs(chain)
     return chain.quantized(chain.predicted(platform, model), model, calibration)
@@ -146,7 +152,7 @@ SINGLE = (
     Verb(
         name="capture",
         summary="capture calibration frames from the camera",
-        run=_stage(lambda chain: chain.capture(), new=True),
+        run=_stage(_capture, new=True),
         options=_COMMON,
         example="quantd capture -c quantd.toml --camera v4l2:///dev/video0",
     ),

@@ -150,3 +150,44 @@ def test_a_missing_library_of_the_system_is_an_error_with_its_package(tmp_path):
     assert (done.returncode, error["code"]) == (1, "missing_part")
     assert "libGL.so.1" in error["message"]
     assert error["hint"] == "`sudo apt install libgl1`"
+
+
+def test_another_model_than_the_decoding_is_for_is_refused_before_the_camera(
+    tmp_path: Path,
+) -> None:
+    decode = {"kind": "centers", "scores": "537", "sizes": "538", "offsets": "539"}
+    config = write_config(tmp_path, model_task={"kind": "detection"}, model_task_decode=decode)
+    code, error = refused(
+        config, "--model", tmp_path / "small.onnx", "--camera", "images:///nowhere"
+    )
+    assert (code, error["code"]) == (2, "decode")
+    assert "the model's outputs: mask 1x1x32x32" in error["hint"]
+
+
+def test_a_baseline_that_finds_nothing_is_shown_before_the_search_and_in_the_report(
+    tmp_path: Path,
+) -> None:
+    """A scale that leaves no picture: every pixel of the mask is 0.5."""
+    config = write_config(
+        tmp_path, model_input={"scale": 1e-9}, search={"precisions": ["fp32"]},
+        limits={"agreement": 0},
+    )  # fmt: skip
+    done = quantd("optimize", "-c", config, "--json")
+    shown = done.stderr.splitlines()
+    hardly, nothing = json.loads(done.stdout)["warnings"]
+    assert "black and white hardly differ" in hardly
+    assert "FP32 finds nothing in 8 frames (a mask)" in nothing
+    assert "is the input right? It is fed 64x64 RGB NCHW float32" in nothing
+    first = next(number for number, line in enumerate(shown) if line.startswith("quantize"))
+    for words in (hardly, nothing):
+        assert f"warning: {words}" in shown[:first]
+
+
+def test_a_metric_that_can_not_be_loaded_is_refused_before_anything_is_built(
+    tmp_path: Path,
+) -> None:
+    config = write_config(tmp_path, model_task={"kind": "nowhere:metric"})
+    code, error = refused(config)
+    assert code == 2
+    assert "No module named 'nowhere'" in error["message"]
+    assert len(list(tmp_path.glob("state/artifacts/*/model.onnx"))) == 1  # the clean graph

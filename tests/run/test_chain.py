@@ -44,6 +44,7 @@ from agent.core.release.reuse import ReusedCalibration
 from agent.run import building
 from agent.run.chain import Chain
 from agent.run.description import model_json
+from agent.verbs import single
 from tests.fakes.jobs import FakeJobs
 from tests.fakes.runners import FakeClock
 from tests.support.candidates import evaluation, layers, measurement
@@ -749,3 +750,17 @@ def test_what_was_seen_in_one_power_mode_predicts_for_that_mode_only(tmp_path):
     run.jobs.answers["trial"] = lambda _: Trial(batch=1, fp32_ms=2.0, int8_ms=1.0)
     found = {c.id: c.predicted.source for c in run.chain.run().candidates}
     assert found == {"fp32@7W": "", "fp32@15W": "trial"}
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [Chain.run, single._capture, single._quantize, single._build],
+    ids=lambda one: one.__name__,
+)
+def test_no_way_to_a_frame_leads_past_the_names_and_shapes_of_a_decoding(tmp_path, begin):
+    decode = {"kind": "centers", "scores": "537", "sizes": "538", "offsets": "539"}
+    run = Run(tmp_path, model={"task": {"kind": "detection", "decode": decode}})
+    with pytest.raises(ConfigError, match=r'decode\.scores = "537" is no output') as caught:
+        begin(run.chain)
+    assert caught.value.code == "decode"
+    assert "capture" not in run.jobs.counts

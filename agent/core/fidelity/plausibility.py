@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from agent.core.fidelity.agreement import make_agreement
+from agent.core.fidelity.agreement import UserMetric, make_agreement
 from agent.core.fidelity.box_decoding import Outputs, decode
 from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.scores import first_output, score_rows, within_one
@@ -29,10 +29,13 @@ class Plausibility:
     Args:
         task: As `model.task.kind`.
         decoding: Of a detector's outputs into boxes; None if not configured.
+        user_metric: The function that `module:function` named; it is called with the baseline twice.
     """
 
-    def __init__(self, task: str, decoding: Decoding | None) -> None:
-        self._agreement, _ = make_agreement(task, None, decoding)
+    def __init__(
+        self, task: str, decoding: Decoding | None, user_metric: UserMetric | None = None
+    ) -> None:
+        self._agreement, _ = make_agreement(task, user_metric, decoding)
         self._classifies = task == "classification"
         self._decoding = decoding if task == "detection" else None
         self._first: Outputs = {}
@@ -49,6 +52,7 @@ class Plausibility:
 
         Raises:
             ConfigError: "decode" if the numbers of a detector can't be boxes and scores.
+            RunnerError: "user_metric" if the user's function returns anything but a number 0..1.
         """
         self.frames += 1
         broken = [

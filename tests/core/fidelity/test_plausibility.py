@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from agent.core.errors import ConfigError
+from agent.core.errors import ConfigError, RunnerError
 from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.plausibility import Plausibility
 
@@ -133,3 +133,13 @@ def test_outputs_that_contain_nothing_or_text_are_no_error_here():
         "FP32 finds nothing in 2 frames (a class that is ahead)"
     )
     assert seen("generic", np.array(["a"]), np.array(["b"])).sound
+
+
+def test_the_users_own_metric_is_tried_on_the_baseline():
+    found = Plausibility("package.metric:same", None, lambda _, __: 1.0)
+    for one in logits(3, 3):
+        found.add({"y": one})
+    assert found.sound
+    wrong = Plausibility("package.metric:same", None, lambda _, __: 7.0)
+    with pytest.raises(RunnerError, match=r"returned 7\.0"):
+        wrong.add({"y": logits(3)[0]})
