@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import threading
@@ -176,6 +177,8 @@ def without_file(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
         make_folder(folder)
         write_atomically(target, text.encode(), mode=PRIVATE)
     options.config = str(target)
+    place_here = os.path.relpath(folder)
+    show(f"state in {place_here}; later: quantd status --state {place_here}, and report, rollback")
     return found
 
 
