@@ -52,7 +52,11 @@ def full(tmp_path_factory) -> Path:
         )
     )  # fmt: skip
     trace = PowerTrace(points=tuple((t / 10, 3 + t % 7 / 5) for t in range(60)), windows=windows)
-    view = View(findings=(Finding(name="person", score=0.9, box=CORNERS),), count=1)
+    found = [
+        Finding(name="person", score=0.9, box=CORNERS, points=((3.0, 4.0),)),
+        Finding(name="x" * 256, score=0.4, box=CORNERS, mask="M1,1 4,1 4,4Z"),
+    ]  # of two classes, so that their names are drawn
+    view = View(findings=tuple(found), count=9)
     views = {"fp32": view, "int8-minmax": view}
     scene = Scene(frame="0.png", width=16, height=12, words="1 box each", views=views)
     page = render(report, [png()], sketches_ms, [trace], Scenes(scenes=(scene,)), {"0.png": png()})
