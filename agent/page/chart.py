@@ -41,14 +41,15 @@ class Axis:
     title: str
     log: bool = False
 
+    def place(self, value: float) -> float:
+        """Return where a value is, 0..1 between the ends."""
+        if self.log:
+            return math.log(max(value, self.low) / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
+
     def share(self, value: float) -> float:
         """Return where a value is, 0..1; values outside are at the ends."""
-        if self.log:
-            value = max(value, self.low)
-            share = math.log(value / self.low) / math.log(self.high / self.low)
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return min(max(share, 0.0), 1.0)
+        return min(max(self.place(value), 0.0), 1.0)
 
     def ticks(self) -> list[float]:
         """Return round values between the ends."""
@@ -72,8 +73,8 @@ class Chart:
         self._parts: list[Markup] = []
 
     def line(self, points: Sequence[tuple[float, float]], css: str) -> None:
-        """Draw a line through points, as fine as its width allows."""
-        places = [f"{_UNITS * self.x.share(x):.1f} {self._down_px(y):.1f}" for x, y in points]
+        """Draw a line through points; what is outside of the chart is cut off."""
+        places = [f"{_UNITS * self.x.place(x):.1f} {self._down_px(y):.1f}" for x, y in points]
         self._parts.append(
             Markup('<svg viewBox="0 0 {0} {1}" width="100%" height="{1}" preserveAspectRatio="none">'
                    '<path class="line {2}" d="M{3}"/></svg>')
