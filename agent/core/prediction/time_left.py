@@ -20,6 +20,8 @@ _ORDER = (CAPTURE, MAKE, MEASURE, FINISH)
 _LIKE_STEPS = (CAPTURE, MEASURE)
 """The parts with steps about equally long: those done show what the others will take."""
 
+_MOST_STEPS = 0.5
+
 
 @dataclass(slots=True)
 class TimeLeft:
@@ -87,6 +89,9 @@ class TimeLeft:
         if part.name != self._part:
             return part.seconds
         spent_s = self._spent_s[part.name]
-        if spent_s <= part.seconds:
-            return part.seconds - spent_s
-        return spent_s * (1.0 - self._share) / self._share if self._share else None
+        left_s = part.seconds - spent_s
+        by_steps_s = spent_s * (1.0 - self._share) / self._share if self._share else None
+        if left_s < 0.0 or by_steps_s is None:
+            return by_steps_s if left_s < 0.0 else left_s
+        # the first steps are warm-ups; a fast search skips steps
+        return min(left_s, by_steps_s) if self._share > _MOST_STEPS else left_s

@@ -150,6 +150,16 @@ def test_a_part_that_takes_longer_is_judged_by_its_steps_or_not_known():
     assert slow.words == "at least 4 min 54 s left"
 
 
+def test_steps_that_are_skipped_shorten_what_is_left():
+    """As those of candidates that a fast search leaves out."""
+    left = TimeLeft(expected=KNOWN, began_s=0.0)
+    left.observe("measure", 0, 100, 0.0)
+    left.observe("measure", 20, 100, 10.0)
+    assert left.left_s == 280.0 + 4.0
+    left.observe("measure", 90, 100, 90.0)
+    assert left.left_s == pytest.approx(10.0 + 4.0)
+
+
 def test_without_an_estimate_of_a_part_what_is_left_is_a_lower_bound():
     left = TimeLeft(expected=estimate(PROTOCOL, 8, 1, []), began_s=0.0)
     left.observe("build", 1, 8, 5.0)
