@@ -12,6 +12,7 @@ from agent.core.errors import ConfigError
 from agent.core.records import Activation
 from agent.terminal import ProgressBars, show, summary
 from agent.verbs.interrupt import in_turn
+from agent.verbs.locating import has_config
 from agent.verbs.options import (
     CAMERA,
     CONFIGURED,
@@ -81,6 +82,8 @@ def _configured(options: argparse.Namespace) -> tuple[Config, dict[str, str]]:
     """Return the configuration, of a file or else of the model, and the origin of each key."""
     if options.file and options.model:
         raise ConfigError("both MODEL and --model are given", code="usage", hint="keep one of them")
+    if options.model and not has_config(options):
+        options.file, options.model = options.model, None
     if options.file and not options.config and not is_configured_here(options.file):
         return without_file(options)
     options.model = options.model or options.file

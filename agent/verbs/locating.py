@@ -62,6 +62,15 @@ def config_file(options: argparse.Namespace) -> Path:
     )
 
 
+def has_config(options: argparse.Namespace) -> bool:
+    """Return whether there is a configuration file for a command line."""
+    try:
+        config_file(options)
+    except ConfigError:
+        return False
+    return True
+
+
 def _trusted(file: Path) -> bool:
     """Return whether a file in a state folder is this user's or root's: it names commands to run."""
     return file.stat().st_uid in {0, os.geteuid()}

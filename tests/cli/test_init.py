@@ -13,7 +13,7 @@ from agent import config as configuration
 from agent.cli import main
 from agent.core.errors import ConfigError
 from agent.core.frames.pixels import PIXELS
-from agent.verbs import daily, setup
+from agent.verbs import daily, locating, setup
 from agent.verbs.stated import parsed
 from tests.support.detector_heads import detector
 
@@ -210,5 +210,9 @@ def test_optimize_without_a_file_runs_what_the_model_states(quantd, yolo, tmp_pa
     assert configuration.load(file) == begun["config"]
     assert begun["config"].runtime.kind == "onnxruntime"
     assert begun["config"].storage.dir == str(file.parent)
-    code, _, err = quantd(*arguments, "--state", tmp_path / "here")
+    quantd(*arguments, "--state", tmp_path / "here")
     assert begun["config"].storage.dir == str(tmp_path / "here")
+    begun.clear()
+    monkeypatch.setattr(locating, "SYSTEM", tmp_path / "none")
+    quantd("optimize", "--model", *arguments[1:])
+    assert begun["config"].storage.dir == str(file.parent)

@@ -25,7 +25,7 @@ def look_into(path: Path) -> ModelFacts:
         ModelError: if it is no valid ONNX model.
     """
     model = load_model(path, [])
-    graph = shape_inference.infer_shapes(model).graph
+    graph = _with_shapes(model).graph
     weights = {tensor.name for tensor in graph.initializer}
     makers = {name: node.op_type for node in graph.node for name in node.output}
     inputs = [one for one in graph.input if one.name not in weights]
@@ -40,6 +40,14 @@ def look_into(path: Path) -> ModelFacts:
         beside=_beside(path),
         begins=_beginning(graph, inputs[0].name) if len(inputs) == 1 else None,
     )
+
+
+def _with_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the shapes of its outputs, as far as they can be inferred."""
+    try:
+        return shape_inference.infer_shapes(model)
+    except (ValueError, RuntimeError, shape_inference.InferenceError):
+        return model  # the intake runs it, and names what is wrong
 
 
 def _tensor(value: onnx.ValueInfoProto, made_by: str = "") -> TensorFacts:
