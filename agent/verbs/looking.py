@@ -10,7 +10,7 @@ from typing import Any
 
 from agent import config as configuration
 from agent.config import Config
-from agent.core.errors import StoreError
+from agent.core.errors import ConfigError, StoreError
 from agent.core.frames.camera_uri import redacted
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.residuals import accuracy
@@ -26,6 +26,7 @@ from agent.verbs.options import (
     load,
     load_with_origin,
     option,
+    overridden,
     print_json,
 )
 from agent.wiring import reported, runs
@@ -110,7 +111,10 @@ def _predicted(past: PastMeasurement) -> str:
 def _doctor(options: argparse.Namespace) -> int:
     from agent.doctor import examine
 
-    findings = examine(load(options))
+    findings = examine(_for_doctor(options))
+    if not options.config:  # the machine alone
+        asked = {"model": options.model, "camera": options.camera}
+        findings = [one for one in findings if asked.get(one.what, one.what)]
     if options.json:
         print_json(findings)
     else:
@@ -119,6 +123,17 @@ def _doctor(options: argparse.Namespace) -> int:
             [[_MARK[f.level], f.what, f.seen, f.cure] for f in findings],
         )
     return 1 if any(f.level == "problem" for f in findings) else 0
+
+
+def _for_doctor(options: argparse.Namespace) -> Config:
+    """Return the configuration; its defaults with the options if there is no file."""
+    try:
+        return load(options)
+    except ConfigError as error:
+        if error.code != "no_config":
+            raise
+    given = {key: (value, "command line") for key, value in overridden(options).items()}
+    return configuration.from_settings(given)[0]
 
 
 def _check_config(options: argparse.Namespace) -> int:

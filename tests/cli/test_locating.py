@@ -185,3 +185,14 @@ def test_work_in_the_foreground_leaves_the_note(tmp_path, monkeypatch):
     with in_turn(load_with_origin(given)[0], given) as cancelled:
         assert isinstance(cancelled, threading.Event)
     assert storage_of(options(config=file))[0] == str(tmp_path / "here" / "s")
+
+
+@pytest.mark.slow
+def test_the_doctor_needs_no_configuration(capsys):
+    """A fresh machine is what it is asked about first."""
+    assert main(["doctor", "--json", "--runtime", "onnxruntime"]) in {0, 1}
+    found = {one["what"] for one in json.loads(capsys.readouterr()[0])}
+    assert {"runtime", "storage"} <= found
+    assert not {"model", "camera"} & found
+    main(["doctor", "--json", "--model", "none.onnx"])
+    assert "model" in {one["what"] for one in json.loads(capsys.readouterr()[0])}
