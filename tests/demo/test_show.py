@@ -49,6 +49,7 @@ dir = "{state}"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_its_application_serves_what_is_activated_and_follows_a_rollback(
     tmp_path, monkeypatch, capsys
 ):
@@ -66,6 +67,8 @@ def test_its_application_serves_what_is_activated_and_follows_a_rollback(
         )
         served = re.search(rf"^application release {releases[-1]}: (\S+) frames/s", printed, re.M)
         assert served is not None, printed
+        log = (folder / "application.log").read_text()
+        assert log.startswith("waiting for a release") or len(releases) > 1
         assert float(served[1]) > 0
     first, second = releases
     with CameraServer(str(car_video())) as camera:
