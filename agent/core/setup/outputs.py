@@ -55,7 +55,7 @@ def task_of(
     named = {one.name: one.shape for one in outputs}
     found = _detector(named, classes) or _head(outputs, side)
     if found is None and len(outputs) == 1:
-        found = _map(outputs[0], side, classes) or _classifier(outputs[0], batch)
+        found = _map(outputs[0], side, classes) or _classifier(outputs[0], batch, classes)
     return found or _unknown(named)
 
 
@@ -167,6 +167,9 @@ def _map(output: TensorFacts, side: tuple[int, int], classes: Classes | None) ->
     architecture = classes.architecture if classes else ""
     if "SemanticSegmentation" in architecture and classes:
         return Task(kind="segmentation", origin=f"{classes.origin}: {architecture}")
+    if classes and classes.count > 1 and classes.count in output.shape[1::2] and _is_map(output):
+        counted = f"{output.spelled}, for {classes.count} classes in {classes.origin}"
+        return Task(kind="segmentation", origin=f"shape of {counted}")
     integers = output.dtype.startswith(("int", "uint", "bool"))
     shapes = _pictures(output.shape, integers=integers)
     found = next((one for one in shapes if _covers(one[1:], side)), None)
@@ -200,18 +203,22 @@ def _covers(size: tuple[int, ...], side: tuple[int, int]) -> bool:
     )
 
 
-def _classifier(output: TensorFacts, batch: int) -> Task | None:
+def _is_map(output: TensorFacts) -> bool:
+    return len(output.shape) == 4 and sum(side != 1 for side in output.shape[1:]) > 1
+
+
+def _classifier(output: TensorFacts, batch: int, classes: Classes | None) -> Task | None:
     """Return the task of one row of scores."""
-    classes = [one for one in output.shape[1:] if one != 1]
+    scores = [one for one in output.shape[1:] if one != 1]
     if output.shape[:1] != (batch,) or len(output.shape) not in {2, 4}:
         return None
-    if len(classes) == 1 and classes[0] > 1:
-        return Task(
-            kind="classification",
-            origin=f"shape of {output.spelled}: one row of {classes[0]} scores",
-            note="if that row is a vector of features, not of classes: --task generic",
-        )
-    return None
+    if len(scores) != 1 or scores[0] < 2:
+        return None
+    origin = f"shape of {output.spelled}: one row of {scores[0]} scores"
+    if classes and classes.count == scores[0]:
+        return Task(kind="classification", origin=f"{origin}, as many as in {classes.origin}")
+    note = "if that row is a vector of features, not of classes: --task generic"
+    return Task(kind="classification", origin=origin, note=note)
 
 
 def _plain(name: str) -> str:

@@ -70,8 +70,8 @@ def classes_of(facts: ModelFacts) -> Classes | None:
         count = found.get("num_classes")
         listed = architectures if isinstance(architectures, list) else []
         architecture = listed[0] if listed and isinstance(listed[0], str) else ""
-        if names or architecture:
-            known = count if isinstance(count, int) and not isinstance(count, bool) else len(names)
+        known = count if isinstance(count, int) and not isinstance(count, bool) else len(names)
+        if names or architecture or known:
             return Classes(origin=origin, architecture=architecture, names=names, count=known)
     return None
 

@@ -383,6 +383,20 @@ def test_names_are_of_this_model_if_it_has_as_many_classes():
     assert any("another model" in note for note in other.notes)
 
 
+@pytest.mark.parametrize(
+    "config", [{"num_classes": 20}, {"id2label": {str(i): "x" for i in range(20)}}]
+)
+def test_as_many_outputs_as_classes_are_classes_or_a_map_of_them(config):
+    beside = {"config.json": json.dumps(config)}
+    image = replace(IMAGE, shape=(0, 3, 0, 0))
+    for outputs, kind in (((0, 20), "classification"), ((0, 20, 0, 0), "segmentation")):
+        found = known(model(output(*outputs), image=image, beside=beside))
+        assert found.values["model.task.kind"] == kind
+        assert not any("--task" in note for note in found.notes)
+    found = known(model(output(0, 21, 0, 0), image=image, beside=beside))
+    assert found.values["model.task.kind"] == "generic"
+
+
 def test_one_channel_is_grey():
     facts = model(output(1, 9), image=replace(IMAGE, shape=(1, 1, 64, 64)))
     assert known(facts).values["model.input.color"] == "GRAY"
