@@ -74,6 +74,14 @@ def test_the_page_shows_what_it_showed(run):
     assert page(run) == expected(f"{run}.html")
 
 
+@pytest.mark.parametrize("run", _RUNS)
+def test_report_json_alone_makes_a_page(run):
+    from agent.page.render import render
+
+    report = recorded(run)[0]
+    assert render(msgspec.json.decode(encode(report), type=Report)) == render(report)
+
+
 if __name__ == "__main__":
     for each in _RUNS:
         (_GOLDEN / f"{each}.json").write_bytes(encode(recorded(each)[0]))
