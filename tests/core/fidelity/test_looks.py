@@ -32,11 +32,11 @@ def test_a_foreground_is_cut_at_one_half_if_all_choices_give_probabilities():
     half = np.full((1, 1, 32, 32), 0.4, np.float32)
     half[..., :16] = 0.6
     (one,) = shown(task, a=half)
-    assert "50 %" in one.views["found"].findings[0].name
+    assert "50%" in one.views["found"].findings[0].name
     logits = [10 * half - 5, half]
     one, other = shown(task, a=logits[0], b=logits[1])
-    assert "50 %" in one.views["found"].findings[0].name
-    assert "100 %" in other.views["found"].findings[0].name
+    assert "50%" in one.views["found"].findings[0].name
+    assert "100%" in other.views["found"].findings[0].name
 
 
 def test_what_can_not_be_drawn_is_in_words():
