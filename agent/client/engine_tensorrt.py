@@ -169,9 +169,9 @@ class _Driver:
         try:
             status, *values = getattr(self.library, name)(*arguments)
         except (RuntimeError, ValueError) as e:  # no library, or a status that it does not know
-            raise ReleaseError(f"CUDA: {name}: {e}", code=code) from e
+            raise _refused(f"{name}: {e}", code) from e
         if int(status):
-            raise ReleaseError(f"CUDA: {name}: {status.name}", code=code)
+            raise _refused(f"{name}: {status.name}", code)
         return values[0] if values else None
 
     def device(self, runtime: Mapping[str, Any]) -> Any:
@@ -196,6 +196,11 @@ class _Driver:
                     hint="`quantd optimize` on this device builds one for it",
                 )
         return device
+
+
+def _refused(what: str, code: str) -> ReleaseError:
+    hint = "the release runs on TensorRT, which needs an NVIDIA GPU and its driver"
+    return ReleaseError(f"CUDA: {what}", code=code, hint=hint if code == "no_runtime" else "")
 
 
 def _tensorrt(wanted: str) -> Any:

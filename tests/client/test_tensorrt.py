@@ -112,6 +112,7 @@ def test_no_driver_is_no_runtime(tmp_path, device):
     device.fails["cuInit"] = Status.CUDA_ERROR_INVALID_VALUE
     error = refused(made(tmp_path))
     assert (error.code, "cuInit" in error.message) == ("no_runtime", True)
+    assert "driver" in error.hint
 
 
 @pytest.mark.parametrize("what", ["loads", "contexts", "executes"])

@@ -1,6 +1,6 @@
 """The picture of a report in the README, from a run's own page.
 
-    python -m tests.page.screenshot quantd-demo/report.html tests/page/report.png
+python -m tests.page.screenshot quantd-demo/report.html tests/page/report.png
 """
 
 from __future__ import annotations
