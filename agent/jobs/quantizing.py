@@ -20,6 +20,7 @@ from agent.core.records import (
     QuantizedModel,
     Statistics,
 )
+from agent.core.setup.contradictions import contradictions
 from agent.jobs.comparison import comparison, user_metric
 from agent.jobs.frames import MOST_FRAMES, every_level, some_frames, tensors
 from agent.wire.jobs import (
@@ -71,6 +72,7 @@ def check_intake(
         RunnerError: "user_metric" if that returns anything but a number 0..1.
     """
     from agent.adapters.graphs.as_written import outputs_as_written, rounds_by_itself
+    from agent.adapters.graphs.looking import look_into
     from agent.core.fidelity.plausibility import Plausibility
     from agent.core.fidelity.sameness import COARSE_TOLERANCE, TOLERANCE
     from agent.graphs.integers import GIVEN
@@ -88,7 +90,9 @@ def check_intake(
         frames = tensors(config, clean, calibration[1], tuple(names))
         return outputs_as_written(path, frames, config.runtime.threads)
 
-    return stage(
+    fed = resolved(config.model.input.spec, clean.inputs[0].shape)
+    stated = contradictions(look_into(Path(config.model.path), inferred=False), fed)
+    found = stage(
         CheckedIntake(
             digest=spec.digest,
             model=spec.model,
@@ -103,8 +107,9 @@ def check_intake(
         progress=progress,
         plausibility=Plausibility(task.kind, task.decoding, user_metric(task.kind)),
         others=calibration[0].holdout[: max(others, 1)],
-        fed=describe(resolved(config.model.input.spec, clean.inputs[0].shape)),
+        fed=describe(fed),
     )
+    return replace(found, doubts=(*stated, *found.doubts))
 
 
 def condition(

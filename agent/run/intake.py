@@ -51,7 +51,7 @@ def checked(
     """
     decoding = config.model.task.decoding
     digest = digest_of(
-        "intake-check-4",
+        "intake-check-5",
         model.digest,
         calibration.digest,
         config.model.task.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,14 +19,18 @@ _PASSING = ("Cast", "Identity", "Transpose", "Unsqueeze", "Squeeze")
 _CHANNELS = (1, 3)
 
 
-def look_into(path: Path) -> ModelFacts:
+def look_into(path: Path, *, inferred: bool = True) -> ModelFacts:
     """Return what the file and those beside it state.
+
+    Args:
+        path: The model file.
+        inferred: Whether shapes of outputs that the file leaves out are inferred.
 
     Raises:
         ModelError: if it is no valid ONNX model.
     """
     model = load_model(path, [])
-    graph = _with_shapes(model).graph
+    graph = (_with_shapes(model) if inferred else model).graph
     weights = {tensor.name for tensor in graph.initializer}
     makers = {name: node.op_type for node in graph.node for name in node.output}
     inputs = [one for one in graph.input if one.name not in weights]
@@ -68,7 +73,8 @@ def _beside(path: Path) -> dict[str, str]:
         folders.append(folders[0].parent)
     found: dict[str, str] = {}
     for name in BESIDE:
-        file = next((one / name for one in folders if (one / name).is_file()), None)
+        files = (one / name for one in folders)
+        file = next((one for one in files if one.is_file() and os.access(one, os.R_OK)), None)
         if file is not None and file.stat().st_size <= _MOST_CHARACTERS:
             found[name] = file.read_text(encoding="utf-8", errors="replace")
     return found

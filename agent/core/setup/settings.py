@@ -91,12 +91,12 @@ class Found:
 def pixel_values(pixels: PixelPreset) -> Mapping[str, Value]:
     """Return the keys that set these values: the name of a preset, or scale, mean and std."""
     for name, preset in PIXELS.items():
-        if _equal(preset, pixels):
+        if same_pixels(preset, pixels):
             return {"model.input.pixels": name}
     return {f"model.input.{key}": value for key, value in asdict(pixels).items() if key != "color"}
 
 
-def _equal(one: PixelPreset, other: PixelPreset) -> bool:
+def same_pixels(one: PixelPreset, other: PixelPreset) -> bool:
     """Return whether two presets are the same factor and shift of each channel."""
     if other.color and one.color and one.color != other.color:
         return False
