@@ -22,6 +22,13 @@ def _number(text: str) -> float:
     return float(above) / float(below or 1)
 
 
+def _preset(text: str) -> str:
+    """Return the name of a preset; an empty one would be raw pixels without being stated."""
+    if text not in PIXELS:
+        raise ValueError(text)
+    return text
+
+
 def _numbers(text: str) -> tuple[float, ...]:
     found = tuple(_number(one) for one in text.split(","))
     return found * 3 if len(found) == 1 else found
@@ -44,7 +51,7 @@ def _one(key: str, convert: Callable[[str], Value] = str) -> Callable[[str], Map
 
 _STATED: dict[str, tuple[Callable[[str], Mapping[str, Value]], dict[str, Any]]] = {
     "pixels": (
-        _one("model.input.pixels"),
+        _one("model.input.pixels", _preset),
         {"metavar": "NAME", "help": f"what the model expects of pixels: {', '.join(PIXELS)}"},
     ),
     "scale": (

@@ -103,7 +103,8 @@ def test_the_options_state_what_the_file_does_not(quantd, plain, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--pixels", "0..2"], "allowed"),
+        (["--pixels", "0..2"], "caffe-bgr"),
+        (["--pixels", ""], "caffe-bgr"),
         (["--scale", "much"], "--scale"),
         (["--mean", "1,2,3", "--std", "1,1,1"], "--scale"),
         (["--pixels", "0..1", "--scale", "1/255"], "sets scale"),
@@ -123,7 +124,7 @@ def test_options_that_can_not_be_are_refused(quantd, plain, tmp_path, arguments,
 
 
 def test_on_a_terminal_what_is_missing_is_asked(quantd, plain, tmp_path, monkeypatch):
-    answers = iter(["0..2\n", "-1..1\n"])
+    answers = iter(["0..2\n", "\n", "-1..1\n"])
 
     class Terminal:
         def isatty(self) -> bool:
@@ -136,7 +137,8 @@ def test_on_a_terminal_what_is_missing_is_asked(quantd, plain, tmp_path, monkeyp
     monkeypatch.setattr(setup.sys.stderr, "isatty", lambda: True, raising=False)
     code, _, err = quantd("init", plain)
     assert code == 0
-    assert "allowed" in err  # the first answer is none
+    assert "'0..2' can't be read" in err
+    assert "'' can't be read" in err
     assert configuration.load(tmp_path / "quantd.toml").model.input.pixels == "-1..1"
     (tmp_path / "quantd.toml").unlink()
     assert quantd("init", plain)[0] == 2  # the end of the input is no answer
