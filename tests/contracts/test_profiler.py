@@ -70,6 +70,7 @@ def test_on_a_gpu_its_profile_has_no_times_of_layers(tmp_path, monkeypatch):
         onnxruntime, "get_available_providers",
         lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
     )  # fmt: skip
+    monkeypatch.setattr("agent.engines.providers._cuda_loads", lambda: True)
     with pytest.raises(RunnerError, match="times of the layers on CUDAExecutionProvider") as raised:
         profiled(model, tmp_path)
     assert raised.value.code == "no_profile"
