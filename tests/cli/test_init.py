@@ -10,6 +10,7 @@ import pytest
 from onnx import helper
 
 from agent import config as configuration
+from agent.adapters.graphs.looking import look_into
 from agent.cli import main
 from agent.core.errors import ConfigError
 from agent.core.frames.pixels import PIXELS
@@ -32,6 +33,12 @@ def quantd(capsys, tmp_path, monkeypatch):
         return code, out, " ".join(err.split())
 
     return run
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Look into models in this process, which takes a tenth of the time of a job."""
+    monkeypatch.setattr(setup, "look_into", lambda model, _: look_into(Path(model)))
 
 
 @pytest.fixture
@@ -72,6 +79,7 @@ def test_a_file_that_states_all_needs_no_option(quantd, yolo, tmp_path):
     assert "exists already" in err
 
 
+@pytest.mark.usefixtures("here")
 def test_what_is_missing_is_one_error_that_names_the_options(quantd, plain, tmp_path):
     code, out, err = quantd("optimize", plain, "--json")
     assert code == 2
@@ -88,6 +96,7 @@ def test_what_is_missing_is_one_error_that_names_the_options(quantd, plain, tmp_
     assert [path.name for path in tmp_path.iterdir()] == [plain.name]
 
 
+@pytest.mark.usefixtures("here")
 def test_the_options_state_what_the_file_does_not(quantd, plain, tmp_path):
     code, out, _ = quantd("init", plain, "--pixels", "-1..1", "--color", "bgr", "--json",
                           "--decode", '{kind = "yolo", threshold = 0.5}')  # fmt: skip
@@ -100,6 +109,7 @@ def test_the_options_state_what_the_file_does_not(quantd, plain, tmp_path):
     assert "model.input.pixels" in origin
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -123,6 +133,7 @@ def test_options_that_can_not_be_are_refused(quantd, plain, tmp_path, arguments,
     assert not (tmp_path / "quantd.toml").exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_on_a_terminal_what_is_missing_is_asked(quantd, plain, tmp_path, monkeypatch):
     answers = iter(["0..2\n", "\n", "-1..1\n"])
 
@@ -144,6 +155,7 @@ def test_on_a_terminal_what_is_missing_is_asked(quantd, plain, tmp_path, monkeyp
     assert quantd("init", plain)[0] == 2  # the end of the input is no answer
 
 
+@pytest.mark.slow
 def test_a_page_shows_a_frame_under_each_choice_of_pixels(quantd, plain, tmp_path):
     arguments = ("init", plain, "--camera", "synthetic://", "--look")
     code, out, err = quantd(*arguments)
@@ -176,6 +188,7 @@ def test_numbers_may_be_fractions_and_one_stands_for_all_channels():
     assert parsed("size", "640x480") == {"model.input.width": 640, "model.input.height": 480}
 
 
+@pytest.mark.usefixtures("here")
 def test_a_configuration_of_ones_own_is_not_written_over(quantd, yolo, tmp_path):
     folder = tmp_path / "quantd-yolo"
     folder.mkdir()
@@ -194,6 +207,7 @@ def test_the_file_here_is_that_of_its_model_only(yolo, plain, tmp_path, monkeypa
     assert not setup.is_configured_here(str(plain))
 
 
+@pytest.mark.usefixtures("here")
 def test_optimize_without_a_file_runs_what_the_model_states(quantd, yolo, tmp_path, monkeypatch):
     begun = {}
 
