@@ -61,7 +61,10 @@ class Application:
             time.sleep(_POLL_S)
 
     def until_served(self, release: str) -> list[str]:
-        """Wait until it has served a release for some seconds, end it, and return its lines.
+        """Wait until it has served a release for some seconds, and end it.
+
+        Returns:
+            The lines that it printed first and last about the release.
 
         Raises:
             JobError: see `wait`.
@@ -70,7 +73,8 @@ class Application:
         self.wait(release)
         time.sleep(_SERVE_S)
         self._stack.close()
-        return self._lines(release)
+        begun, *figures = self._lines(release)
+        return [begun, *figures[-1:]]
 
     def _lines(self, release: str) -> list[str]:
         """Return what it printed about a release."""
