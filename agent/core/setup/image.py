@@ -151,6 +151,30 @@ def drop_fixed_size(
         del found.settings[path]
 
 
+def drop_replaced_batch(
+    found: Found, image: TensorFacts, given: Mapping[str, Setting], notes: list[str]
+) -> None:
+    """Remove the batch of a file whose fixed size the user replaces: its shape is a placeholder."""
+    sides = zip(("height", "width"), _sides(found, image), strict=True)
+    one = found.settings.get("search.batch")
+    if one is None or "search.batch" in given:
+        return
+    replaced = [
+        given[f"model.input.{key}"] for key, own in sides if own and _other(given, key, own)
+    ]
+    if replaced:
+        notes.append(
+            f"{replaced[0].origin} replaces the size of {image.spelled}: its batch is not used, "
+            "engines take one frame"
+        )
+        del found.settings["search.batch"]
+
+
+def _other(given: Mapping[str, Setting], key: str, own: int) -> bool:
+    one = given.get(f"model.input.{key}")
+    return one is not None and one.value != own
+
+
 def _sides(found: Found, image: TensorFacts) -> Shape:
     """Return height and width as the file has them, 0 if they are free."""
     first = 1 if found.value("model.input.layout") == "NHWC" else 2

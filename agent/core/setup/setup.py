@@ -12,6 +12,7 @@ from agent.core.setup.image import (
     add_preprocessing,
     conventions,
     drop_fixed_size,
+    drop_replaced_batch,
     image_of,
     missing_values,
     of_the_type,
@@ -50,6 +51,7 @@ def set_up(facts: ModelFacts, given: Mapping[str, Setting]) -> Setup:
     found.add(conventions(found, image))
     missing = tuple(missing_values(found, image))
     drop_fixed_size(found, image, given, notes)
+    drop_replaced_batch(found, image, given, notes)
     size = size_of(found, image)
     _add_task(found, facts, export, size, notes)
     return Setup(settings=found.ordered(), missing=missing, notes=tuple(notes), size=size)

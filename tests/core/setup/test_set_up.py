@@ -375,6 +375,14 @@ def test_a_fixed_batch_is_that_of_the_engines():
     assert known(facts).values["model.task.kind"] == "classification"
 
 
+def test_a_batch_beside_a_size_that_is_replaced_is_a_placeholder_too():
+    facts = model(output(10, 9), image=replace(IMAGE, shape=(10, 3, 32, 32)))
+    same, other = (known(facts, pixels="0..255", width=side, height=32) for side in (32, 64))
+    assert same.values["search.batch"] == (10,)
+    assert "search.batch" not in other.values
+    assert "engines take one frame" in other.notes[0]
+
+
 def test_names_are_of_this_model_if_it_has_as_many_classes():
     config = {"config.json": json.dumps({"label_names": ["cat", "dog"], "num_classes": 2})}
     assert known(model(output(1, 2), beside=config)).values["model.task.names"] == ("cat", "dog")
