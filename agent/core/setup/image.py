@@ -154,7 +154,7 @@ def drop_fixed_size(
 def drop_replaced_batch(
     found: Found, image: TensorFacts, given: Mapping[str, Setting], notes: list[str]
 ) -> None:
-    """Remove the batch of a file whose fixed size the user replaces: its shape is a placeholder."""
+    """Remove the batch of a file if the user replaces its fixed size: the shape is a placeholder."""
     sides = zip(("height", "width"), _sides(found, image), strict=True)
     one = found.settings.get("search.batch")
     if one is None or "search.batch" in given:
