@@ -25,7 +25,7 @@ from tests.fakes.runners import FakeClock
 def test_work_that_was_asked_to_end_is_no_error(caplog, code, level, event, stage):
     """SIGTERM during a run logged ERROR work_failed, and alarmed operators at each restart."""
 
-    def perform(*_):
+    def perform(*_, **__):
         raise JobError("quantize: ended", code=code)
 
     caplog.set_level(logging.INFO)
