@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 # for each other.
 unexport PYTHONDONTWRITEBYTECODE
 test test-faults fast: export OPENBLAS_NUM_THREADS := 1
-.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device zoo footprint clean
+.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device zoo footprint test-arm64 clean
 
 help:  ## Show this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 demo: $(READY)  ## Run the whole job on this machine: live camera, real model, real broker
 	@$(BIN)/quantd demo
@@ -58,11 +58,14 @@ bench-first: $(READY)  ## Measure a newcomer's first run beside Ultralytics' exp
 zoo: $(READY)  ## Run 46 architectures, with random weights, through quantd's stages
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.zoo.run --only '$(ONLY)' --jobs $(or $(JOBS),2)
 
+test-arm64:  ## Install and run quantd in an arm64 userland under qemu (root, debootstrap; takes long)
+	@nice tests/arm64
+
 footprint:  ## Print what quantd takes on a Jetson: wheels for aarch64, resolved and unpacked here
 	@tests/footprint
 
 clean:  ## Remove the virtual environments and what the demo left
-	@rm -rf $(VENV) .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json bench-first.json zoo.json
+	@rm -rf $(VENV) .arm64 .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json bench-first.json zoo.json
 
 $(READY): pyproject.toml tests/setup_venv
 	@tests/setup_venv $(PYTHON) $(VENV)
