@@ -25,7 +25,7 @@ def measured(directory: Path) -> dict[str, object]:
         directory,
         camera={"uri": f"file://{video}/datasets/data/bikes.mp4", "fps": 25.0},
         model={"name": "centerface", "path": f"{model}/centerface.onnx"},
-        model_input={"width": 640, "height": 480, "scale": 1.0},
+        model_input={"width": 640, "height": 480, "pixels": "0..255"},
         model_task={"kind": "generic"},
         calibration={"frames": 32, "holdout": 16, "window_s": 10.0},
         search={"calibrators": ["minmax", "entropy", "percentile", "mse"]},

@@ -42,7 +42,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "path": str(model),
             "card": str(_CONFIGS / "models" / "centerface.toml"),
         },
-        model_input={"width": 320, "height": 256, "scale": 1.0},
+        model_input={"width": 320, "height": 256, "pixels": "0..255"},
         model_task={"kind": "detection"},
         calibration={"frames": 8, "holdout": 4, "window_s": 2.0},
         search={"calibrators": ["percentile"]},

@@ -190,7 +190,10 @@ def test_a_fast_search_chooses_and_where_nothing_fits_measures_all_candidates(
 
 def test_a_page_that_can_not_be_drawn_costs_nothing_but_itself(tmp_path: Path) -> None:
     config = write_config(tmp_path, search={"precisions": ["fp32"]})
-    done = quantd("optimize", "-c", config, "--json", MPLBACKEND="no-such-backend")
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "jinja2.py").write_text("raise RuntimeError('no templates here')\n")
+    done = quantd("optimize", "-c", config, "--json", PYTHONPATH=broken)
     assert done.returncode == 0, done.stderr
     assert "page_failed" in done.stderr
     assert json.loads(done.stdout)["activation"]["state"] == "active"

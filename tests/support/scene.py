@@ -84,6 +84,8 @@ def write_config(folder: Path, **tables: dict[str, Any]) -> Path:
     }
     for name, keys in tables.items():
         wanted.setdefault(name.replace("_", "."), {}).update(keys)
+    if "pixels" in wanted["model.input"]:
+        del wanted["model.input"]["scale"]
     path = folder / "quantd.toml"
     lines = []
     for name, keys in wanted.items():
