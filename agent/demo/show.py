@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -129,7 +130,10 @@ def demo(
             )
         )
         daemon = stack.enter_context(
-            running(directory / "daemon.log", *module, "agent", "run", "-c", str(config))
+            # as a person would name it: the report gives it as the origin of values
+            running(
+                directory / "daemon.log", *module, "agent", "run", "-c", os.path.relpath(config)
+            )
         )
         show(f"daemon   pid {daemon.pid}, log {directory / 'daemon.log'}")
         current = directory / "state" / "current"
