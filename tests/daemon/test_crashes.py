@@ -134,6 +134,10 @@ class Broker(FakeLink):
         self.connect()
         self.session = self.next_session()
         self.post(Connected(self.session, True, None))
+        # as from the real link: what comes again over a later connection has greater numbers
+        first = self._places + 1
+        self._places += len(self.commands)
+        self.commands = dict(enumerate(self.commands.values(), first))
         for place in self.commands:
             self._deliver(place)
 
