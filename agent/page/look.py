@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-
-import jinja2
 
 from agent.core.records import Scene
 from agent.page.scenes import shown_scenes
+from agent.page.templates import template
 
 
 def render_look(
@@ -23,16 +21,9 @@ def render_look(
         jpeg: The frame.
         named: Whether the classes have names.
     """
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("look.html.j2")
     shown = shown_scenes(
         scenes,
         {scene.frame: jpeg for scene in scenes},
         colours={name: "var(--c0)" for scene in scenes for name in scene.views},
     )
-    return template.render(model=model, source=source, scenes=shown, named=named)
+    return template("look.html.j2").render(model=model, source=source, scenes=shown, named=named)

@@ -5,10 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-
-import jinja2
-from markupsafe import Markup
 
 from agent.core.records import PowerTrace, Scenes
 from agent.core.report.cautions import cautions, input_origins
@@ -18,7 +14,6 @@ from agent.core.report.figures import AT_RATE_FIGURES, FIGURES, Row
 from agent.core.report.overview import display_order, key_figures, occasion
 from agent.core.report.wording import (
     circumstances,
-    escape_unprintable,
     floor,
     given_integers,
     headline,
@@ -29,6 +24,7 @@ from agent.core.report.wording import (
 from agent.page.plots import plots
 from agent.page.rows import Cell, bars, cells, looks
 from agent.page.scenes import shown_scenes
+from agent.page.templates import template
 
 
 def render(
@@ -55,15 +51,7 @@ def render(
     by_id = {one.id: one for one in report.candidates}
     ordered = [by_id[one["id"]] for one in rows]
     drawn_as = looks(rows)
-    template = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_shown,
-    ).get_template("report.html.j2")
-    return template.render(
+    return template("report.html.j2").render(
         report=report,
         occasion=occasion(document),
         headline=headline(document),
@@ -115,12 +103,3 @@ def _conditions(one: Row, document: Row) -> str:
     words = circumstances(one, document["environment"])
     missing = words and one["measured"]["latency_ms"]["ci95_reason"]
     return f"{words}; no interval: {missing}" if missing else words
-
-
-def _shown(value: object) -> object:
-    """Escape text from outside; what was drawn here is markup and stays."""
-    return (
-        escape_unprintable(value)
-        if isinstance(value, str) and not isinstance(value, Markup)
-        else value
-    )

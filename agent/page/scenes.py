@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from agent.core.records import Finding, Point, Scene, View
 
-TEMPLATE = "scenes.html.j2"
 _NAMED = 5  # findings in a caption
 _NAME = 24  # the width of a frame, in sizes of a name's letters: 12 px where it is 288 px wide
 _MOST_CHARACTERS = 18  # of a name in the picture

@@ -28,3 +28,10 @@ def test_names_from_the_model_are_text():
     page = render_look(HOSTILE, HOSTILE, [scene(HOSTILE, HOSTILE)], b"", named=True)
     assert "<script>" not in page
     assert "default-src 'none'" in page
+
+
+def test_text_that_would_be_shown_as_another_is_escaped():
+    """Also on this page, which has its own template: a bidirectional override, a lone surrogate."""
+    page = render_look("a\u202eb\udce9.onnx", "synthetic://", [scene("x\u202ey")], b"", named=True)
+    assert r"a\u202eb\udce9.onnx" in page
+    assert "\u202e" not in page
