@@ -12,6 +12,7 @@ from agent.core.records import Engine, Platform, QuantizedModel, digest_of
 from agent.memory import default_reserve, scratch_mb
 from agent.wire.jobs import BuildEngine
 from agent.wiring.boards import environment
+from agent.wiring.storage import store
 
 if TYPE_CHECKING:
     from agent.ports import EngineProfiler, EngineRunner, Progress
@@ -94,6 +95,12 @@ def runner(
 
     table = config.runtime
     return OnnxruntimeRunner(str(path), table.threads, table.providers, _cache(config))
+
+
+def stored_runner(config: Config, engine: Engine, *, timed: bool = False) -> EngineRunner:
+    """Return the runner of an engine in the store; see `runner`."""
+    path = Path(store(config).directory(engine.digest), engine.file)
+    return runner(config, engine.runtime, path, engine.dla_core, timed=timed)
 
 
 def profiler(config: Config, engine: Engine, graph: str, scratch: str) -> EngineProfiler:

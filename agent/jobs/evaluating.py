@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
-from agent.core.records import CalibrationSet, CleanModel, Engine, Evaluation
+from agent.core.records import CalibrationSet, CleanModel, Evaluation
 from agent.core.release.upgrade import conditions, foreign
 from agent.jobs.comparison import comparison
-from agent.jobs.engines import TENSORRT, platform, runner, with_runtime
+from agent.jobs.engines import TENSORRT, platform, runner, stored_runner, with_runtime
 from agent.jobs.frames import tensors
 from agent.jobs.labels import accuracy
 from agent.wire.jobs import EvaluateEngine
-from agent.wiring.storage import releases, store
+from agent.wiring.storage import releases
 
 if TYPE_CHECKING:
-    from agent.ports import EngineRunner, Progress, Tensors
+    from agent.ports import Progress, Tensors
 
 
 def evaluate(
@@ -32,14 +33,9 @@ def evaluate(
     from agent.stages.evaluate import evaluate as stage
 
     config = spec.config
-    kept = store(config)
     frames, folder = calibration
     names = frames.holdout
     process = psutil.Process()
-
-    def make(engine: Engine) -> Callable[[], EngineRunner]:
-        path = Path(kept.directory(engine.digest), engine.file)
-        return lambda: runner(config, engine.runtime, path, engine.dla_core)
 
     def held_out() -> Iterator[Tensors]:
         return tensors(config, model, folder, names, batch=spec.engine.batch)
@@ -47,8 +43,8 @@ def evaluate(
     return stage(
         spec.engine,
         digest=spec.digest,
-        make_runner=make(spec.engine),
-        make_baseline=make(spec.baseline),
+        make_runner=partial(stored_runner, config, spec.engine),
+        make_baseline=partial(stored_runner, config, spec.baseline),
         tensors=held_out,
         comparison=lambda: comparison(config, model, accuracy(config, model, frames, folder)),
         memory=lambda: int(process.memory_info().rss),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import reduce, wraps
 from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,12 +18,8 @@ from agent.core.records import (
     ConditionedModel,
     Digest,
     Engine,
-    Evaluation,
-    Measurements,
     Platform,
-    Profiles,
     QuantizedModel,
-    Scenes,
     Statistics,
 )
 from agent.core.setup.facts import CameraFacts, ModelFacts
@@ -157,45 +153,22 @@ def _build(spec: specs.BuildEngine, job: Job) -> Engine:
     return engines.build(spec, job.parent(spec.quantized, QuantizedModel), job.progress)
 
 
-def _evaluate(spec: specs.EvaluateEngine, job: Job) -> Evaluation:
-    return evaluating.evaluate(
-        spec,
-        job.parent(spec.model, CleanModel)[0],
-        job.parent(spec.calibration, CalibrationSet),
-        job.progress,
-    )
+def _on_frames(
+    run: Callable[[Any, CleanModel, tuple[CalibrationSet, Path], Progress], object],
+) -> Callable[[Any, Job], object]:
+    """Return the job that runs engines of a model on the frames of a calibration set."""
 
+    @wraps(run)
+    def job_of(spec: Any, job: Job) -> object:
+        model, _ = job.parent(spec.model, CleanModel)
+        return run(spec, model, job.parent(spec.calibration, CalibrationSet), job.progress)
 
-def _measure(spec: specs.MeasureEngines, job: Job) -> Measurements:
-    return measuring.measure(
-        spec,
-        job.parent(spec.model, CleanModel)[0],
-        job.parent(spec.calibration, CalibrationSet),
-        job.progress,
-    )
-
-
-def _profile(spec: specs.ProfileEngines, job: Job) -> Profiles:
-    return measuring.profile(
-        spec,
-        job.parent(spec.model, CleanModel)[0],
-        job.parent(spec.calibration, CalibrationSet),
-        job.progress,
-    )
+    return job_of
 
 
 def _check(spec: specs.CheckRelease, _: Job) -> str:
     evaluating.check_release(spec.config, spec.release)
     return "good"
-
-
-def _show(spec: specs.ShowScenes, job: Job) -> Scenes:
-    return showing.show(
-        spec,
-        job.parent(spec.model, CleanModel)[0],
-        job.parent(spec.calibration, CalibrationSet),
-        job.progress,
-    )
 
 
 def _render(spec: specs.RenderPage, job: Job) -> str:
@@ -222,11 +195,11 @@ KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
     specs.CollectStatistics: _statistics,
     specs.QuantizeModel: _quantize,
     specs.BuildEngine: _build,
-    specs.EvaluateEngine: _evaluate,
-    specs.MeasureEngines: _measure,
-    specs.ProfileEngines: _profile,
+    specs.EvaluateEngine: _on_frames(evaluating.evaluate),
+    specs.MeasureEngines: _on_frames(measuring.measure),
+    specs.ProfileEngines: _on_frames(measuring.profile),
     specs.CheckRelease: _check,
-    specs.ShowScenes: _show,
+    specs.ShowScenes: _on_frames(showing.show),
     specs.RenderPage: _render,
 }
 _ANY: Any = reduce(or_, KINDS)

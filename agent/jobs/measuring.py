@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,7 +40,6 @@ def measure(
     from agent.stages.measuring.measure import measure as stage
 
     config = spec.config
-    kept = storage.store(config)
     modes = power_modes(config)
     with ExitStack() as stack:
         if spec.power_mode:
@@ -50,13 +50,7 @@ def measure(
         found = stage(
             spec.engines,
             _protocol(config, meter),
-            make_runner=lambda engine: running.runner(
-                config,
-                engine.runtime,
-                Path(kept.directory(engine.digest), engine.file),
-                engine.dla_core,
-                timed=True,
-            ),
+            make_runner=partial(running.stored_runner, config, timed=True),
             tensors=lambda engine: _inputs(config, model, calibration, engine.batch),
             power=[meter, *sensors.checks(config, meter, stack)] if meter else sensor.reason,
             clock=SystemClock(),

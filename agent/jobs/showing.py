@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
-from agent.core.records import CalibrationSet, CleanModel, Engine, Scenes
+from agent.core.records import CalibrationSet, CleanModel, Scenes
 from agent.jobs.comparison import comparison
-from agent.jobs.engines import runner
+from agent.jobs.engines import stored_runner
 from agent.jobs.frames import tensors
 from agent.wire.jobs import ShowScenes
-from agent.wiring.storage import store
 
 if TYPE_CHECKING:
     from agent.core.fidelity.results import FrameSize
-    from agent.ports import EngineRunner, Progress, Tensors
+    from agent.ports import Progress, Tensors
 
 _MOST_FRAMES = 32  # to choose from
 _SCENE_PX, _SCENE_BYTES = 480, 14_000  # four are less than 80 kB in base64
@@ -36,12 +36,6 @@ def show(
     from agent.stages.show import show as stage
 
     config = spec.config
-    kept = store(config)
-
-    def make(engine: Engine) -> Callable[[], EngineRunner]:
-        path = Path(kept.directory(engine.digest), engine.file)
-        return lambda: runner(config, engine.runtime, path, engine.dla_core)
-
     baseline, *others = spec.engines
     gallery = Gallery(
         spec.task,
@@ -53,7 +47,7 @@ def show(
     scenes = stage(
         gallery,
         _batches(config, model, calibration, spec.engines[baseline].batch),
-        make_runners=[make(engine) for engine in spec.engines.values()],
+        make_runners=[partial(stored_runner, config, engine) for engine in spec.engines.values()],
         progress=progress,
     )
     return Scenes(scenes=scenes)

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from agent import config as configuration
+from agent.core import records
 from agent.core.errors import JobError, RunnerError
 from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.task import Task
@@ -87,7 +88,8 @@ def test_every_kind_of_job_has_a_function_a_name_and_an_example():
 
 @pytest.mark.parametrize("kind", kinds.KINDS, ids=lambda kind: kind.__name__)
 def test_the_function_of_a_kind_takes_its_spec_and_returns_its_result(kind):
-    hints = get_type_hints(kinds.KINDS[kind], {**vars(kinds), "Trial": Trial, "Fleet": Fleet})
+    names = {**vars(records), **vars(specs), **vars(kinds), "Trial": Trial, "Fleet": Fleet}
+    hints = get_type_hints(kinds.KINDS[kind], names)
     assert hints["spec"] is kind
     assert hints["return"] is kind.result()
 
