@@ -21,9 +21,11 @@ from agent.adapters.storage.releases import FileReleases
 from agent.adapters.storage.store import FileStore
 from agent.core.errors import StoreError
 from agent.core.records import Activation, digest_of
+from agent.run.artifacts import Observe
 from agent.wiring import runs, storage
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
+from tests.support.in_process import optimize
 from tests.support.polling import until
 from tests.support.scene import quantd, write_config
 from tests.support.small_disk import Disk, small_disk
@@ -93,16 +95,8 @@ def test_a_full_disk_ends_the_run_and_the_next_one_continues(
             disk.fill()
         stages.append(seen)
 
-    def run(watch: object) -> runs.Finished:
-        return runs.optimize(
-            config,
-            origin={},
-            warn=lambda _: None,
-            trigger="test",
-            observe=watch,
-            cancelled=threading.Event(),
-            run_id="r1",
-        )
+    def run(watch: Observe) -> runs.Finished:
+        return optimize(config, watch, run_id="r1")
 
     with pytest.raises(StoreError, match=r"the disk is full \(\d+\.\d MB free\)") as caught:
         run(observe)
@@ -122,14 +116,7 @@ def test_a_full_disk_ends_the_run_and_the_next_one_continues(
 @pytest.mark.faults
 def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
     config = configuration.load(small(tmp_path))
-    first = runs.optimize(
-        config,
-        origin={},
-        warn=lambda _: None,
-        trigger="test",
-        observe=lambda *_: None,
-        cancelled=threading.Event(),
-    )
+    first = optimize(config)
     store = FileStore(str(disk.place))
     old = digest_of("an earlier engine")
     with store.stage(old) as work:
@@ -141,14 +128,7 @@ def test_room_is_made_of_what_nothing_needs(tmp_path: Path, disk: Disk) -> None:
         if stage == "capture" and not filled:
             filled.append(disk.fill())
 
-    again = runs.optimize(
-        config,
-        origin={},
-        warn=lambda _: None,
-        trigger="test",
-        observe=observe,
-        cancelled=threading.Event(),
-    )
+    again = optimize(config, observe)
     assert filled
     assert again.report.activation.state in {"active", "unchanged"}
     assert store.get(old, dict) is None

@@ -18,9 +18,10 @@ import pytest
 from agent import config as configuration
 from agent.core.errors import QuantdError, StoreError
 from agent.run.artifacts import Observe
-from agent.wiring import runs, storage
+from agent.wiring import storage
 from agent.wiring.exclusive import exclusive
 from tests.support.application import Application
+from tests.support.in_process import optimize
 from tests.support.parts import missing_part
 from tests.support.scene import write_config
 from tests.support.switches import copied, current, incomplete, leftovers, pending
@@ -72,15 +73,7 @@ class Machine:
     def optimize(self, observe: Observe) -> str:
         """Optimize without the lock, whose file is open to be written."""
         effective = configuration.load(self.config)
-        finished = runs.optimize(
-            effective,
-            origin={},
-            warn=lambda _: None,
-            trigger="test",
-            observe=observe,
-            cancelled=threading.Event(),
-            reuse_calibration=self.reuse,
-        )
+        finished = optimize(effective, observe, reuse_calibration=self.reuse)
         assert finished.report.activation.state == "active"
         return finished.report.run_id
 

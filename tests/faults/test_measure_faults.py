@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import threading
 
 import psutil
 import pytest
 
 from agent import config as configuration
-from agent.wiring import runs
 from agent.wiring.reported import read_report
+from tests.support.in_process import optimize
 from tests.support.scene import write_config
 
 pytestmark = pytest.mark.slow
@@ -30,14 +29,7 @@ def test_a_candidate_that_kills_the_measuring_process_is_left_out_and_a_report_i
             killed.append(note)
             child.send_signal(number)
 
-    finished = runs.optimize(
-        config,
-        origin={},
-        warn=lambda _: None,
-        trigger="test",
-        observe=observe,
-        cancelled=threading.Event(),
-    )
+    finished = optimize(config, observe)
     assert killed
     report = read_report(finished.directory)
     by_id = {one["id"]: one for one in report["candidates"]}
