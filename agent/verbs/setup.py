@@ -254,7 +254,7 @@ def _show(setup: Setup, camera: CameraFacts | None) -> None:
         rows.append(["camera", _seen(camera), camera.source])
     table(["found", "value", "from"], rows)
     for note in setup.notes:
-        show(f"not known: {escape_unprintable(note)}")
+        show(f"note: {escape_unprintable(note)}")
 
 
 def _seen(camera: CameraFacts) -> str:

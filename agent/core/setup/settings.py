@@ -49,7 +49,8 @@ class Setup:
     Attributes:
         settings: In the order of the configuration.
         missing: Without these nothing can be run.
-        notes: What is not known, but not needed, with the option that gives it.
+        notes: What is not known, but not needed, with the option that gives it, and what is not
+            used, with the reason.
         size: Height and width of the input, px; 0 if not known.
     """
 

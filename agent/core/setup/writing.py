@@ -20,13 +20,13 @@ def toml(settings: Sequence[Setting], *, heading: str, notes: Sequence[str] = ()
     Args:
         settings: Values with their origins; keys in the tables of _TABLES.
         heading: The first line, a comment.
-        notes: What is not known; comments above the tables.
+        notes: What is not known or not used, and why; comments above the tables.
     """
     lines = [
         f"# {_comment(heading)} Behind each value: its origin.",
         "# Every other key has its default: see configs/quantd.toml, or `quantd check-config`.",
     ]
-    lines += [f"# Not known: {_comment(note)}" for note in notes]
+    lines += [f"# Note: {_comment(note)}" for note in notes]
     tables: dict[str, list[Setting]] = {name: [] for name in _TABLES}
     for one in settings:
         tables.setdefault(one.key.rpartition(".")[0], []).append(one)
