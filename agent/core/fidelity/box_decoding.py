@@ -16,6 +16,7 @@ from agent.core.errors import ConfigError
 from agent.core.fidelity.decoders import ROW, check_outputs
 from agent.core.fidelity.decoding import Decoding
 from agent.core.fidelity.detection import Detections, box_overlaps, suppress
+from agent.core.fidelity.probabilities import sigmoid, softmax
 from agent.core.fidelity.similarity import drawn_masks, rotated_boxes
 
 _MOST_RAW = 3000  # per frame before suppression, which would take minutes for a broken engine
@@ -77,10 +78,9 @@ class _Reader:
     def probabilities(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return scores 0..1; with a softmax, the last axis is that of the classes."""
         if self._how.softmax:
-            powers = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
-            return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float64)
+            return softmax(scores)
         if self._how.logits:
-            return np.asarray(1.0 / (1.0 + np.exp(-np.clip(scores, -500, 500))), np.float64)
+            return sigmoid(scores)
         low, high = (float(scores.min()), float(scores.max())) if scores.size else (0.0, 0.0)
         if self._trusted and (low < -_TOLERANCE or high > 1 + _TOLERANCE):
             raise _decode_error(

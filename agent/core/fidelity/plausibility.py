@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from agent.core.fidelity.agreement import UserMetric, make_agreement
 from agent.core.fidelity.box_decoding import Outputs, decode
 from agent.core.fidelity.decoding import Decoding
+from agent.core.fidelity.probabilities import sigmoid, softmax
 from agent.core.fidelity.scores import first_output, score_rows, within_one
 
 _SAME = 1e-5  # of the largest value of an output: less is the rounding of one machine
@@ -140,7 +141,4 @@ def _probabilities(scores: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the scores of rows of classes as probabilities; logits are what leaves 0..1."""
     if within_one(scores):
         return scores
-    if scores.shape[1] == 1:
-        return np.asarray(1 / (1 + np.exp(-np.clip(scores, -500, 500))), np.float64)
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
+    return sigmoid(scores) if scores.shape[1] == 1 else softmax(scores)
