@@ -16,6 +16,8 @@ _DROPPED = 0.01  # a frame or two of a disturbed moment is no flag
 ENOUGH_SAMPLES = 100
 """Of power, where it decides: a sensor's reading is of a millisecond, so that few of them alias
 with the inferences (INA3221 data sheet SBOS576: 1.1 ms a conversion)."""
+DECIDING_S = 30.0
+"""Shortest measuring time of a candidate where power decides; a slow sensor takes longer."""
 
 Span = tuple[float, float]
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from agent.core.choice.candidates import DECIDING_S
+
 CAPTURE, MAKE, MEASURE, FINISH = "capture", "make", "measure", "finish"
 _WORDS = {
     CAPTURE: "capturing",
@@ -25,8 +27,6 @@ PART_OF = {
     **dict.fromkeys(("choose", "profile", "activate", "report"), FINISH),
 }
 """The part that each stage of a run belongs to."""
-_DECIDING_S = 30.0
-"""Shortest measuring time of a candidate where power decides; a slow sensor takes longer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,9 +114,7 @@ def estimate(
 
 
 def _measuring(protocol: Protocol, candidates: int, power_modes: int) -> Part:
-    each_s = (
-        max(protocol.duration_s, _DECIDING_S) if protocol.power_decides else protocol.duration_s
-    )
+    each_s = max(protocol.duration_s, DECIDING_S) if protocol.power_decides else protocol.duration_s
     each_s *= 2 if protocol.paced else 1
     basis = f"[measure]: {candidates} candidates, each {each_s:g} s and a warm-up of "
     basis += f"{protocol.warmup_s:g} s; idle {protocol.idle_s * power_modes:g} s"
