@@ -1,0 +1,1 @@
+"""The operator's side: what devices send, stored and shown."""
