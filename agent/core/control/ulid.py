@@ -11,6 +11,7 @@ from collections.abc import Callable
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]  # half as many steps
 _RANDOM_BITS = 80
+_TO_BASE32 = str.maketrans(_ALPHABET, "0123456789ABCDEFGHIJKLMNOPQRSTUV")  # as int() reads it
 
 
 class Ulids:
@@ -29,4 +30,28 @@ class Ulids:
         drawn = int.from_bytes(self._entropy(_RANDOM_BITS // 8), "big")
         number = max((max(unix_ms, 0) << _RANDOM_BITS) | drawn, self._last + 1)
         self._last = number
-        return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])
+        return _text(number)
+
+
+def ulid_bytes(text: str) -> bytes:
+    """Return the 16 bytes of a ULID, which sort as the text does."""
+    return int(text.translate(_TO_BASE32), 32).to_bytes(16, "big")
+
+
+def ulid_text(body: bytes) -> str:
+    """Return the text of a ULID's 16 bytes."""
+    return _text(int.from_bytes(body, "big"))
+
+
+def ulid_ms(body: bytes) -> int:
+    """Return when a ULID was made, ms since 1970."""
+    return int.from_bytes(body[:6], "big")
+
+
+def first_ulid(unix_ms: int) -> bytes:
+    """Return the least ULID of a moment, 16 bytes."""
+    return max(unix_ms, 0).to_bytes(6, "big") + bytes(10)
+
+
+def _text(number: int) -> str:
+    return "".join([_PAIRS[(number >> shift) & 1023] for shift in range(120, -1, -10)])

@@ -1,0 +1,1 @@
+"""What the operator's side keeps of devices: messages as stored, devices as shown."""

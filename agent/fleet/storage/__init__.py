@@ -1,0 +1,1 @@
+"""The store of the fleet: one schema, over SQLite and PostgreSQL."""
