@@ -11,15 +11,23 @@ from agent.core.report.wording import escape_unprintable
 
 
 def template(name: str) -> jinja2.Template:
-    """Return a template; what it shows is escaped, and a name that it lacks is an error."""
+    """Return a template of this folder."""
+    return environment().get_template(name)
+
+
+def environment(*folders: Path) -> jinja2.Environment:
+    """Return the templates of folders, then those of this one.
+
+    What they show is escaped, and a name that they lack is an error.
+    """
     return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        loader=jinja2.FileSystemLoader([*folders, Path(__file__).parent]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         finalize=_shown,
-    ).get_template(name)
+    )
 
 
 def _shown(value: object) -> object:
