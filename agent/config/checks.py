@@ -82,6 +82,8 @@ _ALONE = (("masks", "keypoints", "rotated"), ("logits", "softmax"))
 _TASKS = ("generic", "classification", "segmentation", "detection")
 _NVPMODEL = Path("/etc/nvpmodel.conf")
 _CAPABILITY = re.compile(r"[1-9][0-9]?\.[0-9]")
+_LABEL = re.compile(r"[^\x00-\x1f\x7f]{1,128}")  # as consumers of the messages take them
+_LABELS = 64
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -180,6 +182,14 @@ def _check_names(config: Config) -> None:
         raise ConfigError(
             f"device.id = {config.device.id!r} can't be an MQTT topic level and client id",
             hint="letters, digits, '.', '_' and '-', at most 64",
+        )
+    labels = config.device.labels
+    wrong = [text for pair in labels.items() for text in pair if not _LABEL.fullmatch(text)]
+    if wrong or len(labels) > _LABELS:
+        seen = f"{wrong[0][:200]!r}" if wrong else f"{len(labels)} entries"
+        raise ConfigError(
+            f"device.labels has {seen}",
+            hint=f"at most {_LABELS}, each name and text of 1 to 128 printable characters",
         )
 
 

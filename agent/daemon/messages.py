@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -104,6 +104,17 @@ class Messages:
             )
             self._put(self.topics.meta, message, MessageClass.STATE, "meta", replaces=True)
 
+    def releases(self, active: str | None, releases: Sequence[wire.Release]) -> None:
+        """Publish which releases there are, newest first."""
+        with self.journal.atomic():
+            message = wire.Releases(
+                **self._stamp("releases"),
+                active=active,
+                releases=tuple(releases[: wire.RELEASES_LIMIT]),
+                total=len(releases),
+            )
+            self._put(self.topics.releases, message, MessageClass.STATE, "releases", replaces=True)
+
     def telemetry(self, figures: Mapping[str, float | int | bool | None]) -> None:
         """Publish one set of figures; it expires after an hour."""
         with self.journal.atomic():
@@ -113,8 +124,12 @@ class Messages:
     def event(self, kind: str, severity: Severity, facts: Mapping[str, object]) -> None:
         """Publish an event."""
         message_class = MessageClass.INFO if severity == "info" else MessageClass.WARNING
+        cut = {
+            name: value[: wire.TEXT_LIMIT] if isinstance(value, str) else value
+            for name, value in facts.items()
+        }
         with self.journal.atomic():
-            message = wire.Event(**self._stamp("event"), kind=kind, severity=severity, facts=facts)
+            message = wire.Event(**self._stamp("event"), kind=kind, severity=severity, facts=cut)
             self._put(self.topics.event, message, message_class, "event")
 
     def report(self, model: str, report: Mapping[str, Any]) -> None:
@@ -183,7 +198,7 @@ class Messages:
                 message_class=message_class,
                 stream=stream,
                 number=message.seq,
-                retain=stream in {"state", "meta", "report"},
+                retain=stream in {"state", "meta", "releases", "report"},
                 expiry_s=TELEMETRY_EXPIRY_S if message_class is MessageClass.TELEMETRY else 0,
                 replaces=replaces,
             )

@@ -49,7 +49,8 @@ class Facts:
 
     Attributes:
         active: The release in use, or None.
-        telemetry: Figures of the moment.
+        releases: All releases, newest first.
+        telemetry: Figures of the moment, but for the progress of a job.
         environment: For `meta`.
         report: Returns (model, report) of a run, or None.
     """
@@ -57,6 +58,7 @@ class Facts:
     labels: Mapping[str, str]
     model: str
     active: Callable[[], wire.Active | None]
+    releases: Callable[[], Sequence[wire.Release]]
     telemetry: Callable[[], Mapping[str, float | int | bool | None]]
     environment: Callable[[], Mapping[str, str | int | float | None]]
     report: Callable[[str], tuple[str, Mapping[str, Any]] | None]
@@ -90,6 +92,7 @@ class Broker(Outward):
     _tidied_ns: int = 0
     _subscribed: bool = True
     _loss: str = ""
+    _shown: object = None  # releases as last published
 
     def start(self) -> None:
         """See `loop.Outward`."""
@@ -140,11 +143,7 @@ class Broker(Outward):
         if isinstance(effect, PublishState):
             self._publish_state(state, with_meta=effect.with_meta)
         elif isinstance(effect, PublishTelemetry):
-            counted = {
-                **self.notices.counts,
-                "messages_unheard": self.outbox.unheard,
-            }
-            self.messages.telemetry({**self.facts.telemetry(), **counted})
+            self._publish_telemetry(state)
         elif isinstance(effect, PublishEvent):
             self.messages.event(effect.kind, effect.severity, effect.facts)
         elif isinstance(effect, PublishReport):
@@ -188,6 +187,18 @@ class Broker(Outward):
         if event.cause:
             self.notices.note(event.cause, {"reason": event.reason}, quiet=repeated)
 
+    def _publish_telemetry(self, state: State) -> None:
+        """Publish the figures; and the state, if a person changed the releases meanwhile."""
+        figures = {
+            **self.facts.telemetry(),
+            "job_percent": state.percent,
+            **self.notices.counts,
+            "messages_unheard": self.outbox.unheard,
+        }
+        self.messages.telemetry(figures)
+        if (self.facts.active(), self.facts.releases()) != self._shown:
+            self._publish_state(state, with_meta=False)
+
     def _publish_state(self, state: State, *, with_meta: bool) -> None:
         running = state.running
         job = None
@@ -195,12 +206,16 @@ class Broker(Outward):
             job = wire.Job(
                 run_id=running.run_id, kind=running.kind, stage=state.stage, pct=state.percent
             )
+        active, releases = self.facts.active(), self.facts.releases()
         self.messages.state(
-            active=self.facts.active(),
+            active=active,
             job=job,
             subscribed=self._subscribed,
             unheard=self.outbox.unheard,
         )
+        if with_meta or (active, releases) != self._shown:
+            self.messages.releases(active.release if active else None, releases)
+            self._shown = active, releases
         if with_meta:
             self.messages.meta(
                 labels=self.facts.labels,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
@@ -99,6 +99,9 @@ class Journal(Protocol):
 
     def unfinished_runs(self) -> Sequence[Run]:
         """Return the runs without an outcome, oldest first."""
+
+    def outcomes(self) -> Mapping[str, int]:
+        """Return how many runs ended with each outcome."""
 
     def record(self, measurement: PastMeasurement) -> None:
         """Store a measurement for later predictions."""

@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import fields
 
 from agent.core.report import document
+from agent.core.report.metrics import METRICS
 from agent.wire import messages
 from agent.wire.commands import ARGS, COMMANDS, CommandBody, ExpectBody
 from agent.wire.release import Description
@@ -24,6 +25,7 @@ _MESSAGES: dict[str, type] = {
     "model": Description,
     "state": messages.State,
     "meta": messages.Inventory,
+    "releases": messages.Releases,
     "telemetry": messages.Telemetry,
     "event": messages.Event,
     "report_message": messages.Report,
@@ -35,11 +37,25 @@ def schemas() -> dict[str, dict[str, Any]]:
     """Return each schema by the name of its file without `.json`."""
     found = {name: _schema(kind) for name, kind in _MESSAGES.items()}
     found["command"] = _command()
+    found["telemetry"]["$defs"]["Telemetry"]["properties"]["m"]["properties"] = _metrics()
     return found
 
 
 def _schema(kind: type) -> dict[str, Any]:
     return {"$schema": _DIALECT, **msgspec.json.schema(kind)}
+
+
+def _metrics() -> dict[str, Any]:
+    """Return the figures of telemetry by name, with their units."""
+    return {
+        name: {
+            "type": ["integer" if metric.counts else "number", "null"],
+            "description": metric.title,
+            **({"x-unit": metric.unit} if metric.unit else {}),
+            **({"minimum": 0} if metric.counts else {}),
+        }
+        for name, metric in METRICS.items()
+    }
 
 
 def _command() -> dict[str, Any]:

@@ -30,6 +30,11 @@ class Topics:
         return self._of("meta")
 
     @property
+    def releases(self) -> str:
+        """Return the topic of the releases on the device (retained)."""
+        return self._of("releases")
+
+    @property
     def telemetry(self) -> str:
         """Return the topic of regular figures."""
         return self._of("telemetry")

@@ -8,12 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Any
-
-import psutil
 
 from agent.adapters.host.clock import SystemClock, boot_id
-from agent.adapters.host.conditions import temperature_c
 from agent.adapters.host.notifier import SystemdNotifier
 from agent.adapters.mqtt.link import MqttLink
 from agent.adapters.mqtt.signatures import JwsSignatures
@@ -35,10 +31,10 @@ from agent.daemon.outward import Broker, Facts
 from agent.daemon.worker import Worker
 from agent.ports import Journal, Notifier
 from agent.run.upgrade import UnfitRelease
-from agent.wire import messages as wire
 from agent.wire.topics import Topics
-from agent.wiring import released, reported, storage
+from agent.wiring import released, storage
 from agent.wiring.boards import environment
+from agent.wiring.device_facts import DeviceFacts
 from agent.wiring.exclusive import exclusive
 from agent.wiring.work import perform, settled
 
@@ -134,6 +130,7 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
         messages.event(kind, "warning", facts)
 
     notices = Notices(announce, clock)
+    facts = DeviceFacts(config, journal)
     return Broker(
         link=link,
         topics=topics,
@@ -155,10 +152,11 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
         facts=Facts(
             labels=config.device.labels,
             model=config.model.name,
-            active=lambda: _active(config),
-            telemetry=_figures(config),
+            active=facts.active,
+            releases=facts.releases,
+            telemetry=facts.telemetry,
             environment=CachedLookup(lambda: environment(config), _LOOKUP_S),
-            report=lambda run_id: _report(config, run_id),
+            report=facts.report,
         ),
         clock=clock,
         notices=notices,
@@ -213,57 +211,3 @@ def _recover(config: Config, stopping: threading.Event) -> None:
         if isinstance(error, StoreError) and error.code != "locked":
             raise
         _LOG.warning("recovery_put_off code=%s %s", error.code, error.message)
-
-
-def _active(config: Config) -> wire.Active | None:
-    releases = storage.releases(config)
-    release = releases.current()
-    if release is None:
-        return None
-    facts = releases.model_json(release)
-    try:
-        return wire.Active(
-            release=release, model=facts["name"], engine_sha256=facts["engine"]["sha256"]
-        )
-    except (KeyError, TypeError):
-        return wire.Active(release=release)
-
-
-def _report(config: Config, run_id: str) -> tuple[str, Mapping[str, Any]] | None:
-    folder = reported.last_report(config, run_id)
-    if folder is None:
-        return None
-    try:
-        report = reported.read_report(folder)
-        return str(report["model"]["name"]), report
-    except (StoreError, KeyError, TypeError) as error:
-        _LOG.error("report_not_sent run_id=%s %s", run_id, error)
-        return None
-
-
-def _figures(config: Config) -> Callable[[], Mapping[str, float | int | bool | None]]:
-    process = psutil.Process()
-    process.cpu_percent()  # the first call only sets the point of reference
-    sources: dict[str, Callable[[], float | int | None]] = {
-        "rss_mb": lambda: round(process.memory_info().rss / 1e6, 1),
-        "cpu_percent": process.cpu_percent,
-        "uptime_s": lambda: round(time.monotonic()),
-        "memory_free_mb": lambda: round(psutil.virtual_memory().available / 1e6),
-        "disk_free_mb": lambda: round(psutil.disk_usage(config.storage.dir).free / 1e6),
-        "temp_c": temperature_c,
-    }
-
-    unread: set[str] = set()
-
-    def reading(name: str) -> float | int | None:
-        try:
-            value = sources[name]()
-        except (OSError, ValueError, RuntimeError, psutil.Error) as error:
-            if name not in unread:
-                _LOG.warning("figure_not_read name=%s %s", name, error)
-            unread.add(name)
-            return None
-        unread.discard(name)
-        return value
-
-    return lambda: {name: reading(name) for name in sources}

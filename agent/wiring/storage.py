@@ -71,18 +71,18 @@ class RunIds:
     def next(self) -> str:
         """Return a new id."""
         here = [path.name for folder in self._folders for path in folder.glob("*")]
-        made = [moment for name in (self._last, *here) if (moment := _made(name))]
-        moment = max([self._now(), *(one + timedelta(milliseconds=1) for one in made)])
+        known = [moment for name in (self._last, *here) if (moment := made(name))]
+        moment = max([self._now(), *(one + timedelta(milliseconds=1) for one in known)])
         self._last = (
             f"{moment:%Y%m%dT%H%M%S}{moment.microsecond // 1000:03d}-{secrets.token_hex(2)}"
         )
         return self._last
 
 
-def _made(run_id: str) -> datetime | None:
-    """Return the time in an id, None if the name is not an id."""
+def made(run_id: str) -> datetime | None:
+    """Return the UTC time in the id of a run or release, None if the name is not one."""
     try:
-        made = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f")
+        moment = datetime.strptime(run_id.partition("-")[0], "%Y%m%dT%H%M%S%f")
     except ValueError:
         return None
-    return made.replace(tzinfo=timezone.utc)
+    return moment.replace(tzinfo=timezone.utc)

@@ -242,3 +242,18 @@ def test_pixels_that_are_probably_not_what_is_meant_are_questioned(tmp_path):
     (found,) = doubts("")
     assert "nothing states which values of pixels" in found
     assert doubts('pixels = "0..255"') == doubts("scale = 1.0") == doubts('dtype = "uint8"') == ()
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        '{ site = "n\\u0000" }',
+        '{ site = "" }',
+        f'{{ {"s" * 129} = "n" }}',
+        "{ " + ", ".join(f'l{n} = "x"' for n in range(65)) + " }",
+    ],
+)
+def test_labels_that_no_consumer_takes_are_refused(tmp_path: Path, labels: str) -> None:
+    with pytest.raises(ConfigError, match=r"device\.labels has"):
+        load(tmp_path, f"[device]\nlabels = {labels}\n")
+    assert load(tmp_path, '[device]\nlabels = { "site a" = "Nord-Süd" }\n').device.labels

@@ -50,25 +50,27 @@ def test_every_message_fits_the_published_schema(
         active=wire.Active(release="r"), job=wire.Job(run_id="r", kind="optimize", pct=3.0)
     )
     messages.meta(labels={"site": "n"}, environment={"l4t": None}, models=("m",))
+    messages.releases("r", [wire.Release(id=f"r{n}") for n in range(wire.RELEASES_LIMIT + 1)])
     messages.telemetry({"temp_c": 40.0})
-    messages.event("run_ended", "error", {"n": 1})
+    messages.event("run_ended", "error", {"n": 1, "detail": "x" * 3000 + "\x00"})
     messages.report("m", {"schema": 1})
     messages.refuse("c1", Answered(stage=Stage.REJECTED, code="expired"))
     rows = journal.pending(0, 99)
-    names = ["state", "meta", "telemetry", "event", "report_message", "result"]
+    names = ["state", "meta", "releases", "telemetry", "event", "report_message", "result"]
     for row, name in zip(rows, names, strict=True):
         jsonschema.Draft202012Validator(schemas()[name]).validate(json.loads(row.message.body))
     assert [row.message.topic.removeprefix("quantd/v1/cam-1/") for row in rows] == [
         "state",
         "meta",
+        "releases",
         "telemetry",
         "event",
         "report/m",
         "res/c1",
     ]
-    assert [row.message.retain for row in rows] == [True, True, False, False, True, False]
+    assert [row.message.retain for row in rows] == [True, True, True, False, False, True, False]
     assert {row.message.message_class for row in rows} == set(MessageClass) - {MessageClass.INFO}
-    assert rows[2].message.expiry_s == TELEMETRY_EXPIRY_S
+    assert rows[3].message.expiry_s == TELEMETRY_EXPIRY_S
 
 
 def test_the_envelope(journal: SqliteJournal, messages: Messages) -> None:
@@ -78,7 +80,7 @@ def test_the_envelope(journal: SqliteJournal, messages: Messages) -> None:
     assert (first["seq"], second["seq"]) == (1, 2)
     assert first["id"] < second["id"]
     kept = ("v", "dev", "ts", "mono_ms", "boot", "sess", "clock_ok")
-    assert [first[name] for name in kept] == [1, "cam-1", Now().utc(), 5, "b", 3, False]
+    assert [first[name] for name in kept] == [2, "cam-1", Now().utc(), 5, "b", 3, False]
 
 
 def test_the_will_is_of_its_own_connection(messages: Messages) -> None:

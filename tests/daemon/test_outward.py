@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from agent.core.control.effects import PublishState
+from agent.core.control.effects import Effect, PublishState, PublishTelemetry
 from agent.core.control.journal import MessageClass
 from agent.core.control.link import Connected, Disconnected, Subscribed
 from agent.core.control.step import State
 from agent.core.errors import StoreError
 from agent.daemon.notices import Notices
 from agent.daemon.outbox import IN_FLIGHT
-from agent.daemon.outward import Broker
+from agent.daemon.outward import Broker, Facts
+from agent.wire import messages as wire
 from agent.wire.topics import Topics
 from tests.daemon.test_outbox import Bench
 
@@ -158,9 +159,11 @@ def test_a_refused_subscription_is_an_event_and_in_the_state_until_it_is_granted
 ) -> None:
     published: list[bool] = []
     broker.messages = SimpleNamespace(  # type: ignore[assignment]
-        state=lambda *, subscribed, **_: published.append(subscribed)
+        state=lambda *, subscribed, **_: published.append(subscribed), releases=lambda *_: None
     )
-    broker.facts = SimpleNamespace(active=lambda: None)  # type: ignore[assignment]
+    broker.facts = SimpleNamespace(  # type: ignore[assignment]
+        active=lambda: None, releases=tuple
+    )
     for event in (Connected(1, False, None, refused="Not authorized"), Subscribed()):
         broker.take(event)
         broker.publish(PublishState(), State())
@@ -169,3 +172,37 @@ def test_a_refused_subscription_is_an_event_and_in_the_state_until_it_is_granted
         ("subscription_refused", {"topic": "quantd/v1/cam-1/cmd/#", "reason": "Not authorized"})
     ]
     assert broker.notices.counts["subscriptions_refused"] == 1
+
+
+def test_releases_are_sent_with_each_connection_and_once_after_a_change(broker: Broker) -> None:
+    """`quantd pin` and `quantd activate` change them beside the daemon."""
+    sent: list[str] = []
+    pinned = [False]
+    broker.messages = SimpleNamespace(  # type: ignore[assignment]
+        state=lambda **_: sent.append("state"),
+        meta=lambda **_: sent.append("meta"),
+        telemetry=lambda _: sent.append("telemetry"),
+        releases=lambda active, releases: sent.append(f"{active} {releases[0].pinned}"),
+    )
+    broker.facts = Facts(
+        labels={},
+        model="m",
+        active=lambda: wire.Active(release="r1"),
+        releases=lambda: (wire.Release(id="r1", pinned=pinned[0]),),
+        telemetry=dict,
+        environment=dict,
+        report=lambda _: None,
+    )
+
+    def published(effect: Effect) -> list[str]:
+        sent.clear()
+        broker.publish(effect, State())
+        return list(sent)
+
+    for _ in range(2):
+        assert published(PublishState(with_meta=True)) == ["state", "r1 False", "meta"]
+    assert published(PublishState()) == ["state"]
+    assert published(PublishTelemetry()) == ["telemetry"]
+    pinned[0] = True
+    assert published(PublishTelemetry()) == ["telemetry", "state", "r1 True"]
+    assert published(PublishTelemetry()) == ["telemetry"]

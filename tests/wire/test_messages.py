@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.core.control.command import Stage
+from agent.core.report.metrics import MODEL_METRICS
 from agent.wire import messages as wire
 from agent.wire.commands import decode_command
 from agent.wire.schema import schemas
 from agent.wire.topics import Topics
 
 ROOT = Path(__file__).parents[2]
+OF_0_1 = [
+    json.loads(line)
+    for line in Path(__file__).with_name("messages_of_0_1.jsonl").read_text().splitlines()
+]
 STAMP: dict[str, Any] = {
     "id": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
     "dev": "cam-1",
@@ -34,6 +40,15 @@ MESSAGES: dict[str, wire.Message] = {
     ),
     "meta": wire.Inventory(
         **STAMP, agent="0", labels={}, environment={"l4t": None}, models=("m",), commands=("ping",)
+    ),
+    "releases": wire.Releases(
+        **STAMP,
+        active="r2",
+        releases=(
+            wire.Release(id="r2", model="m", precision="int8", made="2026-11-23T09:00:00Z"),
+            wire.Release(id="r1", good=False, reason="health exited 1", pinned=True),
+        ),
+        total=2,
     ),
     "telemetry": wire.Telemetry(**STAMP, m={"temp_c": 40.5, "power_w": None}),
     "event": wire.Event(**STAMP, kind="run_ended", severity="info", facts={"n": 1}),
@@ -63,6 +78,67 @@ def test_the_schema_is_not_satisfied_by_anything(name: str) -> None:
         rest = {key: value for key, value in body.items() if key != field}
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.Draft202012Validator(schemas()[name]).validate(rest)
+
+
+def decoded(name: str, body: dict[str, Any]) -> object:
+    return msgspec.json.decode(json.dumps(body), type=type(MESSAGES[name]))
+
+
+@pytest.mark.parametrize("line", OF_0_1, ids=lambda line: line["schema"])
+def test_what_a_device_of_version_0_1_sends_is_read_and_fits(line: dict[str, Any]) -> None:
+    name, body = line["schema"], line["message"]
+    jsonschema.Draft202012Validator(schemas()[name]).validate(body)
+    found = json.loads(msgspec.json.encode(decoded(name, body)))
+    assert body["v"] == 1
+    for field, value in body.items():
+        nested = isinstance(value, dict) and isinstance(found[field], dict)
+        assert found[field] == (found[field] | value if nested else value)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        *(("telemetry", {"ts": ts}) for ts in ("yesterday", "now", "2026-11-23", "20261-01-01T00:00:00Z", "2026-11-23T25:00:00Z", "2026-11-23T10:00:00+01:00", "2026-11-23T10:00:00Z\n")),
+        *(("event", {"seq": seq}) for seq in (-1, 2**53, 2**64, 1.5)),
+        *(("state", {"dev": dev}) for dev in ("", "a/b", "a\x00", "x" * 65, "cam-1\n")),
+        ("state", {"v": 3}),
+        ("state", {"agent": "a" * 129}),
+        ("state", {"agent": "0\x001"}),
+        ("result", {"cmd_id": "a/b"}),
+        ("result", {"reason": {"code": "x", "detail": "a\x00b"}}),
+        ("event", {"kind": "Run Ended"}),
+        ("event", {"facts": {f"f{n}": 1 for n in range(65)}}),
+        ("meta", {"labels": {f"l{n}": "x" for n in range(65)}}),
+        ("releases", {"releases": [{"id": "r"}] * 129}),
+        ("telemetry", {"m": {f"m{n}": 1 for n in range(65)}}),
+        ("telemetry", {"m": {"x" * 41: 1}}),
+        ("meta", {"packet_limit_bytes": 2**53}),
+        ("telemetry", {"m": {"a": "hot"}}),
+    ],
+)  # fmt: skip
+def test_what_no_store_should_see_is_refused(name: str, changed: dict[str, Any]) -> None:
+    body = json.loads(wire.encode(MESSAGES[name])) | changed
+    assert not jsonschema.Draft202012Validator(schemas()[name]).is_valid(body)
+    with pytest.raises(msgspec.ValidationError):
+        decoded(name, body)
+
+
+def test_the_schema_of_telemetry_has_each_figure_with_its_unit() -> None:
+    figures = schemas()["telemetry"]["$defs"]["Telemetry"]["properties"]["m"]["properties"]
+    assert figures["latency_p50_ms"]["x-unit"] == "ms"
+    ends = {"ms": "_ms", "W": "_w", "J": "_j", "dB": "_db", "s": "_s", "MB": "_mb", "°C": "_c"}
+    for name, figure in figures.items():
+        assert re.fullmatch(wire.METRIC_NAME, name)
+        assert name.endswith(ends.get(figure.get("x-unit", ""), ""))
+    assert set(MODEL_METRICS) < set(figures)
+
+
+@given(text=st.text(alphabet="\x00\\u0a", max_size=12))
+def test_no_nul_leaves_the_device(text: str) -> None:
+    event = wire.Event(**STAMP, kind="k", severity="info", facts={"d": text, text + "k": 1})
+    facts = json.loads(wire.encode(event))["facts"]
+    clean = text.replace("\x00", "")
+    assert facts == {"d": clean, clean + "k": 1}
 
 
 def test_the_published_schemas_are_those_of_the_code() -> None:
@@ -103,6 +179,7 @@ def test_the_contract_names_every_topic_and_only_files_that_exist() -> None:
     assert {channel["address"] for channel in contract["channels"].values()} == {
         topics.state,
         topics.meta,
+        topics.releases,
         topics.telemetry,
         topics.event,
         topics.report("{model}"),

@@ -17,7 +17,8 @@ from agent.core.control.effects import PublishReport, PublishState
 from agent.core.control.link import CommandArrived
 from agent.core.control.requests import Expect, Optimize, RollBack
 from agent.run.upgrade import UnfitRelease
-from agent.wiring.daemon import _figures, _outdated, daemon
+from agent.wiring.daemon import _outdated, daemon
+from agent.wiring.device_facts import machine_figures
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_a_tool_of_the_board_that_hangs_does_not_block_the_daemon(
     begin_s = time.monotonic()
     made.outward.publish(PublishState(with_meta=True), made.state)
     assert time.monotonic() - begin_s < 3
-    assert made.journal.counts().waiting == 2
+    assert made.journal.counts().waiting == 3
 
 
 @pytest.mark.parametrize("error", [OSError(11, "try again"), RuntimeError("no line MemFree")])
@@ -130,7 +131,7 @@ def test_a_figure_of_telemetry_that_can_not_be_read_costs_itself_only(
     def fails(*_: object) -> None:
         raise error
 
-    figures = _figures(config)
+    figures = machine_figures(config)
     monkeypatch.setattr("psutil.virtual_memory", fails)
     monkeypatch.setattr("psutil.disk_usage", fails)
     found = [figures() for _ in range(3)][-1]

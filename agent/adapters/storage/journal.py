@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, fields
 from datetime import datetime, timezone
@@ -247,6 +247,11 @@ class SqliteJournal(OutboxTable):
         return tuple(
             Run(**{**dict(zip(names, row, strict=True)), "canceled": bool(row[5])}) for row in found
         )
+
+    def outcomes(self) -> Mapping[str, int]:
+        """See `ports.Journal`."""
+        ended = "SELECT outcome, COUNT(*) FROM runs WHERE outcome != '' GROUP BY outcome"
+        return dict(self._db.read(ended))
 
     def record(self, measurement: PastMeasurement) -> None:
         """See `ports.Journal`."""

@@ -225,7 +225,7 @@ def _worked(state: State, event: Progressed | Doubted | Ended) -> tuple[State, E
 
 
 def _progressed(state: State, running: Work, event: Progressed) -> tuple[State, Effects]:
-    percent = round(100 * event.done / event.total, 1) if event.total else None
+    percent = min(100.0, round(100 * event.done / event.total, 1)) if event.total else None
     changed = event.stage != state.stage
     state = replace(state, stage=event.stage, percent=percent)
     due = event.now_ns - state.last_progress_ns >= PROGRESS_EVERY_NS

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any
 
 from agent.core.records import Candidate, Latency
 from agent.core.report.figures import at
+from agent.core.report.metrics import MODEL_METRICS, Metric, Row, number, reported_row
 from agent.core.report.speedup import Speedup, apart, over, unknown
 
-Row = Mapping[str, Any]
 _MACHINE = ("board", "cpu", "gpu")
 _OTHER_MODEL = "it is of another model file"
 
@@ -85,10 +84,10 @@ def compare(
         candidates: All of this run.
         report: Of this run: model, environment, candidates.
     """
-    now = _row(report, chosen.id)
-    then = _row(previous.report, previous.candidate)
+    now = reported_row(report, chosen.id)
+    then = reported_row(previous.report, previous.candidate)
     again = _again(then, candidates)
-    mine = _row(report, again.id) if again else then
+    mine = reported_row(report, again.id) if again else then
     of_its = report if again else previous.report
     different = _different(of_its, mine, report, now) if mine else _unreported(previous)
     if again:
@@ -105,19 +104,12 @@ def compare(
         same_run=again is not None,
         speedup=speedup,
         figures={
-            name: _change(one, mine, now, different or one.differs(of_its, mine, report, now))
-            for name, one in _FIGURES.items()
+            name: _change(
+                MODEL_METRICS[name], mine, now, different or differs(of_its, mine, report, now)
+            )
+            for name, differs in _FIGURES.items()
         },
     )
-
-
-def _row(report: Mapping[str, Any], candidate: str) -> Row:
-    """Return a candidate of a report, with what its power is judged by; empty if it is not in it."""
-    rows = at(report, "candidates")
-    found = next((one for one in rows or () if at(one, "id") == candidate), None)
-    if found is None:
-        return {}
-    return {**found, "load": at(found, "measured.at_rate") or at(found, "measured")}
 
 
 def _again(then: Row, candidates: Sequence[Candidate]) -> Candidate | None:
@@ -154,7 +146,7 @@ def _different(before: Mapping[str, Any], then: Row, report: Mapping[str, Any], 
 
 def _apart(previous: PreviousRelease, then: Row, chosen: Candidate) -> Speedup:
     """Return the speed-up over figures of an earlier run."""
-    p50, span = _number(then, "measured.latency_ms.p50"), at(then, "measured.latency_ms.ci95_p50")
+    p50, span = number(then, "measured.latency_ms.p50"), at(then, "measured.latency_ms.ci95_p50")
     if p50 is None or chosen.measurement is None:
         return unknown("its latency is not known", over=previous.candidate)
     its = Latency(
@@ -166,15 +158,6 @@ def _apart(previous: PreviousRelease, then: Row, chosen: Candidate) -> Speedup:
         ci95_reason=str(at(then, "measured.latency_ms.ci95_reason") or ""),
     )
     return apart(previous.candidate, chosen.measurement.latency_ms, its)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Figure:
-    """Where a figure is, where its reason is, and what else must be alike."""
-
-    value: str
-    reason: str = ""
-    differs: Callable[[Mapping[str, Any], Row, Mapping[str, Any], Row], str] = lambda *_: ""
 
 
 def _power_differs(_: Mapping[str, Any], then: Row, __: Mapping[str, Any], now: Row) -> str:
@@ -200,26 +183,20 @@ def _fidelity_differs(
     return ""
 
 
-_FIGURES = {
-    "latency_p50_ms": _Figure(value="measured.latency_ms.p50"),
-    "latency_p99_ms": _Figure(value="measured.latency_ms.p99"),
-    "throughput_fps": _Figure(value="measured.throughput_fps"),
-    "power_w": _Figure(
-        value="load.power_w.mean", reason="load.power_reason", differs=_power_differs
-    ),
-    "energy_j": _Figure(value="load.energy_j", reason="load.energy_reason", differs=_power_differs),
-    "memory_mb": _Figure(value="measured.memory_mb", reason="measured.memory_reason"),
-    "sqnr_db": _Figure(
-        value="fidelity.sqnr_db", reason="fidelity.sqnr_reason", differs=_fidelity_differs
-    ),
-    "agreement": _Figure(
-        value="fidelity.agreement", reason="fidelity.agreement_reason", differs=_fidelity_differs
-    ),
+_Differs = Callable[[Mapping[str, Any], Row, Mapping[str, Any], Row], str]
+# What must be alike for a figure, beside the conditions of all. INT8's share is no figure of a run.
+_FIGURES: dict[str, _Differs] = {
+    name: lambda *_: "" for name in MODEL_METRICS if name != "int8_macs_fraction"
+} | {
+    "power_w": _power_differs,
+    "energy_j": _power_differs,
+    "sqnr_db": _fidelity_differs,
+    "agreement": _fidelity_differs,
 }
 
 
-def _change(figure: _Figure, then: Row, now: Row, different: str) -> Change:
-    before, present = _number(then, figure.value), _number(now, figure.value)
+def _change(figure: Metric, then: Row, now: Row, different: str) -> Change:
+    before, present = number(then, figure.place), number(now, figure.place)
     if different:
         return Change(before=None, now=present, reason=different)
     reason = ""
@@ -227,9 +204,3 @@ def _change(figure: _Figure, then: Row, now: Row, different: str) -> Change:
         missing, when = (now, "now") if present is None else (then, "before")
         reason = f"{when}: {(figure.reason and at(missing, figure.reason)) or 'it is not known'}"
     return Change(before=before, now=present, reason=reason)
-
-
-def _number(row: Row, place: str) -> float | None:
-    found = at(row, place)
-    known = isinstance(found, (int, float)) and not isinstance(found, bool) and isfinite(found)
-    return float(found) if known else None
