@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
+from onnx import helper, numpy_helper
 
 
 def guard(graph: onnx.GraphProto) -> None:
-    """Insert a LeakyRelu of slope 1, an identity, after layers left in float.
+    """Give layers left in float an input with a scale for each channel, all of them equal.
 
     ONNX Runtime (seen in 1.23: WeightBiasQuantization) rounds the weights of a float layer between
-    a DequantizeLinear and a QuantizeLinear at load, with one scale for all channels. An activation
-    prevents that, and costs nothing, as it is fused into the layer.
+    a DequantizeLinear and a QuantizeLinear at load, with one scale for all channels. It does so
+    behind a single scale only. This changes no value and costs nothing; an identity behind the
+    layer, which prevents it too, also prevents the fusion with a Relu: on a convolution of
+    CenterFace that took 43 ms instead of 12.
     """
-    integer = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    readable = {node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear"}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
     places = [
         index
         for index, node in enumerate(graph.node)
         if node.op_type in ("Conv", "ConvTranspose", "Gemm")
-        and node.input[0] in integer
-        and node.input[1] not in integer
+        and node.input[0] in readable
+        and node.input[1] in constants
     ]
-    ends = {value.name for value in graph.output}
     for index in reversed(places):
         node = graph.node[index]
-        if node.output[0] not in ends:
-            name, inner = node.output[0], f"{node.output[0]}:float"
-            node.output[0] = inner
-            guard = onnx.helper.make_node("LeakyRelu", [inner], [name], f"{inner}:kept", alpha=1.0)
-            graph.node.insert(index + 1, guard)
+        source = readable[node.input[0]]
+        count = _input_channels(node, constants[node.input[1]])
+        alike = f"{node.output[0]}:input"
+        names = [source.input[0]]
+        for name, suffix in zip(source.input[1:], ("scale", "zero_point"), strict=False):
+            values = np.full(count, numpy_helper.to_array(constants[name]).reshape(()))
+            graph.initializer.append(numpy_helper.from_array(values, f"{alike}:{suffix}"))
+            names.append(f"{alike}:{suffix}")
+        axis = 0 if node.op_type == "Gemm" and _is_set(node, "transA") else 1
+        made = helper.make_node("DequantizeLinear", names, [alike], alike, axis=axis)
+        node.input[0] = alike
+        graph.node.insert(index, made)
+    _without_readers(graph, readable)
+
+
+def _input_channels(node: onnx.NodeProto, weights: onnx.TensorProto) -> int:
+    if node.op_type == "Conv":
+        groups = next((one.i for one in node.attribute if one.name == "group"), 1)
+        return int(weights.dims[1] * groups)
+    return int(weights.dims[1 if _is_set(node, "transB") else 0])
+
+
+def _is_set(node: onnx.NodeProto, name: str) -> bool:
+    return any(one.name == name and one.i for one in node.attribute)
+
+
+def _without_readers(graph: onnx.GraphProto, readable: dict[str, onnx.NodeProto]) -> None:
+    """Remove the conversions that are not read any more."""
+    read = {name for node in graph.node for name in node.input}
+    read.update(value.name for value in graph.output)
+    for name, node in readable.items():
+        if name not in read:
+            graph.node.remove(node)
