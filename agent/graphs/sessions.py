@@ -16,7 +16,7 @@ def session(
     as_written: bool = False,
     optimized: bool = True,
 ) -> onnxruntime.InferenceSession:
-    """Open a graph.
+    """Open a graph. Its idle threads sleep, since the application runs beside it.
 
     Args:
         model: The graph, or the path of its file, which may have external data.
@@ -31,10 +31,10 @@ def session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.enable_cpu_mem_arena = tapped
     if tapped:
         options.enable_mem_pattern = False
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if as_written:

@@ -36,6 +36,9 @@ _LINE_LIMIT_BYTES = 64 << 20  # the longest is a report page with its pictures, 
 _SHOWN_BYTES = 80
 _BLOCK_BYTES = 1 << 20  # a pipe holds no more: 16 pages, of 64 KiB on some kernels for ARM
 _SEE_STDERR = "see its messages on stderr"
+ONE_BLAS_THREAD = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+"""Of a job's environment: the threads of NumPy's libraries spin between the many tiny products of
+a quantization, which took twice the CPU of one thread and more time."""
 
 
 class SubprocessJobs:
@@ -77,7 +80,7 @@ def _start(kind: str, spec: Path) -> subprocess.Popen[bytes]:
             [sys.executable, "-m", "agent", "job", str(spec), str(os.getpid())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            env={**os.environ, "TMPDIR": str(spec.parent)},
+            env={**ONE_BLAS_THREAD, **os.environ, "TMPDIR": str(spec.parent)},
             start_new_session=True,
         )
     except OSError as e:

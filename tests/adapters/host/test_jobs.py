@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.host.jobs import SubprocessJobs, _end, _follow
+from agent.adapters.host.jobs import ONE_BLAS_THREAD, SubprocessJobs, _end, _follow, _start
 from agent.config import Config
 from agent.core.errors import JobError, PowerError, QuantdError, StoreError
 from agent.ports.jobs import JobSpec
@@ -231,3 +231,18 @@ for _ in range(12):
         with pytest.raises(JobError, match=late) as caught:
             followed(script, spec=spec)
         assert (caught.value.code, caught.value.hint) == ("timed_out", hint)
+
+
+def test_a_job_computes_products_with_one_thread_unless_the_operator_set_another(
+    tmp_path, monkeypatch
+):
+    for name in ONE_BLAS_THREAD:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nenv\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    shown, _ = _start("plain", tmp_path / "spec.json").communicate()
+    found = shown.decode().split("\n")
+    assert {"OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1", "OMP_NUM_THREADS=3"} <= {*found}
