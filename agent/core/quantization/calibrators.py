@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,28 +131,46 @@ def _entropy(histogram: TensorHistogram, symmetric: bool) -> Range:
     inside = np.cumsum(_magnitudes(histogram))  # zeros included
     smallest = max(levels, int(np.searchsorted(inside, _KL_KEPT * inside[-1])) + 1)
     candidates = np.unique(np.geomspace(smallest, top, _KL_CANDIDATES).round().astype(int))
-    divergences = [_divergence(bins[:top], int(size), levels) for size in candidates]
+    divergences = _divergences(bins[:top], candidates, levels)
     high = float(candidates[int(np.argmin(divergences))]) * histogram.bin_width
     return -high, high
 
 
-def _divergence(bins: NDArray[np.float64], size: int, levels: int) -> float:
-    """Return KL(P || Q) of the first `size` bins and their copy at `levels` levels."""
-    inside = bins[:size]
-    reference = inside.copy()
-    reference[-1] += bins[size:].sum()
-    seen = reference > 0
-    edges = np.arange(levels) * size // levels
-    sums = np.add.reduceat(inside, edges)
-    filled = np.add.reduceat(seen.astype(np.float64), edges)
-    level = sums / np.maximum(filled, 1)
-    copy = np.repeat(level, np.diff(np.append(edges, size)))[seen]
-    total = copy.sum()
-    if total == 0:
-        return float("inf")
-    p = reference[seen] / reference.sum()
-    q = np.maximum(copy / total, _LEAST_PROBABILITY)
-    return float(np.sum(p * np.log(p / q)))
+def _divergences(
+    bins: NDArray[np.float64], sizes: NDArray[np.int64], levels: int
+) -> NDArray[np.float64]:
+    """Return KL(P || Q) of the first bins and their copy at `levels` levels, for each size.
+
+    Q is constant within a level, so sums over the bins of each level suffice, which are
+    differences of running sums.
+
+    Args:
+        bins: Counts of magnitudes, with a positive sum.
+        sizes: How many bins are inside; the others are added to the last one of them in P.
+        levels: At most the smallest size.
+    """
+    edges = np.arange(levels + 1) * sizes[:, None] // levels
+    inside = np.diff(_running(bins)[edges])
+    last, total = bins[sizes - 1], bins.sum()
+    outside = total - _running(bins)[sizes]
+    filled = np.diff(_running(bins > 0)[edges])
+    filled[:, -1] += (last == 0) & (outside > 0)
+    p = inside.copy()
+    p[:, -1] += outside
+    q = inside / np.maximum(filled, 1) / np.maximum(inside.sum(axis=1, keepdims=True), 1)
+    kept = _running(_x_log_x(bins))[sizes] - _x_log_x(last) + _x_log_x(last + outside)
+    found = (kept - (p * np.log(np.maximum(q, _LEAST_PROBABILITY))).sum(axis=1)) / total
+    return np.where(inside.any(axis=1), found - np.log(total), np.inf)
+
+
+def _running(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sums of the first 0, 1, 2 ... values."""
+    return np.concatenate(([0.0], np.cumsum(values, dtype=np.float64)))
+
+
+def _x_log_x(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return x log x, 0 at 0."""
+    return x * np.log(np.maximum(x, 1))  # counts
 
 
 def _mse(histogram: TensorHistogram, symmetric: bool) -> Range:

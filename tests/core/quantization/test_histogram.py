@@ -13,7 +13,12 @@ from hypothesis.extra import numpy as hnp
 
 from agent.core.errors import CalibrationError
 from agent.core.quantization.calibrator_names import CALIBRATORS
-from agent.core.quantization.calibrators import CALIBRATOR_RANGES, center_of, range_of
+from agent.core.quantization.calibrators import (
+    CALIBRATOR_RANGES,
+    _divergences,
+    center_of,
+    range_of,
+)
 from agent.core.quantization.histogram import (
     BINS,
     TensorHistogram,
@@ -285,3 +290,30 @@ def test_damaged_arrays_are_refused(key, value):
     with pytest.raises(CalibrationError) as caught:
         from_arrays({**arrays, key: value})
     assert caught.value.code == "damaged"
+
+
+def divergence(bins: np.ndarray, size: int, levels: int) -> float:
+    """Return KL(P || Q) by definition, bin by bin."""
+    p = bins[:size].astype(np.float64)
+    p[-1] += bins[size:].sum()
+    q = np.zeros(size)
+    for level in range(levels):
+        part = slice(level * size // levels, (level + 1) * size // levels)
+        q[part] = bins[part].sum() / max(np.count_nonzero(p[part]), 1)
+    seen = p > 0
+    if not q[seen].sum():
+        return math.inf
+    p, q = p[seen] / p.sum(), np.maximum(q[seen] / q[seen].sum(), 1e-10)
+    return float((p * np.log(p / q)).sum())
+
+
+@given(
+    bins=hnp.arrays(np.int64, st.integers(9, 60), elements=st.sampled_from([0, 0, 1, 7, 40_000])),
+    levels=st.integers(2, 8),
+)
+def test_the_divergences_of_all_ranges_are_those_of_the_definition(bins, levels):
+    bins[-1] += 1  # the last one is filled
+    sizes = np.arange(levels, len(bins) + 1)
+    found = _divergences(bins.astype(np.float64), sizes, levels)
+    expected = [divergence(bins, int(size), levels) for size in sizes]
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
