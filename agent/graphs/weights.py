@@ -47,8 +47,7 @@ def least_error_weights(
         scales = np.where(scales > 0, scales, 1)  # a dead channel is zero at any scale
         scales = np.repeat(scales, rows[..., 0].size // scales.size).reshape(rows.shape[:2])
         weighting = _error_weights(moment, centered=node.name in with_bias)
-        for group, scale in enumerate(scales):
-            rows[group] = scale[:, None] * round_weights(rows[group], scale, weighting[group])
+        rows = scales[..., None] * round_weights(rows, scales, weighting)
         yield node.name, _from_rows(node, rows, values.shape).astype(np.float32)
 
 

@@ -164,7 +164,8 @@ def test_few_positions_shrink_moments_towards_their_diagonal(tmp_path):
             seen.mean(axis=1)[None, :, None], np.zeros((1, 256)), np.zeros((1, 256, 256))
         )
         moment.add(seen[None])
-        codes = round_weights(weights, scales, _error_weights(moment, centered=False)[0])
+        weighting = _error_weights(moment, centered=False)
+        (codes,) = round_weights(weights[None], scales[None], weighting)
         errors = [
             np.square((c * scales[:, None] - weights) @ unseen).sum()
             for c in (np.rint(weights / scales[:, None]), codes)

@@ -7,13 +7,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from agent.core.quantization.weight_rounding import _DAMPING, round_weights
+from agent.core.quantization import weight_rounding
+from agent.core.quantization.weight_rounding import _DAMPING
 
 
 def error(codes, weights, scales, moment) -> NDArray[np.float64]:
     """Return e^T M e of each row."""
     off = codes * scales[:, None] - weights
     return np.einsum("ok,kl,ol->o", off, moment, off)
+
+
+def round_weights(weights, scales, moment) -> NDArray[np.float64]:
+    """Round the rows of one group."""
+    return weight_rounding.round_weights(weights[None], scales[None], moment[None])[0]
 
 
 def layer(seed: int, rows: int, size: int, mean: float):
@@ -70,3 +76,40 @@ def test_an_empty_moment_leaves_the_nearest_integers():
     for useless in (moment * np.nan, moment * 0, moment * np.inf):
         codes = round_weights(weights, scales, useless)
         assert np.array_equal(codes, np.rint(weights / scales[:, None]))
+
+
+def one_by_one(weights, scales, moment) -> NDArray[np.float64]:
+    """Descend as the definition has it: one weight of one row after another."""
+    exact = weights / scales[:, None]
+    codes = np.clip(np.rint(exact), -127, 127)
+    damped = moment + np.eye(len(moment)) * (_DAMPING * np.trace(moment) / len(moment))
+    for row, wanted in zip(codes, exact, strict=True):
+        for _ in range(8):
+            before = row.copy()
+            for k in np.argsort(-np.diag(damped), kind="stable"):
+                if k != np.abs(wanted).argmax():
+                    slope = (row - wanted) @ damped[k]
+                    row[k] = np.clip(np.rint(row[k] - slope / damped[k, k]), -127, 127)
+            if np.array_equal(row, before):
+                break
+    return codes
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    groups=st.integers(1, 4),
+    rows=st.integers(1, 3),
+    size=st.integers(1, 70),
+)
+def test_groups_that_descend_together_get_the_codes_of_each_weight_by_itself(
+    seed, groups, rows, size
+):
+    layers = [layer(seed + group, rows, size, 3.0 * group) for group in range(groups)]
+    weights, scales, moments = (np.stack(part) for part in zip(*layers, strict=True))
+    moments[0] *= np.nan if seed % 5 == 0 else 1
+    found = weight_rounding.round_weights(weights, scales, moments)
+    for codes, one in zip(found, zip(weights, scales, moments, strict=True), strict=True):
+        expected = (
+            one_by_one(*one) if np.isfinite(one[2]).all() else np.rint(one[0] / one[1][:, None])
+        )
+        assert np.array_equal(codes, expected)
