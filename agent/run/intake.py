@@ -30,7 +30,7 @@ def intake(config: Config, artifacts: Artifacts) -> CleanModel:
     model = config.model
     with artifacts.timed("intake"):
         sha256 = _checked_sha256(model)
-    digest = digest_of("intake-6", sha256, model.name, model.input.in_effect())
+    digest = digest_of("intake-7", sha256, model.name, model.input.in_effect())
     found = artifacts.get(CleanGraph(config=config, digest=digest, sha256=sha256))
     if found.quantized:
         _LOG.warning("model_is_quantized %s; see model.changes in the report", found.quantized)

@@ -34,7 +34,7 @@ def fix_input(model: onnx.ModelProto, spec: InputSpec, changes: list[str]) -> No
         )
     tensor = graph.input[0].type.tensor_type
     _check_dtype(graph.input[0].name, tensor.elem_type, spec)
-    before = [dim.dim_value for dim in tensor.shape.dim]
+    before = [max(dim.dim_value, 0) for dim in tensor.shape.dim]  # exporters write -1 as well
     after = _fixed_shape(graph.input[0].name, before, spec)
     if before == after:
         return

@@ -56,6 +56,18 @@ def test_a_model_whose_weights_are_inputs_becomes_an_ordinary_one(tmp_path):
         np.testing.assert_allclose(mine, its, rtol=1e-5)
 
 
+def test_sides_of_minus_one_are_free(tmp_path):
+    """Paddle's exporter writes them for a free batch."""
+    raw = old(tmp_path / "old.onnx")
+    model = onnx.load(raw)
+    for place in (0, 2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[place].dim_value = -1
+    onnx.save(model, raw)
+    record = OnnxIntake().clean(raw, "old", InputSpec(width=8, height=8), str(tmp_path))
+    assert record.inputs[0].shape == (1, 3, 8, 8)
+    assert record.macs == 3 * 3 * 3 * 4 * 8 * 8
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["squeezenet", "shufflenet", "resnet50", "densenet121"])
 def test_the_networks_of_the_onnx_package_are_taken(name, tmp_path):
