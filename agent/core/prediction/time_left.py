@@ -72,7 +72,7 @@ class TimeLeft:
     def words(self) -> str:
         """What is left, for a person."""
         unknown = any(self._left_of(part) is None for part in self._ahead)
-        if unknown and not self.left_s:
+        if unknown and self.left_s < 1.0:
             return "time left not known"
         left = duration_words(self.left_s)
         return f"at least {left} left" if unknown else f"{left} left"

@@ -168,6 +168,13 @@ def test_without_an_estimate_of_a_part_what_is_left_is_a_lower_bound():
     assert left.words == "time left not known"
 
 
+def test_a_lower_bound_under_a_second_is_no_information():
+    parts = (Part(name=MAKE, seconds=None, basis=""), Part(name=MEASURE, seconds=0.4, basis=""))
+    left = TimeLeft(expected=RunTime(parts=parts), began_s=0.0)
+    left.observe("build", 1, 8, 5.0)
+    assert left.words == "time left not known"
+
+
 def test_a_search_that_goes_back_is_not_known_any_more():
     left = TimeLeft(expected=KNOWN, began_s=0.0)
     for stage in ("quantize", "measure", "build"):
