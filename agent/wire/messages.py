@@ -240,3 +240,8 @@ def encode(message: Message) -> bytes:
     """Return the bytes of a message: UTF-8 JSON, NaN and infinities as null, no NUL in texts."""
     body = _ENCODER.encode(message)
     return _NUL.sub(rb"\1", body) if b"\\u0000" in body else body
+
+
+def has_nul(body: bytes) -> bool:
+    """Return whether a text in JSON contains NUL, which PostgreSQL can't store."""
+    return b"\\u0000" in body and _NUL.search(body) is not None

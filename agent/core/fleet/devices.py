@@ -68,6 +68,7 @@ class Device:
     throughput_fps: float | None
     power_w: float | None
     energy_j: float | None
+    memory_mb: float | None
     sqnr_db: float | None
     agreement: float | None
     int8_macs_fraction: float | None
@@ -205,6 +206,7 @@ class ReportRow:
     throughput_fps: float | None
     power_w: float | None
     energy_j: float | None
+    memory_mb: float | None
     sqnr_db: float | None
     agreement: float | None
     int8_macs_fraction: float | None

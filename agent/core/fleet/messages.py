@@ -97,6 +97,9 @@ class Report(NamedTuple):
 
 Body = State | Inventory | Releases | Telemetry | Event | Result | Report
 
+STORED_ONCE = frozenset({Telemetry, Event, Result, Report})
+"""Each of these is kept; of the others the newest of a device."""
+
 
 class Received(NamedTuple):
     """One message of a device.
@@ -141,8 +144,12 @@ FIGURES = (
     "throughput_fps",
     "power_w",
     "energy_j",
+    "memory_mb",
     "sqnr_db",
     "agreement",
     "int8_macs_fraction",
 )
-"""Figures of a model that have columns of their own, to sort and compare by."""
+"""Figures of a model that have columns of their own, to sort and compare by: those of telemetry.
+
+Another one needs a step of the schema.
+"""
