@@ -67,7 +67,7 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 
 def _log_to_stderr(options: argparse.Namespace) -> None:
-    verbose = options.verbose or options.name == "run"
+    verbose = options.verbose or options.name in {"fleet", "run"}
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO if verbose else logging.WARNING,

@@ -105,7 +105,10 @@ class FleetStore(Protocol):
     # The workers ---------------------------------------------------------------------------
 
     def report_worker(self, worker: Worker) -> None:
-        """Store what a worker reports of itself."""
+        """Store what a worker reports of itself, all but whether it is retired."""
+
+    def retire_worker(self, name: str, *, retired: bool) -> None:
+        """Store that a worker is needed no longer, so that it ends; or that it is again."""
 
     def workers(self) -> Sequence[Worker]:
         """Return all workers that ever reported, by name."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from agent.verbs.completion import COMPLETION
 from agent.verbs.daily import DAILY
+from agent.verbs.fleet import FLEET
 from agent.verbs.looking import LOOKING
 from agent.verbs.setup import SETUP
 from agent.verbs.single import SINGLE
 
-VERBS = (*SETUP, *DAILY, *SINGLE, *LOOKING, *COMPLETION)
+VERBS = (*SETUP, *DAILY, *SINGLE, *LOOKING, *FLEET, *COMPLETION)

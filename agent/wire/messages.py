@@ -118,7 +118,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 class State(Envelope, frozen=True, kw_only=True):
     """Retained. Birth, last will (`will` true) and farewell (status "shutdown").
 
-    A consumer ignores a will whose `sess` is below that of the last birth. `subscribed` is false
+    A consumer ignores a will with a `sess` below that of the last birth. `subscribed` is false
     where the broker denies the device its commands, so that it is online and answers none.
     """
 

@@ -17,7 +17,7 @@ from agent.core.fleet.messages import Quarantined, Received
 from agent.fleet.storage.plan import Row, plan
 from agent.fleet.storage.reading import Queries
 from agent.fleet.storage.schema import STEPS, for_sqlite
-from agent.fleet.storage.writing import refuse, store
+from agent.fleet.storage.writing import refuse, report_worker, retire_worker, store
 
 _LOG = logging.getLogger(__name__)
 _BUSY_S = 5.0
@@ -74,13 +74,13 @@ class SqliteFleetStore(Queries):
 
     def report_worker(self, worker: Worker) -> None:
         """See `ports.FleetStore`."""
-        sql = """INSERT INTO worker VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET
-            started_ms = excluded.started_ms, seen_ms = excluded.seen_ms, stored = excluded.stored,
-            duplicates = excluded.duplicates, quarantined = excluded.quarantined,
-            retired = excluded.retired"""
-        counts = (worker.stored, worker.duplicates, worker.quarantined, int(worker.retired))
         with self._transaction() as db:
-            db.change(sql, (worker.name, worker.started_ms, worker.seen_ms, *counts))
+            report_worker(db, worker)
+
+    def retire_worker(self, name: str, *, retired: bool) -> None:
+        """See `ports.FleetStore`."""
+        with self._transaction() as db:
+            retire_worker(db, name, retired=retired)
 
     def _read(self, sql: str, values: Row = ()) -> list[tuple[Any, ...]]:
         with self._reading, self._errors():
@@ -107,6 +107,7 @@ class SqliteFleetStore(Queries):
                     self._db.execute("ROLLBACK")
 
     def _open(self) -> sqlite3.Connection:
+        Path(self._path).touch(0o600)
         db = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
         )
@@ -115,17 +116,24 @@ class SqliteFleetStore(Queries):
         return db
 
     def _migrate(self) -> None:
-        found = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if found > len(STEPS):
-            raise StoreError(
-                f"{self._path} has format {found}, this quantd knows {len(STEPS)}",
-                hint="a newer quantd wrote it: install that, or move the file away",
-            )
-        if found < len(STEPS):
-            missing = " ".join(for_sqlite(step) for step in STEPS[found:])
-            version = f"PRAGMA user_version = {len(STEPS)};"
-            self._db.executescript(f"BEGIN IMMEDIATE; {missing} {version} COMMIT;")
-            Path(self._path).chmod(0o600)
+        """Bring the schema up to date, once: another process may begin at the same moment."""
+        db = self._db
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            if found > len(STEPS):
+                raise StoreError(
+                    f"{self._path} has format {found}, this quantd knows {len(STEPS)}",
+                    hint="a newer quantd wrote it: install that, or move the file away",
+                )
+            for step in STEPS[found:]:
+                for statement in for_sqlite(step).split(";\n"):
+                    db.execute(statement)
+            db.execute(f"PRAGMA user_version = {len(STEPS)}")
+            db.execute("COMMIT")
+        finally:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
+from agent.core.fleet.devices import Worker
 from agent.core.fleet.holes import Numbers, observe
 from agent.core.fleet.messages import FIGURES, Quarantined
 from agent.fleet.storage.plan import Plan, Row
@@ -201,3 +202,20 @@ def refuse(db: Transaction, refused: Sequence[Quarantined], numbers: dict[str, i
                 for back, one in enumerate(reversed(found[-KEPT_OF_QUARANTINE:]))
             ],
         )
+
+
+def report_worker(db: Transaction, worker: Worker) -> None:
+    """Store what a worker reports; it can't end its own retirement."""
+    sql = """INSERT INTO worker (name, started_ms, seen_ms, stored, duplicates, quarantined)
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET started_ms = excluded.started_ms,
+        seen_ms = excluded.seen_ms, stored = excluded.stored, duplicates = excluded.duplicates,
+        quarantined = excluded.quarantined"""
+    counts = (worker.stored, worker.duplicates, worker.quarantined)
+    db.change(sql, (worker.name, worker.started_ms, worker.seen_ms, *counts))
+
+
+def retire_worker(db: Transaction, name: str, *, retired: bool) -> None:
+    """Store that a worker is needed no longer, or is again."""
+    sql = """INSERT INTO worker (name, started_ms, seen_ms, stored, duplicates, quarantined, retired)
+        VALUES (?, 0, 0, 0, 0, 0, ?) ON CONFLICT (name) DO UPDATE SET retired = excluded.retired"""
+    db.change(sql, (name, int(retired)))

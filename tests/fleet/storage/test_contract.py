@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from agent.core.errors import StoreError
@@ -263,6 +265,11 @@ def test_workers_report_themselves(store):
         name="w-1", started_ms=1, seen_ms=2, stored=3, duplicates=4, quarantined=5, retired=False
     )
     store.report_worker(worker)
+    assert list(store.workers()) == [worker]
+    store.retire_worker("w-1", retired=True)
+    store.report_worker(worker)
+    assert list(store.workers()) == [replace(worker, retired=True)]
+    store.retire_worker("w-1", retired=False)
     assert list(store.workers()) == [worker]
 
 

@@ -1,0 +1,162 @@
+"""The verb of the operator's side: `quantd fleet`, and its workers."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from agent.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from agent.fleet.service import Settings
+from agent.verbs.options import JSON, Verb, option, print_json
+
+
+def _worker(options: argparse.Namespace) -> int:
+    from agent.fleet.service import work
+
+    _named(options)
+    asyncio.run(work(_settings(options), options.worker))
+    return 0
+
+
+def _retire(options: argparse.Namespace) -> int:
+    from agent.fleet.service import retired
+
+    _named(options)
+    stored = asyncio.run(retired(_settings(options), options.worker))
+    sys.stdout.write(f"{options.worker} is retired; {stored} messages of its session were stored\n")
+    return 0
+
+
+def _workers(options: argparse.Namespace) -> int:
+    from agent.fleet.service import open_store
+
+    store = open_store(options.database)
+    try:
+        found = store.workers()
+    finally:
+        store.close()
+    if options.json:
+        print_json(found)
+        return 0
+    for one in found:
+        state = "retired" if one.retired else f"{one.stored} stored, {one.quarantined} refused"
+        sys.stdout.write(f"{one.name}: {state}\n")
+    return 0
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from agent.core.fleet.devices import DeviceQuery
+    from agent.fleet.consumer import now_ms
+    from agent.fleet.service import open_store
+
+    store = open_store(options.database)
+    where = tuple(_pair(one) for one in options.where or ())
+    query = DeviceQuery(where=where, sort="name", descending=False, limit=2**31 - 1)
+    try:
+        found = store.devices(query, now_ms()).rows
+    finally:
+        store.close()
+    if options.json:
+        print_json(found)
+        return 0
+    for one in found:
+        needs = ", ".join(one.attention)
+        sys.stdout.write(f"{one.name}\t{one.status}\t{one.model}\t{one.precision}\t{needs}\n")
+    return 0
+
+
+_ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "worker": _worker,
+    "workers": _workers,
+    "retire": _retire,
+    "devices": _devices,
+}
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _ACTIONS[options.action](options)
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    from agent.fleet.service import Settings
+
+    return Settings(
+        broker=options.broker,
+        root=options.root,
+        database=options.database,
+        ca=options.ca,
+        cert=options.cert,
+        key=options.key,
+        username=options.username,
+        password_file=options.password_file,
+    )
+
+
+def _named(options: argparse.Namespace) -> None:
+    from agent.core.control.command import is_command_id
+
+    if not is_command_id(options.worker or ""):
+        raise ConfigError(
+            f"--name: {(options.worker or '')[:64]!r} is no name of a worker",
+            code="usage",
+            hint="letters, digits, '.', '_' and '-', such as `--name host-1`; it must stay the same",
+        )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--where: {text[:64]!r} is not KEY=VALUE", code="usage")
+    return key, value
+
+
+FLEET = (
+    Verb(
+        name="fleet",
+        summary="store what a fleet of devices sends",
+        run=_run,
+        options=(
+            option(
+                "action",
+                choices=tuple(_ACTIONS),
+                metavar="action",
+                help="worker: store messages, as one of several; workers: list them; "
+                "retire: end one; devices: list the devices",
+            ),
+            option(
+                "--name", dest="worker", metavar="W", help="of the worker; it must stay the same"
+            ),
+            option(
+                "--database",
+                metavar="DB",
+                default="fleet.db",
+                help="a SQLite file (default: fleet.db)",
+            ),
+            option(
+                "--broker",
+                metavar="HOST[:PORT]",
+                default="127.0.0.1",
+                help="of the devices (default: 127.0.0.1)",
+            ),
+            option("--root", default="quantd", help="first level of the topics (default: quantd)"),
+            option("--ca", default="", metavar="PEM", help="the broker's authority"),
+            option("--cert", default="", metavar="PEM", help="certificate for the broker"),
+            option("--key", default="", metavar="PEM", help="its key"),
+            option("--username", default="", metavar="U", help="for the broker"),
+            option("--password-file", default="", metavar="FILE", help="with the password"),
+            option(
+                "--where",
+                action="append",
+                metavar="K=V",
+                help="devices: only those with this status, model, board, precision or label",
+            ),
+            JSON,
+        ),
+        example="quantd fleet devices --where site=north --json",
+    ),
+)
