@@ -10,6 +10,7 @@ from __future__ import annotations
 from agent.config.checks import flatten, without_effect
 from agent.config.doubts import doubts
 from agent.config.loading import (
+    broker_settings,
     dump,
     from_dump,
     from_settings,

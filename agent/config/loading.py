@@ -13,7 +13,7 @@ import msgspec
 
 from agent.config.checks import check, flatten
 from agent.config.class_names import read_names
-from agent.config.tables import Config
+from agent.config.tables import Config, Mqtt
 from agent.config.toml import read_toml
 from agent.core.errors import ConfigError, suggestion
 from agent.core.frames.pixels import PIXELS
@@ -96,6 +96,20 @@ def dump(config: Config) -> dict[str, Any]:
 def from_dump(values: object) -> Config:
     """Return the configuration from the values of `dump`; for child processes."""
     return msgspec.convert(values, Config)
+
+
+def broker_settings(values: Mapping[str, Any]) -> Mqtt:
+    """Return a table [mqtt] from its keys, checked; those that are missing have their defaults.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    try:
+        config = msgspec.convert({"mqtt": values}, Config)
+    except msgspec.ValidationError as error:
+        raise ConfigError(str(error)) from error
+    check(config)
+    return config.mqtt
 
 
 def require_source(config: Config) -> None:

@@ -9,3 +9,4 @@ from agent.terminal.answer import figures, next_steps, summary
 from agent.terminal.bars import ProgressBars
 from agent.terminal.candidates import candidates_table
 from agent.terminal.console import show, table
+from agent.terminal.followed import FollowedCommands, outcome

@@ -6,7 +6,8 @@ from agent.verbs.completion import COMPLETION
 from agent.verbs.daily import DAILY
 from agent.verbs.fleet import FLEET
 from agent.verbs.looking import LOOKING
+from agent.verbs.operator import OPERATOR
 from agent.verbs.setup import SETUP
 from agent.verbs.single import SINGLE
 
-VERBS = (*SETUP, *DAILY, *SINGLE, *LOOKING, *FLEET, *COMPLETION)
+VERBS = (*SETUP, *DAILY, *SINGLE, *LOOKING, *OPERATOR, *FLEET, *COMPLETION)

@@ -53,6 +53,10 @@ class Topics:
         """Return the topic of the last report on a model (retained)."""
         return self._of(f"report/{model}")
 
+    def command(self, command_id: str) -> str:
+        """Return the topic of a command to the device."""
+        return self._of(f"cmd/{command_id}")
+
     def result(self, command_id: str) -> str:
         """Return the topic of the answers to a command."""
         return self._of(f"res/{command_id}")
