@@ -80,7 +80,9 @@ async def _call(app: Any, scope: dict[str, Any], body: bytes) -> Answer:
     parts = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        return parts.pop(0) if parts else {"type": "http.disconnect"}
+        if not parts:
+            await asyncio.Event().wait()  # the visitor stays until the answer has ended
+        return parts.pop(0)
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)

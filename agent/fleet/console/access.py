@@ -103,10 +103,12 @@ class Asked:
         return self.user.name if self.user else ""
 
 
-def user_of(request: Request, accounts: Accounts, serving: Serving) -> User | None:
+def user_of(
+    request: Request, accounts: Accounts, serving: Serving, *, passive: bool = False
+) -> User | None:
     """Return the user of a request: by the proxy's header where one is trusted, else the session.
 
-    A user that only the proxy knows is a viewer.
+    A user that only the proxy knows is a viewer. A passive request keeps no session alive.
     """
     if serving.user_header:
         if _peer(request) not in serving.proxies:
@@ -114,7 +116,7 @@ def user_of(request: Request, accounts: Accounts, serving: Serving) -> User | No
         name = request.headers.get(serving.user_header, "").strip()[:64]
         return User(name=name, role=accounts.role(name) or Role.VIEWER) if name else None
     session = request.cookies.get(serving.cookie, "")
-    return accounts.user_of(session) if session else None
+    return accounts.user_of(session, passive=passive) if session else None
 
 
 def is_own_origin(request: Request) -> bool:

@@ -114,8 +114,8 @@ class Accounts:
         self._attempts.succeeded(name)
         return self._begin_session(name)
 
-    def user_of(self, session: str) -> User | None:
-        """Return the user of a session, None if it has ended."""
+    def user_of(self, session: str, *, passive: bool = False) -> User | None:
+        """Return the user of a session, None if it has ended; a passive look does not prolong it."""
         now, key = self._clock(), _sha256(session)
         with self._transaction() as db:
             row = db.execute(
@@ -128,7 +128,7 @@ class Accounts:
             if now - row[3] > SESSION_S or now - row[4] > IDLE_S:
                 db.execute("delete from sessions where id = ?", (key,))
                 return None
-            if now - row[4] > _SEEN_EVERY_S:
+            if now - row[4] > _SEEN_EVERY_S and not passive:
                 db.execute("update sessions set seen = ? where id = ?", (now, key))
         return User(name=row[0], role=Role(row[1]), created=row[2])
 

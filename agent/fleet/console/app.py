@@ -9,11 +9,19 @@ from starlette.responses import Response
 from starlette.routing import Route as Registered
 from starlette.types import ASGIApp
 
-from agent.fleet.console import people, signing_in
+from agent.fleet.console import device, fleet, live, people, quarantine, report, signing_in
 from agent.fleet.console.access import Asked, Protected
 from agent.fleet.console.routing import Console, Route, message
 
-ROUTES: tuple[Route, ...] = (*signing_in.ROUTES, *people.ROUTES)
+ROUTES: tuple[Route, ...] = (
+    *signing_in.ROUTES,
+    *fleet.ROUTES,
+    *live.ROUTES,
+    *device.ROUTES,
+    *report.ROUTES,
+    *quarantine.ROUTES,
+    *people.ROUTES,
+)
 
 
 def app(console: Console) -> ASGIApp:

@@ -24,7 +24,10 @@ from agent.fleet.console.access import (
     user_of,
 )
 from agent.fleet.console.accounts import Accounts, Role
+from agent.fleet.console.remembered import Remembered
 from agent.fleet.console.rendering import Rendering
+from agent.fleet.console.viewers import Viewers
+from agent.ports.fleet import FleetStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,9 +39,17 @@ class Console:
     """
 
     accounts: Accounts
+    store: FleetStore
+    remembered: Remembered = field(default_factory=Remembered)
+    viewers: Viewers = field(default_factory=Viewers)
     serving: Serving = field(default_factory=Serving)
     rendering: Rendering = field(default_factory=Rendering)
     clock: Callable[[], float] = time.time
+
+    @property
+    def now_ms(self) -> int:
+        """Return the time, ms since 1970."""
+        return int(self.clock() * 1000)
 
 
 _ELSEWHERE = "The form came from another site, or from a browser that names no origin."
@@ -51,6 +62,7 @@ class Route:
 
     Attributes:
         role: Needed to get an answer; None if anyone may ask.
+        passive: Whether a page asks by itself, so that it keeps no session alive.
         endpoint: Runs in a thread of its own, so it may wait for the store.
     """
 
@@ -58,6 +70,7 @@ class Route:
     endpoint: Endpoint
     role: Role | None = Role.VIEWER
     method: str = "GET"
+    passive: bool = False
 
     def registered(self, console: Console) -> Registered:
         """Return the route as Starlette takes it, with everything that is checked before."""
@@ -82,7 +95,9 @@ async def _answer(route: Route, console: Console, request: Request) -> Response:
     except ValueError:
         return PlainTextResponse("a query or a form that can't be read\n", 400)
     try:
-        user = await run_in_threadpool(user_of, request, console.accounts, console.serving)
+        user = await run_in_threadpool(
+            user_of, request, console.accounts, console.serving, passive=route.passive
+        )
         asked = replace(asked, user=user)
         refused = _refusal(route, console, asked, request)
         if refused is not None:

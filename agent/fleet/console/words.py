@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from math import isfinite
 from types import MappingProxyType
+from typing import Any
 
 from markupsafe import Markup
 
@@ -19,7 +21,7 @@ def moment(seconds: float | None) -> Markup | str:
         return UNKNOWN
     found = datetime.fromtimestamp(seconds, timezone.utc)
     return Markup('<time datetime="{}">{}</time>').format(
-        found.isoformat(timespec="seconds"), found.strftime("%Y-%m-%d %H:%M:%S UTC")
+        found.isoformat(timespec="seconds"), _utc(seconds)
     )
 
 
@@ -42,6 +44,27 @@ def figure(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def ago(then_ms: float, now_ms: float) -> Markup | str:
+    """Return how long ago a moment is, which the page's script keeps up; both in ms since 1970."""
+    if not then_ms:
+        return "never"
+    return Markup('<time data-at="{}" title="{}">{} ago</time>').format(
+        int(then_ms), f"{_utc(then_ms / 1000)}", duration((now_ms - then_ms) / 1000)
+    )
+
+
+def parsed(text: str) -> Any:
+    """Return JSON of the store as values, None for what is empty or no JSON."""
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 WORDS: Mapping[str, Callable[..., object]] = MappingProxyType(
-    {"moment": moment, "duration": duration, "figure": figure}
+    {"moment": moment, "duration": duration, "figure": figure, "ago": ago, "parsed": parsed}
 )

@@ -10,52 +10,19 @@ import pytest
 
 from agent.fleet.console import passwords
 from agent.fleet.console.access import BODY_LIMIT_BYTES, Serving, local_path
-from agent.fleet.console.accounts import IDLE_S, LINK_S, SESSION_S, Accounts, Role
+from agent.fleet.console.accounts import IDLE_S, LINK_S, SESSION_S, Role
 from agent.fleet.console.app import ROUTES, app
 from agent.fleet.console.passwords import AccessError, Attempts
-from agent.fleet.console.routing import Console
-from tests.support.web import HOST, Visitor, rendering
+from tests.fleet.console.conftest import PASSWORD
+from tests.support.web import HOST, Visitor
 
-PASSWORD = "correct horse battery"
 ROLES = (None, Role.VIEWER, Role.OPERATOR)
 
 
-class Clock:
-    now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch):
-    """Hash with little memory: how strong scrypt is has its own test."""
-    monkeypatch.setattr(passwords, "_LOG2_N", 4)
-
-
-@pytest.fixture
-def accounts(tmp_path, clock):
-    found = Accounts(tmp_path / "console.db", clock)
-    yield found
-    found.close()
-
-
-def console(accounts: Accounts, **serving: object) -> Visitor:
-    found = Console(accounts=accounts, serving=Serving(**serving), rendering=rendering())
-    return Visitor(app=app(found))
-
-
-def signed_in(accounts: Accounts, role: Role | None, name: str = "kim") -> Visitor:
-    visitor = console(accounts)
-    if role is not None:
-        _, session = accounts.use_link(accounts.link(name, role), PASSWORD)
-        visitor.cookies["quantd"] = session
-    return visitor
+def console(made):
+    """Return a visitor of a console that is served like this."""
+    return lambda **serving: Visitor(app=app(made(Serving(**serving))))
 
 
 def url(path: str) -> str:
@@ -64,8 +31,8 @@ def url(path: str) -> str:
 
 @pytest.mark.parametrize("role", ROLES, ids=str)
 @pytest.mark.parametrize("route", ROUTES, ids=lambda one: f"{one.method} {one.path}")
-def test_every_route_answers_each_role_as_its_table_demands(accounts, route, role):
-    visitor = signed_in(accounts, role)
+def test_every_route_answers_each_role_as_its_table_demands(route, role, signed_in):
+    visitor = signed_in(role)
     ask = visitor.get if route.method == "GET" else visitor.post
     answer = ask(url(route.path))
     allowed = route.role is None or (role is not None and role.includes(route.role))
@@ -95,8 +62,8 @@ def test_every_route_answers_each_role_as_its_table_demands(accounts, route, rol
         {"sec_fetch_site": "", "origin": "null", "host": ""},
     ],
 )  # fmt: skip
-def test_no_form_from_elsewhere_is_taken(accounts, route, headers):
-    visitor = signed_in(accounts, Role.OPERATOR)
+def test_no_form_from_elsewhere_is_taken(accounts, route, headers, signed_in):
+    visitor = signed_in(Role.OPERATOR)
     before = accounts.audit()
     answer = visitor.post(url(route.path), {"name": "eve", "role": "operator"}, **headers)
     assert answer.status == 403
@@ -105,16 +72,16 @@ def test_no_form_from_elsewhere_is_taken(accounts, route, headers):
     assert [one.name for one in accounts.users()] == ["kim"]
 
 
-def test_routes_that_change_something_are_only_reached_by_post(accounts):
+def test_routes_that_change_something_are_only_reached_by_post(signed_in):
     for route in ROUTES:
         if route.method == "POST" and not any(
             one.path == route.path and one.method == "GET" for one in ROUTES
         ):
-            assert signed_in(accounts, Role.OPERATOR).get(url(route.path)).status == 405
+            assert signed_in(Role.OPERATOR).get(url(route.path)).status == 405
 
 
-def test_every_answer_forbids_scripts_of_others_frames_and_caches(accounts):
-    visitor = signed_in(accounts, Role.OPERATOR)
+def test_every_answer_forbids_scripts_of_others_frames_and_caches(console, signed_in):
+    visitor = signed_in(Role.OPERATOR)
     for path in ("/sign-in", "/people", "/nowhere", "/static/nothing.js"):
         headers = visitor.get(path).headers
         assert "default-src 'none'" in headers["content-security-policy"]
@@ -123,12 +90,12 @@ def test_every_answer_forbids_scripts_of_others_frames_and_caches(accounts):
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["cache-control"] == "no-store"
         assert "strict-transport-security" not in headers
-    secure = console(accounts, secure=True).get("/sign-in").headers
+    secure = console(secure=True).get("/sign-in").headers
     assert "max-age" in secure["strict-transport-security"]
 
 
-def test_pages_have_nothing_inline_and_assets_may_be_kept(accounts):
-    visitor = signed_in(accounts, Role.OPERATOR)
+def test_pages_have_nothing_inline_and_assets_may_be_kept(signed_in):
+    visitor = signed_in(Role.OPERATOR)
     page = visitor.get("/people").text
     assert not re.search(r"<style|style=|<script>|\son\w+=|javascript:", page)
     for found in re.findall(r'(?:href|src)="(/static/[^"]+)"', page):
@@ -137,8 +104,8 @@ def test_pages_have_nothing_inline_and_assets_may_be_kept(accounts):
         assert "immutable" in answer.headers["cache-control"]
 
 
-def test_the_first_link_makes_the_operator_and_works_once(accounts, tmp_path):
-    visitor = console(accounts)
+def test_the_first_link_makes_the_operator_and_works_once(accounts, tmp_path, console):
+    visitor = console()
     token = accounts.first_link()
     assert "operator" in visitor.get(f"/link/{token}").text
     answer = visitor.post(f"/link/{token}", {"password": PASSWORD, "again": "another"})
@@ -149,8 +116,8 @@ def test_the_first_link_makes_the_operator_and_works_once(accounts, tmp_path):
     assert visitor.get("/people").status == 200
     assert accounts.first_link() is None
     again = {"password": "somebody else's", "again": "somebody else's"}
-    assert console(accounts).post(f"/link/{token}", again).status == 404
-    assert console(accounts).get(f"/link/{token}").status == 404
+    assert console().post(f"/link/{token}", again).status == 404
+    assert console().get(f"/link/{token}").status == 404
     assert stat.S_IMODE((tmp_path / "console.db").stat().st_mode) == 0o600
 
 
@@ -174,9 +141,9 @@ def test_the_database_has_no_secret_that_opens_a_session(accounts, tmp_path):
         assert secret.encode() not in stored
 
 
-def test_signing_in_begins_a_new_session_and_ends_the_one_that_was_brought(accounts):
+def test_signing_in_begins_a_new_session_and_ends_the_one_that_was_brought(accounts, console):
     accounts.use_link(accounts.link("kim", Role.VIEWER), PASSWORD)
-    visitor = console(accounts)
+    visitor = console()
     visitor.cookies["quantd"] = "planted"
     answer = visitor.post("/sign-in?next=/people%3Fa=1", {"name": "kim", "password": PASSWORD})
     assert (answer.status, answer.headers["location"]) == (303, "/people?a=1")
@@ -194,9 +161,9 @@ def test_signing_in_begins_a_new_session_and_ends_the_one_that_was_brought(accou
     assert accounts.user_of(last) is None
 
 
-def test_over_https_the_cookie_belongs_to_this_host_alone(accounts):
+def test_over_https_the_cookie_belongs_to_this_host_alone(accounts, console):
     accounts.use_link(accounts.link("kim", Role.VIEWER), PASSWORD)
-    visitor = console(accounts, secure=True)
+    visitor = console(secure=True)
     visitor.post("/sign-in", {"name": "kim", "password": PASSWORD}, origin=f"https://{HOST}")
     assert visitor.set_cookie.startswith("__Host-quantd=")
     assert "Secure" in visitor.set_cookie
@@ -216,9 +183,9 @@ def test_a_session_ends_idle_and_after_half_a_day(accounts, clock):
     assert accounts.user_of(other) is None
 
 
-def test_a_new_password_or_role_or_removal_counts_at_once(accounts):
-    operator = signed_in(accounts, Role.OPERATOR)
-    viewer = signed_in(accounts, Role.VIEWER, "lee")
+def test_a_new_password_or_role_or_removal_counts_at_once(accounts, signed_in):
+    operator = signed_in(Role.OPERATOR)
+    viewer = signed_in(Role.VIEWER, "lee")
     assert operator.post("/people", {"name": "lee", "role": "operator"}).status == 200
     assert viewer.get("/people").status == 200
     token = re.search(r'data-link="/link/([^"]+)"', operator.post("/people", {"name": "lee", "role": "viewer"}).text)[1]  # fmt: skip
@@ -234,27 +201,27 @@ def test_a_new_password_or_role_or_removal_counts_at_once(accounts):
         accounts.sign_in("lee", "another passphrase")
 
 
-def test_the_only_operator_stays(accounts):
-    operator = signed_in(accounts, Role.OPERATOR)
-    signed_in(accounts, Role.VIEWER, "lee")
+def test_the_only_operator_stays(signed_in):
+    operator = signed_in(Role.OPERATOR)
+    signed_in(Role.VIEWER, "lee")
     assert "only operator" in operator.post("/people/kim/remove").text
     assert "only operator" in operator.post("/people", {"name": "kim", "role": "viewer"}).text
     assert operator.get("/people").status == 200
 
 
 @pytest.mark.parametrize("name", ["", "a b", "<script>", "x" * 65, "-x", "é"])
-def test_odd_names_are_refused(accounts, name):
-    operator = signed_in(accounts, Role.OPERATOR)
+def test_odd_names_are_refused(name, signed_in):
+    operator = signed_in(Role.OPERATOR)
     answer = operator.post("/people", {"name": name, "role": "viewer"})
     assert answer.status == 400
     assert "<script>" not in answer.text.replace("<script src", "")
 
 
-def test_what_changes_people_is_in_the_audit_log(accounts):
-    operator = signed_in(accounts, Role.OPERATOR)
+def test_what_changes_people_is_in_the_audit_log(accounts, console, signed_in):
+    operator = signed_in(Role.OPERATOR)
     operator.post("/people", {"name": "lee", "role": "viewer"})
     operator.post("/people/lee/remove")
-    console(accounts).post("/sign-in", {"name": "<b>eve", "password": "x"})
+    console().post("/sign-in", {"name": "<b>eve", "password": "x"})
     actions = [(one.user, one.action, one.subject) for one in accounts.audit()]
     assert actions == [
         ("<b>eve", "sign-in refused", ""),
@@ -287,14 +254,14 @@ def test_attempts_wait_longer_each_time_known_or_not():
 
 
 @pytest.mark.parametrize("name", ["kim", "unknown"])
-def test_many_wrong_passwords_are_refused_unread(accounts, name, monkeypatch):
+def test_many_wrong_passwords_are_refused_unread(accounts, name, monkeypatch, console):
     accounts.use_link(accounts.link("kim", Role.VIEWER), PASSWORD)
     hashed: list[str] = []
     known = passwords._scrypt
     monkeypatch.setattr(
         passwords, "_scrypt", lambda text, *rest: hashed.append(text) or known(text, *rest)
     )
-    visitor = console(accounts)
+    visitor = console()
     statuses = [
         visitor.post("/sign-in", {"name": name, "password": f"guess {n}"}).status for n in range(20)
     ]
@@ -327,16 +294,16 @@ def test_the_hash_is_scrypt_of_32_mb_with_a_salt_and_passwords_have_a_length(mon
 # A proxy that authenticates -----------------------------------------------------------------
 
 
-def test_the_proxys_user_counts_only_from_the_proxy(accounts):
+def test_the_proxys_user_counts_only_from_the_proxy(accounts, console):
     accounts.use_link(accounts.link("kim", Role.OPERATOR), PASSWORD)
     proxied = {"secure": True, "user_header": "x-user", "proxies": ("10.0.0.1",)}
-    visitor = console(accounts, **proxied)
+    visitor = console(**proxied)
     assert visitor.get("/people", x_user="kim").status == 303
     visitor.peer = "10.0.0.1"
     assert visitor.get("/people", x_user="kim").status == 200
     assert visitor.get("/people", x_user="new").status == 403
     assert visitor.get("/people").status == 303
-    assert console(accounts).get("/people", x_user="kim").status == 303
+    assert console().get("/people", x_user="kim").status == 303
     visitor.post(
         "/sign-in", {"name": "eve"}, origin=f"https://{HOST}", x_forwarded_for="6.6.6.6, 9.9.9.9"
     )
@@ -346,8 +313,8 @@ def test_the_proxys_user_counts_only_from_the_proxy(accounts):
 # Sizes and odd input ------------------------------------------------------------------------
 
 
-def test_large_and_odd_requests_are_refused(accounts):
-    visitor = console(accounts)
+def test_large_and_odd_requests_are_refused(console):
+    visitor = console()
     assert visitor.post("/sign-in", {"name": "x" * BODY_LIMIT_BYTES}).status == 413
     assert visitor.post("/sign-in", {str(n): "" for n in range(200)}).status == 400
     assert visitor.get("/sign-in?" + "a=1&" * 200).status == 400
