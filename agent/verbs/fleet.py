@@ -6,13 +6,40 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.errors import ConfigError
+from agent.packages import pip_install
 
 if TYPE_CHECKING:
     from agent.fleet.service import Settings
 from agent.verbs.options import JSON, Verb, option, print_json
+
+
+def _show(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    try:
+        from agent.fleet.console.serving import listening_at
+        from agent.fleet.embedded import show
+    except ImportError as error:
+        raise ConfigError(
+            f"the console needs {error.name}",
+            hint=f"{pip_install('starlette', 'uvicorn')}, or install quantd[fleet]",
+        ) from error
+    listening = listening_at(
+        options.listen,
+        cert=options.tls_cert,
+        key=options.tls_key,
+        behind_proxy=options.behind_proxy,
+        user_header=options.user_header,
+        proxies=tuple(options.proxy or ("127.0.0.1", "::1")),
+    )
+    is_file = "://" not in options.database
+    accounts = Path(options.database).with_name("console.db") if is_file else Path("console.db")
+    file = Path(options.accounts) if options.accounts else accounts
+    asyncio.run(show(settings, listening, file, consume=not options.no_consumer))
+    return 0
 
 
 def _worker(options: argparse.Namespace) -> int:
@@ -71,6 +98,7 @@ def _devices(options: argparse.Namespace) -> int:
 
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "console": _show,
     "worker": _worker,
     "workers": _workers,
     "retire": _retire,
@@ -118,14 +146,16 @@ def _pair(text: str) -> tuple[str, str]:
 FLEET = (
     Verb(
         name="fleet",
-        summary="store what a fleet of devices sends",
+        summary="store and show what a fleet of devices sends",
         run=_run,
         options=(
             option(
                 "action",
+                nargs="?",
+                default="console",
                 choices=tuple(_ACTIONS),
                 metavar="action",
-                help="worker: store messages, as one of several; workers: list them; "
+                help="console (the default): the web console, which also stores messages; worker: store messages, as one of several; workers: list them; "
                 "retire: end one; devices: list the devices",
             ),
             option(
@@ -154,6 +184,42 @@ FLEET = (
                 action="append",
                 metavar="K=V",
                 help="devices: only those with this status, model, board, precision or label",
+            ),
+            option(
+                "--listen",
+                metavar="[HOST:]PORT",
+                default="127.0.0.1:8765",
+                help="of the console (default: 127.0.0.1:8765)",
+            ),
+            option("--tls-cert", default="", metavar="PEM", help="certificate of the console"),
+            option("--tls-key", default="", metavar="PEM", help="its key"),
+            option(
+                "--behind-proxy",
+                action="store_true",
+                help="a proxy in front of the console ends TLS",
+            ),
+            option(
+                "--user-header",
+                default="",
+                metavar="NAME",
+                help="the header in which that proxy names the user, instead of a sign-in",
+            ),
+            option(
+                "--proxy",
+                action="append",
+                metavar="IP",
+                help="address of that proxy (default: this machine)",
+            ),
+            option(
+                "--accounts",
+                default="",
+                metavar="FILE",
+                help="the console's users and audit log (default: console.db beside the database)",
+            ),
+            option(
+                "--no-consumer",
+                action="store_true",
+                help="only show: workers store the messages",
             ),
             JSON,
         ),

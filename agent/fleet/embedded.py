@@ -1,0 +1,46 @@
+"""The console with its store and, unless workers do it, its consumer: one process."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+from agent.fleet.console.accounts import Accounts
+from agent.fleet.console.app import app
+from agent.fleet.console.routing import Console
+from agent.fleet.console.serving import Listening, bound, serve
+from agent.fleet.service import Settings, consuming, open_store
+
+
+async def show(
+    settings: Settings, listening: Listening, accounts_file: Path, *, consume: bool
+) -> None:
+    """Serve the console until SIGTERM or SIGINT.
+
+    Args:
+        settings: Of broker and database.
+        listening: Where browsers reach it.
+        accounts_file: Users, sessions and the audit log.
+        consume: Whether this process stores the messages as well.
+    """
+    store = open_store(settings.database)
+    with contextlib.closing(Accounts(accounts_file)) as accounts, bound(listening) as at:
+        try:
+            console = Console(accounts=accounts, store=store, serving=listening.serving)
+            async with contextlib.AsyncExitStack() as stack:
+                if consume:
+                    await stack.enter_async_context(consuming(settings, store, ""))
+                sys.stderr.write(_greeting(listening, accounts))
+                await serve(app(console), listening, at)
+        finally:
+            store.close()
+
+
+def _greeting(listening: Listening, accounts: Accounts) -> str:
+    """Return where the console is, with a link for its first operator if it has none."""
+    lines = [f"console: {listening.url}/"]
+    token = None if listening.user_header else accounts.first_link()
+    if token:
+        lines.append(f"first operator, once and within a day: {listening.url}/link/{token}")
+    return "".join(f"{line}\n" for line in lines)
