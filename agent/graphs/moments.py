@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -18,7 +18,8 @@ from agent.graphs.compute import shapes
 from agent.graphs.edits import copy_of, group_of, int_attribute, keep_nodes_for
 from agent.graphs.sessions import session
 
-Frames = Sequence[Mapping[str, NDArray[Any]]]
+Frame = Mapping[str, NDArray[Any]]
+Frames = Sequence[Frame]
 
 LARGEST_ROW = 2304
 """Most weights of one output channel: 3 x 3 of 256 channels. Beyond, k^2 costs too much."""
@@ -46,6 +47,23 @@ class Moment:
     second: NDArray[np.float64]
     count: int = 0
 
+    @classmethod
+    def around_first(cls, rows: NDArray[np.float32]) -> Moment:
+        """Return the empty moment around the mean of the first frame."""
+        groups, size, _ = rows.shape
+        zeros = np.zeros((groups, size))
+        return cls(rows.mean(axis=2, keepdims=True), zeros, np.zeros((groups, size, size)))
+
+    def empty(self) -> Moment:
+        """Return the empty moment around the same values, so that both can be merged."""
+        return Moment(self.around, np.zeros_like(self.first), np.zeros_like(self.second))
+
+    def merge(self, other: Moment) -> None:
+        """Add the sums of another moment around the same values."""
+        self.first += other.first
+        self.second += other.second
+        self.count += other.count
+
     def add(self, rows: NDArray[np.float32]) -> None:
         """Add positions, shape (groups, k, positions)."""
         beyond = rows - self.around
@@ -63,35 +81,34 @@ class Moment:
         return np.asarray(self.second / self.count - off[:, :, None] * off[:, None, :])
 
 
-def _first_moment(rows: NDArray[np.float32]) -> Moment:
-    groups, size, _ = rows.shape
-    zeros = np.zeros((groups, size))
-    return Moment(rows.mean(axis=2, keepdims=True), zeros, np.zeros((groups, size, size)))
-
-
 def moments(
-    model: onnx.ModelProto, layers: Sequence[onnx.NodeProto], frames: Frames, threads: int
-) -> Iterator[tuple[onnx.NodeProto, Moment]]:
-    """Yield each layer with the moments of its inputs, in passes over a few layers.
+    model: onnx.ModelProto, layers: Sequence[onnx.NodeProto], parts: Sequence[Frames], threads: int
+) -> Iterator[tuple[onnx.NodeProto, list[Moment]]]:
+    """Yield each layer with the moments of its inputs by part, in passes over a few layers.
 
     Args:
         model: Inferred; of fixed shapes.
         layers: 2-D Conv, ConvTranspose of one group, Gemm; their rows no longer than LARGEST_ROW.
-        frames: Inputs of the model.
+        parts: Inputs of the model, in parts that are counted apart.
         threads: Of the runtime; 0 takes all cores.
 
     Raises:
         CalibrationError: "model_failed" on a frame.
     """
+    frames = [frame for part in parts for frame in part]
+    owners = [index for index, part in enumerate(parts) for _ in part]
     weights = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
-    for group in _batches_within_memory(model, layers, weights):
+    for group in _batches_within_memory(model, layers, weights, len(parts)):
         draw = np.random.default_rng(0)
-        found: dict[str, Moment] = {}
+        found: dict[str, list[Moment]] = {}
         names = tuple(dict.fromkeys(node.input[0] for node in group))
-        for seen in tensor_values(model, names, frames, threads):
+        for owner, seen in zip(owners, tensor_values(model, names, frames, threads), strict=True):
             for node in group:
                 rows = _im2col(node, seen[node.input[0]], weights[node.input[1]], draw)
-                found.setdefault(node.name, _first_moment(rows)).add(rows)
+                if node.name not in found:
+                    first = Moment.around_first(rows)
+                    found[node.name] = [first, *(first.empty() for _ in parts[1:])]
+                found[node.name][owner].add(rows)
         for node in group:
             if node.name in found:  # nothing without frames
                 yield node, found.pop(node.name)
@@ -110,13 +127,14 @@ def _batches_within_memory(
     model: onnx.ModelProto,
     layers: Sequence[onnx.NodeProto],
     weights: Mapping[str, tuple[int, ...]],
+    parts: int,
 ) -> Iterator[list[onnx.NodeProto]]:
     known = shapes(model.graph)
     group: list[onnx.NodeProto] = []
     used = 0
     for node in layers:
         size = row_length(node, weights[node.input[1]])
-        needed = 4 * prod(known[node.input[0]]) + 8 * group_of(node) * size**2
+        needed = 4 * prod(known[node.input[0]]) + 8 * parts * group_of(node) * size**2
         if group and used + needed > _MOST_BYTES:
             yield group
             group, used = [], 0
@@ -127,7 +145,7 @@ def _batches_within_memory(
 
 
 def tensor_values(
-    model: onnx.ModelProto, names: Sequence[str], frames: Frames, threads: int
+    model: onnx.ModelProto, names: Sequence[str], frames: Iterable[Frame], threads: int
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the values of some tensors for each frame; nodes they don't depend on don't run."""
     trial = copy_of(model)

@@ -13,7 +13,7 @@ before the first layer are included.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ from agent.graphs.edits import (
     set_input,
     unused_name,
 )
-from agent.graphs.moments import Frames, tensor_values
+from agent.graphs.moments import Frame, tensor_values
 
 _STEP = "quantd.step:"  # prefix of a tensor's name in the model's metadata
 _CODES = 256
@@ -123,7 +123,7 @@ def input_convolutions(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:
 
 
 def input_levels(
-    model: onnx.ModelProto, frames: Frames, threads: int
+    model: onnx.ModelProto, frames: Iterable[Frame], threads: int
 ) -> dict[str, tuple[Levels, ...]]:
     """Return the levels of each channel for those of `input_convolutions` that read levels.
 

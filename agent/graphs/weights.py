@@ -10,27 +10,29 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from agent.core.quantization.division import Division
 from agent.core.quantization.weight_rounding import round_weights
 from agent.graphs.biases import layers_with_bias
 from agent.graphs.compute import WEIGHTED, shapes
 from agent.graphs.edits import group_of, has_auto_pad, int_attribute
-from agent.graphs.moments import LARGEST_ROW, Frames, Moment, moments, row_length
+from agent.graphs.moments import LARGEST_ROW, Frame, Moment, moments, row_length
 
 _STEPS = 127
 _RANK = 4
 
 
 def least_error_weights(
-    model: onnx.ModelProto, frames: Frames, threads: int
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield layers with their chosen weights, each a code times its channel's scale.
+    model: onnx.ModelProto, frames: Division[Frame], threads: int
+) -> Iterator[tuple[str, list[NDArray[np.float32]]]]:
+    """Yield layers with their weights chosen from each source of frames.
 
+    A weight is a code times its channel's scale.
     Where bias correction cancels the mean error, only the covariance of the inputs counts.
     Covariances from few positions are unreliable, so they are shrunk towards the diagonal.
 
     Args:
         model: From `qdq.load_inferred`.
-        frames: Inputs of the model, a few.
+        frames: Inputs of the model, a few; `frames.sources` is the order of the weights.
         threads: Of the runtime; 0 takes all cores.
 
     Raises:
@@ -38,17 +40,34 @@ def least_error_weights(
     """
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
     with_bias = {node.name for node in layers_with_bias(model.graph)}
-    for node, moment in moments(model, roundable_layers(model), frames, threads):
+    for node, found in moments(model, roundable_layers(model), frames.parts, threads):
         values = numpy_helper.to_array(constants[node.input[1]])
-        rows = _to_rows(node, values).astype(np.float64)
         scales = np.abs(_channels(node, values)).max(axis=1) / _STEPS
         if not np.isfinite(scales).all():
             continue
         scales = np.where(scales > 0, scales, 1)  # a dead channel is zero at any scale
-        scales = np.repeat(scales, rows[..., 0].size // scales.size).reshape(rows.shape[:2])
-        weighting = _error_weights(moment, centered=node.name in with_bias)
-        rows = scales[..., None] * round_weights(rows, scales, weighting)
-        yield node.name, _from_rows(node, rows, values.shape).astype(np.float32)
+        centered = node.name in with_bias
+        chosen = []
+        for source in frames.sources:
+            moment = found[source[0]]
+            for part in source[1:]:  # only of the last source, so that none needs its moment again
+                moment.merge(found[part])
+            chosen.append(_rounded(node, values, scales, _error_weights(moment, centered=centered)))
+        yield node.name, chosen
+
+
+def _rounded(
+    node: onnx.NodeProto,
+    values: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    weighting: NDArray[np.float64],
+) -> NDArray[np.float32]:
+    """Return a layer's weights on the codes of least error."""
+    rows = _to_rows(node, values).astype(np.float64)
+    repeated = np.repeat(scales.astype(np.float64), rows[..., 0].size // scales.size)
+    by_row = repeated.reshape(rows.shape[:2])
+    rows = by_row[..., None] * round_weights(rows, by_row, weighting)
+    return _from_rows(node, rows, values.shape).astype(np.float32)
 
 
 def roundable_layers(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from math import prod
 from pathlib import Path
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _FRAMES_BYTES = 96_000_000  # for inputs and FP32 outputs of the frames that try INT8 graphs
 _FEWEST_FRAMES = 4
-MOST_FRAMES = 64
 
 
 def open_camera(config: Config) -> Camera:
@@ -92,26 +91,19 @@ def every_level(config: Config, model: CleanModel) -> Tensors:
 
 
 def some_frames(
-    config: Config,
-    model: CleanModel,
-    calibration: tuple[CalibrationSet, Path],
-    most: int = MOST_FRAMES,
-    *,
-    others: bool = False,
+    config: Config, model: CleanModel, folder: Path, names: Sequence[str], most: int
 ) -> list[Tensors]:
-    """Return inputs spread over the calibration frames, as many as memory allows.
+    """Return inputs spread over frames, as many as memory allows.
 
     Args:
         config: The effective configuration.
         model: What takes them.
-        calibration: The set, and where its frames lie.
+        folder: Of the calibration set.
+        names: Of the frames.
         most: At most this many.
-        others: True for those that lie between, as far as there are any.
     """
     outputs = 4 * sum(prod(tensor.shape) for tensor in model.outputs)
     inputs = 4 * sum(prod(tensor.shape) for tensor in model.inputs)
     count = max(_FEWEST_FRAMES, min(most, _FRAMES_BYTES // (inputs + outputs)))
-    names = calibration[0].frames
     step = max(len(names) // count, 1)
-    spread = names[step // 2 if others else 0 :: step][:count]
-    return list(tensors(config, model, calibration[1], spread))
+    return list(tensors(config, model, folder, tuple(names[::step][:count])))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent.config import Config
 from agent.core.choice.limits import AGREEMENT, SQNR
 from agent.core.frames.input_spec import resolved
 from agent.core.frames.pixels import describe
+from agent.core.quantization.division import Division, divide
 from agent.core.records import (
     CalibrationSet,
     CheckedIntake,
@@ -22,7 +24,7 @@ from agent.core.records import (
 )
 from agent.core.setup.contradictions import contradictions
 from agent.jobs.comparison import comparison, user_metric
-from agent.jobs.frames import MOST_FRAMES, every_level, some_frames, tensors
+from agent.jobs.frames import every_level, some_frames, tensors
 from agent.wire.jobs import (
     CheckIntake,
     CleanGraph,
@@ -34,9 +36,14 @@ from agent.wire.jobs import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from agent.ports import Progress, QuantizationTrial
+    from agent.core.quantization.histogram import TensorHistogram
+    from agent.graphs.calibrated import Calibrated
+    from agent.ports import Progress, QuantizationTrial, Tensors
+    from agent.stages.quantize import Histograms
 
 _FEW_FRAMES = 8  # where only one question is asked
+_TRIED_FRAMES = 16  # of each part, on which steps and weights are chosen
+_JUDGING_FRAMES = 64
 _CHECKED_FRAMES = 4
 _CHECKED_MACS = 20_000_000_000  # a few seconds of a small board's CPU, for the frames of one graph
 _SUSPICIOUS_FRAMES = 32
@@ -120,26 +127,43 @@ def condition(
 ) -> ConditionedModel:
     """Run the condition stage."""
     from agent.adapters.graphs.conditioner import OnnxConditioner
-    from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+    from agent.adapters.graphs.quantization_trial import (
+        Fold,
+        JudgingFrames,
+        OnnxQuantizationTrial,
+    )
     from agent.adapters.graphs.quantizer import OnnxQuantizer
+    from agent.graphs.calibrated import Calibrated, input_means, load_weights
+    from agent.graphs.qdq import load_inferred
     from agent.stages.condition import condition as stage
 
     config, threads = spec.config, spec.config.runtime.threads
     path = str(model[1] / "model.onnx")
-    few = some_frames(config, model[0], calibration, most=_FEW_FRAMES)
+    few = _read(config, model[0], calibration, most=_TRIED_FRAMES)
+    judging = [JudgingFrames(few.parts[judged]) for _, judged in few.folds]
+
+    def open_trial(
+        made: str, fold: int, histograms: Sequence[TensorHistogram] | None, weights: str
+    ) -> QuantizationTrial:
+        if weights:
+            source = Calibrated(histograms, *load_weights(weights, fold))
+        else:
+            means = input_means(load_inferred(made), few.parts[few.folds[fold][0]], threads)
+            source = Calibrated(histograms, means=means)
+        folds = [Fold(made_from=source, judged_on=judging[fold])]
+        return OnnxQuantizationTrial(made, spec.scheme, source, folds, threads, reference=path)
+
     return stage(
         ConditionedModel(
             digest=spec.digest, model=spec.model, calibration=spec.calibration, scheme=spec.scheme
         ),
         path,
         few,
-        others=lambda: some_frames(config, model[0], calibration, _FEW_FRAMES, others=True),
+        _Stored(config, model[0], calibration),
         work=spec.work,
         quantizer=OnnxQuantizer(threads, spec.scheme),
         conditioner=OnnxConditioner(threads, every_level(config, model[0])),
-        open_trial=lambda made, ranged: OnnxQuantizationTrial(
-            made, spec.scheme, ranged, few, threads, reference=path
-        ),
+        open_trial=open_trial,
         comparison=lambda: comparison(config, model[0]),
         progress=progress,
     )
@@ -161,7 +185,11 @@ def statistics(
     return collect_statistics(
         conditioned[0].digest,
         str(conditioned[1] / "model.onnx"),
-        tensors(spec.config, model, calibration[1], frames),
+        [
+            tensors(spec.config, model, calibration[1], part)
+            for part in divide(frames).parts
+            if part
+        ],
         len(frames),
         digest=spec.digest,
         calibration=spec.calibration,
@@ -186,7 +214,7 @@ def convert(
     return stage(
         _blank(spec),
         str(model[1] / "model.onnx"),
-        some_frames(spec.config, model[0], calibration, most=_FEW_FRAMES),
+        some_frames(spec.config, model[0], calibration[1], calibration[0].frames, _FEW_FRAMES),
         work=spec.work,
         quantizer=OnnxQuantizer(spec.config.runtime.threads),
     )
@@ -201,39 +229,81 @@ def quantize(
     progress: Progress,
 ) -> QuantizedModel:
     """Make an INT8 precision, by one calibrator or with layers left in float."""
-    from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+    from agent.adapters.graphs.quantization_trial import (
+        Fold,
+        JudgingFrames,
+        OnnxQuantizationTrial,
+    )
+    from agent.graphs.calibrated import Calibrated, load_weights
     from agent.stages.condition import WEIGHTS
     from agent.stages.mixed import Target, mixed
-    from agent.stages.quantize import load_statistics
+    from agent.stages.quantize import load_statistics, merged
     from agent.stages.quantize import quantize as plain
 
     config, blank = spec.config, replace(_blank(spec), steps=conditioned[0].steps)
-    histograms = load_statistics(str(statistics / "statistics.npz"))
+    parts = load_statistics(str(statistics / "statistics.npz"))
     searched = blank.recipe.precision == "int8-mixed"
-    few = some_frames(config, model, calibration, MOST_FRAMES if searched else _FEW_FRAMES)
+    frames = _read(config, model, calibration, _JUDGING_FRAMES if searched else _FEW_FRAMES)
+    weights = conditioned[1] / WEIGHTS
 
-    def open_trial(ranged: Collection[str]) -> QuantizationTrial:
-        path, weights = str(conditioned[1] / "model.onnx"), conditioned[1] / WEIGHTS
-        chosen = str(weights) if weights.exists() else ""  # older versions made none
-        scheme, threads = blank.recipe.scheme or "", config.runtime.threads
-        return OnnxQuantizationTrial(path, scheme, ranged, few, threads, weights=chosen)
+    def calibrated(histograms: Histograms, source: int) -> Calibrated:
+        known = load_weights(str(weights), source) if weights.exists() else ()  # else it failed
+        return Calibrated(histograms, *known)
 
+    folds = [
+        Fold(
+            made_from=calibrated(parts[made], source),
+            judged_on=JudgingFrames(frames.parts[judged]),
+        )
+        for source, (made, judged) in enumerate(frames.folds)
+    ]
+    trial = OnnxQuantizationTrial(
+        str(conditioned[1] / "model.onnx"),
+        blank.recipe.scheme or "",
+        calibrated(merged(parts), len(folds)),
+        folds,
+        config.runtime.threads,
+    )
+    weight_steps = conditioned[0].weight_steps or ()
     if not searched:
-        return plain(blank, histograms, work=spec.work, open_trial=open_trial)
+        return plain(blank, weight_steps, trial, work=spec.work)
     requirements = config.requirements
     return mixed(
         blank,
-        histograms,
+        weight_steps,
         Target.of(
             requirements.bound(SQNR),
             requirements.bound(AGREEMENT),
             comparison(config, model).has_metric,
         ),
+        trial,
         work=spec.work,
-        open_trial=open_trial,
         comparison=lambda: comparison(config, model),
         progress=progress,
     )
+
+
+def _read(
+    config: Config, model: CleanModel, calibration: tuple[CalibrationSet, Path], most: int
+) -> Division[Tensors]:
+    """Return inputs of both parts of the calibration frames, at most so many of each."""
+    names = divide(calibration[0].frames)
+    first, second = (
+        tuple(some_frames(config, model, calibration[1], part, most)) for part in names.parts
+    )
+    return Division(parts=(first, second), folds=names.folds)
+
+
+class _Stored:
+    """Inputs for all calibration frames, read once more for each iteration."""
+
+    def __init__(
+        self, config: Config, model: CleanModel, calibration: tuple[CalibrationSet, Path]
+    ) -> None:
+        self._read = partial(tensors, config, model, calibration[1], calibration[0].frames)
+
+    def __iter__(self) -> Iterator[Tensors]:
+        return self._read()
 
 
 def _blank(spec: QuantizeModel) -> QuantizedModel:

@@ -10,6 +10,7 @@ from agent.ports.types import Progress
 if TYPE_CHECKING:
     from agent.core.fidelity.comparison import Comparison
     from agent.core.frames.input_spec import InputSpec
+    from agent.core.quantization.division import Division
     from agent.core.quantization.histogram import TensorHistogram
     from agent.core.quantization.mixed_search import Noise, Placement
     from agent.core.quantization.trial_results import TrialResult
@@ -95,7 +96,7 @@ class Conditioner(Protocol):
         """
         ...
 
-    def apply(self, step: str, model: str, frames: Sequence[Tensors], target: str) -> int:
+    def apply(self, step: str, model: str, frames: Iterable[Tensors], target: str) -> int:
         """Apply a step and write target; return how many places changed, at 0 nothing is written.
 
         Raises:
@@ -104,9 +105,11 @@ class Conditioner(Protocol):
         ...
 
     def choose_weights(
-        self, model: str, frames: Sequence[Tensors], target: str, progress: Progress
+        self, model: str, frames: Division[Tensors], target: str, progress: Progress
     ) -> tuple[int, int]:
         """Choose rounded weights that minimise the output error, and write them to an npz file.
+
+        The means of the layers' inputs are in it too, both for each of `frames.sources`.
 
         Returns:
             The number of layers with chosen weights, and of all layers.
@@ -118,7 +121,11 @@ class Conditioner(Protocol):
 
 
 class QuantizationTrial(Protocol):
-    """INT8 graphs of one model and scheme, tried on a few frames before anything is built."""
+    """INT8 graphs of one model and scheme, tried on a few frames before anything is built.
+
+    A graph that is tried is made from other frames than those that judge it; one that is written
+    is made from all.
+    """
 
     @property
     def tensors(self) -> Mapping[str, frozenset[str]]:
@@ -138,7 +145,7 @@ class QuantizationTrial(Protocol):
         """
         ...
 
-    def activation_noise(self, ranges: Mapping[str, tuple[float, float]]) -> Noise:
+    def activation_noise(self, tensors: Collection[str], calibrator: str) -> Noise:
         """Return the noise at the outputs if some activations alone are quantized."""
         ...
 
@@ -146,8 +153,8 @@ class QuantizationTrial(Protocol):
         """Return the fidelity of the whole graph to FP32, and its agreement frame by frame.
 
         Args:
-            placement: With a range for each of `tensors`.
-            comparison: Empty; the frames are added to it.
+            placement: How the graph is made.
+            comparison: The judging frames are added to it; the result is of all frames in it.
         """
         ...
 

@@ -65,7 +65,7 @@ class Calibrating:
         found = self._earlier_graph(model, scheme)
         if found is None:
             task = configuration.dump(self.config)["model"]["task"]  # its metric decides on steps
-            digest = digest_of("condition-7", model.digest, calibration.digest, scheme, task)
+            digest = digest_of("condition-8", model.digest, calibration.digest, scheme, task)
             found = self.artifacts.get(
                 ConditionModel(
                     config=self.config,
@@ -84,7 +84,7 @@ class Calibrating:
         """Run the calibration frames once, for all calibrators; add earlier ones if asked."""
         extends = self.reused.statistics if conditioned.digest == self.reused.conditioned else None
         digest = digest_of(
-            "statistics-4", conditioned.digest, calibration.digest, *([extends] if extends else [])
+            "statistics-5", conditioned.digest, calibration.digest, *([extends] if extends else [])
         )
         self.counted = self.artifacts.get(
             CollectStatistics(

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.errors import CalibrationError, ModelError, QuantizeError, RunnerError
 from agent.core.fidelity.comparison import Comparison
-from agent.core.quantization.calibrators import range_of
-from agent.core.quantization.histogram import defect
+from agent.core.quantization.division import Division
+from agent.core.quantization.histogram import TensorHistogram
 from agent.core.quantization.mixed_search import (
     BIAS_CORRECTION,
     WEIGHT_ROUNDING,
     Placement,
-    is_symmetric,
+    best_weight_steps,
 )
-from agent.core.quantization.trial_results import TrialResult, best_of, is_better
+from agent.core.quantization.trial_results import TrialResult, best_of, is_better, is_decided
 from agent.core.records import ConditionedModel
 from agent.disk import disk_errors
 from agent.ports import Conditioner, Progress, QuantizationTrial, Quantizer
@@ -28,36 +28,45 @@ if TYPE_CHECKING:
 
 _TRIED_CALIBRATORS = ("entropy", "mse")
 """A step is judged by the better of these, which clip differently."""
+_FAILURES = (CalibrationError, ModelError, QuantizeError, RunnerError)
 WEIGHTS = "weights.npz"
 """The chosen rounded weights, beside model.onnx."""
+Steps = tuple[str, ...]
+OpenTrial = Callable[[str, int, Sequence[TensorHistogram] | None, str], QuantizationTrial]
+"""Opens a trial of a model file that is compared with the clean model.
+
+The others are the index of the fold, the histograms of its frames (None if no activation will be
+quantized), and the file of chosen weights ("" for none).
+"""
 
 
 def condition(
     blank: ConditionedModel,
     model_path: str,
-    frames: Sequence[Tensors],
+    few: Division[Tensors],
+    frames: Iterable[Tensors],
     *,
-    others: Callable[[], Sequence[Tensors]],
     work: str,
     quantizer: Quantizer,
     conditioner: Conditioner,
-    open_trial: Callable[[str, Collection[str]], QuantizationTrial],
+    open_trial: OpenTrial,
     comparison: Callable[[], Comparison],
     progress: Progress,
 ) -> ConditionedModel:
     """Write work/model.onnx with the steps that improve INT8, and weights.npz.
 
+    A step is judged on frames that it was not made from, then made once more from all of them.
+
     Args:
         blank: The record with its parents and without steps.
         model_path: The clean model's file.
-        frames: A few of the calibration set, on which steps are judged; they are kept in memory.
-        others: Reads a few other frames if there are any. Weights are chosen on them, so that they
-            are not judged on their own frames.
+        few: Some of the calibration frames, on which steps and weights are chosen; they are kept in
+            memory.
+        frames: All of them; read once for each step that is kept.
         work: Directory to write into.
         quantizer: Collects histograms.
         conditioner: Changes the graph.
-        open_trial: Opens a trial that compares a model file with the clean model, given the tensors
-            that have a range.
+        open_trial: Opens a trial.
         comparison: Returns a new comparison with FP32.
         progress: Called before every trial.
 
@@ -65,50 +74,128 @@ def condition(
         QuantizeError: "quantized_already" if the model is one of integers.
     """
     conditioner.check(model_path)
-
-    def int8(path: str) -> TrialResult:
-        collected = quantizer.collect(path, frames, 0, lambda *_: None)
-        histograms = [h for h in collected if not defect(h)]
-        trial = open_trial(path, [h.name for h in histograms])
-        even = is_symmetric(blank.scheme)
-        found = {}
-        for name in _TRIED_CALIBRATORS:
-            ranges = {h.name: range_of(h, name, even) for h in histograms}
-            placement = Placement(ranges=ranges, steps=(BIAS_CORRECTION,))
-            found[name] = trial.evaluate(placement, comparison())
-        return found[best_of(found)]
-
-    target, changed = (str(Path(work) / name) for name in ("model.onnx", "trial.onnx"))
+    target, changed = (str(Path(work) / name) for name in ("model.onnx", "changed.onnx"))
     with disk_errors(Path(work)):
         shutil.copyfile(model_path, target)
+    trials = _Trials(
+        model_path,
+        few,
+        work=Path(work),
+        quantizer=quantizer,
+        conditioner=conditioner,
+        open_trial=open_trial,
+        comparison=comparison,
+    )
     steps = conditioner.steps(blank.scheme)
-    kept, tried = [], []
-    before: TrialResult | None = None
+    kept: Steps = ()
+    tried = []
     for index, step in enumerate(steps):
         progress(index, len(steps), step)
         try:
-            places = conditioner.apply(step, target, frames, changed)
-            before = int8(target) if before is None and places else before
-            after = int8(changed) if places else None
-        except (CalibrationError, ModelError, QuantizeError, RunnerError) as e:
+            _, places = trials.graph((*kept, step))
+            if not places:
+                tried.append(f"{step}: no place where it would be exact")
+                continue
+            before, after = trials.compare(kept, (*kept, step))
+            outcome = f"{step} at {places} places: INT8 from {before} to {after}"
+            improved = is_better(after, before)
+            if improved and conditioner.apply(step, target, frames, changed):
+                Path(changed).replace(target)
+        except _FAILURES as e:
             tried.append(f"{step}: failed, {e.message}")  # the model can be quantized without it
             continue
-        if after is None or before is None:
-            tried.append(f"{step}: no place where it would be exact")
-            continue
-        improved = is_better(after, before)
-        outcome = f"{step} at {places} places: INT8 from {before} to {after}"
         tried.append(outcome if improved else f"{outcome}, not kept")
         if improved:
-            kept.append(step)
-            before = after
-            Path(changed).replace(target)
-    Path(changed).unlink(missing_ok=True)
+            kept = (*kept, step)
+    for path in Path(work).glob("*.fold*"):
+        path.unlink()
     weights = str(Path(work) / WEIGHTS)
+    weight_steps: tuple[str, ...] = ()
     try:
-        chosen, layers = conditioner.choose_weights(target, others(), weights, progress)
-    except CalibrationError as e:  # weights are then rounded to the nearest codes
+        chosen, layers = conditioner.choose_weights(target, few, weights, progress)
+        trial = open_trial(target, 0, None, weights)
+        names = trial.layers().keys()
+        weight_steps = best_weight_steps(lambda steps: trial.weight_noise(names, steps))
+    except _FAILURES as e:  # weights are then rounded to the nearest codes
         tried.append(f"{WEIGHT_ROUNDING}: failed, {e.message}")
     else:
         tried.append(f"{WEIGHT_ROUNDING}: weights of {chosen} of {layers} layers chosen by it")
-    return replace(blank, steps=tuple(kept), tried=tuple(tried))
+    return replace(blank, steps=kept, tried=tuple(tried), weight_steps=weight_steps)
+
+
+class _Trials:
+    """The model with some steps in INT8: made and judged fold by fold, as far as it is needed.
+
+    Args:
+        model: The clean model's file.
+        few: The frames.
+        work: Directory for the graphs.
+        quantizer: Collects histograms.
+        conditioner: Changes the graph.
+        open_trial: Opens a trial.
+        comparison: Returns a new comparison with FP32.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        few: Division[Tensors],
+        *,
+        work: Path,
+        quantizer: Quantizer,
+        conditioner: Conditioner,
+        open_trial: OpenTrial,
+        comparison: Callable[[], Comparison],
+    ) -> None:
+        self._few = few
+        self._work = work
+        self._quantizer = quantizer
+        self._conditioner = conditioner
+        self._open_trial = open_trial
+        self._comparison = comparison
+        self._graphs: dict[tuple[Steps, int], tuple[str, int]] = {
+            ((), fold): (model, 0) for fold, _ in enumerate(few.folds)
+        }
+        self._comparisons: dict[tuple[Steps, str], Comparison] = {}
+        self._results: dict[tuple[Steps, int], dict[str, TrialResult]] = {}
+
+    def graph(self, steps: Steps, fold: int = 0) -> tuple[str, int]:
+        """Return the graph made from a fold's frames, and how many places the last step changed."""
+        key = steps, fold
+        if key not in self._graphs:
+            before, _ = self.graph(steps[:-1], fold)
+            target = str(self._work / f"{'-'.join(steps)}.fold{fold}")
+            places = self._conditioner.apply(steps[-1], before, self._made_from(fold), target)
+            self._graphs[key] = target if places else before, places
+        return self._graphs[key]
+
+    def compare(self, before: Steps, after: Steps) -> tuple[TrialResult, TrialResult]:
+        """Return the results of both over the same folds: until one is better beyond chance."""
+        for fold, _ in enumerate(self._few.folds):
+            found = self._result(before, fold), self._result(after, fold)
+            if is_decided(*found):
+                break
+        return found
+
+    def _made_from(self, fold: int) -> Sequence[Tensors]:
+        return self._few.parts[self._few.folds[fold][0]]
+
+    def _result(self, steps: Steps, fold: int) -> TrialResult:
+        """Return how near INT8 is to FP32 over the folds up to one."""
+        key = steps, fold
+        if key not in self._results:
+            graph, _ = self.graph(steps, fold)
+            collected = self._quantizer.collect(graph, self._made_from(fold), 0, lambda *_: None)
+            trial = self._open_trial(graph, fold, tuple(collected), "")
+            earlier = self._results.get((steps, fold - 1), {})
+            self._results[key] = {
+                name: earlier[name]
+                if name in earlier and earlier[name].fidelity is None  # outputs were not finite
+                else trial.evaluate(
+                    Placement(calibrator=name, steps=(BIAS_CORRECTION,)),
+                    self._comparisons.setdefault((steps, name), self._comparison()),
+                )
+                for name in _TRIED_CALIBRATORS
+            }
+        found = self._results[key]
+        return found[best_of(found)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,6 @@ from agent.core.choice.limits import AGREEMENT, SQNR
 from agent.core.errors import QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrator_names import CALIBRATORS
-from agent.core.quantization.calibrators import range_of
-from agent.core.quantization.histogram import TensorHistogram, defect
 from agent.core.quantization.mixed_search import (
     LayerNoise,
     Noise,
@@ -19,9 +17,7 @@ from agent.core.quantization.mixed_search import (
     Placement,
     Plan,
     TensorNoise,
-    best_weight_steps,
     find_plan,
-    is_symmetric,
     sqnr_db,
 )
 from agent.core.quantization.trial_results import TrialResult, best_of
@@ -34,8 +30,6 @@ _MARGIN_DB = 0.5  # since the held-out frames are others than those of the trial
 _MARGIN_SHARE = 0.75  # of the distance from the value to the lower end of its interval, likewise
 _MARGIN = 0.25  # of the allowed disagreement, where there is no interval
 _SHOWN = 10
-
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +88,11 @@ class Target:
 
 def mixed(
     blank: QuantizedModel,
-    histograms: Sequence[TensorHistogram],
+    weight_steps: tuple[str, ...],
     target: Target,
+    trial: QuantizationTrial,
     *,
     work: str,
-    open_trial: Callable[[Collection[str]], QuantizationTrial],
     comparison: Callable[[], Comparison],
     progress: Progress,
 ) -> QuantizedModel:
@@ -106,21 +100,16 @@ def mixed(
 
     Args:
         blank: The record with its parents and recipe.
-        histograms: Of every tensor to quantize.
+        weight_steps: Applied to the weights of INT8 layers.
         target: The limits.
+        trial: Of the conditioned model.
         work: Directory to write into.
-        open_trial: Opens a trial of the model, given the tensors that have a range.
         comparison: Returns a new comparison with FP32.
         progress: Called before every trial.
 
     Raises:
-        QuantizeError: "not_offered" if no set of layers meets the target with enough in INT8;
-            "no_range" if no tensor has a range.
+        QuantizeError: "not_offered" if no set of layers meets the target with enough in INT8.
     """
-    options = _options(histograms, blank.recipe.scheme)
-    trial = open_trial(next(iter(options.values())).keys())
-    layers = trial.layers().keys()
-    steps = best_weight_steps(lambda steps: trial.weight_noise(layers, steps))
     evaluated = 0
 
     def evaluate(placement: Placement, note: str) -> TrialResult:
@@ -130,31 +119,30 @@ def mixed(
         return trial.evaluate(placement, comparison())
 
     found = {
-        name: evaluate(Placement(ranges=spans, steps=steps), f"all in INT8 by {name}")
-        for name, spans in options.items()
+        name: evaluate(Placement(calibrator=name, steps=weight_steps), f"all in INT8 by {name}")
+        for name in CALIBRATORS
     }
     chosen = best_of(found)
-    ranges = options[chosen]
-    model = _noise_model(trial, ranges, target, steps, progress)
+    model = _noise_model(trial, chosen, target, weight_steps, progress)
 
     def meets_limit(kept: frozenset[str]) -> bool:
         if not kept:
             return target.is_met(found[chosen].fidelity)
         note = f"{len(kept)} of {len(model.layers)} in float"
-        placement = Placement(ranges=ranges, kept=kept, steps=steps)
+        placement = Placement(calibrator=chosen, kept=kept, steps=weight_steps)
         return target.is_met(evaluate(placement, note).fidelity)
 
     plan = find_plan(model, meets_limit, _LEAST_SHARE, spent=evaluated)
     costs = _costs(model, plan)
     if plan is None:
         raise _not_offered(target, costs)
-    placement = Placement(ranges=ranges, kept=plan.kept, steps=steps)
+    placement = Placement(calibrator=chosen, kept=plan.kept, steps=weight_steps)
     share, kept = trial.write(placement, str(Path(work) / "model.onnx"))
     return replace(
         blank,
         int8_macs_fraction=share,
         kept_float=kept,
-        steps=(*blank.steps, *steps, f"{chosen}-ranges"),
+        steps=(*blank.steps, *weight_steps, f"{chosen}-ranges"),
         sensitivity=costs,
         evaluations=evaluated,
     )
@@ -191,22 +179,9 @@ def _margin_agreement(limit: float, found: Fidelity) -> float:
     return _MARGIN_SHARE * min(noise, 1 - limit)
 
 
-def _options(
-    histograms: Sequence[TensorHistogram], scheme: str | None
-) -> dict[str, dict[str, Range]]:
-    """Return, for every calibrator, the range of each tensor that has one."""
-    sound = [histogram for histogram in histograms if not defect(histogram)]
-    if not sound:
-        raise QuantizeError("no tensor has a range", code="no_range")
-    return {
-        name: {h.name: range_of(h, name, is_symmetric(scheme)) for h in sound}
-        for name in CALIBRATORS
-    }
-
-
 def _noise_model(
     trial: QuantizationTrial,
-    ranges: Mapping[str, Range],
+    calibrator: str,
     target: Target,
     steps: tuple[str, ...],
     progress: Progress,
@@ -227,7 +202,7 @@ def _noise_model(
         weights.append(LayerNoise(name=name, operator=operator, macs=macs, noise=noise))
     for sharing, names in groups.items():
         progress(len(weights) + len(activations), len(layers) + len(groups), names[0])
-        noise = trial.activation_noise({name: ranges[name] for name in names})
+        noise = trial.activation_noise(names, calibrator)
         activations.append(TensorNoise(name=names[0], noise=noise, layers=sharing))
     return NoiseModel(weights, activations, target.allowed(len(weights[0].noise) if weights else 1))
 

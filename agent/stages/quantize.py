@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agent.core.errors import CalibrationError, QuantizeError
-from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import TensorHistogram, defect, from_arrays, merge, to_arrays
-from agent.core.quantization.mixed_search import Placement, best_weight_steps, is_symmetric
-from agent.core.records import AS_GIVEN, Digest, QuantizedModel, Recipe, Statistics
+from agent.core.quantization.mixed_search import Placement
+from agent.core.records import AS_GIVEN, Digest, QuantizedModel, Statistics
 from agent.disk import disk_errors
 from agent.ports import Progress, QuantizationTrial, Quantizer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from agent.ports import Tensors
 
 _FILE = "statistics.npz"
-Earlier = tuple[Statistics, Sequence[TensorHistogram]]
+Histograms = tuple[TensorHistogram, ...]
+Earlier = tuple[Statistics, Sequence[Histograms]]
 
 
 def collect_statistics(
     model: Digest,
     model_path: str,
-    frames: Iterable[Tensors],
+    parts: Sequence[Iterable[Tensors]],
     count: int,
     *,
     digest: Digest,
@@ -43,7 +46,7 @@ def collect_statistics(
     Args:
         model: Digest of the conditioned model.
         model_path: Its file.
-        frames: The model's inputs, one frame at a time; read once.
+        parts: The model's inputs in the parts of their division, one frame at a time; read once.
         count: Expected number of frames, for the progress.
         digest: Identity of the result.
         calibration: Digest of the frames' calibration set.
@@ -55,16 +58,24 @@ def collect_statistics(
     Raises:
         CalibrationError: "no_frames"; "other_tensors" if the earlier ones are of another graph.
     """
-    used = 0
+    used, arrays, tensors = 0, {}, 0
 
-    def counted() -> Iterator[Tensors]:
+    def counted(frames: Iterable[Tensors]) -> Iterator[Tensors]:
         nonlocal used
         for frame in frames:
             yield frame
             used += 1
 
-    collected = quantizer.collect(model_path, counted(), count, progress)
-    arrays = to_arrays(_added(collected, earlier) if earlier else collected)
+    def reported(_done: int, total: int, note: str, _candidate: str = "") -> None:
+        progress(used + 1, total, note)  # of all parts; a frame counts once the next one is read
+
+    for index, frames in enumerate(parts):
+        collected = quantizer.collect(model_path, counted(frames), count, reported)
+        if earlier and index < len(earlier[1]):
+            collected = _added(collected, earlier[1][index])
+        found = to_arrays(collected)
+        tensors = len(found["name"])
+        arrays.update({f"{index}.{key}": values for key, values in found.items()})
     target = Path(work) / _FILE
     with disk_errors(target.parent), target.open("wb") as out:
         np.savez_compressed(out, **arrays)  # type: ignore[arg-type]  # its allow_pickle is a bool
@@ -72,16 +83,16 @@ def collect_statistics(
         digest=digest,
         model=model,
         calibration=calibration,
-        tensors=len(arrays["name"]),
+        tensors=tensors,
         frames=used + (earlier[0].frames if earlier else 0),
         captures=1 + (earlier[0].captures if earlier else 0),
         extends=earlier[0].digest if earlier else None,
     )
 
 
-def _added(collected: Iterable[TensorHistogram], earlier: Earlier) -> Iterator[TensorHistogram]:
+def _added(collected: Iterable[TensorHistogram], earlier: Histograms) -> Iterator[TensorHistogram]:
     """Yield each histogram merged with the earlier one of its tensor."""
-    known = {histogram.name: histogram for histogram in earlier[1]}
+    known = {histogram.name: histogram for histogram in earlier}
     for histogram in collected:
         if histogram.name not in known:
             raise CalibrationError(
@@ -118,58 +129,58 @@ def convert(
 
 def quantize(
     blank: QuantizedModel,
-    histograms: Sequence[TensorHistogram],
+    weight_steps: tuple[str, ...],
+    trial: QuantizationTrial,
     *,
     work: str,
-    open_trial: Callable[[Collection[str]], QuantizationTrial],
 ) -> QuantizedModel:
-    """Write work/model.onnx in INT8 by one calibrator, with the best steps for its weights.
+    """Write work/model.onnx in INT8 by one calibrator.
 
     Args:
         blank: The record with its parents and recipe.
-        histograms: Of every tensor to quantize.
+        weight_steps: Applied to the weights of its layers.
+        trial: Of the conditioned model.
         work: Directory to write into.
-        open_trial: Opens a trial of the model, given the tensors that have a range.
 
     Raises:
-        QuantizeError: "no_range" if no tensor has a range; "nothing_quantized" if no compute would
-            run in INT8.
+        QuantizeError: "nothing_quantized" if no compute would run in INT8.
     """
-    ranges = _ranges(histograms, blank.recipe)
-    trial = open_trial(ranges.keys())
-    layers = trial.layers().keys()
-    steps = best_weight_steps(lambda steps: trial.weight_noise(layers, steps))
-    placement = Placement(ranges=ranges, steps=steps)
+    placement = Placement(calibrator=blank.recipe.calibrator or "", steps=weight_steps)
     share, kept = trial.write(placement, str(Path(work) / "model.onnx"))
-    return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=(*blank.steps, *steps))
+    steps = (*blank.steps, *weight_steps)
+    return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=steps)
 
 
-def load_statistics(path: str) -> tuple[TensorHistogram, ...]:
-    """Read a statistics.npz.
+def load_statistics(path: str) -> tuple[Histograms, ...]:
+    """Read a statistics.npz: the histograms of each part of the frames.
 
     Raises:
         CalibrationError: "damaged" if it is not one.
     """
     try:
         with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return from_arrays({key: arrays[key] for key in arrays.files})
+            parts: dict[str, dict[str, NDArray[Any]]] = {"0": {}}
+            for key in arrays.files:
+                part, _, name = key.partition(".")
+                parts.setdefault(part, {})[name] = arrays[key]
+            return tuple(from_arrays(parts[part]) for part in sorted(parts))
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as e:
         raise CalibrationError(f"{path}: {e}", code="damaged", hint="run the capture again") from e
 
 
-def _ranges(
-    histograms: Sequence[TensorHistogram], recipe: Recipe
-) -> dict[str, tuple[float, float]]:
-    """Return the range of every tensor that has one; others stay in float."""
-    reasons = {h.name: defect(h) for h in histograms}
-    sound = [h for h in histograms if not reasons[h.name]]
-    if histograms and not sound:
+def merged(parts: Sequence[Histograms]) -> Histograms:
+    """Return the histograms of all frames.
+
+    Raises:
+        QuantizeError: "no_range" if there are tensors to quantize, and none has a range.
+    """
+    whole = tuple(reduce(merge, histograms) for histograms in zip(*parts, strict=True))
+    reasons = {h.name: defect(h) for h in whole}
+    if whole and all(reasons.values()):
         name, reason = next(iter(reasons.items()))
         raise QuantizeError(
-            f"none of {len(histograms)} tensors has a range; {name}: {reason}",
+            f"none of {len(whole)} tensors has a range; {name}: {reason}",
             code="no_range",
             hint="look at the model's outputs on the calibration frames",
         )
-    return {
-        h.name: range_of(h, recipe.calibrator or "", is_symmetric(recipe.scheme)) for h in sound
-    }
+    return whole

@@ -16,11 +16,9 @@ from onnx import TensorProto, helper
 from agent.adapters.engines.builder_onnxruntime import OnnxruntimeBuilder
 from agent.adapters.engines.builder_tensorrt import BuilderSettings, TensorrtBuilder
 from agent.adapters.graphs.intake import OnnxIntake
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import BuildError
 from agent.core.frames.input_spec import InputSpec
-from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import Placement
 from agent.engines.layers import engine_layers
 from agent.engines.tensorrt import (
@@ -33,6 +31,7 @@ from agent.graphs.qdq import load_inferred
 from tests.support import batch_graphs, exported_graphs, quant_graphs
 from tests.support.engine_builds import CAPABILITY, require_tensorrt
 from tests.support.onnx_runs import random_inputs, run
+from tests.support.trials import trial_of
 
 pytestmark = pytest.mark.slow
 
@@ -64,9 +63,8 @@ def built(builder, model, folder, batch=1, progress=silent):
 def int8(model, target, kept=(), scheme="S8S8"):
     inputs = [random_inputs(load_inferred(model), seed) for seed in range(4)]
     found = OnnxQuantizer(1).collect(model, inputs, len(inputs), silent)
-    ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found}
-    trial = OnnxQuantizationTrial(model, scheme, ranges.keys(), inputs, 1)
-    trial.write(Placement(ranges=ranges, kept=frozenset(kept)), str(target))
+    placement = Placement(calibrator="minmax", kept=frozenset(kept))
+    trial_of(model, scheme, found, inputs).write(placement, str(target))
     return str(target)
 
 

@@ -11,11 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.quantization.calibrator_names import CALIBRATORS
-from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.histogram import defect, merge
 from agent.core.quantization.mixed_search import Placement
 from agent.core.records import Digest, QuantizedModel, Recipe
@@ -23,9 +21,10 @@ from agent.engines.tensorrt import without_garbage_collection
 from agent.graphs.compute import int8_share
 from agent.graphs.qdq import load_inferred
 from agent.graphs.statistics import histogram_of
-from agent.stages.quantize import collect_statistics, load_statistics, quantize
+from agent.stages.quantize import collect_statistics, load_statistics, merged, quantize
 from tests.support import quant_graphs
 from tests.support.parts import missing_part
+from tests.support.trials import flat, trial_of
 
 SCHEMES = ("U8S8", "S8S8")
 FRAMES = 6
@@ -55,19 +54,14 @@ def sqnr_db(reference, found):
 def made(tmp_path, model, recipe, inputs):
     """Collect and quantize; return the new file and what quantize said."""
     quantizer = OnnxQuantizer(1)
-    histograms = list(quantizer.collect(model, iter(inputs), len(inputs), silent))
-    symmetric = recipe.scheme == "S8S8"
-    ranges = {
-        h.name: range_of(h, recipe.calibrator, symmetric) for h in histograms if not defect(h)
-    }
+    histograms = quantizer.collect(model, iter(inputs), len(inputs), silent)
     target = str(tmp_path / "out.onnx")
-    return target, *placed(model, recipe.scheme, ranges, target)
+    return target, *placed(model, recipe.scheme, histograms, target, recipe.calibrator)
 
 
-def placed(model, scheme, ranges, target):
-    """Write the INT8 graph of some ranges; return what the trial says of it."""
-    trial = OnnxQuantizationTrial(model, scheme, ranges.keys(), [], 1)
-    return trial.write(Placement(ranges=ranges), target)
+def placed(model, scheme, histograms, target, calibrator="minmax"):
+    """Write the INT8 graph of some histograms; return what the trial says of it."""
+    return trial_of(model, scheme, histograms, []).write(Placement(calibrator=calibrator), target)
 
 
 def int8(scheme, calibrator="minmax"):
@@ -204,7 +198,7 @@ def test_nothing_quantized_is_an_error_not_a_perfect_score(tmp_path, scheme):
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_no_ranges_quantize_nothing(tmp_path, detector, scheme):
     with pytest.raises(QuantizeError) as caught:
-        placed(detector, scheme, {}, str(tmp_path / "out.onnx"))
+        placed(detector, scheme, [], str(tmp_path / "out.onnx"))
     assert caught.value.code == "nothing_quantized"
 
 
@@ -212,9 +206,8 @@ def test_no_ranges_quantize_nothing(tmp_path, detector, scheme):
 def test_a_tensor_without_a_range_leaves_its_nodes_in_float(tmp_path, detector, scheme):
     quantizer = OnnxQuantizer(1)
     found = quantizer.collect(detector, frames(), FRAMES, silent)
-    ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found if h.name != "u"}
     target = str(tmp_path / "out.onnx")
-    share, kept = placed(detector, scheme, ranges, target)
+    share, kept = placed(detector, scheme, [h for h in found if h.name != "u"], target)
     assert 0 < share < 1
     assert set(kept) == {"up", "head"}
     unseen = frames(count=1, seed=5)[0]
@@ -231,8 +224,7 @@ def test_dead_and_infinite_tensors_make_no_scale(tmp_path, factor, word):
 
 def test_infinite_weights_stay_in_float(tmp_path):
     model = quant_graphs.scaled(tmp_path / "model.onnx", float("inf"))
-    ranges = dict.fromkeys(("x", "m", "y"), (-1, 1))
-    share, kept = placed(model, "U8S8", ranges, str(tmp_path / "o"))
+    share, kept = placed(model, "U8S8", map(flat, ("x", "m", "y")), str(tmp_path / "o"))
     assert (share, kept) == (1.0, ())
     nodes = onnx.load(tmp_path / "o").graph.node
     assert "k" in {name for node in nodes for name in node.input}
@@ -260,14 +252,8 @@ def test_what_is_not_offered_is_an_error(tmp_path, detector):
     with pytest.raises(QuantizeError) as precision:
         OnnxQuantizer(1).convert(detector, "int4", [], target)
     with pytest.raises(QuantizeError) as scheme:
-        placed(detector, "S4", {}, target)
+        placed(detector, "S4", [], target)
     assert precision.value.code == scheme.value.code == "not_offered"
-
-
-def stage_ports(model, scheme, inputs):
-    return {
-        "open_trial": lambda ranged: OnnxQuantizationTrial(model, scheme, ranged, inputs, 1),
-    }
 
 
 def blank(recipe):
@@ -277,18 +263,21 @@ def blank(recipe):
 
 
 def test_stage_keeps_statistics_and_makes_every_calibrator_from_them(tmp_path, detector):
+    reported = []
     statistics = collect_statistics(
-        Digest("m"), detector, iter(frames()), FRAMES, digest=Digest("s"),
-        calibration=Digest("c"), work=str(tmp_path), quantizer=OnnxQuantizer(1), progress=silent,
+        Digest("m"), detector, [frames()[:4], frames()[4:]], FRAMES, digest=Digest("s"),
+        calibration=Digest("c"), work=str(tmp_path), quantizer=OnnxQuantizer(1),
+        progress=lambda *step: reported.append(step),
     )  # fmt: skip
+    assert [step[:2] for step in reported] == [(n, FRAMES) for n in range(1, FRAMES + 1)]
     assert (statistics.tensors, statistics.frames, statistics.model) == (6, FRAMES, "m")
-    histograms = load_statistics(str(tmp_path / "statistics.npz"))
-    assert len(histograms) == 6
-    found = quantize(
-        blank(int8("U8S8", "entropy")), histograms, work=str(tmp_path),
-        **stage_ports(detector, "U8S8", frames()),
-    )  # fmt: skip
-    assert found.statistics == "s"
+    parts = load_statistics(str(tmp_path / "statistics.npz"))
+    assert [len(histograms) for histograms in parts] == [6, 6]
+    assert parts[0][0].count == 2 * parts[1][0].count
+    trial = trial_of(detector, "U8S8", merged(parts), frames())
+    steps = ("bias-correction",)
+    found = quantize(blank(int8("U8S8", "entropy")), steps, trial, work=str(tmp_path))
+    assert (found.statistics, found.steps) == ("s", steps)
     assert found.int8_macs_fraction > 0.8
     assert found.kept_float == ("up",)
 
@@ -297,7 +286,7 @@ def test_statistics_added_to_earlier_ones_are_those_of_all_frames_together(tmp_p
     def counted(some, folder, earlier=None):
         (tmp_path / folder).mkdir()
         record = collect_statistics(
-            Digest("m"), detector, iter(some), len(some), digest=Digest(folder),
+            Digest("m"), detector, [some[::2], some[1::2]], len(some), digest=Digest(folder),
             calibration=Digest("c"), work=str(tmp_path / folder), quantizer=OnnxQuantizer(1),
             progress=silent, earlier=earlier,
         )  # fmt: skip
@@ -308,7 +297,7 @@ def test_statistics_added_to_earlier_ones_are_those_of_all_frames_together(tmp_p
     record, added = counted(every[4:], "added", first)
     _, together = counted(every, "together")
     assert (record.frames, record.captures, record.extends) == (len(every), 2, "first")
-    for one, other in zip(added, together, strict=True):
+    for one, other in zip(sum(added, ()), sum(together, ()), strict=True):
         assert (one.name, one.minimum, one.maximum, one.count) == (
             other.name,
             other.minimum,
@@ -318,7 +307,7 @@ def test_statistics_added_to_earlier_ones_are_those_of_all_frames_together(tmp_p
         assert one.exponent == other.exponent
         assert one.counts.sum() == other.counts.sum() > 0
         assert (one.counts == other.counts).all()
-    other_graph = (first[0], [replace(h, name="another") for h in first[1]])
+    other_graph = (first[0], [[replace(h, name="another") for h in part] for part in first[1]])
     with pytest.raises(CalibrationError) as caught:
         counted(every[4:], "other", other_graph)
     assert caught.value.code == "other_tensors"
@@ -327,11 +316,9 @@ def test_statistics_added_to_earlier_ones_are_those_of_all_frames_together(tmp_p
 def test_stage_refuses_int8_without_ranges_and_damaged_statistics(tmp_path, detector):
     dead = [replace(h, minimum=0.0, maximum=0.0) for h in
             OnnxQuantizer(1).collect(detector, frames(), FRAMES, silent)]  # fmt: skip
+    merged([dead, list(OnnxQuantizer(1).collect(detector, frames(), FRAMES, silent))])
     with pytest.raises(QuantizeError) as missing:
-        quantize(
-            blank(int8("U8S8")), dead, work=str(tmp_path),
-            **stage_ports(detector, "U8S8", frames()),
-        )  # fmt: skip
+        merged([dead, dead])
     assert missing.value.code == "no_range"
     (tmp_path / "statistics.npz").write_bytes(b"PK\x03\x04 not a zip")
     with pytest.raises(CalibrationError) as damaged:

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.core.quantization.calibrators import range_of
 from agent.core.quantization.mixed_search import Placement
 from agent.graphs.pixels import (
     aligned_to_levels,
@@ -25,6 +23,7 @@ from agent.graphs.pixels import (
 from agent.graphs.qdq import load_inferred
 from tests.support.onnx_runs import half_loss_db, run
 from tests.support.quant_graphs import weights
+from tests.support.trials import trial_of
 
 SIDE = 24
 MEAN, STD = (np.array(v, np.float32) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
@@ -140,10 +139,9 @@ def test_the_written_graph_contains_the_codes(tmp_path):
     """Through float16 too, which lies between the picture and its integers under TensorRT."""
     path, frames = stem(tmp_path / "m.onnx"), feeds(pixels(), **INPUTS["by channel"])
     model = saved(moved(path, frames), tmp_path)
-    ranges = ranges_of(model, "entropy", frames)
-    trial = OnnxQuantizationTrial(model, "S8S8-FP16", ranges, frames, 1)
+    trial = trial_of(model, "S8S8-FP16", histograms_of(model, frames), frames)
     target = str(tmp_path / "q.onnx")
-    trial.write(Placement(ranges=ranges), target)
+    trial.write(Placement(calibrator="entropy"), target)
     written = onnx.load(target)
     (tensor,) = steps_of(load_inferred(model))
     (codes,) = [
@@ -306,17 +304,15 @@ def inferred_of(model, folder):
     return load_inferred(saved(model, folder))
 
 
-def ranges_of(model, calibrator, frames):
-    found = OnnxQuantizer(1, "S8S8").collect(model, frames, 0, lambda *_: None)
-    return {h.name: range_of(h, calibrator, symmetric=True) for h in found}
+def histograms_of(model, frames):
+    return list(OnnxQuantizer(1, "S8S8").collect(model, frames, 0, lambda *_: None))
 
 
 def noise(model, scheme, calibrator, frames):
     """Return the noise at the outputs of what the stem reads alone in INT8."""
-    ranges = ranges_of(model, calibrator, frames)
-    trial = OnnxQuantizationTrial(model, scheme, ranges, frames, 1)
+    trial = trial_of(model, scheme, histograms_of(model, frames), frames)
     (read,) = [name for name, held in trial.tensors.items() if held == {"stem"}]
-    return max(trial.activation_noise({read: ranges[read]}))
+    return max(trial.activation_noise([read], calibrator))
 
 
 def seen(model, tensor, inputs, kind=TensorProto.FLOAT):

@@ -7,7 +7,6 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import QuantizeError
 from agent.core.quantization.calibrators import range_of
@@ -16,6 +15,7 @@ from agent.graphs.qdq import load_inferred, quantized_tensors, save, with_qdq
 from agent.graphs.regions import float_nodes, layers_by_tensor
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run, sqnr_db
+from tests.support.trials import flat, trial_of
 
 
 def ranges_of(path, scheme):
@@ -102,9 +102,8 @@ def test_a_tensor_without_a_range_takes_out_what_hangs_on_it(tmp_path, scheme, f
     save(between("Relu", first, second), path)
     wanted = quantized_tensors(load_inferred(path), scheme)
     for lost in wanted:
-        ranges = {name: (-1.0, 1.0) for name in wanted if name != lost}
-        trial = OnnxQuantizationTrial(path, scheme, ranges.keys(), [], 1)
-        placed = trial.placed(Placement(ranges=ranges))
+        known = [flat(name) for name in wanted if name != lost]
+        placed = trial_of(path, scheme, known, []).placed(Placement(calibrator="minmax"))
         assert run(placed, random_inputs(load_inferred(path)))[0].size
 
 

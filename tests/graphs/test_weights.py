@@ -8,13 +8,14 @@ import pytest
 from onnx import helper, numpy_helper
 
 from agent.core.errors import CalibrationError
+from agent.core.quantization.division import divide
 from agent.core.quantization.weight_rounding import round_weights
+from agent.graphs.calibrated import WeightFile, load_weights
 from agent.graphs.channels import channel_means
 from agent.graphs.edits import copy_of
 from agent.graphs.moments import LARGEST_ROW, Moment, moments
 from agent.graphs.qdq import load_inferred
 from agent.graphs.rounding import rounded_weights, with_weights
-from agent.graphs.weight_file import load_weights, save_weights
 from agent.graphs.weights import _error_weights, least_error_weights
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
@@ -27,6 +28,10 @@ def smooth(model, count=3):
         (name, values), *_ = random_inputs(model, seed).items()
         frames.append({name: (2 + values.cumsum(axis=-1) / 4).astype(np.float32)})
     return frames
+
+
+def chosen_weights(model, frames):
+    return {name: found[-1] for name, found in least_error_weights(model, divide(frames), 1)}
 
 
 def conv(path, weight, **attributes):
@@ -56,7 +61,7 @@ def test_moments_predict_the_output_of_a_convolution(tmp_path, shape, attributes
     weight = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     model = conv(tmp_path / "m.onnx", weight, **attributes)
     inputs = random_inputs(model)
-    ((_, moment),) = moments(model, model.graph.node, [inputs], 1)
+    ((_, (moment,)),) = moments(model, model.graph.node, [[inputs]], 1)
     mean, second = moment.mean(), moment.covariance()
     second = second + mean[:, :, None] * mean[:, None, :]
     groups = attributes.get("group", 1)
@@ -73,7 +78,7 @@ def test_moments_predict_the_output_of_a_convolution(tmp_path, shape, attributes
 def test_what_is_chosen_is_what_int8_leaves(tmp_path, make):
     """The values lie on INT8's own grid, so that placing Q/DQ takes them as they are."""
     model = load_inferred(make(tmp_path / "m.onnx"))
-    chosen = dict(least_error_weights(model, smooth(model), 1))
+    chosen = chosen_weights(model, smooth(model))
     assert set(chosen) == set(rounded_weights(model, "S8S8"))
     left = rounded_weights(with_weights(model, chosen), "S8S8")
     moved = rounded_weights(model, "S8S8")
@@ -86,7 +91,7 @@ def test_what_is_chosen_is_what_int8_leaves(tmp_path, make):
 def test_a_layers_output_moves_less(tmp_path, layer):
     model = load_inferred(quant_graphs.detector(tmp_path / "m.onnx"))
     frames = smooth(model)
-    chosen = dict(least_error_weights(model, frames, 1))
+    chosen = chosen_weights(model, frames)
     (node,) = [n for n in model.graph.node if n.name == layer]
     trial = copy_of(model)
     trial.graph.output.append(helper.make_tensor_value_info(node.output[0], 1, None))
@@ -108,14 +113,14 @@ def test_layers_that_are_too_wide_are_left_to_the_nearest(tmp_path):
     wide = np.ones((1, 4, 25, 25), np.float32)
     assert wide[0].size > LARGEST_ROW
     model = conv(tmp_path / "m.onnx", wide, pads=[12, 12, 12, 12])
-    assert not dict(least_error_weights(model, [random_inputs(model)], 1))
+    assert not chosen_weights(model, [random_inputs(model)])
 
 
 def test_a_dead_channel_stays_dead_and_spoils_no_other(tmp_path):
     weight = np.random.default_rng(0).standard_normal((5, 4, 3, 3)).astype(np.float32)
     weight[2] = 0
     model = conv(tmp_path / "m.onnx", weight)
-    ((_, found),) = least_error_weights(model, smooth(model), 1)
+    (found,) = chosen_weights(model, smooth(model)).values()
     assert (found[2] == 0).all()
     assert (np.abs(found[[0, 1, 3, 4]]).max(axis=(1, 2, 3)) > 0).all()
 
@@ -129,7 +134,8 @@ def test_moments_of_many_frames_are_those_of_all_their_pixels(tmp_path):
         {"x": (1000 + 0.1 * rng.standard_normal((1, 4, 9, 11))).astype(np.float32)}
         for _ in range(4)
     ]
-    ((_, moment),) = moments(model, model.graph.node, frames, 1)
+    ((_, (moment, others)),) = moments(model, model.graph.node, [frames[:3], frames[3:]], 1)
+    moment.merge(others)
     pixels = np.concatenate([f["x"][0].reshape(4, -1) for f in frames], axis=1).astype(np.float64)
     np.testing.assert_allclose(moment.mean()[0], pixels.mean(axis=1), rtol=1e-6)
     np.testing.assert_allclose(moment.covariance()[0], np.cov(pixels, bias=True), atol=2e-5)
@@ -141,7 +147,7 @@ def test_moments_of_other_layers_are_of_what_they_multiply(tmp_path, layer, size
     model = load_inferred(make(tmp_path / "m.onnx"))
     (node,) = [n for n in model.graph.node if n.name == layer]
     inputs = smooth(model)[0]
-    ((_, moment),) = moments(model, [node], [inputs], 1)
+    ((_, (moment,)),) = moments(model, [node], [[inputs]], 1)
     trial = copy_of(model)
     trial.graph.output.append(helper.make_tensor_value_info(node.input[0], 1, None))
     met = run(trial, inputs)[-1].reshape(size, -1)
@@ -191,18 +197,45 @@ def test_weights_of_another_node_are_not_taken_for_ones_own(tmp_path):
 def test_frames_that_are_no_numbers_leave_the_nearest(tmp_path):
     model = load_inferred(quant_graphs.detector(tmp_path / "m.onnx"))
     bad = {"x": np.full((1, 3, 32, 32), np.nan, np.float32)}
-    chosen = dict(least_error_weights(model, [bad], 1))
+    chosen = chosen_weights(model, [bad])
     assert chosen
     nearest = rounded_weights(model, "S8S8")
     for layer, values in chosen.items():
         np.testing.assert_allclose(values, nearest[layer], rtol=1e-5, atol=1e-7)
 
 
+def test_weights_are_chosen_from_each_half_alone_and_from_all(tmp_path):
+    model = load_inferred(quant_graphs.detector(tmp_path / "m.onnx"))
+    frames = smooth(model, 4)
+    by_source = list(least_error_weights(model, divide(frames), 1))
+    alone = [
+        chosen_weights(model, part) for part in ([frames[0], frames[2]], [frames[1], frames[3]])
+    ]
+    assert {name for name, _ in by_source} == alone[0].keys()
+    for name, (*halves, whole) in by_source:
+        assert len(halves) == 2
+        steps = np.abs(whole).max() / 127
+        for found, one in zip(halves, alone, strict=True):
+            # positions are sampled anew in each run, so that single codes differ
+            assert np.mean(np.abs(found - one[name]) < 0.1 * steps) > 0.5
+    assert any(not np.array_equal(found[0], found[1]) for _, found in by_source)
+
+
 def test_weights_come_back_whatever_the_layers_are_called(tmp_path):
     path = str(tmp_path / "weights.npz")
-    weights = {name: np.ones(3, np.float32) for name in ("file", "../up", "a/b", "", "é")}
-    save_weights(path, weights)
-    assert load_weights(path).keys() == weights.keys()
+    names = ("file", "../up", "a/b", "", "é")
+    with WeightFile(path, sources=2) as file:
+        for index, name in enumerate(names):
+            file.add(0, name, np.full(3, index, np.float32))
+            file.add_mean(1, name, np.full(2, index, np.float32))
+    weights, means = load_weights(path, 0)
+    assert {name: values.tolist() for name, values in weights.items()} == {
+        name: [index] * 3 for index, name in enumerate(names)
+    }
+    assert not means
+    weights, means = load_weights(path)
+    assert not weights
+    assert list(means) == list(names)
     for damage in (b"", b"PK\x03\x04rubbish"):
         (tmp_path / "weights.npz").write_bytes(damage)
         with pytest.raises(CalibrationError, match=r"weights\.npz") as caught:
@@ -210,12 +243,25 @@ def test_weights_come_back_whatever_the_layers_are_called(tmp_path):
         assert caught.value.code == "damaged"
 
 
+def test_a_file_of_weights_that_failed_is_not_left(tmp_path):
+    path = tmp_path / "weights.npz"
+
+    def fail():
+        with WeightFile(str(path), sources=1) as file:
+            file.add(0, "a", np.ones(3, np.float32))
+            raise CalibrationError("no moments", code="model_failed")
+
+    with pytest.raises(CalibrationError):
+        fail()
+    assert not path.exists()
+
+
 def test_the_means_of_biases_are_those_of_moments(tmp_path):
     """Bias correction and weights must speak of the same mean, or each undoes the other."""
     model = load_inferred(quant_graphs.inverted(tmp_path / "m.onnx"))
     inputs = random_inputs(model)
     (layer,) = [n for n in model.graph.node if n.name == "project"]
-    ((_, moment),) = moments(model, [layer], [inputs], 1)
+    ((_, (moment,)),) = moments(model, [layer], [[inputs]], 1)
     np.testing.assert_allclose(
         moment.mean()[0],
         channel_means(model, [layer.input[0]], [inputs], 1)[layer.input[0]],

@@ -96,7 +96,7 @@ ANSWERS = {
     ),
     "condition": lambda spec: ConditionedModel(
         digest=spec.digest, model=spec.model, calibration=spec.calibration,
-        scheme=spec.scheme, steps=("equalization",), tried=("equalization: better",),
+        scheme=spec.scheme, weight_steps=(), steps=("equalization",), tried=("equalization: better",),
     ),
     "statistics": lambda spec: Statistics(
         digest=spec.digest, model=spec.conditioned, calibration=spec.calibration,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,17 @@ import pytest
 from onnx import numpy_helper
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantization_trial import Fold, JudgingFrames, OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.errors import CalibrationError, QuantizeError
 from agent.core.fidelity.agreement import UserMetric
 from agent.core.fidelity.comparison import Comparison
+from agent.core.quantization.division import divide
+from agent.core.quantization.histogram import TensorHistogram
+from agent.core.quantization.mixed_search import WEIGHT_STEPS
 from agent.core.records import ConditionedModel, Digest
+from agent.graphs.calibrated import Calibrated, input_means, load_weights
 from agent.graphs.qdq import load_inferred
-from agent.graphs.weight_file import load_weights
 from agent.stages.condition import condition
 from tests.support import quant_graphs
 from tests.support.onnx_runs import random_inputs, run
@@ -27,23 +31,31 @@ def conditioned(
     path: str, work: Path, scheme: str = "S8S8", *, metric: UserMetric | None = None, few: int = 4
 ) -> ConditionedModel:
     work.mkdir()
-    frames, others = (
-        [random_inputs(load_inferred(path), seed) for seed in seeds]
-        for seeds in (range(few), range(few, few + 4))
-    )
+    frames = divide([random_inputs(load_inferred(path), seed) for seed in range(2 * few)])
+    judging = [JudgingFrames(frames.parts[judged]) for _, judged in frames.folds]
+
+    def open_trial(
+        model: str, fold: int, histograms: Sequence[TensorHistogram] | None, weights: str
+    ) -> OnnxQuantizationTrial:
+        made_from = frames.parts[frames.folds[fold][0]]
+        if weights:
+            source = Calibrated(histograms, *load_weights(weights, fold))
+        else:
+            source = Calibrated(histograms, means=input_means(load_inferred(model), made_from, 1))
+        folds = [Fold(made_from=source, judged_on=judging[fold])]
+        return OnnxQuantizationTrial(model, scheme, source, folds, 1, reference=path)
+
     return condition(
         ConditionedModel(
             digest=Digest("d"), model=Digest("m"), calibration=Digest("c"), scheme=scheme
         ),
         path,
         frames,
-        others=lambda: others,
+        (*frames.parts[0], *frames.parts[1]),
         work=str(work),
         quantizer=OnnxQuantizer(1),
         conditioner=OnnxConditioner(1),
-        open_trial=lambda model, ranged: OnnxQuantizationTrial(
-            model, scheme, ranged, frames, 1, reference=path
-        ),
+        open_trial=open_trial,
         comparison=lambda: Comparison("generic", metric),
         progress=lambda *_: None,
     )
@@ -60,7 +72,10 @@ def test_uneven_channels_are_evened(tmp_path, scheme):
     inputs = random_inputs(load_inferred(path), 9)
     expected, computed = (run(model, inputs, plain=True)[0] for model in (path, made))
     np.testing.assert_allclose(computed, expected, rtol=1e-4, atol=1e-5)
-    assert load_weights(str(tmp_path / "work" / "weights.npz"))
+    weights, means = load_weights(str(tmp_path / "work" / "weights.npz"))
+    assert len(weights) == 5
+    assert means
+    assert found.weight_steps in WEIGHT_STEPS
     assert found.tried[-1] == "weight-rounding: weights of 5 of 5 layers chosen by it"
 
 
@@ -139,7 +154,7 @@ def test_the_metric_of_the_task_decides_on_a_step(tmp_path, monkeypatch):
     sure = conditioned(path, tmp_path / "sure", metric=loss, few=6)
     assert sure.steps == ("equalization",)
     assert "and agreement" in sure.tried[0]
-    assert conditioned(path, tmp_path / "unsure", metric=loss).steps == ()
+    assert conditioned(path, tmp_path / "unsure", metric=loss, few=2).steps == ()
     assert conditioned(path, tmp_path / "generic", few=6).steps == ()
 
 

@@ -7,14 +7,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from agent.core.errors import QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrator_names import CALIBRATORS
-from agent.core.quantization.histogram import BINS, TensorHistogram
-from agent.core.quantization.mixed_search import Placement
+from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement
 from agent.core.quantization.trial_results import TrialResult
 from agent.core.records import Digest, QuantizedModel, Recipe
 from agent.stages.mixed import Target, mixed
@@ -23,17 +21,25 @@ from tests.support.candidates import fidelity
 MACS = 1000
 
 
+OUTLIERS = {"minmax": 300.0, "entropy": 1.0, "percentile": 10.0, "mse": 2.0}
+"""The range of each calibrator, where an outlier is at 300 and all else within 1."""
+
+
 class KnownNoise:
     """Layers l0, l1, ... with given noise; ranges wider than 1 make their tensor noisier."""
 
     def __init__(
-        self, noise: Mapping[str, float], gain_db: float = 0.0, rounding_db: float = -1.0
+        self,
+        noise: Mapping[str, float],
+        gain_db: float = 0.0,
+        rounding_db: float = -1.0,
+        outliers: Mapping[str, float] | None = None,
     ) -> None:
         self.noise = noise
+        self.outliers = outliers or dict.fromkeys(CALIBRATORS, 1.0)
         self.gain_db = gain_db
         self.rounding_db = rounding_db
         self.tried: list[Placement] = []
-        self.ranges: dict[str, tuple[float, float]] = {}
         self.tensors = {f"t{name}": frozenset({name}) for name in noise}
 
     def layers(self) -> dict[str, tuple[str, int]]:
@@ -49,34 +55,20 @@ class KnownNoise:
             "weight-rounding" in steps
         ) * self.rounding_db
 
-    def activation_noise(self, ranges: Mapping[str, tuple[float, float]]) -> tuple[float, ...]:
-        return (sum(1e-4 * high**2 for _, high in ranges.values()),)
+    def activation_noise(self, tensors: Collection[str], calibrator: str) -> tuple[float, ...]:
+        return (1e-4 * len(tensors) * self.outliers[calibrator] ** 2,)
 
     def evaluate(self, placement: Placement, comparison: Comparison) -> TrialResult:
         self.tried.append(placement)
         left = [name for name in self.noise if name not in placement.kept]
-        widest = max((high for _, high in placement.ranges.values()), default=1.0)
+        widest = self.outliers[placement.calibrator]
         noise = sum(self.noise[name] for name in left) + 1e-9 * widest
         sqnr_db = -10 * math.log10(noise) + self.gained_db(placement.steps)
         return TrialResult(fidelity=fidelity(sqnr_db, frames=4))
 
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
         Path(target).write_bytes(b"graph")
-        self.ranges = dict(placement.ranges)
         return 1 - len(placement.kept) / len(self.noise), tuple(sorted(placement.kept))
-
-
-def histogram(name: str, outlier: float = 1.0) -> TensorHistogram:
-    """Nearly all values lie within 1, a single one at the outlier."""
-    counts = np.zeros(2 * BINS, np.int64)
-    exponent = math.frexp(outlier)[1]
-    one = BINS + int(BINS / 2**exponent)
-    counts[BINS:one] = 100_000
-    counts[min(BINS + int(BINS * outlier / 2**exponent), 2 * BINS - 1)] += 1
-    return TensorHistogram(
-        name=name, minimum=0.0, maximum=outlier, exponent=exponent, counts=counts,
-        count=int(counts.sum()),
-    )  # fmt: skip
 
 
 BLANK = QuantizedModel(
@@ -85,16 +77,10 @@ BLANK = QuantizedModel(
 )  # fmt: skip
 
 
-def search(known: KnownNoise, target: Target, work: Path, outlier: float = 1.0):
+def search(known: KnownNoise, target: Target, work: Path, steps: tuple[str, ...] = ()):
     notes = []
-
-    def open_trial(ranged: Collection[str]) -> KnownNoise:
-        assert set(ranged) == set(known.tensors)
-        return known
-
     found = mixed(
-        BLANK, [histogram(name, outlier) for name in known.tensors], target, work=str(work),
-        open_trial=open_trial, comparison=lambda: Comparison("generic"),
+        BLANK, steps, target, known, work=str(work), comparison=lambda: Comparison("generic"),
         progress=lambda done, total, note: notes.append((done, total, note)),
     )  # fmt: skip
     return found, notes
@@ -121,14 +107,13 @@ def test_nothing_stays_in_float_where_nothing_must(tmp_path):
     assert found.evaluations == len(CALIBRATORS)
 
 
-def test_biases_are_corrected_where_that_gains(tmp_path):
-    noise = {"a": 1e-4, "b": 0.05}
-    gains, _ = search(KnownNoise(noise, gain_db=10), Target(sqnr_db=20, agreement=0), tmp_path)
-    loses, _ = search(KnownNoise(noise, gain_db=-1), Target(sqnr_db=20, agreement=0), tmp_path)
-    assert (gains.steps[1:-1], gains.kept_float) == (("bias-correction",), ())
-    assert (loses.steps[1:-1], loses.kept_float) == ((), ("b",))
-    both, _ = search(KnownNoise(noise, 5, 5), Target(sqnr_db=20, agreement=0), tmp_path)
-    assert (both.steps[1:-1], both.kept_float) == (("weight-rounding", "bias-correction"), ())
+def test_the_steps_for_weights_are_applied(tmp_path):
+    known = KnownNoise({"a": 1e-4, "b": 0.05}, gain_db=10)
+    target = Target(sqnr_db=20, agreement=0)
+    without, _ = search(known, target, tmp_path)
+    assert (without.steps[1:-1], without.kept_float) == ((), ("b",))
+    gains, _ = search(known, target, tmp_path, WEIGHT_STEPS[1])
+    assert (gains.steps[1:-1], gains.kept_float) == (WEIGHT_STEPS[1], ())
 
 
 def test_a_model_that_is_noisy_everywhere_is_not_offered_and_the_layers_are_named(tmp_path):
@@ -141,11 +126,10 @@ def test_a_model_that_is_noisy_everywhere_is_not_offered_and_the_layers_are_name
 
 def test_the_calibrator_that_serves_the_whole_graph_is_taken(tmp_path):
     """What serves each tensor alone clips them all to one side, and those errors add up."""
-    known = KnownNoise({"a": 1e-12, "b": 1e-12})
-    found, _ = search(known, Target(sqnr_db=45, agreement=0), tmp_path, outlier=300.0)
-    assert found.steps[-1] != "minmax-ranges"
-    assert all(high < 150 for _, high in known.ranges.values())
-    assert len({tuple(p.ranges.items()) for p in known.tried}) > 1
+    known = KnownNoise({"a": 1e-12, "b": 1e-12}, outliers=OUTLIERS)
+    found, _ = search(known, Target(sqnr_db=45, agreement=0), tmp_path)
+    assert found.steps[-1] == "entropy-ranges"
+    assert {placement.calibrator for placement in known.tried} == set(CALIBRATORS)
 
 
 @pytest.mark.parametrize(

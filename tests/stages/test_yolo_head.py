@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.fidelity.comparison import Comparison
 from agent.core.fidelity.decoding import Decoding
 from agent.core.records import Digest, QuantizedModel, Recipe
 from agent.stages.mixed import Target, mixed
 from tests.support.onnx_runs import run
+from tests.support.trials import trial_of
 
 MODEL = str(Path(__file__).parents[1] / "fixtures" / "models" / "yolo_head.onnx")
 HEADS = {"boxhead", "clshead"}  # 0.8 % of the compute
@@ -39,9 +39,9 @@ def test_mixed_finds_the_boxes_with_nearly_all_of_the_compute_in_int8(tmp_path, 
         recipe=Recipe(precision="int8-mixed", calibrator="best", scheme=scheme),
     )  # fmt: skip
     found = mixed(
-        blank, histograms, Target.of(0, 0.95, has_metric=True), work=str(tmp_path),
-        open_trial=lambda ranged: OnnxQuantizationTrial(MODEL, scheme, ranged, frames, 1),
-        comparison=boxes, progress=lambda *_: None,
+        blank, (), Target.of(0, 0.95, has_metric=True),
+        trial_of(MODEL, scheme, histograms, frames, weights=str(tmp_path / "w.npz")),
+        work=str(tmp_path), comparison=boxes, progress=lambda *_: None,
     )  # fmt: skip
     assert set(found.kept_float) <= HEADS
     assert found.int8_macs_fraction > 0.99

@@ -8,14 +8,12 @@ import onnx
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.intake import OnnxIntake
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.frames.input_spec import InputSpec
-from agent.core.quantization.calibrators import range_of
-from agent.core.quantization.histogram import defect
 from agent.core.quantization.mixed_search import BIAS_CORRECTION, Placement
 from agent.core.records import CleanModel
 from tests.support.onnx_runs import Inputs, random_inputs
+from tests.support.trials import together, trial_of
 
 SCHEMES = ("U8S8", "S8S8")
 
@@ -48,11 +46,9 @@ def int8(
     """Return the path of the INT8 graph, its share and the layers left in float."""
     frames = frames or frames_of(path)
     found = list(OnnxQuantizer(1, scheme).collect(path, frames, 6, lambda *_: None))
-    ranges = {h.name: range_of(h, "minmax", scheme == "S8S8") for h in found if not defect(h)}
-    trial = OnnxQuantizationTrial(path, scheme, ranges.keys(), frames, 1)
-    placement = Placement(ranges=ranges, steps=(BIAS_CORRECTION,))
+    placement = Placement(calibrator="minmax", steps=(BIAS_CORRECTION,))
     target = str(folder / f"{scheme}.onnx")
-    return target, *trial.write(placement, target)
+    return target, *trial_of(path, scheme, found, frames).write(placement, target)
 
 
 def conditioned(path: str, folder: Path, scheme: str) -> None:
@@ -60,4 +56,4 @@ def conditioned(path: str, folder: Path, scheme: str) -> None:
     conditioner, frames = OnnxConditioner(1), frames_of(path)
     for step in conditioner.steps(scheme):
         conditioner.apply(step, path, frames, str(folder / f"{step}.onnx"))
-    conditioner.choose_weights(path, frames, str(folder / "w.npz"), lambda *_: None)
+    conditioner.choose_weights(path, together(frames), str(folder / "w.npz"), lambda *_: None)

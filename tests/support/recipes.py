@@ -12,9 +12,8 @@ import onnx
 from agent.adapters.graphs.conditioner import OnnxConditioner
 from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
-from agent.core.quantization.calibrators import range_of
-from agent.core.quantization.histogram import defect
 from agent.core.quantization.mixed_search import BIAS_CORRECTION, WEIGHT_STEPS, Placement
+from tests.support.trials import trial_of
 
 SCHEME = "S8S8-FP16"
 RECIPES = ("fp32", "fp16", "int8", "int8-mixed", "conditioned")
@@ -42,11 +41,11 @@ def quantized(recipe: str, model: str, folder: Path) -> tuple[str, set[str], set
         OnnxQuantizer(1).convert(model, recipe, frames(model), target)
         return target, set(), set()
     chosen = recipe == "conditioned"  # whose weights take as long as all else together
-    ranges, trial = _calibrated(_conditioned(model) if chosen else model, chosen)
+    trial = _calibrated(_conditioned(model) if chosen else model, chosen)
     layers = set(trial.layers())
     kept = frozenset(sorted(layers)[1::2]) if recipe == "int8-mixed" else frozenset()
     steps = WEIGHT_STEPS[-1] if chosen else (BIAS_CORRECTION,)
-    _, floating = trial.write(Placement(ranges=ranges, kept=kept, steps=steps), target)
+    _, floating = trial.write(Placement(calibrator="percentile", kept=kept, steps=steps), target)
     return target, layers, set(floating)
 
 
@@ -61,13 +60,7 @@ def _conditioned(model: str) -> str:
 
 
 @functools.cache
-def _calibrated(
-    model: str, chosen: bool
-) -> tuple[dict[str, tuple[float, float]], OnnxQuantizationTrial]:
+def _calibrated(model: str, chosen: bool) -> OnnxQuantizationTrial:
     inputs = frames(model)
     found = OnnxQuantizer(1).collect(model, inputs, len(inputs), lambda *_: None)
-    ranges = {h.name: range_of(h, "percentile", True) for h in found if not defect(h)}
-    weights = f"{model}.npz" if chosen else ""
-    if chosen:
-        OnnxConditioner(1).choose_weights(model, inputs, weights, lambda *_: None)
-    return ranges, OnnxQuantizationTrial(model, SCHEME, ranges.keys(), inputs, 1, weights=weights)
+    return trial_of(model, SCHEME, found, inputs, weights=f"{model}.npz" if chosen else "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import onnx
 
 from agent.core.quantization.calibrators import center_of
+from agent.core.quantization.division import Division
+from agent.graphs.calibrated import WeightFile, means_by_source
 from agent.graphs.centering import centerable, centered
 from agent.graphs.channels import channel_maxima
 from agent.graphs.compute import WEIGHTED, shapes
@@ -18,7 +21,6 @@ from agent.graphs.qdq import load_inferred, save, tensors_after_last_layers
 from agent.graphs.schemes import SCHEMES
 from agent.graphs.smoothing import smoothable, smoothed
 from agent.graphs.statistics import Collector
-from agent.graphs.weight_file import save_weights
 from agent.graphs.weights import least_error_weights
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ class OnnxConditioner:
         """See `ports.Conditioner`."""
         require_float(onnx.load(model, load_external_data=False).graph)
 
-    def apply(self, step: str, model: str, frames: Sequence[Tensors], target: str) -> int:
+    def apply(self, step: str, model: str, frames: Iterable[Tensors], target: str) -> int:
         """See `ports.Conditioner`."""
         made, changed = self._steps[step](load_inferred(model), frames)
         if changed:
@@ -66,7 +68,7 @@ class OnnxConditioner:
         return changed
 
     def choose_weights(
-        self, model: str, frames: Sequence[Tensors], target: str, progress: Progress
+        self, model: str, frames: Division[Tensors], target: str, progress: Progress
     ) -> tuple[int, int]:
         """See `ports.Conditioner`.
 
@@ -75,22 +77,27 @@ class OnnxConditioner:
         """
         clean = load_inferred(model)
         layers = sum(node.op_type in WEIGHTED for node in clean.graph.node)
-        found = {}
-        for name, values in least_error_weights(clean, frames, self._threads):
-            found[name] = values
-            progress(len(found), layers, name)
-        save_weights(target, found)
-        return len(found), layers
+        chosen = 0
+        with WeightFile(target, len(frames.sources)) as file:
+            for name, found in least_error_weights(clean, frames, self._threads):
+                for source, values in enumerate(found):
+                    file.add(source, name, values)
+                chosen += 1
+                progress(chosen, layers, name)
+            for source, means in enumerate(means_by_source(clean, frames, self._threads)):
+                for name, mean in means.items():
+                    file.add_mean(source, name, mean)
+        return chosen, layers
 
-    def _equalized(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
+    def _equalized(self, clean: onnx.ModelProto, frames: Iterable[Tensors]) -> Made:
         maxima = channel_maxima(clean, tensors_to_equalize(clean), frames, self._threads)
         return equalized(clean, maxima)
 
-    def _smoothed(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
+    def _smoothed(self, clean: onnx.ModelProto, frames: Iterable[Tensors]) -> Made:
         maxima = channel_maxima(clean, tuple(smoothable(clean)), frames, self._threads)
         return smoothed(clean, maxima)
 
-    def _centered(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
+    def _centered(self, clean: onnx.ModelProto, frames: Iterable[Tensors]) -> Made:
         known = shapes(clean.graph)
         names = tuple(place.name for place in centerable(clean) if place.name in known)
         if not names:
@@ -103,6 +110,6 @@ class OnnxConditioner:
         centers = {h.name: center for h in found if (center := center_of(h))}
         return centered(clean, centers), len(centers)
 
-    def _on_pixels(self, clean: onnx.ModelProto, frames: Sequence[Tensors]) -> Made:
-        shown = (*frames, self._every_level) if self._every_level else frames
+    def _on_pixels(self, clean: onnx.ModelProto, frames: Iterable[Tensors]) -> Made:
+        shown = chain(frames, (self._every_level,)) if self._every_level else frames
         return aligned_to_levels(clean, input_levels(clean, shown, self._threads))

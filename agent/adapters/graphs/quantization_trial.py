@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,17 @@ import onnx
 from agent.core.errors import QuantizeError
 from agent.core.fidelity.channel_groups import OutputSums
 from agent.core.fidelity.rows import match_rows
-from agent.core.quantization.mixed_search import BIAS_CORRECTION, WEIGHT_ROUNDING, Noise, Placement
+from agent.core.quantization.mixed_search import (
+    BIAS_CORRECTION,
+    WEIGHT_ROUNDING,
+    Noise,
+    Placement,
+    is_symmetric,
+)
 from agent.core.quantization.trial_results import TrialResult
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
-from agent.graphs.biases import bias_shifts, layers_with_bias, with_shifted_biases
-from agent.graphs.channels import channel_means
+from agent.graphs.biases import bias_shifts, with_shifted_biases
+from agent.graphs.calibrated import Calibrated
 from agent.graphs.compute import int8_share, node_macs
 from agent.graphs.edits import copy_of
 from agent.graphs.half import nodes_overflowing
@@ -38,7 +45,6 @@ from agent.graphs.residuals import residuals
 from agent.graphs.rounding import Weights, insert_qdq, rounded_weights, with_weights
 from agent.graphs.schemes import SCHEMES
 from agent.graphs.sessions import session
-from agent.graphs.weight_file import load_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,23 +53,43 @@ if TYPE_CHECKING:
     from agent.ports import Tensors
 
 _LOG = logging.getLogger(__name__)
-Range = tuple[float, float]
 _FEW_FRAMES = 4  # for the noise of one place, if the outputs have many values
 _MANY_VALUES = 10_000
 
 
-class OnnxQuantizationTrial:
-    """Implements `ports.QuantizationTrial` for one model, scheme and set of frames.
+class JudgingFrames:
+    """Frames that INT8 is judged on, for several trials with the same reference.
 
-    Memory: the frames, the FP32 outputs on them, and one session at a time.
+    Args:
+        inputs: Of the model; all are kept.
+    """
+
+    def __init__(self, inputs: Sequence[Tensors]) -> None:
+        self.inputs = inputs
+        self.expected: list[dict[str, NDArray[Any]]] = []  # the reference's outputs, once computed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fold:
+    """INT8 made from some calibration frames and judged on others."""
+
+    made_from: Calibrated
+    judged_on: JudgingFrames
+
+
+class OnnxQuantizationTrial:
+    """Implements `ports.QuantizationTrial` for one model and scheme.
+
+    The noise of single places is that of the first fold.
+
+    Memory: the judging frames, the FP32 outputs on them, and one session at a time.
 
     Args:
         model: Path of the model in float.
         scheme: A key of SCHEMES.
-        ranged: The tensors that have a range; layers at others stay in float.
-        frames: Inputs of the model; all are kept.
+        whole: Statistics of all frames; layers at tensors without a range there stay in float.
+        folds: At least one.
         threads: Of the runtime; 0 takes all cores.
-        weights: Path of the chosen rounded weights, from `graphs.weight_file`; "" for none.
         reference: Path of the model to compare with; "" for `model` itself.
 
     Raises:
@@ -74,25 +100,26 @@ class OnnxQuantizationTrial:
         self,
         model: str,
         scheme: str,
-        ranged: Collection[str],
-        frames: Sequence[Tensors],
+        whole: Calibrated,
+        folds: Sequence[Fold],
         threads: int,
         *,
-        weights: str = "",
         reference: str = "",
     ) -> None:
         if scheme not in SCHEMES:
             raise QuantizeError(f"no scheme is called {scheme}", code="not_offered")
         self._clean = load_inferred(model)
         self._scheme = scheme
-        self._frames = frames
+        self._whole = whole
+        self._shifts: dict[tuple[Calibrated, bool], dict[str, NDArray[np.float32]]] = {}
+        self._folds = folds
         self._threads = threads
         self._reference = load_inferred(reference) if reference else self._clean
-        self._chosen = load_weights(weights) if weights else {}
         self._ranked = ranked_outputs(self._clean)
         self._index = GraphIndex(self._clean.graph, SCHEMES[scheme])
         wanted = quantized_tensors(self._clean, scheme)
-        self._missing = set(wanted) - set(ranged)
+        ranged = set(wanted) if whole.ranged is None else whole.ranged
+        self._missing = set(wanted) - ranged
         self._blocked = frozenset(
             (
                 *nodes_touching(self._clean.graph, self._missing),
@@ -116,36 +143,44 @@ class OnnxQuantizationTrial:
 
     def weight_noise(self, layers: Collection[str], steps: Collection[str] = ()) -> Noise:
         """See `ports.QuantizationTrial`."""
-        values = {n: found for n, found in self._rounded(steps).items() if n in layers}
+        source = self._folds[0].made_from
+        values = {n: found for n, found in self._rounded(steps, source).items() if n in layers}
         if not values:
             return (0.0,) * sum(map(len, self._groups.values()))
-        return self._noise(with_weights(self._prepared(steps, layers), values))
+        return self._noise(with_weights(self._prepared(steps, layers, source), values))
 
-    def activation_noise(self, ranges: Mapping[str, Range]) -> Noise:
+    def activation_noise(self, tensors: Collection[str], calibrator: str) -> Noise:
         """See `ports.QuantizationTrial`."""
         trial = copy_of(self._clean)
-        for tensor, span in ranges.items():
+        for tensor, span in self._ranges(tensors, calibrator, self._folds[0].made_from).items():
             insert_qdq(trial.graph, tensor, span, self._readers)
         return self._noise(trial)
 
     def evaluate(self, placement: Placement, comparison: Comparison) -> TrialResult:
         """See `ports.QuantizationTrial`."""
-        outputs = self._outputs(self.placed(placement), self._frames)
-        for expected, found in zip(self._expected, outputs, strict=True):
-            if not all(np.isfinite(value).all() for value in found.values()):
-                return TrialResult(fidelity=None)
-            comparison.add(expected, found)
+        for fold in self._folds:
+            outputs = self._outputs(self.placed(placement, fold.made_from), fold.judged_on.inputs)
+            for expected, found in zip(self._expected(fold.judged_on), outputs, strict=True):
+                if not all(np.isfinite(value).all() for value in found.values()):
+                    return TrialResult(fidelity=None)
+                comparison.add(expected, found)
+        resampled_db, tail = comparison.resampled_db()
         return TrialResult(
-            fidelity=comparison.result(), agreement_by_frame=comparison.agreement_by_frame()
+            fidelity=comparison.result(),
+            agreement_by_frame=comparison.agreement_by_frame(),
+            resampled_db=resampled_db,
+            tail=tail,
         )
 
-    def placed(self, placement: Placement) -> onnx.ModelProto:
-        """Return the INT8 graph."""
+    def placed(self, placement: Placement, source: Calibrated | None = None) -> onnx.ModelProto:
+        """Return the INT8 graph made from a fold's frames, or from all."""
+        source = source or self._whole
         graph = self._clean.graph
         kept = float_nodes(graph, self._scheme, self._layers_by_tensor, placement.kept)
         out = tuple({*kept, *self._blocked})
-        model = self._prepared(placement.steps, self._nearest.keys() - {*out})
-        return with_qdq(model, self._scheme, placement.ranges, out, self._index)
+        model = self._prepared(placement.steps, self._nearest.keys() - {*out}, source)
+        ranges = self._ranges(self.tensors, placement.calibrator, source)
+        return with_qdq(model, self._scheme, ranges, out, self._index)
 
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
         """See `ports.QuantizationTrial`.
@@ -164,7 +199,8 @@ class OnnxQuantizationTrial:
             )
         if SCHEMES[self._scheme].half:
             try:
-                wide = nodes_overflowing(self._clean, self._frames, self._threads)
+                frames = [frame for fold in self._folds for frame in fold.judged_on.inputs]
+                wide = nodes_overflowing(self._clean, frames, self._threads)
                 placed = rest_to_float16(placed, wide)
             except QuantizeError as e:
                 _LOG.warning("rest_stays_float32 %s", e.message)
@@ -174,9 +210,10 @@ class OnnxQuantizationTrial:
     @cached_property
     def _step(self) -> int:
         """Return the distance of the frames on which noise is measured."""
-        values = sum(value.size for value in self._expected[0].values())
+        judging = self._folds[0].judged_on
+        values = sum(value.size for value in self._expected(judging)[0].values())
         wanted = _FEW_FRAMES if values >= _MANY_VALUES else 2 * _FEW_FRAMES
-        return max(len(self._frames) // wanted, 1)
+        return max(len(judging.inputs) // wanted, 1)
 
     @cached_property
     def _readers(self) -> frozenset[str] | None:
@@ -187,49 +224,55 @@ class OnnxQuantizationTrial:
         layers = {n.name for n in graph.node if n.op_type in SCHEMES[self._scheme].operators}
         return frozenset(layers | residuals(graph).keys())
 
-    def _prepared(self, steps: Collection[str], layers: Collection[str]) -> onnx.ModelProto:
+    def _ranges(
+        self, tensors: Iterable[str], calibrator: str, source: Calibrated
+    ) -> dict[str, tuple[float, float]]:
+        """Return ranges; of all frames where a tensor has none on those of the source."""
+        even = is_symmetric(self._scheme)
+        known = source.ranged or frozenset()
+        return {
+            name: (source if name in known else self._whole).range_of(name, calibrator, even)
+            for name in tensors
+        }
+
+    def _prepared(
+        self, steps: Collection[str], layers: Collection[str], source: Calibrated
+    ) -> onnx.ModelProto:
         """Return the float graph with the chosen weights and corrected biases of some layers."""
         model = self._clean
         if WEIGHT_ROUNDING in steps:
-            chosen = {n: values for n, values in self._chosen.items() if n in layers}
+            chosen = {n: values for n, values in source.weights.items() if n in layers}
             model = with_weights(model, chosen)
         if BIAS_CORRECTION in steps:
-            model = with_shifted_biases(model, self._shifts[WEIGHT_ROUNDING in steps], layers)
+            key = source, WEIGHT_ROUNDING in steps
+            if key not in self._shifts:
+                rounded = self._rounded(steps, source)
+                self._shifts[key] = bias_shifts(self._clean.graph, rounded, source.means)
+            model = with_shifted_biases(model, self._shifts[key], layers)
         return model
 
     @cached_property
     def _nearest(self) -> dict[str, NDArray[np.float32]]:
         return rounded_weights(self._clean, self._scheme)
 
-    def _rounded(self, steps: Collection[str]) -> Weights:
-        chosen = self._chosen if WEIGHT_ROUNDING in steps else {}
+    def _rounded(self, steps: Collection[str], source: Calibrated) -> Weights:
+        chosen = source.weights if WEIGHT_ROUNDING in steps else {}
         return {n: chosen.get(n, values) for n, values in self._nearest.items()}
 
-    @cached_property
-    def _expected(self) -> list[dict[str, NDArray[Any]]]:
-        return list(self._outputs(self._reference, self._frames))
-
-    @cached_property
-    def _means(self) -> dict[str, NDArray[np.float32]]:
-        inputs = tuple(dict.fromkeys(node.input[0] for node in layers_with_bias(self._clean.graph)))
-        return channel_means(self._clean, inputs, self._frames, self._threads)
-
-    @cached_property
-    def _shifts(self) -> dict[bool, dict[str, NDArray[np.float32]]]:
-        """Return the bias corrections without (False) and with (True) chosen weights."""
-        graph = self._clean.graph
-        ways = {False: (), True: (WEIGHT_ROUNDING,)}
-        return {on: bias_shifts(graph, self._rounded(way), self._means) for on, way in ways.items()}
+    def _expected(self, judging: JudgingFrames) -> list[dict[str, NDArray[Any]]]:
+        judging.expected = judging.expected or list(self._outputs(self._reference, judging.inputs))
+        return judging.expected
 
     @cached_property
     def _groups(self) -> dict[str, list[NDArray[np.intp]]]:
         """Return the channels of each group of the outputs: the same for every graph."""
-        expected = self._expected[:: self._step]
+        expected = self._expected(self._folds[0].judged_on)[:: self._step]
         return {name: one.members() for name, one in self._sums(expected, expected).items()}
 
     def _noise(self, model: onnx.ModelProto) -> Noise:
-        outputs = self._outputs(model, self._frames[:: self._step])
-        sums = self._sums(self._expected[:: self._step], outputs)
+        judging = self._folds[0].judged_on
+        outputs = self._outputs(model, judging.inputs[:: self._step])
+        sums = self._sums(self._expected(judging)[:: self._step], outputs)
         return tuple(
             _ratio(noise, signal)
             for name, groups in self._groups.items()

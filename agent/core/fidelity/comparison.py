@@ -14,7 +14,14 @@ from agent.core.fidelity.agreement import UserMetric, make_agreement
 from agent.core.fidelity.box_decoding import Outputs
 from agent.core.fidelity.channel_groups import GroupSums, OutputSums
 from agent.core.fidelity.decoding import Decoding
-from agent.core.fidelity.resampling import Counts, agreement_ci95, bootstrap_ci95
+from agent.core.fidelity.resampling import (
+    LEAST_FRAMES,
+    Counts,
+    agreement_ci95,
+    bootstrap_ci95,
+    resampled,
+    tail_probability,
+)
 from agent.core.fidelity.rows import match_rows
 from agent.core.records import Fidelity, RankedRows, SqnrGroup
 
@@ -115,6 +122,18 @@ class Comparison:
     def sqnr_db(self) -> float | None:
         """Return the SQNR of the worst group; None if nothing differs enough to be squared."""
         return self._groups()[1][0].sqnr_db
+
+    def resampled_db(self) -> tuple[tuple[float, ...], float]:
+        """Return the SQNR of the worst group over resamples of the frames, and their tail.
+
+        The tail is the share of resamples beyond each end of a 95 % interval. Nothing is returned of
+        fewer frames than intervals need, or if nothing differs.
+        """
+        if self.identical or self._parts < LEAST_FRAMES:
+            return (), 0.0
+        sums, _ = self._groups()
+        found = resampled(lambda counts: _worst_db(sums, counts), self._parts)
+        return tuple(found.tolist()), tail_probability(self._parts)
 
     def _groups(self) -> tuple[list[GroupSums], list[SqnrGroup]]:
         """Return the groups of channels, and their records with the worst first."""

@@ -18,7 +18,8 @@ Statistic = Callable[[Counts], NDArray[np.float64]]
 _RESAMPLES = 1000
 _AT_ONCE = 1_000_000  # counts in memory, 8 MB
 _SEED = 20240229  # the same frames give the same interval
-_LEAST = 8  # frames; fewer don't show how much frames differ
+LEAST_FRAMES = 8
+"""Fewer don't show how much frames differ."""
 _Z95 = NormalDist().inv_cdf(0.975)
 
 
@@ -45,15 +46,23 @@ def bootstrap_ci95(
         (The American Statistician 69, 2015).
     """
     judged = frames if judged is None else judged
-    if judged < _LEAST:
+    if judged < LEAST_FRAMES:
         return None
-    values = np.concatenate([statistic(counts) for counts in _frame_counts(frames)])
+    values = resampled(statistic, frames)
     known = values[~np.isnan(values)]
     if 2 * known.size < values.size:
         return None
-    tail = _tail_probability(judged)
+    tail = tail_probability(judged)
     low, high = np.quantile(known, (tail, 1 - tail), method="nearest")
     return (float(low), float(high)) if isfinite(low) and isfinite(high) else None
+
+
+def resampled(statistic: Statistic, frames: int) -> NDArray[np.float64]:
+    """Return a figure for each resample of the frames, the same resamples for as many frames.
+
+    So the figures of two engines on the same frames can be compared resample by resample.
+    """
+    return np.concatenate([statistic(counts) for counts in _frame_counts(frames)])
 
 
 def share_ci95(share: float, frames: int) -> tuple[float, float] | None:
@@ -66,7 +75,7 @@ def share_ci95(share: float, frames: int) -> tuple[float, float] | None:
     Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference"
         (JASA 22, 1927).
     """
-    if frames < _LEAST:
+    if frames < LEAST_FRAMES:
         return None
     spread = _Z95**2 / frames
     middle = (share + spread / 2) / (1 + spread)
@@ -128,7 +137,7 @@ def _frame_counts(frames: int) -> Iterator[Counts]:
         yield source.multinomial(frames, chances, size).astype(np.float64)
 
 
-def _tail_probability(frames: int) -> float:
+def tail_probability(frames: int) -> float:
     """Return the probability below the interval: 0.025 for very many frames, less for few.
 
     Source: Hesterberg as above; Student's t from the normal quantile by the Cornish-Fisher

@@ -8,7 +8,7 @@ accepted set was evaluated as a whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 Noise = tuple[float, ...]
@@ -62,15 +62,15 @@ class TensorNoise:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
-    """The quantized part of a model.
+    """How an INT8 graph is made of a model.
 
     Attributes:
-        ranges: Low and high of every quantized activation.
+        calibrator: By which the range of every quantized activation is computed.
         kept: Layers left in float.
         steps: Applied to the weights of INT8 layers: an entry of WEIGHT_STEPS.
     """
 
-    ranges: Mapping[str, tuple[float, float]]
+    calibrator: str
     kept: frozenset[str] = frozenset()
     steps: tuple[str, ...] = ()
 

@@ -19,10 +19,14 @@ class TrialResult:
         fidelity: To FP32; None if outputs are not finite.
         agreement_by_frame: The task's metric on each frame alone, 0..1, NaN where FP32 sees nothing;
             empty without a metric.
+        resampled_db: `sqnr_db` over resamples of the frames, the same in all results of as many.
+        tail: Share of resamples that chance leaves at the wrong side of a decision.
     """
 
     fidelity: Fidelity | None
     agreement_by_frame: tuple[float, ...] = ()
+    resampled_db: tuple[float, ...] = ()
+    tail: float = 0.0
 
     @property
     def sqnr_db(self) -> float:
@@ -64,6 +68,22 @@ def is_better(one: TrialResult, other: TrialResult) -> bool:
     if agrees_more(one, other) or agrees_more(other, one):
         return agrees_more(one, other)
     return one.sqnr_db > other.sqnr_db
+
+
+def is_decided(one: TrialResult, other: TrialResult) -> bool:
+    """Return True if more frames would hardly change which of two graphs is better.
+
+    Either the task's metric decides, or nearly all resamples of the frames agree on which has the
+    higher SQNR. Both graphs saw the same frames, so the difference is far less noisy than each.
+    """
+    if one.fidelity is None or other.fidelity is None:
+        return True
+    if agrees_more(one, other) or agrees_more(other, one):
+        return True
+    pairs = list(zip(one.resampled_db, other.resampled_db, strict=False))
+    better = sum(a > b for a, b in pairs)
+    worse = sum(a < b for a, b in pairs)
+    return bool(pairs) and min(better, worse) <= one.tail * len(pairs) < max(better, worse)
 
 
 def best_of(results: Mapping[str, TrialResult]) -> str:

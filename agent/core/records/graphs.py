@@ -18,6 +18,7 @@ class ConditionedModel:
         scheme: The scheme under which the steps were tried.
         steps: Names of the steps that were kept.
         tried: Every step in words: what it changed, and what INT8 gained or lost by it.
+        weight_steps: Steps for the weights of INT8 layers; None if an earlier version chose none.
     """
 
     digest: Digest
@@ -26,11 +27,14 @@ class ConditionedModel:
     scheme: str
     steps: tuple[str, ...] = ()
     tried: tuple[str, ...] = ()
+    weight_steps: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
     """Histograms of every tensor to be quantized, in `statistics.npz`: one pass, all calibrators.
+
+    They are of two parts of the frames, those that INT8 is made from and those that judge it.
 
     Attributes:
         model: The conditioned model.

@@ -46,4 +46,6 @@ def mismatch(conditioned: ConditionedModel | None, model: Digest, scheme: str) -
         return "the model has changed since the earlier statistics were taken"
     if conditioned.scheme != scheme:
         return f"the earlier statistics are for {conditioned.scheme}, this runtime takes {scheme}"
+    if conditioned.weight_steps is None:
+        return "the earlier statistics are of a version that did not set frames aside"
     return ""

@@ -22,12 +22,11 @@ import numpy as np
 import onnx
 
 from agent.adapters.graphs.conditioner import OnnxConditioner
-from agent.adapters.graphs.quantization_trial import OnnxQuantizationTrial
+from agent.adapters.graphs.quantization_trial import Fold, JudgingFrames, OnnxQuantizationTrial
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.frames.selection import choose_frames, frame_features
-from agent.core.quantization.calibrators import range_of
-from agent.core.quantization.histogram import defect
 from agent.core.quantization.mixed_search import Placement
+from agent.graphs.calibrated import Calibrated
 from tests.benchmarks.quality import metrics, peers
 from tests.benchmarks.quality.children import step
 from tests.benchmarks.quality.material import MODELS, SCENES, images, spread
@@ -97,13 +96,13 @@ def _quantized(folder: Path, clean: str, indices: Sequence[int]) -> list[tuple[s
     equal = str(folder / "equalized.onnx")
     model = equal if OnnxConditioner(0).apply("equalization", clean, few, equal) else clean
     found = OnnxQuantizer(0).collect(model, iter(feeds), len(feeds), lambda *_: None)
-    histograms = [one for one in found if not defect(one)]
-    trial = OnnxQuantizationTrial(model, "S8S8", [h.name for h in histograms], few, 0)
+    source = Calibrated(found)
+    fold = Fold(made_from=source, judged_on=JudgingFrames(few))
+    trial = OnnxQuantizationTrial(model, "S8S8", source, [fold], 0)
     graphs = []
     for calibrator in CALIBRATORS:
-        ranges = {h.name: range_of(h, calibrator, True) for h in histograms}
         graph = str(folder / f"{calibrator}.onnx")
-        trial.write(Placement(ranges=ranges), graph)
+        trial.write(Placement(calibrator=calibrator), graph)
         graphs.append((calibrator, graph))
     return graphs
 

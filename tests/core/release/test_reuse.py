@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,7 +37,9 @@ def test_what_is_taken_over_must_stay():
 @given(st.sampled_from("mn"), st.sampled_from(["U8S8", "S8S8"]))
 def test_statistics_fit_the_very_graph_only(model, scheme):
     earlier = ConditionedModel(
-        digest=Digest("c"), model=Digest("m"), calibration=Digest("f"), scheme="U8S8"
-    )
+        digest=Digest("c"), model=Digest("m"), calibration=Digest("f"), scheme="U8S8",
+        weight_steps=(),
+    )  # fmt: skip
     assert (mismatch(earlier, Digest(model), scheme) == "") == ((model, scheme) == ("m", "U8S8"))
+    assert mismatch(replace(earlier, weight_steps=None), Digest(model), scheme)
     assert mismatch(None, Digest(model), scheme)
