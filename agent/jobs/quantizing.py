@@ -234,9 +234,10 @@ def quantize(
         JudgingFrames,
         OnnxQuantizationTrial,
     )
+    from agent.core.quantization.target import Target
     from agent.graphs.calibrated import Calibrated, load_weights
     from agent.stages.condition import WEIGHTS
-    from agent.stages.mixed import Target, mixed
+    from agent.stages.mixed import mixed
     from agent.stages.quantize import load_statistics, merged
     from agent.stages.quantize import quantize as plain
 

@@ -225,7 +225,7 @@ class Chain:
         task = configuration.dump(self.config)["model"]["task"]
         bound = self.config.requirements.bound
         digest = digest_of(
-            "quantize-10",
+            "quantize-11",
             model.digest,
             None if recipe.precision in {FP32, AS_GIVEN} else calibration.digest,
             statistics,

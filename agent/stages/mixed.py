@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from agent.core.choice.limits import AGREEMENT, SQNR
 from agent.core.errors import QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.core.quantization.mixed_search import (
     LayerNoise,
-    Noise,
     NoiseModel,
     Placement,
     Plan,
@@ -20,70 +18,13 @@ from agent.core.quantization.mixed_search import (
     find_plan,
     sqnr_db,
 )
+from agent.core.quantization.target import Target
 from agent.core.quantization.trial_results import TrialResult, best_of
-from agent.core.records import Fidelity, LayerCost, QuantizedModel
+from agent.core.records import LayerCost, QuantizedModel
 from agent.ports import Progress, QuantizationTrial
 
-_FLOOR_DB = SQNR.floor or 0.0
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
-_MARGIN_DB = 0.5  # since the held-out frames are others than those of the trials
-_MARGIN_SHARE = 0.75  # of the distance from the value to the lower end of its interval, likewise
-_MARGIN = 0.25  # of the allowed disagreement, where there is no interval
 _SHOWN = 10
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """The fidelity that the graph must reach on the calibration frames; 0 for no limit.
-
-    Attributes:
-        sqnr_db: Of the worst group of channels.
-        agreement: Of the task's metric.
-    """
-
-    sqnr_db: float
-    agreement: float
-
-    @classmethod
-    def of(cls, sqnr_db: float, agreement: float, has_metric: bool) -> Target:
-        """Return the limits that are set, or the usual floor of the task if it was switched off."""
-        if sqnr_db or agreement:
-            return cls(sqnr_db=sqnr_db, agreement=agreement)
-        if has_metric:
-            return cls(sqnr_db=0.0, agreement=AGREEMENT.floor or 0.0)
-        return cls(sqnr_db=_FLOOR_DB, agreement=0.0)
-
-    def is_met(self, found: Fidelity | None) -> bool:
-        """Return True if the limits are met with a margin; False for None, outputs not finite.
-
-        The frames of a trial can reject a graph, but they prove little: 16 frames that all agree
-        are seen in 44 % of the cases with a true agreement of 0.95. So the built engine is judged
-        again on other frames. Where FP32 sees too little on the frames to judge the metric,
-        SQNR by groups of channels stands in with its usual floor.
-        """
-        if found is None:
-            return False
-        least_db = self.sqnr_db
-        if self.agreement and found.agreement is not None:
-            if found.agreement < self.agreement + _margin_agreement(self.agreement, found):
-                return False
-        elif self.agreement:
-            if found.judged_frames is None:  # a task without a metric
-                return False
-            least_db = least_db or _FLOOR_DB
-        return (
-            not least_db or found.sqnr_db is None or found.sqnr_db >= least_db + _margin_db(found)
-        )
-
-    def allowed(self, groups: int) -> Noise:
-        """Return the noise per group of channels that the SQNR limit, or the usual one, allows."""
-        return (10 ** (-(self.sqnr_db or _FLOOR_DB) / 10),) * groups
-
-    def __str__(self) -> str:
-        limits = [f"{self.sqnr_db:g} dB"] if self.sqnr_db else []
-        return " and ".join(
-            [*limits, *([f"agreement {self.agreement:g}"] if self.agreement else [])]
-        )
 
 
 def mixed(
@@ -155,28 +96,6 @@ def _not_offered(target: Target, costs: Sequence[LayerCost]) -> QuantizeError:
         f"still misses {target}; single layers cost most at {worst}",
         code="not_offered",
     )
-
-
-def _margin_db(found: Fidelity) -> float:
-    """Return the margin above the limit, dB, so that other frames probably meet it too.
-
-    The difference of two means over equally many frames has a deviation of 1.4 standard errors;
-    three quarters of the distance to the end of a 95 % interval are 1.5.
-    """
-    if found.sqnr_db is None or found.sqnr_db_ci95 is None:
-        return _MARGIN_DB
-    return max(_MARGIN_DB, _MARGIN_SHARE * (found.sqnr_db - found.sqnr_db_ci95[0]))
-
-
-def _margin_agreement(limit: float, found: Fidelity) -> float:
-    """Return the margin above the limit likewise, at most three quarters of what is left above it.
-
-    An agreement of 1 on a few frames has a wide interval, which no graph could leave behind.
-    """
-    if found.agreement is None or found.agreement_ci95 is None:
-        return _MARGIN * (1 - limit)
-    noise = found.agreement - found.agreement_ci95[0]
-    return _MARGIN_SHARE * min(noise, 1 - limit)
 
 
 def _noise_model(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +12,10 @@ from agent.core.errors import QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement
+from agent.core.quantization.target import Target
 from agent.core.quantization.trial_results import TrialResult
 from agent.core.records import Digest, QuantizedModel, Recipe
-from agent.stages.mixed import Target, mixed
+from agent.stages.mixed import mixed
 from tests.support.candidates import fidelity
 
 MACS = 1000
@@ -130,53 +130,3 @@ def test_the_calibrator_that_serves_the_whole_graph_is_taken(tmp_path):
     found, _ = search(known, Target(sqnr_db=45, agreement=0), tmp_path)
     assert found.steps[-1] == "entropy-ranges"
     assert {placement.calibrator for placement in known.tried} == set(CALIBRATORS)
-
-
-@pytest.mark.parametrize(
-    ("target", "sqnr_db", "agreement", "met"),
-    [
-        (Target.of(0, 0, has_metric=True), 5.0, 0.99, True),  # the metric alone decides
-        (Target.of(0, 0, has_metric=True), 49.0, 0.5, False),
-        (Target.of(0, 0, has_metric=True), 49.0, 0.955, False),
-        (Target.of(0, 0, has_metric=False), 25.0, None, True),
-        (Target.of(10, 0.9, has_metric=True), 25.0, 0.5, False),  # the user's limits hold both
-        (Target.of(10, 0.9, has_metric=True), 5.0, 0.99, False),
-        (Target.of(10, 0.9, has_metric=True), 11.0, 0.93, True),
-    ],
-)
-def test_a_target_is_met_with_some_margin(target, sqnr_db, agreement, met):
-    found = fidelity(10.0, frames=4)
-    assert target.is_met(replace(found, sqnr_db=sqnr_db, agreement=agreement)) is met
-    assert not target.is_met(None)
-
-
-def test_the_margin_grows_with_the_doubt():
-    found = fidelity(10.0, frames=4)
-    target = Target(sqnr_db=10, agreement=0)
-    sure = replace(found, sqnr_db=11.0, sqnr_db_ci95=(10.8, 11.2))
-    doubtful = replace(found, sqnr_db=11.0, sqnr_db_ci95=(9.0, 13.0))
-    assert target.is_met(sure)
-    assert not target.is_met(doubtful)
-
-
-@pytest.mark.parametrize(
-    ("agreement", "interval", "met"),
-    [
-        (0.957, (0.953, 0.961), True),
-        (0.957, (0.93, 0.98), False),
-        (1.0, (0.8, 1.0), True),  # 16 of 16 frames: no graph can do better
-        (0.957, None, False),
-    ],
-)
-def test_the_margin_of_the_metric_is_that_of_its_interval(agreement, interval, met):
-    found = replace(fidelity(10.0, frames=4), agreement=agreement, agreement_ci95=interval)
-    assert Target.of(0, 0.95, has_metric=True).is_met(found) is met
-
-
-def test_where_too_little_is_seen_sqnr_stands_in_for_the_metric():
-    found = fidelity(10.0, frames=4)
-    target = Target.of(0, 0.9, has_metric=True)
-    unseen = replace(found, agreement=None, judged_frames=3)
-    assert target.is_met(replace(unseen, sqnr_db=21.0))
-    assert not target.is_met(replace(unseen, sqnr_db=19.0))
-    assert not target.is_met(replace(found, sqnr_db=40.0, agreement=None, judged_frames=None))
