@@ -226,6 +226,7 @@ class Mqtt(_Table, frozen=True):
     tls: Tls = Tls()
     username: str = ""
     password_file: str = ""
+    home_assistant: bool = False
 
 
 class Commands(_Table, frozen=True):

@@ -17,6 +17,7 @@ from agent.wire.commands import COMMANDS
 from agent.wire.topics import Topics
 
 TELEMETRY_EXPIRY_S = 3600
+_DISCOVERY = "discovery"
 
 
 @dataclass
@@ -114,6 +115,35 @@ class Messages:
                 total=len(releases),
             )
             self._put(self.topics.releases, message, MessageClass.STATE, "releases", replaces=True)
+
+    def announce(self, topic: str, body: bytes) -> None:
+        """Publish the discovery message for Home Assistant; an empty one removes the device there.
+
+        One that an earlier configuration published is removed, on the topic that it had.
+        """
+        before = self.journal.recall(_DISCOVERY)
+        if not before and not body:
+            return
+        with self.journal.atomic():
+            if before and (before != topic or not body):
+                self._retain(before, b"")
+            if body:
+                self._retain(topic, body)
+            self.journal.remember(_DISCOVERY, topic if body else "")
+
+    def _retain(self, topic: str, body: bytes) -> None:
+        number = self.journal.next(f"seq_{_DISCOVERY}")
+        self.journal.append(
+            Outgoing(
+                topic=topic,
+                body=body,
+                message_class=MessageClass.STATE,
+                stream=_DISCOVERY,
+                number=number,
+                retain=True,
+                replaces=True,
+            )
+        )
 
     def telemetry(self, figures: Mapping[str, float | int | bool | None]) -> None:
         """Publish one set of figures; it expires after an hour."""

@@ -53,6 +53,7 @@ class Facts:
         telemetry: Figures of the moment, but for the progress of a job.
         environment: For `meta`.
         report: Returns (model, report) of a run, or None.
+        discovery: Topic and message for Home Assistant; an empty message where it is switched off.
     """
 
     labels: Mapping[str, str]
@@ -62,6 +63,7 @@ class Facts:
     telemetry: Callable[[], Mapping[str, float | int | bool | None]]
     environment: Callable[[], Mapping[str, str | int | float | None]]
     report: Callable[[str], tuple[str, Mapping[str, Any]] | None]
+    discovery: tuple[str, bytes]
 
 
 @dataclass(kw_only=True)
@@ -222,6 +224,7 @@ class Broker(Outward):
                 environment=self.facts.environment(),
                 models=(self.facts.model,),
             )
+            self.messages.announce(*self.facts.discovery)
 
     def _answer(self, effect: Answer) -> None:
         progress = None

@@ -36,6 +36,12 @@ class Journal(Protocol):
     def last(self, name: str) -> int:
         """Return a persisted counter as it is, 0 before the first."""
 
+    def recall(self, name: str) -> str:
+        """Return what was remembered under a name, "" if nothing was."""
+
+    def remember(self, name: str, text: str) -> None:
+        """Store a text under a name; "" removes it."""
+
     def append(self, message: Outgoing) -> int:
         """Put a message into the outbox and return its key."""
 

@@ -31,6 +31,7 @@ from agent.daemon.outward import Broker, Facts
 from agent.daemon.worker import Worker
 from agent.ports import Journal, Notifier
 from agent.run.upgrade import UnfitRelease
+from agent.wire.home_assistant import discovery, discovery_topic
 from agent.wire.topics import Topics
 from agent.wiring import released, storage
 from agent.wiring.boards import environment
@@ -157,6 +158,10 @@ def _outward(config: Config, journal: Journal, mailbox: Mailbox, clock: SystemCl
             telemetry=facts.telemetry,
             environment=CachedLookup(lambda: environment(config), _LOOKUP_S),
             report=facts.report,
+            discovery=(
+                discovery_topic(config.device.id),
+                discovery(topics, config.model.name) if config.mqtt.home_assistant else b"",
+            ),
         ),
         clock=clock,
         notices=notices,

@@ -83,6 +83,31 @@ def test_the_envelope(journal: SqliteJournal, messages: Messages) -> None:
     assert [first[name] for name in kept] == [2, "cam-1", Now().utc(), 5, "b", 3, False]
 
 
+def test_discovery_is_removed_once_when_it_is_switched_off_and_where_it_was(
+    journal: SqliteJournal, messages: Messages
+) -> None:
+    def sent(topic: str, body: bytes) -> list[tuple[str, bytes, bool]]:
+        messages.announce(topic, body)
+        rows = journal.pending(0, 9)
+        journal.delivered([row.key for row in rows])
+        return [(row.message.topic, row.message.body, row.message.retain) for row in rows]
+
+    assert sent("ha/a", b"") == []
+    assert sent("ha/a", b"{}") == [("ha/a", b"{}", True)]
+    assert sent("ha/a", b"{}") == [("ha/a", b"{}", True)]
+    assert sent("ha/b", b"{}") == [("ha/a", b"", True), ("ha/b", b"{}", True)]
+    assert sent("ha/b", b"") == [("ha/b", b"", True)]
+    assert sent("ha/b", b"") == []
+
+
+def test_discovery_not_yet_sent_is_replaced_by_its_removal(
+    journal: SqliteJournal, messages: Messages
+) -> None:
+    messages.announce("ha/a", b"{}")
+    messages.announce("ha/a", b"")
+    assert [row.message.body for row in journal.pending(0, 9)] == [b""]
+
+
 def test_the_will_is_of_its_own_connection(messages: Messages) -> None:
     will = json.loads(messages.will(9))
     jsonschema.Draft202012Validator(schemas()["state"]).validate(will)

@@ -181,6 +181,7 @@ def test_releases_are_sent_with_each_connection_and_once_after_a_change(broker: 
     broker.messages = SimpleNamespace(  # type: ignore[assignment]
         state=lambda **_: sent.append("state"),
         meta=lambda **_: sent.append("meta"),
+        announce=lambda topic, body: sent.append(topic),
         telemetry=lambda _: sent.append("telemetry"),
         releases=lambda active, releases: sent.append(f"{active} {releases[0].pinned}"),
     )
@@ -192,6 +193,7 @@ def test_releases_are_sent_with_each_connection_and_once_after_a_change(broker: 
         telemetry=dict,
         environment=dict,
         report=lambda _: None,
+        discovery=("homeassistant/x", b"{}"),
     )
 
     def published(effect: Effect) -> list[str]:
@@ -200,7 +202,12 @@ def test_releases_are_sent_with_each_connection_and_once_after_a_change(broker: 
         return list(sent)
 
     for _ in range(2):
-        assert published(PublishState(with_meta=True)) == ["state", "r1 False", "meta"]
+        assert published(PublishState(with_meta=True)) == [
+            "state",
+            "r1 False",
+            "meta",
+            "homeassistant/x",
+        ]
     assert published(PublishState()) == ["state"]
     assert published(PublishTelemetry()) == ["telemetry"]
     pinned[0] = True

@@ -14,7 +14,7 @@ from dataclasses import asdict, astuple, fields
 from datetime import datetime, timezone
 
 from agent.adapters.storage.database import Database
-from agent.adapters.storage.outbox_table import BIRTHS_FIRST, OUTBOX_SCHEMA, OutboxTable
+from agent.adapters.storage.outbox_table import BIRTHS_FIRST, NOTES, OUTBOX_SCHEMA, OutboxTable
 from agent.core.control.command import Command, Stage, may_follow
 from agent.core.control.journal import (
     Answered,
@@ -92,7 +92,7 @@ class SqliteJournal(OutboxTable):
         limits: OutboxLimits = _LIMITS,
         now: Callable[[], float] = time.time,
     ) -> None:
-        steps = (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS, _CANCELED, BIRTHS_FIRST)
+        steps = (OUTBOX_SCHEMA + _SCHEMA, _INTERVALS, _SPANS, _CANCELED, BIRTHS_FIRST, NOTES)
         super().__init__(Database(path, steps), limits, now)
         self.recreated_from = self._db.recreated_from
         if self.recreated_from:  # count from above every number that the lost file can have used

@@ -30,6 +30,7 @@ CREATE TABLE outbox (
 BIRTHS_FIRST = """
 CREATE INDEX births ON outbox (key) WHERE stream IN ('state', 'meta') AND sent_s IS NULL;
 """
+NOTES = "CREATE TABLE notes (name TEXT PRIMARY KEY, text TEXT NOT NULL) WITHOUT ROWID;"
 _PENDING = {
     births: "SELECT key, topic, body, klass, stream, number, qos, retain, expiry_s, made_s"  # noqa: S608
     f" FROM outbox WHERE key > ? AND sent_s IS NULL AND parked = ''{which} ORDER BY key LIMIT ?"
@@ -75,6 +76,18 @@ class OutboxTable:
     def last(self, name: str) -> int:
         """See `ports.Journal`."""
         return self._db.number("SELECT value FROM counters WHERE name = ?", (name,))
+
+    def recall(self, name: str) -> str:
+        """See `ports.Journal`."""
+        found = self._db.read("SELECT text FROM notes WHERE name = ?", (name,))
+        return str(found[0][0]) if found else ""
+
+    def remember(self, name: str, text: str) -> None:
+        """See `ports.Journal`."""
+        if text:
+            self._db.write("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, text))
+        else:
+            self._db.write("DELETE FROM notes WHERE name = ?", (name,))
 
     def append(self, message: Outgoing) -> int:
         """See `ports.Journal`."""
