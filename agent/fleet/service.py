@@ -15,6 +15,7 @@ from agent.fleet.consumer import Consumer, Ingest
 from agent.fleet.intake import Intake
 from agent.fleet.mqtt import Broker
 from agent.fleet.retiring import retire
+from agent.packages import pip_install
 from agent.ports.fleet import FleetStore
 
 _TLS_PORT = 8883
@@ -45,7 +46,15 @@ def open_store(database: str) -> FleetStore:
 
     Raises:
         StoreError: if it can't be opened.
+        ConfigError: if the library for PostgreSQL is not installed.
     """
+    if database.startswith(("postgresql://", "postgres://")):
+        try:
+            from agent.fleet.storage.postgres import PostgresFleetStore
+        except ImportError as error:
+            hint = f"install it: {pip_install('psycopg[binary]')}"
+            raise ConfigError(f"--database {error}", hint=hint) from error
+        return PostgresFleetStore(database)
     from agent.fleet.storage.sqlite import SqliteFleetStore
 
     return SqliteFleetStore(database)

@@ -165,7 +165,8 @@ FLEET = (
                 "--database",
                 metavar="DB",
                 default="fleet.db",
-                help="a SQLite file (default: fleet.db)",
+                help="a SQLite file, or postgresql://USER@HOST/NAME where one machine is outgrown "
+                "(default: fleet.db)",
             ),
             option(
                 "--broker",

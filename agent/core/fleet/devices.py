@@ -227,7 +227,7 @@ class QuarantineRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """Figures of a device at a moment, JSON; of an hour [n, sum, least, greatest] each.
+    """Figures of a device at a moment, JSON; of an hour [n, mean, least, greatest] each.
 
     Attributes:
         span_ms: 0 for one message, 3,600,000 for an hour.

@@ -52,6 +52,11 @@ class Plan:
     results: list[Row] = field(default_factory=list)
     reports: list[Row] = field(default_factory=list)
 
+    @property
+    def devices(self) -> list[int]:
+        """Return the devices of all messages, in order."""
+        return sorted({*self.seen_ms, *self.ended})
+
 
 _FAILED = {"FAILED", "TIMED_OUT", "ROLLED_BACK"}
 

@@ -166,12 +166,16 @@ class Queries(ABC):
 
     def telemetry(self, device: str, from_ms: int, to_ms: int) -> Sequence[Sample]:
         """See `ports.FleetStore`."""
-        sql = """SELECT t.at_ms, 0, t.figures FROM telemetry t JOIN device d ON d.id = t.dev
-            WHERE d.name = ? AND t.id >= ? AND t.id < ? ORDER BY t.id"""
-        raw = self._read(sql, (device, first_ulid(from_ms), first_ulid(to_ms)))
-        sql = """SELECT t.hour, t.figures FROM hourly t JOIN device d ON d.id = t.dev
-            WHERE d.name = ? AND t.hour >= ? AND t.hour < ? ORDER BY t.hour"""
-        hours = self._read(sql, (device, from_ms // HOUR_MS, -(-to_ms // HOUR_MS)))
+        found = self._read("SELECT id, rolled_hour FROM device WHERE name = ?", (device,))
+        if not found:
+            return []
+        ((number, rolled_hour),) = found
+        first = first_ulid(max(from_ms, rolled_hour * HOUR_MS))  # older ones are in the hours
+        sql = """SELECT at_ms, 0, figures FROM telemetry
+            WHERE dev = ? AND id >= ? AND id < ? ORDER BY id"""
+        raw = self._read(sql, (number, first, first_ulid(to_ms)))
+        sql = "SELECT hour, figures FROM hourly WHERE dev = ? AND hour >= ? AND hour < ? ORDER BY hour"
+        hours = self._read(sql, (number, from_ms // HOUR_MS, -(-to_ms // HOUR_MS)))
         rows = [(hour * HOUR_MS, HOUR_MS, figures) for hour, figures in hours] + raw
         return [Sample(at_ms=at, span_ms=span, figures=figures) for at, span, figures in rows]
 
@@ -215,8 +219,8 @@ class Queries(ABC):
 
     def newest_reports(self, model: str) -> Sequence[ReportRow]:
         """See `ports.FleetStore`."""
-        sql = f"""{_REPORT} JOIN (SELECT dev, MAX(id) AS id FROM report WHERE model = ? GROUP BY dev) n
-            ON n.dev = t.dev AND n.id = t.id ORDER BY d.name"""
+        sql = f"""{_REPORT} WHERE t.model = ? AND NOT EXISTS (SELECT 1 FROM report n
+            WHERE n.model = t.model AND n.dev = t.dev AND n.id > t.id) ORDER BY d.name"""
         return _rows(ReportRow, self._read(sql, (model,)))
 
     def report(self, device: str, report: str) -> bytes | None:

@@ -6,14 +6,27 @@ A step is never changed once it was released: what a later version needs is a st
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from agent.core.fleet.messages import FIGURES
 
 STREAMS = {"event": 0, "report": 1, "result": 2}
 """The streams of which each message counts, as `stream.kind`."""
+
+
+class Days(NamedTuple):
+    """How a table is partitioned: days of a partition, and how many days late a message may be."""
+
+    span: int
+    late: int
+
+
+DAYS = {"telemetry": Days(1, 3), "event": Days(7, 31), "result": Days(7, 31)}
 _FIGURES = "".join(f", {name} DOUBLE PRECISION" for name in FIGURES)
 _FIRST = f"""
 CREATE TABLE device (
-    id KEY, name CODE NOT NULL UNIQUE, first_ms BIGINT NOT NULL, seen_ms BIGINT NOT NULL DEFAULT 0,
+    id KEY, name CODE NOT NULL UNIQUE, first_ms BIGINT NOT NULL,
+    rolled_hour INTEGER NOT NULL DEFAULT 0, seen_ms BIGINT NOT NULL DEFAULT 0,
     status TEXT NOT NULL DEFAULT '', state_at_ms BIGINT NOT NULL DEFAULT 0,
     state_sess BIGINT NOT NULL DEFAULT -1, state_will SMALLINT NOT NULL DEFAULT 0,
     state_seq BIGINT NOT NULL DEFAULT 0,

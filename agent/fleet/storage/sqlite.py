@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sqlite3
 import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from agent.core.errors import StoreError
-from agent.core.fleet.devices import Worker
-from agent.core.fleet.messages import Quarantined, Received
-from agent.fleet.storage.plan import Row, plan
-from agent.fleet.storage.reading import Queries
+from agent.fleet.storage.database import FleetDatabase
+from agent.fleet.storage.plan import Row
 from agent.fleet.storage.schema import STEPS, for_sqlite
-from agent.fleet.storage.writing import refuse, report_worker, retire_worker, store
 
-_LOG = logging.getLogger(__name__)
+_DELETED = 2000  # rows in one transaction
 _BUSY_S = 5.0
 _REFUSED = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.InterfaceError, OverflowError)
 _HINTS = {
@@ -30,7 +25,7 @@ _HINTS = {
 }
 
 
-class SqliteFleetStore(Queries):
+class SqliteFleetStore(FleetDatabase):
     """Implements `ports.FleetStore`: WAL, each commit synced to the disk, readers beside the writer.
 
     Args:
@@ -41,8 +36,8 @@ class SqliteFleetStore(Queries):
     """
 
     def __init__(self, path: str) -> None:
+        super().__init__()
         self._path = path
-        self._numbers: dict[str, int] = {}
         self._writing, self._reading = threading.Lock(), threading.Lock()
         with self._errors():
             self._db = self._open()
@@ -56,44 +51,26 @@ class SqliteFleetStore(Queries):
             self._db.close()
             self._reader.close()
 
-    def write(self, messages: Sequence[Received], quarantined: Sequence[Quarantined]) -> int:
-        """See `ports.FleetStore`."""
-        now_ms = time.time_ns() // 1_000_000
-        unknown = {one.device for one in messages if one.device not in self._numbers}
-        with self._transaction() as db:
-            added = self._register(db, unknown, now_ms)
-            numbers = {**self._numbers, **added} if added else self._numbers
-            new = store(db, plan(messages, numbers), now_ms) if messages else 0
-            if quarantined:
-                refuse(db, quarantined, numbers)
-        self._numbers = numbers
-        return new
+    def _prepare(self, now_ms: int) -> None:
+        """Nothing is needed."""
 
-    def tidy(self, now_ms: int) -> None:
-        """See `ports.FleetStore`."""
+    def _forget(self, table: str, before: bytes) -> None:
+        """Delete some rows at a time, so that messages need not wait for long."""
+        sql = f"""DELETE FROM {table} WHERE (dev, id) IN
+            (SELECT dev, id FROM {table} WHERE id < ? LIMIT {_DELETED})"""
+        more = True
+        while more:
+            with self._transaction() as db:
+                more = db.change(sql, (before,)) == _DELETED
 
-    def report_worker(self, worker: Worker) -> None:
-        """See `ports.FleetStore`."""
-        with self._transaction() as db:
-            report_worker(db, worker)
-
-    def retire_worker(self, name: str, *, retired: bool) -> None:
-        """See `ports.FleetStore`."""
-        with self._transaction() as db:
-            retire_worker(db, name, retired=retired)
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Workers that share a file tidy in turn: what one removed, the next doesn't find."""
+        yield True
 
     def _read(self, sql: str, values: Row = ()) -> list[tuple[Any, ...]]:
         with self._reading, self._errors():
             return self._reader.execute(sql, values).fetchall()
-
-    def _register(self, db: _Transaction, names: Iterable[str], now_ms: int) -> dict[str, int]:
-        """Return the numbers of devices, after adding those that are new."""
-        found = {}
-        for name in sorted(names):
-            sql = "INSERT INTO device (name, first_ms) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
-            db.change(sql, (name, now_ms))
-            found[name] = db.rows("SELECT id FROM device WHERE name = ?", (name,))[0][0]
-        return found
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[_Transaction]:
@@ -169,6 +146,9 @@ class _Transaction:
 
     def change_each(self, sql: str, values: Iterable[Row]) -> None:
         self._db.executemany(sql, values)
+
+    def lock(self, devices: Iterable[int]) -> None:
+        """The transaction has the whole file."""
 
     def add(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> int:
         marks = ", ".join("?" * len(columns))

@@ -19,9 +19,9 @@ _ONLINE = """UPDATE device SET status = ?, agent = ?, release = ?,
 _ENDED = """UPDATE device SET status = ?, job = '', state_at_ms = ?,
     state_sess = ?, state_will = ?, state_seq = ?
     WHERE id = ? AND (state_sess, state_will, state_seq) < (?, ?, ?)"""
-_SEEN = "UPDATE device SET seen_ms = ? WHERE id = ? AND seen_ms < ?"
+SEEN = "UPDATE device SET seen_ms = ? WHERE id = ? AND seen_ms < ?"
 _KEPT = "".join(f", {name} = COALESCE(?, {name})" for name in FIGURES)
-_FIGURES = f"""UPDATE device SET figures_id = ?, figures_at_ms = ?, figures = ?{_KEPT}
+FIGURES_NEWER = f"""UPDATE device SET figures_id = ?, figures_at_ms = ?, figures = ?{_KEPT}
     WHERE id = ? AND figures_id < ?"""
 _REPORT = """UPDATE device SET report_id = ?, report_at_ms = ?, report_model = ?,
     report_p50_ms = ?, report_agreement = ? WHERE id = ? AND report_id < ?"""
@@ -43,7 +43,7 @@ _LISTED = """INSERT INTO inventory (dev, releases) VALUES (?, ?)
 _STREAM = """INSERT INTO stream (dev, kind, following, newest, holes, missing)
     VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (dev, kind) DO UPDATE SET following = excluded.following,
     newest = excluded.newest, holes = excluded.holes, missing = excluded.missing"""
-_MISSING = """UPDATE device SET missing_ms = ?,
+MISSING = """UPDATE device SET missing_ms = ?,
     missing = (SELECT SUM(missing) FROM stream WHERE dev = device.id) WHERE id = ?"""
 _REFUSED = """UPDATE device SET quarantined = quarantined + ?, quarantined_ms = ? WHERE id = ?
     RETURNING quarantined"""
@@ -64,6 +64,9 @@ class Transaction(Protocol):
 
     def change_each(self, sql: str, values: Iterable[Row]) -> None:
         """Run a statement with each of the values."""
+
+    def lock(self, devices: Iterable[int]) -> None:
+        """Keep other workers from devices, given in order, until the transaction ends."""
 
     def add(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> int:
         """Add rows that have a device and an id; return how many were not there yet."""
@@ -87,6 +90,7 @@ def store(db: Transaction, made: Plan, now_ms: int) -> int:
     added = zip(
         TABLES.items(), (made.telemetry, made.events, made.results, made.reports), strict=True
     )
+    db.lock(made.devices)
     new = sum(db.add(table, columns, rows) for (table, columns), rows in added if rows)
     _newest(db, made)
     for dev, (order, inventory) in sorted(made.inventories.items()):
@@ -112,7 +116,7 @@ def store(db: Transaction, made: Plan, now_ms: int) -> int:
 def _newest(db: Transaction, made: Plan) -> None:
     """Update the newest of each device, in the order of devices."""
     by_device = sorted
-    db.change_each(_SEEN, [(ms, dev, ms) for dev, ms in by_device(made.seen_ms.items())])
+    db.change_each(SEEN, [(ms, dev, ms) for dev, ms in by_device(made.seen_ms.items())])
     db.change_each(
         _ONLINE,
         [
@@ -128,7 +132,7 @@ def _newest(db: Transaction, made: Plan) -> None:
         ],
     )
     db.change_each(
-        _FIGURES,
+        FIGURES_NEWER,
         [
             (message, at_ms, telemetry.figures, *telemetry.known, dev, message)
             for dev, (message, at_ms, telemetry) in by_device(made.figures.items())
@@ -178,7 +182,7 @@ def _count(
             if after.missing != (before.missing if before else 0):
                 differ.add(key[0])
     db.change_each(_STREAM, changed)
-    db.change_each(_MISSING, [(now_ms, dev) for dev in sorted(differ)])
+    db.change_each(MISSING, [(now_ms, dev) for dev in sorted(differ)])
 
 
 def refuse(db: Transaction, refused: Sequence[Quarantined], numbers: dict[str, int]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from agent.core.errors import StoreError
 from agent.core.fleet.devices import DeviceQuery, Worker
 from tests.support.fleet_messages import (
+    HOUR_MS,
     NOW_MS,
     event,
     inventory,
@@ -278,3 +279,61 @@ def test_nothing_is_known_of_an_empty_store(store):
     assert store.counts(NOW_MS).devices == 0
     assert store.devices(DeviceQuery(), NOW_MS).rows == ()
     assert store.named([], NOW_MS) == []
+
+
+_DAY_MS = 24 * HOUR_MS
+
+
+def test_old_telemetry_becomes_hours_and_nothing_is_counted_twice(store):
+    store.write(
+        [
+            received(telemetry('{"temp_c":50}'), at_ms=NOW_MS),
+            received(telemetry('{"temp_c":53,"power_w":null}'), at_ms=NOW_MS + 1000),
+            received(telemetry('{"temp_c":60}'), at_ms=NOW_MS + 2 * _DAY_MS),
+        ],
+        [],
+    )
+    later = NOW_MS + 2 * _DAY_MS + 2 * HOUR_MS
+    for _ in range(2):
+        store.tidy(later)
+    hour, raw = store.telemetry("cam-1", NOW_MS - HOUR_MS, later)
+    assert (hour.at_ms, hour.span_ms) == (NOW_MS // HOUR_MS * HOUR_MS, HOUR_MS)
+    assert hour.figures == '{"temp_c":[2,51.5,50.0,53.0]}'
+    assert (raw.span_ms, raw.figures) == (0, '{"temp_c":60}')
+    store.tidy(NOW_MS + 397 * _DAY_MS)
+    (left,) = store.telemetry("cam-1", NOW_MS - HOUR_MS, later)
+    assert left.figures == '{"temp_c":[1,60.0,60.0,60.0]}'
+
+
+def test_events_and_answers_are_kept_for_90_days(store):
+    store.write([received(event()), received(result())], [])
+    store.tidy(NOW_MS + 89 * _DAY_MS)
+    assert (len(store.events()), len(store.results()), store.stages("c")) == (
+        1,
+        1,
+        {"SUCCEEDED": 1},
+    )
+    store.tidy(NOW_MS + 98 * _DAY_MS)  # partitions of a week
+    assert (store.events(), store.results(), store.stages("c")) == ([], [], {})
+
+
+def test_twenty_reports_of_a_model_and_device_are_kept(store):
+    made = [
+        received(report(model), device, at_ms=NOW_MS + number)
+        for number in range(22)
+        for model, device in (("faces", "cam-1"), ("doors", "cam-1"), ("faces", "cam-2"))
+    ]
+    store.write(made, [])
+    store.tidy(NOW_MS)
+    for device, model in (("cam-1", "faces"), ("cam-1", "doors"), ("cam-2", "faces")):
+        kept = store.reports(device, model=model, limit=100)
+        assert [one.at_ms for one in kept] == [NOW_MS + n for n in range(21, 1, -1)]
+
+
+def test_a_hole_that_nothing_filled_is_given_up_after_a_week(store):
+    store.write([received(event(), seq=1), received(event(), seq=5)], [])
+    store.tidy(NOW_MS)
+    assert _one(store).missing == 3
+    store.tidy(2**45)
+    assert _one(store).missing == 0
+    assert store.device("cam-1", NOW_MS).holes == ()
