@@ -32,10 +32,12 @@ lint: $(READY)  ## Format, lint and type-check
 bench: $(READY)  ## Measure quantd itself; prints figures and writes bench.json
 	@$(BIN)/python -m tests.benchmarks.run --output bench.json
 
-# PEERS=none|ort|modelopt|all, MODELS=dir, ONLY=centerface,..., FRAMES=n, MARKDOWN=1
-bench-quality: $(READY)  ## Measure INT8 fidelity and calibration cost beside other tools
-	@$(BIN)/python -m tests.benchmarks.bench_quality --peers '$(or $(PEERS),all)' \
-	  --models '$(MODELS)' --only '$(ONLY)' --frames '$(or $(FRAMES),16)' $(if $(MARKDOWN),--markdown)
+# PART=fidelity,memory,promises,pass,representative, ONLY=centerface,..., PEERS=none|ort|modelopt|all,
+# MODELS=dir, FRAMES=n, REVISION=commit, MARKDOWN=1
+bench-quality: $(READY)  ## Measure INT8 fidelity and its cost beside other tools and an earlier quantd
+	@$(BIN)/python -m tests.benchmarks.bench_quality --part '$(PART)' --only '$(ONLY)' \
+	  --peers '$(or $(PEERS),all)' --models '$(MODELS)' --frames '$(or $(FRAMES),16)' \
+	  --revision '$(or $(REVISION),49a9107)' $(if $(MARKDOWN),--markdown)
 
 # ONLY=power,harness,intervals,prediction,search, MARKDOWN=1
 bench-measure: $(READY)  ## Measure whether latency, power, prediction and choice can be trusted

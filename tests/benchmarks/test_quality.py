@@ -10,31 +10,66 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.benchmarks.quality.fidelity import verdicts
-from tests.benchmarks.quality.goals import goals
+from tests.benchmarks.quality.goals import goals, is_worse
 from tests.benchmarks.quality.material import spread
-from tests.benchmarks.quality.metrics import METRICS, heatmap_overlap, int8_share, sqnr_db
-from tests.benchmarks.quality.tables import optimized_note
+from tests.benchmarks.quality.metrics import gain, heatmap_overlap, int8_share, judged, sees
+from tests.benchmarks.quality.tables import optimized_note, render
 from tests.benchmarks.rows import Row, aligned, cells, markdown
 
 
+def frames(*values):
+    return [{"y": np.array(one, np.float32)[None]} for one in values]
+
+
 def test_sqnr_is_the_ratio_of_powers_in_decibel():
-    expected = [{"y": np.full(4, 10.0, np.float32)}, {"y": np.zeros(4, np.float32)}]
-    seen = [{"y": np.full(4, 9.0, np.float32)}, {"y": np.zeros(4, np.float32)}]
-    assert sqnr_db(expected, seen) == {"y": pytest.approx(20.0)}
-    assert sqnr_db(expected, expected) == {"y": math.inf}
-    assert sqnr_db(expected, [{"y": np.full(4, np.nan)}] * 2) == {"y": -math.inf}
+    expected = frames(np.full(4, 10.0), np.zeros(4))
+    noisy = judged(expected, frames(np.full(4, 9.0), np.zeros(4)), "top1")
+    assert noisy.figures()["sqnr_db"] == pytest.approx(20.0)
+    assert judged(expected, expected, "top1").figures()["sqnr_db"] == math.inf
+    with pytest.raises(ValueError, match="y is not finite"):
+        judged(expected, frames(np.full(4, np.nan), np.zeros(4)), "top1")
+
+
+def test_sqnr_is_that_of_the_worst_group_of_channels():
+    """Scores beside pixels, as a detector's output has them."""
+    boxes = np.stack([np.full(9, 300.0), np.full(9, 0.5)], axis=-1)
+    wrong = boxes * np.array([1.0, 0.9])
+    assert judged(frames(boxes), frames(wrong), "top1").figures()["sqnr_db"] == pytest.approx(20.0)
 
 
 def test_iou_is_taken_over_all_frames_together():
-    expected = [{"y": np.array([1.0, 1.0, 0.0])}, {"y": np.array([1.0, 0.0, 0.0])}]
-    seen = [{"y": np.array([1.0, 0.0, 0.0])}, {"y": np.array([1.0, 1.0, 0.0])}]
-    assert METRICS["iou"](expected, seen) == pytest.approx(2 / 4)
+    expected, seen = frames([1, 1, 0], [1, 0, 0]), frames([1, 0, 0], [1, 1, 0])
+    assert judged(expected, seen, "iou").figures()["agreement"] == pytest.approx(2 / 4)
+    assert judged(frames([0]), frames([0]), "iou").figures()["agreement"] == 1.0
+
+
+def test_top1_counts_rows_of_classes():
+    expected, seen = frames([[0, 1], [1, 0]]), frames([[0, 1], [0, 1]])
+    assert judged(expected, seen, "top1").figures()["agreement"] == pytest.approx(1 / 2)
 
 
 def test_heatmap_overlap_counts_the_highest_cells_in_common():
     heat = np.arange(1000.0)
     moved = np.roll(heat, 50)  # 50 of the best 200 have wrapped to the start
     assert heatmap_overlap({"h": heat}, {"h": moved}) == pytest.approx(150 / 200)
+
+
+def test_fp32_sees_a_mask_in_some_frames():
+    assert sees(frames([0.9, 0.1], [0.4, 0.1], [0.6, 0.6], [0.7, 0.0]), "iou") == 0.75
+
+
+def test_a_gain_is_worse_only_beyond_its_interval():
+    """One frame that is worse proves nothing; all of them do."""
+    noise = np.random.default_rng(0).standard_normal((16, 50))
+    expected = frames(*np.full((16, 50), 10.0))
+    near = judged(expected, frames(*(10 + 0.1 * noise)), "top1")
+    far = judged(expected, frames(*(10 + 0.2 * noise)), "top1")
+    uneven = 0.1 * noise * np.where(np.arange(16) % 2, 0.7, 1.25)[:, None]
+    mixed = judged(expected, frames(*(10 + uneven)), "top1")
+    assert gain(near, far)["sqnr_db"] == pytest.approx(6.02, abs=0.01)
+    assert is_worse(gain(far, near))
+    assert not is_worse(gain(near, far))
+    assert not is_worse(gain(mixed, near))
 
 
 @pytest.mark.parametrize(("quantized", "share"), [((), 0.0), (("a",), 0.25), (("a", "b"), 1.0)])
@@ -46,18 +81,24 @@ def test_a_layer_is_int8_if_data_and_weight_are_dequantized_whatever_its_name(
     assert int8_share(made, clean) == pytest.approx(share)
 
 
-def test_a_verdict_needs_no_smaller_share_of_int8():
-    peer = {"tool": "ONNX Runtime", "sqnr_db": 10.0, "agreement": 0.9, "int8_share": 1.0}
-    mixed = {"tool": "quantd", "sqnr_db": 30.0, "agreement": 0.99, "int8_share": 0.5}
-    whole = {"tool": "quantd", "sqnr_db": 9.0, "agreement": 0.95, "int8_share": 1.0}
-    found = verdicts([peer, mixed, whole])
-    assert found["sqnr_db"] == {"holds": False, "margin": -1.0}
-    assert found["agreement"] == {"holds": True, "margin": pytest.approx(0.05)}
-    assert verdicts([mixed, whole]) == {}
+def row(tool, sqnr_db, agreement, share=1.0):
+    return {"tool": tool, "sqnr_db": sqnr_db, "agreement": agreement, "int8_share": share}
+
+
+def test_a_verdict_is_on_the_better_peer_in_each_figure():
+    rows = [row("ort", 15.0, 0.9), row("modelopt", 12.0, 0.95), row("quantd", 14.0, 0.94, 0.8)]
+    found = verdicts([*rows, row("quantd", 13.0, 0.97)])
+    assert found["sqnr_db"] == {"margin": -1.0, "peer": "ort", "share": 0.8}
+    assert found["agreement"] == {"margin": 0.02, "peer": "modelopt", "share": 1.0}
+    assert verdicts([row("quantd", 14.0, 0.94)]) == {}
+
+
+def test_there_is_no_verdict_where_int8_is_of_no_use_by_any_tool():
+    assert verdicts([row("ort", 9.0, 0.4), row("quantd", 4.0, 0.3)]) == {}
 
 
 def test_a_note_states_what_the_evaluators_own_choice_decides():
-    won, lost = {"sqnr_db": {"holds": True}}, {"sqnr_db": {"holds": False}}
+    won, lost = {"sqnr_db": {"margin": 1.0}}, {"sqnr_db": {"margin": -1.0}}
     found = [
         {"better": won, "better_optimized": won},
         {"better": won, "better_optimized": lost},
@@ -101,53 +142,84 @@ def _two_layers(path, quantized, prefix):
     return str(path)
 
 
-def scene(better=0.5, mixed=None):
+def costed(name, cpu_s, wall_s):
+    cost = {"pass_cpu_s": 0.5, "fast_cpu_s": cpu_s, "fast_wall_s": wall_s, "full_cpu_s": cpu_s + 20}
+    peer = {"tool": "Model Optimizer", "calibrator": "max", "failed": "not run"}
     return {
-        "rows": [],
-        "better": {
-            "sqnr_db": {"holds": better >= 0, "margin": better},
-            "agreement": {"holds": True, "margin": 0.0},
-        },
-        "mixed": mixed or {"holds": True, "evaluations": 4, "bound": 21},
+        f"{name}, street": {
+            "metric": "IoU at 0.5",
+            "rows": [{**peer, "wall_s": seconds} for seconds in (15.0, 12.0)],
+            "better": verdicts([row("ort", 15.0, 0.9), row("quantd", 14.0, 0.95)]),
+            "better_optimized": {},
+            "cost": {**cost, "front_cpu_s": 31.0, "jobs": [{"kind": "condition", "cpu_s": 9.0}]},
+        }
     }
 
 
-def cost(entropy_s):
-    rows = [("ONNX Runtime", "Entropy", 60.0), ("quantd", "entropy", 80.0)]
+def test_costs_are_compared_with_the_goals():
+    fidelity = costed("centerface", 12.0, 8.0) | costed("selfie", 18.5, 13.0)
+    centerface, others, wall, refit, front, better = goals({"fidelity": fidelity})
+    assert (centerface.met, centerface.found) == (True, "24.0")
+    assert (others.met, others.found) == (False, "selfie 37 (18.5 s)")  # over 15 s and 3 s
+    assert (wall.met, wall.found[:6]) == (True, "1 of 2")
+    assert (refit.met, front.met) == (True, False)
+    assert better.met is False
+    assert better.found.startswith("0 of 2; centerface, street -1.0 dB, +0.050")
+
+
+def promised(agreement, *, sees=1.0, gain_db=2.0, span=(1.0, 3.0), ratio=(1.1, 1.2)):
+    gain = {"sqnr_db": gain_db, "sqnr_db_ci95": span, "agreement": 0.0, "agreement_ci95": None}
+    latency = {"p50_ms": {"earlier": 3.0, "a": 2.5, "b": 2.0}, "earlier_over": {"b": ratio}}
     return {
-        "pass": {"frames": 128, "seconds": 2.0, "plain_s": 1.0},
-        "pass_beside": {"frames": 16},
-        "calibrators": {"entropy_s": entropy_s, "four_over_one": 1.04},
-        "peak_rss_mb": {"32": 300, "128": 400, "512": 310},
-        "growth": 0.03,
-        "whole": [{"tool": t, "calibrator": c, "ratio": r} for t, c, r in rows],
+        "sees": sees,
+        "mixed": {} if agreement is None else {"a": row("", 9.0, 0.2), "b": row("", 30, agreement)},
+        "earlier": {"gain": gain, "latency": latency},
     }
 
 
-def test_goals_are_compared_with_the_results():
-    """The thresholds belong to an entropy calibration as much as the pass."""
-    refused = {"holds": False, "reason": "it misses the limit; single layers cost most at a"}
-    missing = {"holds": False, "costliest": [{"layer": "a"}], "evaluations": 22, "bound": 21}
-    fidelity = {"a": scene(), "b": scene(-0.1, refused), "c": scene(mixed=missing)}
-    found = goals({"fidelity": fidelity, "cost": cost(entropy_s=1.5)})
-    assert [row.met for row in found] == [False, True, True, True, False, True, False]
-    assert found[0].found == "3.50; whole quantization with 16: ONNX Runtime 60, quantd 80"
-    assert found[1].found == "400 MB"
-    assert found[4].found == "2 of 3, smallest margin -0.1 dB, +0.000"
-    assert found[5].found == "1 of 3; the layers are named in the other 2"
-    assert found[6].found == "4 to 22, in the 2 searches that found a graph"
+def test_promises_are_compared_with_the_goals():
+    """A pair in which FP32 sees nothing counts for the gain, and not for int8-mixed."""
+    found = {
+        "a": promised(0.96),
+        "b": promised(0.94, gain_db=0.5, span=(-0.5, 1.0), ratio=(0.9, 1.1)),
+        "c": promised(None, gain_db=3.0, ratio=(0.7, 0.8)),
+        "d": promised(0.5, sees=0.2),
+    }
+    gains, accepted, kept, latency = goals({"promises": found, "revision": "abc"})
+    assert (gains.met, gains.found) == (True, "median +2.0 dB over 4 pairs; worse: none")
+    assert (accepted.met, accepted.found) == (False, "2 of 3")
+    assert (kept.met, kept.found) == (False, "1 of 2; b 0.940")
+    assert (latency.met, latency.found) == (False, "faster in 2 of 4; slower: c")
+    worse = promised(0.96, gain_db=-2.0, span=(-3.0, -1.0))
+    gains, *_ = goals({"promises": {**found, "e": worse}, "revision": "abc"})
+    assert (gains.met, gains.found[-8:]) == (False, "worse: e")
 
 
 def test_a_benchmark_that_did_not_run_meets_no_goal():
-    alone = {**scene(), "better": {}}
-    better, *_ = goals({"fidelity": {"a": alone, "failed": {"failed": "why"}}})
+    alone = {"rows": [], "better": {}}
+    (better,) = goals({"fidelity": {"a": alone, "failed": {"failed": "why"}}})
     assert (better.met, better.found) == (None, "no peer ran")
-    better, *_ = goals({"fidelity": {"a": scene(), "b": alone, "failed": {"failed": "why"}}})
-    assert (better.met, better.goal) == (None, "as good or better in all 3")
-    assert [row.met for row in goals({"fidelity": {}, "representative": {"a": {"told": {}}}})] == [
-        None
-    ]
+    assert [one.met for one in goals({"representative": {"a": {"told": {}}}})] == [None]
     assert goals({"fidelity": {}}) == []
+
+
+def test_memory_is_compared_above_that_of_inference_alone():
+    memory = {"runtime_mb": 150.0, "peak_rss_mb": {"128": 400.0, "512": 420.0}}
+    peak, growth = goals({"memory": memory})
+    assert (peak.met, peak.found) == (True, "250 MB (400 of which 150)")
+    assert (growth.met, growth.found) == (False, "+5.0%")
+    peak, growth = goals({"memory": {**memory, "peak_rss_mb": {"128": 400.0}}})
+    assert growth.met is None
+
+
+def test_everything_that_a_run_writes_is_printed():
+    result = {"fidelity": costed("centerface", 12.0, 8.0), "promises": {"a": promised(0.96)}}
+    result["promises"]["a"]["int8"] = {"int8-minmax": row("", 14.0, 0.9)}
+    text = render({**result, "agent": "abc", "revision": "def", "missing": ["x"]}, marked=True)
+    assert "| centerface, street | 0.50 | 12.00 | 32.00 | 31.00 | condition 9.0 |" in text
+    assert "| a | 1.00 | 14.0 dB 0.900 100% |" in text
+    assert "earlier 3.00, a 2.50, b 2.00" in text
+    assert text.endswith("not measured: x\n")
 
 
 def test_a_table_is_read_by_people_and_by_a_readme():

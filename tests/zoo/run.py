@@ -23,7 +23,7 @@ from typing import Any
 
 import cv2
 
-from tests.benchmarks.bench_quality import revision
+from tests.benchmarks.bench_quality import agent_revision
 from tests.benchmarks.quality.material import REPOSITORY, images
 from tests.benchmarks.run import machine
 from tests.zoo.architectures import ARCHITECTURES, TARGETS
@@ -56,7 +56,7 @@ def main() -> None:
     def save() -> None:
         body = {
             "machine": machine(),
-            "agent": revision(),
+            "agent": agent_revision(),
             "rows": {f: rows[f] for f in TARGETS if f in rows},
         }
         arguments.output.write_text(json.dumps(body, indent=1) + "\n")

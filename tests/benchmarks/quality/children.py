@@ -5,22 +5,34 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.quality.material import REPOSITORY
+from tests.benchmarks.quality.steps import children_cpu_s
 
 _PATIENCE_S = 1800
-_TAIL = 300  # characters of what a process that failed said last
+_TAIL = 300  # characters of the last output of a process that failed
+_QUALITY = "tests.benchmarks.quality"
 
 
-def run(argv: Sequence[str | Path], log: Path | None = None) -> dict[str, Any]:
-    """Return what a process found, or {"failed": reason}."""
+def run(
+    argv: Sequence[str | Path], log: Path | None = None, folder: Path = REPOSITORY
+) -> dict[str, Any]:
+    """Return what a process found, or {"failed": reason}; with its wall and CPU seconds.
+
+    Args:
+        argv: The command.
+        log: Where its output is kept.
+        folder: It runs in, from which Python imports.
+    """
+    begin, cpu_s = time.monotonic(), children_cpu_s()
     try:
         done = subprocess.run(
             [str(one) for one in argv],
-            cwd=REPOSITORY,
+            cwd=folder,
             capture_output=True,
             stdin=subprocess.DEVNULL,
             text=True,
@@ -31,13 +43,21 @@ def run(argv: Sequence[str | Path], log: Path | None = None) -> dict[str, Any]:
     if log is not None:
         log.write_text(done.stdout + done.stderr)
     if done.returncode:
-        said = done.stderr.strip()[-_TAIL:].replace("\n", " ")
+        last = done.stderr.strip()[-_TAIL:].replace("\n", " ")
         why = "killed, probably for memory" if done.returncode == -9 else f"exit {done.returncode}"
-        return {"failed": f"{why}: {said}"}
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        return {"failed": f"{why}: {last}"}
+    return {
+        **json.loads(done.stdout.strip().splitlines()[-1]),
+        "wall_s": round(time.monotonic() - begin, 2),
+        "cpu_s": round(children_cpu_s() - cpu_s, 2),
+    }
+
+
+def module(name: str, *rest: str | Path) -> dict[str, Any]:
+    """Run a module of this folder in a process of its own."""
+    return run([sys.executable, "-m", f"{_QUALITY}.{name}", *rest])
 
 
 def step(name: str, folder: Path, *rest: str) -> dict[str, Any]:
     """Run one of `steps` in a process of its own."""
-    argv = [sys.executable, "-m", "tests.benchmarks.quality.steps", name, folder, *rest]
-    return run(argv)
+    return module("steps", name, folder, *rest)

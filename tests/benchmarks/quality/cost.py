@@ -1,66 +1,78 @@
-"""What calibrating CenterFace at 480x640 costs: time, memory, and how both grow."""
+"""What calibrating CenterFace at 480x640 costs: the pass of the statistics, and peak memory."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from agent.core.quantization.calibrator_names import CALIBRATORS
 from tests.benchmarks.bench_calibration import centerface, child
+from tests.benchmarks.quality import peers
+from tests.benchmarks.quality.children import module, step
+from tests.benchmarks.quality.layout import lay_out
+from tests.benchmarks.quality.material import MODELS, images
 
 _VIDEO = "bikes.mp4"
 _FRAMES = 128
-_GROWTH = (32, 512)
+_MOST = 512
 _REPEATS = 3  # of the pass, whose ratio a busy machine moves by a tenth
-_BESIDE = "centerface, street"
 
 
-def measured(
-    fidelity: Mapping[str, Any], frames: int, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Return quantd's cost, and all tools' over FP32 inference of as many frames.
+def calibration_pass(report: Callable[[str], None]) -> dict[str, Any]:
+    """Return the cost of the pass over FP32 inference of as many frames.
 
     Args:
-        fidelity: The comparison's rows, whose seconds are taken where CenterFace is among them.
-        frames: How many frames those rows were calibrated with.
-        say: Told what is being measured.
+        report: Called with a line for each part.
     """
     with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
         model = centerface(directory)
 
-        def told(kind: str, count: int) -> dict[str, float]:
-            found = child(kind, model, _VIDEO, count)
-            say(f"  {kind}, {count} frames: {found}")
+        def measured(kind: str) -> dict[str, float]:
+            found = child(kind, model, _VIDEO, _FRAMES)
+            report(f"  {kind}, {_FRAMES} frames: {found}")
             return found
 
-        few = told("time", frames)
-        passes = sorted((told("time", _FRAMES) for _ in range(_REPEATS)), key=lambda p: p["ratio"])
-        peaks = {n: told("memory", n)["peak_rss_mb"] for n in sorted({_FRAMES, *_GROWTH})}
-        ranges = told("calibrators", _FRAMES)
+        passes = sorted((measured("time") for _ in range(_REPEATS)), key=lambda p: p["ratio"])
+        ranges = measured("calibrators")
     each = [ranges[f"{name}_s"] for name in CALIBRATORS]
+    four = (ranges["pass_s"] + sum(each)) / (ranges["pass_s"] + min(each))
     return {
         "video": _VIDEO,
         "pass": {"frames": _FRAMES, **passes[_REPEATS // 2]},
         "pass_ratios": [one["ratio"] for one in passes],
-        "pass_beside": {"frames": frames, **few},
-        "peak_rss_mb": peaks,
-        "growth": round(peaks[_GROWTH[1]] / peaks[_GROWTH[0]] - 1, 4),
-        "calibrators": {
-            **ranges,
-            "four_over_one": round(
-                (ranges["pass_s"] + sum(each)) / (ranges["pass_s"] + min(each)), 3
-            ),
-        },
-        "whole": [
-            {
-                "tool": row["tool"],
-                "calibrator": row["calibrator"],
-                "seconds": row["seconds"],
-                "ratio": round(row["seconds"] / few["plain_s"], 1),
-                "peak_rss_mb": row["peak_rss_mb"],
-            }
-            for row in fidelity.get(_BESIDE, {}).get("rows", [])
-            if "seconds" in row
-        ],
+        "calibrators": {**ranges, "four_over_one": round(four, 3)},
     }
+
+
+def memory(report: Callable[[str], None]) -> dict[str, Any]:
+    """Return the peak memory of whole quantizations, and of FP32 inference alone, MB of 10^6 bytes.
+
+    Args:
+        report: Called with a line for each part.
+    """
+    (model,) = (one for one in MODELS if one.name == "centerface")
+    settings = {
+        **model.settings,
+        "model.name": model.name,
+        "model.path": str(model.locate(None, peers.CACHE)),
+    }
+    shown = images("street")
+    found: dict[str, Any] = {"peak_rss_mb": {}}
+    with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
+        folder = Path(directory) / "one"
+        lay_out(folder, settings, shown[:1], shown[1:2])
+        step("intake", folder)
+        plain = module("plain", folder / "model.onnx", folder / "calibration.npz")
+        found["runtime_mb"] = plain["peak_rss_mb"]
+        for count in (_FRAMES, _MOST):
+            folder = Path(directory) / str(count)
+            taken = [shown[index % len(shown)] for index in range(count)]
+            lay_out(folder, settings, taken, shown[:1])
+            made = step("quantize", folder, "int8-entropy")
+            report(f"  memory, {count} frames: {made.get('peak_rss_mb')} MB, {made.get('jobs')}")
+            if "failed" in made:
+                return {**found, "failed": made["failed"]}
+            found["peak_rss_mb"][str(count)] = made["peak_rss_mb"]
+    return found

@@ -1,144 +1,156 @@
-"""INT8 of one model in front of one scene, by every tool, judged on the same held-out frames."""
+"""INT8 of a pair by every tool, judged on the same held-out frames, and what it costs."""
 
 from __future__ import annotations
 
-import math
-import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import onnx
-
-from agent.core.errors import QuantdError
-from agent.core.quantization.calibrator_names import CALIBRATORS
-from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
-from agent.graphs.compute import node_macs
 from tests.benchmarks.quality import metrics, peers
-from tests.benchmarks.quality.children import step
-from tests.benchmarks.quality.material import AGREEMENT, Model, split
-from tests.benchmarks.quality.steps import lay_out
+from tests.benchmarks.quality.children import module, step
+from tests.benchmarks.quality.material import Model
+from tests.benchmarks.quality.pairs import Pair, laid_out
 
-_LEAST_SHARE = 0.70
-_ROUNDING = 0.001  # of shares: a residual's scale more or less is no layer
-_STAGES = ("condition", "statistics")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What is the same for every row."""
-
-    models: Path | None
-    frames: int
-    holdout: int
-    pythons: Mapping[str, Path]
-    say: Callable[[str], None]
+OWN, MIXED = "quantd", "int8-mixed"
+_USABLE_DB = 10.0  # below that INT8 is of no use by any tool
 
 
-def compared(model: Model, scene: str, setting: Setting) -> dict[str, Any]:
-    """Return the rows of all tools and what they say together."""
-    with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
-        folder = Path(directory) / "work"
-        path = model.locate(setting.models, peers.CACHE)
-        chosen = {**model.settings, "model.name": model.name, "model.path": str(path)}
-        frames, holdout = split(scene, setting.frames, setting.holdout)
-        lay_out(folder, {**chosen, "limits.agreement": AGREEMENT}, frames, holdout)
-        made = step("intake", folder)
-        if "failed" in made:
-            return {"failed": made["failed"]}
-        held, clean = str(folder / "holdout.npz"), str(folder / "model.onnx")
-        reference = metrics.outputs(clean, held)
-        rows = []
-        for row in _attempts(folder, setting):
-            graph = row.pop("graph", None)
-            if graph is not None:
-                try:
-                    row |= metrics.judged(graph, clean, reference, held, model.metric)
-                except (QuantdError, *ONNXRUNTIME_ERRORS) as e:
-                    row["failed"] = f"the graph can't be judged: {one_line(e)}"
-            rows.append(row)
-            setting.say(f"  {model.name}, {scene}: {_told(row)}")
-        layers = sum(1 for _ in node_macs(onnx.shape_inference.infer_shapes(onnx.load(clean))))
-        return {
-            "metric": metrics.TITLES[model.metric],
-            "frames": len(frames),
-            "holdout": len(holdout),
-            "rows": rows,
-            "better": verdicts(rows),
-            "better_optimized": verdicts([{**row, **row.get("optimized", {})} for row in rows]),
-            "mixed": _mixed(rows, layers),
-        }
+def compared(
+    model: Model,
+    scene: str,
+    *,
+    frames: int,
+    models: Path | None,
+    pythons: Mapping[str, Path],
+    report: Callable[[str], None],
+    costs: bool,
+) -> dict[str, Any]:
+    """Return the rows of all tools and the verdict on them.
 
-
-def _attempts(folder: Path, setting: Setting) -> Iterator[dict[str, Any]]:
-    for name, python in setting.pythons.items():
-        for method, found in peers.quantized(name, python, folder):
-            yield {"tool": peers.PEERS[name].title, "calibrator": method, **found}
-    before = [step(name, folder) for name in _STAGES]
-    trouble = next((one["failed"] for one in before if "failed" in one), None)
-    for precision, *rest in (*(("int8", name) for name in CALIBRATORS), ("mixed",)):
-        row = {"tool": "quantd", "calibrator": (rest or ["int8-mixed"])[0]}
-        if trouble:
-            yield {**row, "failed": trouble}
-            continue
-        found = step(precision, folder, *rest)
-        if "seconds" in found:  # what this one alone would have cost, all its stages
-            found["stages_s"] = [one["seconds"] for one in (*before, found)]
-            found["seconds"] = round(sum(found["stages_s"]), 2)
-            found["peak_rss_mb"] = max(one["peak_rss_mb"] for one in (*before, found))
-            found["conditioning"] = before[0]["tried"]
-        yield {**row, **found}
-
-
-def verdicts(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return for each figure whether some graph of quantd's is as good as every peer's.
-
-    It must have at least as much of the compute in INT8 as the peer's graph it is held against.
+    Args:
+        frames: That calibrate.
+        models: Folder of further ONNX files.
+        pythons: Of the peers, by name.
+        report: Called with a line for each row.
+        costs: Whether the parts of the cost are measured as well.
     """
-    judged = [row for row in rows if "sqnr_db" in row]
+    with laid_out(model, scene, frames, models) as pair:
+        rows = []
+        for row in _made(pair, pythons):
+            if "graph" in row:
+                row |= pair.figures(row["graph"])
+            rows.append(row)
+            report(f"  {pair.name}: {told(row)}")
+        found = {
+            "metric": metrics.METRICS[model.metric].title,
+            "frames": frames,
+            "sees": round(metrics.sees(pair.reference, model.metric), 3),
+            "rows": [{key: row[key] for key in row if key != "graph"} for row in rows],
+            "better": verdicts(rows),
+            "better_optimized": verdicts(_optimized(pair, rows)),
+        }
+        if costs:
+            found["cost"] = _cost(pair, rows, frames, models)
+            report(f"  {pair.name}: {found['cost']}")
+        return found
+
+
+def _made(pair: Pair, pythons: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    for name, python in pythons.items():
+        for method, found in peers.quantized(name, python, pair.folder):
+            yield {"tool": peers.PEERS[name].title, "calibrator": method, **found}
+    shared: list[dict[str, Any]] = []  # what the first candidate makes for all
+    ids = step("candidates", pair.folder).get("ids", ())
+    for name in (name for name in ids if not name.startswith(MIXED)):
+        found = step("quantize", pair.folder, name)
+        row = {"tool": OWN, "calibrator": name.partition("-")[2], **found}
+        jobs = found.get("jobs", [])
+        shared = shared or jobs[:-1]
+        row["jobs"] = [*shared, *jobs[-1:]]
+        row["seconds"] = total(row["jobs"], "wall_s")  # of this one alone
+        yield row
+
+
+def total(jobs: Sequence[Mapping[str, Any]], unit: str) -> float:
+    """Return the seconds of all jobs."""
+    return round(sum(job[unit] for job in jobs), 2)
+
+
+def best(rows: Sequence[Mapping[str, Any]], tool: str, figure: str) -> Mapping[str, Any] | None:
+    """Return the row of a tool that is best in a figure."""
+    own = [row for row in rows if row["tool"] == tool and figure in row]
+    return max(own, key=lambda row: row[figure], default=None)
+
+
+def verdicts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return for each figure by how much quantd's best is above the best of the peers.
+
+    Empty if either side has no graph, or neither has one over 10 dB.
+    """
     found: dict[str, Any] = {}
+    usable = max((row["sqnr_db"] for row in rows if "sqnr_db" in row), default=0.0)
+    tools = {row["tool"] for row in rows}
     for figure in ("sqnr_db", "agreement"):
-        worst = math.inf
-        for peer in judged:
-            if peer["tool"] == "quantd":
-                continue
-            own = [
-                row[figure]
-                for row in judged
-                if row["tool"] == "quantd" and row["int8_share"] >= peer["int8_share"] - _ROUNDING
-            ]
-            worst = min(worst, max(own, default=-math.inf) - peer[figure])
-        if math.isfinite(worst):
-            found[figure] = {"holds": worst >= 0, "margin": round(worst, 3)}
+        sides = {tool: best(rows, tool, figure) for tool in tools}
+        own, peers_ = sides.pop(OWN, None), [row for row in sides.values() if row]
+        if own is None or not peers_ or usable <= _USABLE_DB:
+            return {}
+        peer = max(peers_, key=lambda row: row[figure])
+        found[figure] = {
+            "margin": round(own[figure] - peer[figure], 4),
+            "peer": peer["tool"],
+            "share": own["int8_share"],
+        }
     return found
 
 
-def _mixed(rows: list[dict[str, Any]], layers: int) -> dict[str, Any]:
-    row = rows[-1]
-    bound = int(2 * math.log2(max(layers, 2)) + 10)
-    if "agreement" not in row:
-        return {"holds": False, "layers": layers, "bound": bound, "reason": row["failed"]}
-    return {
-        "holds": row["agreement"] >= AGREEMENT and row["int8_share"] >= _LEAST_SHARE,
-        "agreement": row["agreement"],
-        "int8_share": row["int8_share"],
-        "layers": layers,
-        "bound": bound,
-        "evaluations": row["evaluations"],
-        "kept_float": len(row["kept_float"]),
-        "costliest": [
-            {"layer": one["layer"], "sqnr_db": one["sqnr_db"], "kept_float": one["kept_float"]}
-            for one in row["sensitivity"][:3]
-        ],
+def _optimized(pair: Pair, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the best row of each tool with the figures after ONNX Runtime's optimizations."""
+    found = []
+    for tool in dict.fromkeys(row["tool"] for row in rows):
+        row = best(rows, tool, "sqnr_db")
+        if row is not None:
+            found.append({**row, **pair.judged(row["graph"], optimized=True).figures()})
+    return found
+
+
+def _cost(
+    pair: Pair, rows: Sequence[Mapping[str, Any]], frames: int, models: Path | None
+) -> dict[str, Any]:
+    """Return CPU seconds: of FP32, of the best INT8 with and without refit, and of the front."""
+    own = best(rows, OWN, "sqnr_db")
+    if own is None:
+        return {"failed": "no INT8 graph"}
+    plain = module("plain", pair.clean, pair.folder / "calibration.npz")
+    with laid_out(pair.model, pair.scene, frames, models, search__strategy="fast") as fast:
+        alone = step("quantize", fast.folder, f"int8-{own['calibrator']}")
+        if "failed" in alone:
+            return {"failed": alone["failed"]}
+    found = {
+        "pass_cpu_s": plain["pass_cpu_s"],
+        "fast_cpu_s": total(alone["jobs"], "cpu_s"),
+        "fast_wall_s": total(alone["jobs"], "wall_s"),
+        "full_cpu_s": total(own["jobs"], "cpu_s"),
+        "jobs": alone["jobs"],
+        "full_jobs": own["jobs"],
     }
+    made = front(pair)
+    return {**found, "front_cpu_s": total(made["jobs"], "cpu_s"), "front_jobs": made["jobs"]}
 
 
-def _told(row: Mapping[str, Any]) -> str:
-    name = f"{row['tool']} {row['calibrator']}"
+def front(pair: Pair) -> dict[str, Any]:
+    """Make the int8-mixed candidates of a pair, after its INT8 ones."""
+    ids = [name for name in step("candidates", pair.folder)["ids"] if name.startswith(MIXED)]
+    made = {name: step("quantize", pair.folder, name) for name in ids}
+    return {"made": made, "jobs": [job for one in made.values() for job in one.get("jobs", ())]}
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """Return a row as a line."""
+    head = f"{row['tool']} {row['calibrator']}: "
     if "failed" in row:
-        return f"{name}: {row['failed']}"
+        return head + row["failed"]
     return (
-        f"{name}: {row['sqnr_db']:.1f} dB, {row['agreement']:.3f}, {row['int8_share']:.1%} INT8, "
-        f"{row['seconds']:.0f} s, {row['peak_rss_mb']:.0f} MB"
+        f"{head}{row['sqnr_db']:.1f} dB, agreement {row['agreement']:.3f}, "
+        f"INT8 {row['int8_share']:.1%}, {row['seconds']:.1f} s, {row['peak_rss_mb']:.0f} MB"
     )

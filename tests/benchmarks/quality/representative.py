@@ -29,8 +29,8 @@ from agent.core.quantization.mixed_search import Placement
 from agent.graphs.calibrated import Calibrated
 from tests.benchmarks.quality import metrics, peers
 from tests.benchmarks.quality.children import step
+from tests.benchmarks.quality.layout import lay_out
 from tests.benchmarks.quality.material import MODELS, SCENES, images, spread
-from tests.benchmarks.quality.steps import lay_out
 
 FRAMES = (16, 32)
 CALIBRATORS = ("minmax", "percentile")
@@ -71,13 +71,15 @@ def measured(name: str, models: Path | None) -> dict[str, Any]:
         for count, way in ((count, way) for count, taken in ways.items() for way in taken):
             stored = [used.index(index) for index in ways[count][way]]
             one = {
-                calibrator: metrics.judged(graph, clean, reference, judges, model.metric)
+                calibrator: metrics.judged(
+                    reference, metrics.outputs(graph, judges), model.metric
+                ).figures()
                 for calibrator, graph in _quantized(folder, clean, stored)
             }
             found.setdefault(count, {})[way] = one
-            sys.stderr.write(f"  {name}, {count} frames by {way}: {_told(one)}\n")
+            sys.stderr.write(f"  {name}, {count} frames by {way}: {_line(one)}\n")
     return {
-        "metric": metrics.TITLES[model.metric],
+        "metric": metrics.METRICS[model.metric].title,
         "pool": len(pool),
         "holdout": _HELD_OUT,
         "ways": found,
@@ -123,7 +125,7 @@ def _summary(ways: dict[str, Any], calibrator: str) -> dict[str, Any]:
     return told
 
 
-def _told(found: dict[str, Any]) -> str:
+def _line(found: dict[str, Any]) -> str:
     return ", ".join(f"{c} {f['sqnr_db']:.1f} dB {f['agreement']:.3f}" for c, f in found.items())
 
 

@@ -1,241 +1,183 @@
-"""quantd's own stages, each in a process of its own as the daemon runs them.
+"""The stages of `quantd optimize` up to the INT8 graphs, on given frames instead of a camera's.
 
-    python -m tests.benchmarks.quality.steps STEP FOLDER [CALIBRATOR]
+    python -m tests.benchmarks.quality.steps STEP FOLDER [CANDIDATE]
 
-works on a folder that `lay_out` made and prints one JSON object. The steps: intake (the clean
-model, and the npz files that the peers and the evaluator read), condition, statistics, int8,
-mixed.
+works on a folder that `layout.lay_out` made and prints one JSON object. The steps: intake (the
+clean model, and the npz files that the peers and the evaluator read), candidates (their ids) and
+quantize. Every stage is a child process, as in a run; the CPU time and the memory are those of
+these children. Like the daemon, this process loads no numpy and no runtime while it measures.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+import resource
+import shutil
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from agent import config as configuration
+from agent.adapters.host.clock import SystemClock
+from agent.adapters.host.jobs import SubprocessJobs
 from agent.config import Config
 from agent.core.errors import QuantdError
-from agent.core.records import (
-    CalibrationSet,
-    CleanModel,
-    ConditionedModel,
-    Digest,
-    Recipe,
-    Rejected,
-)
-from agent.wire.jobs import CleanGraph, CollectStatistics, ConditionModel, QuantizeModel
-from tests.benchmarks.memory import peak_rss_mb
-from tests.benchmarks.quality.material import REPOSITORY
+from agent.core.records import CalibrationSet, Candidate, CleanModel
+from agent.run.chain import Chain
+from agent.wiring import storage
 
-_SCHEME = "S8S8"
-_HEAVY = (
-    "agent.adapters.graphs.conditioner",
-    "agent.adapters.graphs.intake",
-    "agent.adapters.graphs.quantizer",
-    "agent.adapters.graphs.quantization_trial",
-)
-_NO_DIGEST = Digest("0" * 64)
-RecordT = TypeVar("RecordT")
+SCHEME = "S8S8"
+"""That of TensorRT's INT8, of the peers as well."""
 
 
-def lay_out(
-    folder: Path,
-    settings: Mapping[str, Any],
-    frames: Sequence[NDArray[np.uint8]],
-    holdout: Sequence[NDArray[np.uint8]],
-) -> None:
-    """Write the configuration and the frames that the steps work on."""
-    from agent.adapters.storage.frames import OpencvFrames
+@dataclass
+class MeasuredJobs:
+    """The Jobs port, with the time of each child process.
 
-    empty = folder / "quantd.toml"
-    (folder / "frames").mkdir(parents=True)
-    card = settings.get("model.card")
-    empty.write_text(f'[model]\ncard = "{REPOSITORY / card}"\n' if card else "")
-    overrides = {key: value for key, value in settings.items() if key != "model.card"}
-    config = configuration.load(empty, overrides=overrides)
-    (folder / "config.json").write_bytes(msgspec.json.encode(configuration.dump(config)))
-    store = OpencvFrames()
-    names: dict[str, tuple[str, ...]] = {}
-    for kind, shown in (("frames", frames), ("holdout", holdout)):
-        names[kind] = tuple(f"{kind}-{index:04d}.png" for index in range(len(shown)))
-        for name, image in zip(names[kind], shown, strict=True):
-            store.write(str(folder / "frames"), name, image)
-    height, width = frames[0].shape[:2]
-    taken = CalibrationSet(
-        digest=_NO_DIGEST,
-        source="file",
-        synthetic=False,
-        width=width,
-        height=height,
-        frames=names["frames"],
-        holdout=names["holdout"],
-        seen=len(frames) + len(holdout),
-        lost=0,
-        rejected=Rejected(),
-    )
-    _write(folder / "calibration.json", taken)
+    Attributes:
+        spent: Kind, wall and CPU seconds of every job so far.
+    """
+
+    jobs: SubprocessJobs = field(default_factory=SubprocessJobs)
+    spent: list[dict[str, Any]] = field(default_factory=list)
+
+    def run(self, spec: Any, *, progress: Any, cancelled: threading.Event) -> Any:
+        """Run a job; see `ports.Jobs`."""
+        begin, cpu_s = time.monotonic(), children_cpu_s()
+        try:
+            return self.jobs.run(spec, progress=progress, cancelled=cancelled)
+        finally:
+            self.spent.append(
+                {
+                    "kind": spec.kind,
+                    "wall_s": round(time.monotonic() - begin, 2),
+                    "cpu_s": round(children_cpu_s() - cpu_s, 2),
+                }
+            )
+
+
+def children_cpu_s() -> float:
+    """Return the CPU seconds of all children of this process that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class Driver:
+    """Runs the stages of one folder.
+
+    Args:
+        folder: Made by `layout.lay_out`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.config: Config = configuration.from_dump(
+            json.loads((folder / "config.json").read_bytes())
+        )
+        self.jobs = MeasuredJobs()
+        self._store = storage.store(self.config)
+        self._chain = Chain(
+            config=self.config,
+            run_id="benchmark",
+            store=self._store,
+            jobs=self.jobs,
+            clock=SystemClock(),
+            history=(),
+            observe=lambda *_: None,
+            cancelled=threading.Event(),
+        )
+        digest = (folder / "calibration").read_text()
+        found = self._store.get(digest, CalibrationSet)
+        assert found is not None, "the frames are no longer stored"
+        self.calibration = found
+
+    def model(self) -> CleanModel:
+        """Return the clean model, which the first call makes."""
+        return self._chain.intake()
+
+    def directory(self, digest: str) -> Path:
+        """Return the folder of an artifact."""
+        return Path(self._store.directory(digest))
+
+    def candidates(self) -> tuple[Candidate, ...]:
+        """Return the INT8 candidates of the configured search, in the benchmark's scheme."""
+        platform = replace(self._chain.platform(), scheme=SCHEME)
+        found = self._chain.candidates(platform, self.model())
+        return tuple(c for c in found if c.recipe.precision.startswith("int8"))
+
+    def quantized(self, names: Iterable[str]) -> list[Candidate]:
+        """Return candidates with their graphs, or with the reason of their failure."""
+        wanted = set(names)
+        found = [c for c in self.candidates() if c.id in wanted]
+        self.model()
+        self.jobs.spent.clear()  # the intake and the platform are no part of quantizing
+        return self._chain.quantized(found, self.model(), self.calibration)
 
 
 def intake(folder: Path) -> dict[str, Any]:
     """Write the clean model, and its inputs for calibration and judging as npz."""
-    from agent.jobs import frames, quantizing
+    driver = Driver(folder)
+    clean = driver.model()
+    made = driver.directory(clean.digest)
+    for file in made.glob("model.onnx*"):
+        shutil.copyfile(file, folder / file.name)
+    _write_inputs(folder, driver, clean)
+    return {"macs": clean.macs, "changes": list(clean.changes)}
 
-    config = _config(folder)
-    clean = quantizing.intake(
-        CleanGraph(config=config, digest=_NO_DIGEST, work=str(folder), sha256="")
-    )
-    _write(folder / "clean.json", clean)
-    taken = _read(folder / "calibration.json", CalibrationSet)
+
+def _write_inputs(folder: Path, driver: Driver, clean: CleanModel) -> None:
+    import numpy as np
+
+    from agent.jobs import frames
+
+    taken, place = driver.calibration, driver.directory(driver.calibration.digest)
     for kind, names in (("calibration", taken.frames), ("holdout", taken.holdout)):
-        feeds = frames.tensors(config, clean, folder, names)
+        feeds = frames.tensors(driver.config, clean, place, names)
         np.savez(
             folder / f"{kind}.npz",
             **{f"{i:04d}": array for i, feed in enumerate(feeds) for array in feed.values()},
         )
-    return {"macs": clean.macs, "changes": list(clean.changes)}
 
 
-def condition(folder: Path) -> dict[str, Any]:
-    """Equalize, where that helps."""
-    from agent.jobs import quantizing
-
-    work = folder / "conditioned"
-    work.mkdir()
-    spec = ConditionModel(
-        config=_config(folder),
-        digest=_NO_DIGEST,
-        work=str(work),
-        model=_NO_DIGEST,
-        calibration=_NO_DIGEST,
-        scheme=_SCHEME,
-    )
-    done = quantizing.condition(
-        spec, (_clean(folder), folder), (_calibration(folder), folder), _silent
-    )
-    _write(work / "record.json", done)
-    return {"tried": list(done.tried)}
+def candidates(folder: Path) -> dict[str, Any]:
+    """Return the ids of the INT8 candidates."""
+    return {"ids": [candidate.id for candidate in Driver(folder).candidates()]}
 
 
-def statistics(folder: Path) -> dict[str, Any]:
-    """Run the calibration pass, once for all calibrators."""
-    from agent.jobs import quantizing
-
-    work = folder / "statistics"
-    work.mkdir()
-    spec = CollectStatistics(
-        config=_config(folder),
-        digest=_NO_DIGEST,
-        work=str(work),
-        conditioned=_NO_DIGEST,
-        model=_NO_DIGEST,
-        calibration=_NO_DIGEST,
-        extends=None,
-    )
-    done = quantizing.statistics(
-        spec,
-        (_conditioned(folder), folder / "conditioned"),
-        _clean(folder),
-        (_calibration(folder), folder),
-        _silent,
-    )
-    return {"tensors": done.tensors, "frames": done.frames}
-
-
-def int8(folder: Path, calibrator: str) -> dict[str, Any]:
-    """Quantize by one calibrator."""
-    return _quantized(folder, Recipe(precision="int8", calibrator=calibrator, scheme=_SCHEME))
-
-
-def mixed(folder: Path) -> dict[str, Any]:
-    """Quantize as far as the limit lets it."""
-    recipe = Recipe(precision="int8-mixed", calibrator="best", scheme=_SCHEME)
-    return _quantized(folder, recipe)
-
-
-def _quantized(folder: Path, recipe: Recipe) -> dict[str, Any]:
-    from agent.jobs import quantizing
-
-    work = folder / f"{recipe.precision}-{recipe.calibrator}"
-    work.mkdir()
-    spec = QuantizeModel(
-        config=_config(folder),
-        digest=_NO_DIGEST,
-        work=str(work),
-        model=_NO_DIGEST,
-        calibration=_NO_DIGEST,
-        recipe=recipe,
-        conditioned=_NO_DIGEST,
-        statistics=_NO_DIGEST,
-    )
-    done = quantizing.quantize(
-        spec,
-        (_conditioned(folder), folder / "conditioned"),
-        folder / "statistics",
-        _clean(folder),
-        (_calibration(folder), folder),
-        _silent,
-    )
+def quantize(folder: Path, name: str) -> dict[str, Any]:
+    """Make one candidate's graph; stages that an earlier call made are not made again."""
+    driver = Driver(folder)
+    (made,) = driver.quantized([name])
+    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
+    measured = {"jobs": driver.jobs.spent, "peak_rss_mb": round(peak_mb, 1)}
+    if made.quantized is None:
+        return {"failed": made.failure, **measured}
     return {
-        "graph": str(work / "model.onnx"),
-        "steps": list(done.steps),
-        "own_int8_share": round(done.int8_macs_fraction, 4),
-        "kept_float": list(done.kept_float),
-        "evaluations": done.evaluations,
-        "sensitivity": msgspec.to_builtins(done.sensitivity),
+        "graph": str(driver.directory(made.quantized.digest) / "model.onnx"),
+        "record": msgspec.to_builtins(asdict(made.quantized)),
+        **measured,
     }
 
 
-def _config(folder: Path) -> Config:
-    return configuration.from_dump(json.loads((folder / "config.json").read_bytes()))
-
-
-def _calibration(folder: Path) -> CalibrationSet:
-    return _read(folder / "calibration.json", CalibrationSet)
-
-
-def _clean(folder: Path) -> CleanModel:
-    return _read(folder / "clean.json", CleanModel)
-
-
-def _conditioned(folder: Path) -> ConditionedModel:
-    return _read(folder / "conditioned" / "record.json", ConditionedModel)
-
-
-def _read(path: Path, kind: type[RecordT]) -> RecordT:
-    return msgspec.json.decode(path.read_bytes(), type=kind)
-
-
-def _write(path: Path, record: object) -> None:
-    path.write_bytes(msgspec.json.encode(record))
-
-
-def _silent(*_: object) -> None:
-    """Steps are told as wholes."""
+STEPS: dict[str, Callable[..., dict[str, Any]]] = {
+    one.__name__: one for one in (intake, candidates, quantize)
+}
 
 
 def main(arguments: list[str]) -> None:
-    """Run one step; imports are not part of its time, as they are not of the peers'."""
+    """Run one step."""
     step, folder, *rest = arguments
-    steps = {f.__name__: f for f in (intake, condition, statistics, int8, mixed)}
-    for name in _HEAVY:
-        importlib.import_module(name)
-    imported_mb = peak_rss_mb()
-    begin = time.monotonic()
     try:
-        found = steps[step](Path(folder), *rest)
+        found = STEPS[step](Path(folder), *rest)
     except QuantdError as e:
         found = {"failed": e.message}
-    took = {"seconds": round(time.monotonic() - begin, 2), "peak_rss_mb": peak_rss_mb()}
-    sys.stdout.write(json.dumps({**found, **took, "imported_mb": imported_mb}) + "\n")
+    sys.stdout.write(json.dumps(found) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tests.benchmarks.quality.fidelity import OWN, best
 from tests.benchmarks.quality.goals import goals
 from tests.benchmarks.rows import aligned, cells, markdown
 
 Row = Sequence[str]
 _WAYS = ("quantd", "random", "first")
-_MIXED = "int8-mixed"
 _GOALS = "What was aimed at (quantd {agent})"
 _NOTES = (
-    "Agreement and SQNR (of the worst output) are with FP32, on frames that calibrated nothing; "
-    "plain ONNX Runtime on the CPU judges every graph as it is written.",
-    "INT8 is the share of the clean model's multiply-accumulates in layers whose data and weight "
-    "both come out of a DequantizeLinear, counted in each tool's own graph.",
-    "Seconds are of the whole quantization without imports, quantd's with all its stages; peak MB "
-    "is the most that a process of it had resident, libraries included.",
+    "Agreement and SQNR (of the worst group of channels) are with FP32, on frames that calibrated "
+    "nothing; plain ONNX Runtime on the CPU judges every graph as it is written.",
+    "INT8 is the share of the clean model's multiply-accumulates in layers that read data and "
+    "weights out of a DequantizeLinear, counted in each tool's own graph.",
+    "CPU time is that of the processes that a run starts, imports included; an FP32 pass is the "
+    "inference of the calibration frames with one thread. Wall time includes imports as well, "
+    "those of the peers too.",
 )
 
 
@@ -32,19 +33,19 @@ def render(result: Mapping[str, Any], *, marked: bool) -> str:
             parts.append(f"{'### ' if marked else ''}{title}\n\n")
             parts.append(table([head, *rows]))
             parts.append("\n")
-    if result["fidelity"]:
+    if result.get("fidelity"):
         notes = (*_NOTES, *optimized_note(result["fidelity"].values()))
         parts.extend(f"{'- ' if marked else ''}{note}\n" for note in notes)
     parts.extend(f"not measured: {reason}\n" for reason in result["missing"])
     return "".join(parts)
 
 
-def optimized_note(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+def optimized_note(found: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     """Yield what the evaluator's own choice, graph optimizations off, decides."""
     both = [(one["better"], one["better_optimized"]) for one in found if one.get("better")]
     if both:
         held = [
-            sum(all(verdict["holds"] for verdict in way.values()) for way in ways)
+            sum(min(figure["margin"] for figure in way.values()) >= 0 for way in ways if way)
             for ways in zip(*both, strict=True)
         ]
         yield (
@@ -54,19 +55,19 @@ def optimized_note(found: Iterable[Mapping[str, Any]]) -> Iterable[str]:
 
 
 def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
-    fidelity = {name: one for name, one in result["fidelity"].items() if "rows" in one}
+    fidelity = {n: one for n, one in result.get("fidelity", {}).items() if "rows" in one}
     tools = list(dict.fromkeys(row["tool"] for one in fidelity.values() for row in one["rows"]))
     yield (
-        "Best INT8 of each tool: agreement (SQNR, calibrator)",
-        ("model, scene", "metric", *tools, f"quantd {_MIXED}"),
+        "Best INT8 of each tool: SQNR by groups (agreement, calibrator)",
+        ("model, scene", "metric", *tools, "margin"),
         [
-            (name, one["metric"], *(_best(one["rows"], tool) for tool in tools), _share(one))
+            (name, one["metric"], *(_best(one["rows"], tool) for tool in tools), _margins(one))
             for name, one in fidelity.items()
         ],
     )
     yield (
-        f"INT8 fidelity ({result['scheme']}; {result['frames']} frames calibrate, "
-        f"{result['holdout']} others judge; quantd {result['agent']})",
+        f"INT8 fidelity ({result.get('scheme')}; {result.get('frames')} frames calibrate, 32 others "
+        "judge)",
         ("model, scene", "tool", "calibrator", "SQNR dB", "agreement", "INT8", "s", "peak MB"),
         [
             (name, row["tool"], row["calibrator"], *_figures(row))
@@ -75,22 +76,84 @@ def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
         ],
     )
     yield (
-        "quantd against the better peer at no smaller INT8 share, and int8-mixed",
-        ("model, scene", "metric", "SQNR", "agreement", "int8-mixed", "trials", "costliest layers"),
-        [(name, one["metric"], *_verdict(one)) for name, one in fidelity.items()],
-    )
+        "CPU seconds of whole quantizations",
+        ("model", "FP32 pass", "INT8, fast", "INT8", "int8-mixed on top", "jobs of the fast one"),
+        [
+            (
+                name,
+                *(f"{one['cost'][k]:.2f}" for k in ("pass_cpu_s", "fast_cpu_s", "full_cpu_s",
+                                                     "front_cpu_s")),
+                ", ".join(f"{job['kind']} {job['cpu_s']:.1f}" for job in one["cost"]["jobs"]),
+            )
+            for name, one in fidelity.items()
+            if "pass_cpu_s" in one.get("cost", {})
+        ],
+    )  # fmt: skip
+    yield _promises(result.get("promises", {}), result.get("revision", ""))
+    yield _representative(result.get("representative", {}))
 
-    if "cost" in result:
-        yield _cost(result["cost"])
-    representative = result.get("representative", {})
-    yield (
+
+def _promises(found: Mapping[str, Any], revision: str) -> tuple[str, Row, list[Row]]:
+    return (
+        f"From 64 frames: INT8 and int8-mixed beside {revision or 'no earlier revision'}",
+        ("model, scene", "sees", "best INT8", "earlier", "gain dB", "int8-mixed", "earlier",
+         "p50 ms"),
+        [
+            (
+                name,
+                f"{one['sees']:.2f}",
+                _line(_top(one["int8"])),
+                _line(_top(_earlier(one, "int8-", "int8-mixed"))),
+                _gain(one),
+                "; ".join(map(_line, one["mixed"].values())) or "not offered",
+                _line(one.get("earlier", {}).get("figures", {}).get("int8-mixed")),
+                _latency(one),
+            )
+            for name, one in found.items()
+            if "sees" in one
+        ],
+    )  # fmt: skip
+
+
+def _earlier(one: Mapping[str, Any], start: str, without: str) -> dict[str, Any]:
+    figures = one.get("earlier", {}).get("figures", {})
+    return {n: f for n, f in figures.items() if n.startswith(start) and n != without}
+
+
+def _top(figures: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    sound = [one for one in figures.values() if "sqnr_db" in one]
+    return max(sound, key=lambda one: one["sqnr_db"], default=None)
+
+
+def _line(one: Mapping[str, Any] | None) -> str:
+    if one is None or "failed" in one:
+        return "-"
+    return f"{one['sqnr_db']:.1f} dB {one['agreement']:.3f} {one['int8_share']:.0%}"
+
+
+def _gain(one: Mapping[str, Any]) -> str:
+    gain = one.get("earlier", {}).get("gain")
+    if gain is None:
+        return "-"
+    spans = gain["sqnr_db_ci95"]
+    span = f" ({spans[0]:+.1f} to {spans[1]:+.1f})" if spans else ""
+    return f"{gain['sqnr_db']:+.1f}{span}, {gain['agreement']:+.3f}"
+
+
+def _latency(one: Mapping[str, Any]) -> str:
+    found = one.get("earlier", {}).get("latency", {}).get("p50_ms", {})
+    return ", ".join(f"{name} {ms:.2f}" for name, ms in found.items()) or "-"
+
+
+def _representative(found: Mapping[str, Any]) -> tuple[str, Row, list[Row]]:
+    return (
         "Which frames calibrate, on a scene that changes (both clips in a row): median (range)",
         ("model, calibrator, frames", "figure", "chosen by quantd", "at random", "the first"),
         [
             (f"{name}, {calibrator}, {count}", title, *(_span(spans[w], digits) for w in _WAYS))
-            for name, one in representative.items()
-            for count, told in one["told"].items()
-            for calibrator, figures in told.items()
+            for name, one in found.items()
+            for count, by_calibrator in one["told"].items()
+            for calibrator, figures in by_calibrator.items()
             for title, spans, digits in (
                 ("SQNR dB", figures["sqnr_db"], 1),
                 (one["metric"], figures["agreement"], 3),
@@ -99,50 +162,26 @@ def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
     )
 
 
-def _cost(cost: Mapping[str, Any]) -> tuple[str, Row, list[Row]]:
-    beside = cost["pass_beside"]
-    return (
-        f"Whole quantization of CenterFace over FP32 inference of its {beside['frames']} frames "
-        f"({beside['plain_s']:.1f} s)",
-        ("tool", "calibrator", "s", "ratio", "peak MB"),
-        [
-            (
-                row["tool"],
-                row["calibrator"],
-                f"{row['seconds']:.1f}",
-                f"{row['ratio']:.1f}",
-                f"{row['peak_rss_mb']:.0f}",
-            )
-            for row in cost["whole"]
-        ],
-    )
-
-
 def _span(found: Mapping[str, float], digits: int) -> str:
-    told = f"{found['median']:.{digits}f}"
+    middle = f"{found['median']:.{digits}f}"
     if found["lowest"] == found["highest"]:
-        return told
-    return f"{told} ({found['lowest']:.{digits}f} to {found['highest']:.{digits}f})"
+        return middle
+    return f"{middle} ({found['lowest']:.{digits}f} to {found['highest']:.{digits}f})"
 
 
 def _best(rows: Sequence[Mapping[str, Any]], tool: str) -> str:
-    """Return the calibrator of a tool that agrees most, of equals the one with less noise."""
-    own = [
-        row
-        for row in rows
-        if row["tool"] == tool and row["calibrator"] != _MIXED and "agreement" in row
-    ]
-    if not own:
+    row = best(rows, tool, "sqnr_db")
+    if row is None:
         return "-"
-    best = max(own, key=lambda row: (row["agreement"], row["sqnr_db"]))
-    return f"{best['agreement']:.3f} ({best['sqnr_db']:.1f} dB, {best['calibrator']})"
+    return f"{row['sqnr_db']:.1f} dB ({row['agreement']:.3f}, {row['calibrator']})"
 
 
-def _share(one: Mapping[str, Any]) -> str:
-    row = one["rows"][-1]
-    if "agreement" not in row:
-        return "not offered"
-    return f"{row['agreement']:.3f} ({row['sqnr_db']:.1f} dB) with {row['int8_share']:.0%} in INT8"
+def _margins(one: Mapping[str, Any]) -> str:
+    better = one["better"]
+    if not better:
+        return "-"
+    margins = f"{better['sqnr_db']['margin']:+.1f} dB, {better['agreement']['margin']:+.3f}"
+    return f"{margins}, {better['sqnr_db']['share']:.0%} in INT8 by {OWN}"
 
 
 def _figures(row: Mapping[str, Any]) -> Row:
@@ -154,27 +193,4 @@ def _figures(row: Mapping[str, Any]) -> Row:
         f"{row['int8_share']:.1%}",
         f"{row['seconds']:.1f}",
         f"{row['peak_rss_mb']:.0f}",
-    )
-
-
-def _verdict(one: Mapping[str, Any]) -> Row:
-    better, mixed = one["better"], one["mixed"]
-    told = [
-        f"{'yes' if better[f]['holds'] else 'NO'} ({better[f]['margin']:+.{digits}f})"
-        if f in better
-        else "-"
-        for f, digits in (("sqnr_db", 1), ("agreement", 3))
-    ]
-    if "reason" in mixed:
-        return (*told, "not offered", "-", mixed["reason"].rpartition("cost most at ")[2])
-    word = "yes" if mixed["holds"] else "NO"
-    layers = ", ".join(
-        f"{c['layer']} ({c['sqnr_db']:.1f} dB)" if c["sqnr_db"] is not None else c["layer"]
-        for c in mixed["costliest"]
-    )
-    return (
-        *told,
-        f"{word}: {mixed['agreement']:.3f} at {mixed['int8_share']:.0%}",
-        f"{mixed['evaluations']} of {mixed['bound']}",
-        layers,
     )
