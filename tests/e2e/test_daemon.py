@@ -61,6 +61,12 @@ def test_reoptimize_from_acceptance_to_report(
         assert report["report"]["activation"]["state"] == "active"
         state = console.wait("state", lambda m: (m["active"] or {}).get("model") == "small")
         assert state["active"]["release"] == report["report"]["run_id"]
+        state = console.wait("state", lambda m: (m["active"] or {}).get("measured"))
+        assert (state["active"]["precision"], state["active"]["candidate"]) == ("fp32", "fp32")
+        assert state["active"]["measured"] == report["report"]["finished"]
+        releases = console.wait("releases", lambda m: m["active"] == report["report"]["run_id"])
+        (only,) = releases["releases"]
+        assert (only["id"], only["good"], only["pinned"]) == (releases["active"], True, False)
         meta = console.wait("meta", lambda _: True)
         assert "reoptimize" in meta["commands"]
         console.wait("telemetry", lambda m: m["m"]["rss_mb"] > 0)
@@ -180,7 +186,8 @@ def test_clean_restarts_do_not_fail_a_command(
 def daemon_stopped_in_capture(daemon: DaemonProcess, console: Console, number: int) -> None:
     def begun() -> int:
         events = [message for kind, message, _ in console.heard if kind == "event"]
-        return sum(message["kind"] == "optimize_started" for message in events)
+        begun = [message for message in events if message["kind"] == "optimize_started"]
+        return len({message["id"] for message in begun})  # one may come twice
 
     until(lambda: begun() >= number)
     assert daemon.stop() == 0
