@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from pathlib import Path
 
 from agent.fleet.console.accounts import Accounts
 from agent.fleet.console.app import app
+from agent.fleet.console.commands import Commands
 from agent.fleet.console.routing import Console
 from agent.fleet.console.serving import Listening, bound, serve
-from agent.fleet.service import Settings, consuming, open_store
+from agent.fleet.sending import Sender
+from agent.fleet.service import Settings, broker, consuming, open_store
 
 
 async def show(
@@ -21,19 +24,33 @@ async def show(
     Args:
         settings: Of broker and database.
         listening: Where browsers reach it.
-        accounts_file: Users, sessions and the audit log.
+        accounts_file: Users, sessions, commands and the audit log.
         consume: Whether this process stores the messages as well.
     """
     store = open_store(settings.database)
-    with contextlib.closing(Accounts(accounts_file)) as accounts, bound(listening) as at:
+    with (
+        contextlib.closing(Accounts(accounts_file)) as accounts,
+        contextlib.closing(Commands(accounts_file)) as commands,
+        bound(listening) as at,
+    ):
+        sender = Sender(broker(settings), settings.root, commands)
+        sending = asyncio.create_task(sender.run())
         try:
-            console = Console(accounts=accounts, store=store, serving=listening.serving)
+            console = Console(
+                accounts=accounts,
+                store=store,
+                commands=commands,
+                wake=sender.wake,
+                serving=listening.serving,
+            )
             async with contextlib.AsyncExitStack() as stack:
                 if consume:
                     await stack.enter_async_context(consuming(settings, store, ""))
                 sys.stderr.write(_greeting(listening, accounts))
                 await serve(app(console), listening, at)
         finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
             store.close()
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from agent.config import Mqtt, broker_settings
 from agent.core.control.command import is_command_id
@@ -18,7 +16,7 @@ from agent.terminal import FollowedCommands, ProgressBars, outcome, show
 from agent.verbs.interrupt import interruptible
 from agent.verbs.options import JSON, Verb, option, print_json
 from agent.wire.commands import COMMANDS
-from agent.wire.issuing import SignedCommand, read_tokens
+from agent.wire.issuing import SignedCommand, arguments, read_tokens
 
 _FILE_LIMIT_BYTES = 64 * 1024 * 1024
 _DEVICES_LIMIT = 50_000
@@ -95,7 +93,7 @@ def _signed(options: argparse.Namespace) -> list[SignedCommand]:
         options.id or new_id(options.command),
         key=Path(options.key),
         kid=options.kid,
-        args=_arguments(options.arg),
+        args=arguments(options.arg),
         expect={"release": options.expect or None} if options.expect is not None else None,
         valid_s=options.valid_s,
     )
@@ -120,32 +118,6 @@ def _devices(named: Sequence[str], file: str | None) -> list[str]:
         hint = f"name them, or a file with --devices; at most {_DEVICES_LIMIT}"
         raise ConfigError(seen, code="usage", hint=hint)
     return found
-
-
-def _arguments(pairs: Sequence[str]) -> Mapping[str, Any]:
-    """Return arguments from NAME=VALUE; a dot leads into a table, as limits.fps=30."""
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not name or not equals:
-            raise ConfigError(f"--arg {pair}", code="usage", hint="NAME=VALUE")
-        *tables, last = name.split(".")
-        place = found
-        for table in tables:
-            place = place.setdefault(table, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"--arg {pair}: {table} is a value already", code="usage")
-        place[last] = _value(text)
-    return found
-
-
-def _value(text: str) -> Any:
-    """Return a number, true, false or null; any other text as it is."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, (int, float, bool)) or value is None else text
 
 
 def _broker(options: argparse.Namespace) -> Mqtt:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,36 @@ class SignedCommand:
     type: str
     exp_s: float
     token: bytes
+
+
+def arguments(pairs: Sequence[str]) -> Mapping[str, Any]:
+    """Return arguments from NAME=VALUE; a dot leads into a table, as limits.fps=30.
+
+    Raises:
+        ConfigError: "usage" for one of another form.
+    """
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not name or not equals:
+            raise ConfigError(f"argument {pair}", code="usage", hint="NAME=VALUE")
+        *tables, last = name.split(".")
+        place = found
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"argument {pair}: {table} is a value already", code="usage")
+        place[last] = _value(text)
+    return found
+
+
+def _value(text: str) -> Any:
+    """Return a number, true, false or null; any other text as it is."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    return value if isinstance(value, (int, float, bool)) or value is None else text
 
 
 def compose(

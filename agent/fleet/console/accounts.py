@@ -6,15 +6,13 @@ import hashlib
 import re
 import secrets
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from agent.core.errors import StoreError
+from agent.fleet.console.database import Database
 from agent.fleet.console.passwords import (
     AccessError,
     Attempts,
@@ -85,16 +83,9 @@ class Accounts:
 
     def __init__(self, file: Path, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
         self._attempts = Attempts()
-        try:
-            file.touch(mode=0o600)
-            file.chmod(0o600)
-            self._db = sqlite3.connect(file, check_same_thread=False, timeout=10)
-            self._db.execute("pragma journal_mode = wal")
-            self._db.executescript(_SCHEMA)
-        except (OSError, sqlite3.Error) as e:
-            raise StoreError(f"{file}: {e}", hint="choose another folder with --state") from e
+        self._db = Database(file, _SCHEMA)
+        self._transaction = self._db.transaction
 
     def close(self) -> None:
         """Close the database."""
@@ -265,15 +256,6 @@ class Accounts:
             )
             db.execute("insert into sessions values(?,?,?,?)", (_sha256(session), name, now, now))
         return session
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            try:
-                with self._db:
-                    yield self._db
-            except sqlite3.Error as e:
-                raise StoreError(f"the console's accounts: {e}") from e
 
 
 def _operators(db: sqlite3.Connection) -> set[str]:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route as Registered
 from starlette.types import ASGIApp
 
-from agent.fleet.console import device, fleet, live, people, quarantine, report, signing_in
+from agent.fleet.console import device, fleet, live, people, quarantine, report, send, signing_in
 from agent.fleet.console.access import Asked, Protected
 from agent.fleet.console.routing import Console, Route, message
 
@@ -20,6 +20,7 @@ ROUTES: tuple[Route, ...] = (
     *device.ROUTES,
     *report.ROUTES,
     *quarantine.ROUTES,
+    *send.ROUTES,
     *people.ROUTES,
 )
 

@@ -24,6 +24,7 @@ from agent.fleet.console.access import (
     user_of,
 )
 from agent.fleet.console.accounts import Accounts, Role
+from agent.fleet.console.commands import Commands
 from agent.fleet.console.remembered import Remembered
 from agent.fleet.console.rendering import Rendering
 from agent.fleet.console.viewers import Viewers
@@ -35,11 +36,14 @@ class Console:
     """What the pages are made from.
 
     Attributes:
+        wake: Has the commands sent that wait for it.
         clock: Wall clock, s since 1970.
     """
 
     accounts: Accounts
     store: FleetStore
+    commands: Commands
+    wake: Callable[[], None] = lambda: None
     remembered: Remembered = field(default_factory=Remembered)
     viewers: Viewers = field(default_factory=Viewers)
     serving: Serving = field(default_factory=Serving)

@@ -7,6 +7,7 @@ import pytest
 from agent.fleet.console import passwords
 from agent.fleet.console.accounts import Accounts, Role
 from agent.fleet.console.app import app
+from agent.fleet.console.commands import Commands
 from agent.fleet.console.routing import Console
 from agent.fleet.storage.sqlite import SqliteFleetStore
 from tests.support import simulated_fleet
@@ -50,12 +51,32 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def made(accounts, store, clock):
+def commands(tmp_path, clock):
+    found = Commands(tmp_path / "console.db", clock)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def woken():
+    return []
+
+
+@pytest.fixture
+def made(accounts, commands, store, clock, woken):
     """Return a console from how it is served."""
 
     def make(serving=None):
         given = {} if serving is None else {"serving": serving}
-        return Console(accounts=accounts, store=store, clock=clock, rendering=rendering(), **given)
+        return Console(
+            accounts=accounts,
+            commands=commands,
+            store=store,
+            clock=clock,
+            rendering=rendering(),
+            wake=lambda: woken.append(1),
+            **given,
+        )
 
     return make
 

@@ -79,3 +79,11 @@ setInterval(() => {
 }, 1000);
 
 live();
+
+// A chosen file goes into the text that the form sends.
+for (const one of document.querySelectorAll("[data-script]")) one.hidden = false;
+for (const file of document.querySelectorAll("input[data-into]")) {
+  file.addEventListener("change", async () => {
+    document.getElementById(file.dataset.into).value = await file.files[0].text();
+  });
+}
