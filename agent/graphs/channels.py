@@ -90,7 +90,7 @@ def _reduce_over_frames(
     if not tensors:
         return rows
     try:
-        opened = session(trial, threads, tapped=True)
+        opened = session(trial, threads)
         for frame in frames:
             for name, row in zip(tensors, opened.run(None, dict(frame)), strict=True):
                 rows[name].append(row)

@@ -12,18 +12,18 @@ def session(
     model: onnx.ModelProto | str,
     threads: int,
     *,
-    tapped: bool = False,
     as_written: bool = False,
     optimized: bool = True,
 ) -> onnxruntime.InferenceSession:
     """Open a graph. Its idle threads sleep, since the application runs beside it.
 
+    Memory is kept between frames, since fetching the pages of every tensor from the kernel again
+    took a third of the time of a Q/DQ graph; and it is not planned, which would take more of it
+    where a graph has many outputs.
+
     Args:
         model: The graph, or the path of its file, which may have external data.
         threads: 0 takes all cores.
-        tapped: True for a graph with many added outputs, run over many frames: no memory planning,
-            which would double the memory; an arena that is kept between frames; idle threads
-            sleep. Others are for a few runs and free all memory.
         as_written: True to leave Q/DQ in place, as the target runtime does; ONNX Runtime's own
             moves and fusions of it cost 3 dB on one such graph.
         optimized: False to run the graph without any of ONNX Runtime's optimizations.
@@ -32,9 +32,7 @@ def session(
     options.log_severity_level = _FATAL
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = tapped
-    if tapped:
-        options.enable_mem_pattern = False
+    options.enable_mem_pattern = False
     if not optimized:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if as_written:

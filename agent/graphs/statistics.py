@@ -44,7 +44,7 @@ class Collector:
         self._tensors = tuple(tensors)
         self._steps = steps_of(model)
         try:
-            self._session = session(with_probes(model, tensors), threads, tapped=True)
+            self._session = session(with_probes(model, tensors), threads)
         except ONNXRUNTIME_ERRORS as e:
             raise ModelError(f"ONNX Runtime does not load the model: {one_line(e)}") from e
         self._found: dict[str, TensorHistogram] = {}
