@@ -23,8 +23,8 @@ Frames = Sequence[Frame]
 
 LARGEST_ROW = 2304
 """Most weights of one output channel: 3 x 3 of 256 channels. Beyond, k^2 costs too much."""
-_POSITIONS = 2048  # sampled per frame
-_SAMPLE_BYTES = 32_000_000  # of the samples of one frame for one layer
+_SAMPLE_BYTES = 1_500_000  # of the samples of one frame for one layer; 20 times it gained nothing
+_POSITIONS = (256, 2048)  # sampled per frame at least and at most, whatever their size
 _MOST_BYTES = 64_000_000  # of inputs and moments in memory at a time
 
 
@@ -176,7 +176,7 @@ def _im2col(
         transposed = int_attribute(node, "transA", (0,))[0]
         return np.ascontiguousarray(flat if transposed else flat.T)[None]
     pixels = values[0].reshape(values.shape[1], -1)
-    return np.asarray(pixels[None, :, _sampled_positions(_POSITIONS, draw, pixels.shape[1])])
+    return np.asarray(pixels[None, :, _sampled_positions(len(pixels), draw, pixels.shape[1])])
 
 
 def _conv_im2col(
@@ -192,8 +192,7 @@ def _conv_im2col(
         (size - covered) // stride + 1
         for size, covered, stride in zip(padded.shape[1:], reach, strides, strict=True)
     ]
-    affordable = _SAMPLE_BYTES // (4 * len(padded) * prod(kernel))
-    at = _sampled_positions(max(affordable, 1), draw, prod(places))
+    at = _sampled_positions(len(padded) * prod(kernel), draw, prod(places))
     corners = np.unravel_index(at, places)
     rows, columns = (
         corner[:, None] * stride + np.arange(side) * step
@@ -205,5 +204,8 @@ def _conv_im2col(
     return np.ascontiguousarray(grouped.reshape(groups, -1, len(at)), np.float32)
 
 
-def _sampled_positions(wanted: int, draw: np.random.Generator, available: int) -> NDArray[np.int64]:
-    return draw.choice(available, min(wanted, available, _POSITIONS), replace=False)
+def _sampled_positions(column: int, draw: np.random.Generator, available: int) -> NDArray[np.int64]:
+    """Return the sampled positions of one frame, given the number of values at each."""
+    least, most = _POSITIONS
+    wanted = min(max(_SAMPLE_BYTES // (4 * column), least), most)
+    return draw.choice(available, min(wanted, available), replace=False)

@@ -65,7 +65,7 @@ class Calibrating:
         found = self._earlier_graph(model, scheme)
         if found is None:
             task = configuration.dump(self.config)["model"]["task"]  # its metric decides on steps
-            digest = digest_of("condition-8", model.digest, calibration.digest, scheme, task)
+            digest = digest_of("condition-9", model.digest, calibration.digest, scheme, task)
             found = self.artifacts.get(
                 ConditionModel(
                     config=self.config,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from agent.core.quantization import weight_rounding
-from agent.core.quantization.weight_rounding import _DAMPING
+from agent.core.quantization.weight_rounding import _DAMPING, _SWEEPS
 
 
 def error(codes, weights, scales, moment) -> NDArray[np.float64]:
@@ -84,7 +84,7 @@ def one_by_one(weights, scales, moment) -> NDArray[np.float64]:
     codes = np.clip(np.rint(exact), -127, 127)
     damped = moment + np.eye(len(moment)) * (_DAMPING * np.trace(moment) / len(moment))
     for row, wanted in zip(codes, exact, strict=True):
-        for _ in range(8):
+        for _ in range(_SWEEPS):
             before = row.copy()
             for k in np.argsort(-np.diag(damped), kind="stable"):
                 if k != np.abs(wanted).argmax():
