@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -31,16 +32,14 @@ class Postgres:
             missing_part("PostgreSQL", "apt install postgresql")
         self.port = free_port()
         self.address = f"postgresql://fleet@127.0.0.1:{self.port}/postgres"
-        self._data = directory / "postgres"
-        self._data.mkdir()
+        # not in pytest's folders, which its own user alone may enter
+        self._folder = tempfile.TemporaryDirectory(prefix="quantd-postgres-")
+        self._data = Path(self._folder.name)
         self._log = directory / "postgres.log"
         self._durable = durable
         self._process: subprocess.Popen[bytes] | None = None
         if os.geteuid() == 0:
             shutil.chown(self._data, _USER)
-            for one in (directory, *directory.parents):
-                if one.stat().st_uid == 0 and one != Path("/") and not one.stat().st_mode & 0o001:
-                    one.chmod(one.stat().st_mode | 0o011)
         self._run([initdb, "-D", str(self._data), "-U", "fleet", "-A", "trust", "-N", "-E", "UTF8"])
 
     def start(self) -> None:
@@ -89,6 +88,7 @@ class Postgres:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+        self._folder.cleanup()
 
 
 def _as_user() -> list[str]:
