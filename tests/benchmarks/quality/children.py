@@ -61,3 +61,9 @@ def module(name: str, *rest: str | Path) -> dict[str, Any]:
 def step(name: str, folder: Path, *rest: str) -> dict[str, Any]:
     """Run one of `steps` in a process of its own."""
     return module("steps", name, folder, *rest)
+
+
+def quantized(folder: Path, which: str) -> dict[str, dict[str, Any]]:
+    """Return the graphs of a candidate or of all in a precision, by id, or why there are none."""
+    found = step("quantize", folder, which)
+    return {which: {"failed": found["failed"]}} if "failed" in found else found["made"]

@@ -10,7 +10,7 @@ from typing import Any
 from agent.core.quantization.calibrator_names import CALIBRATORS
 from tests.benchmarks.bench_calibration import centerface, child
 from tests.benchmarks.quality import peers
-from tests.benchmarks.quality.children import module, step
+from tests.benchmarks.quality.children import module, quantized, step
 from tests.benchmarks.quality.layout import lay_out
 from tests.benchmarks.quality.material import MODELS, images
 
@@ -70,7 +70,7 @@ def memory(report: Callable[[str], None]) -> dict[str, Any]:
             folder = Path(directory) / str(count)
             taken = [shown[index % len(shown)] for index in range(count)]
             lay_out(folder, settings, taken, shown[:1])
-            made = step("quantize", folder, "int8-entropy")
+            (made,) = quantized(folder, "int8-entropy").values()
             report(f"  memory, {count} frames: {made.get('peak_rss_mb')} MB, {made.get('jobs')}")
             if "failed" in made:
                 return {**found, "failed": made["failed"]}

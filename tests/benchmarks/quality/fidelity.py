@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.quality import metrics, peers
-from tests.benchmarks.quality.children import module, step
+from tests.benchmarks.quality.children import module, quantized
 from tests.benchmarks.quality.material import Model
 from tests.benchmarks.quality.pairs import Pair, laid_out
 
@@ -60,20 +60,18 @@ def _made(pair: Pair, pythons: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
         for method, found in peers.quantized(name, python, pair.folder):
             yield {"tool": peers.PEERS[name].title, "calibrator": method, **found}
     shared: list[dict[str, Any]] = []  # what the first candidate makes for all
-    ids = step("candidates", pair.folder).get("ids", ())
-    for name in (name for name in ids if not name.startswith(MIXED)):
-        found = step("quantize", pair.folder, name)
-        row = {"tool": OWN, "calibrator": name.partition("-")[2], **found}
+    for name, found in quantized(pair.folder, "int8").items():
         jobs = found.get("jobs", [])
         shared = shared or jobs[:-1]
+        row = {"tool": OWN, "calibrator": name.partition("-")[2], **found}
         row["jobs"] = [*shared, *jobs[-1:]]
         row["seconds"] = total(row["jobs"], "wall_s")  # of this one alone
         yield row
 
 
 def total(jobs: Sequence[Mapping[str, Any]], unit: str) -> float:
-    """Return the seconds of all jobs."""
-    return round(sum(job[unit] for job in jobs), 2)
+    """Return the seconds of all jobs but builds, whose engines a run needs anyway."""
+    return round(sum(job[unit] for job in jobs if job["kind"] != "build"), 2)
 
 
 def best(rows: Sequence[Mapping[str, Any]], tool: str, figure: str) -> Mapping[str, Any] | None:
@@ -123,9 +121,11 @@ def _cost(
         return {"failed": "no INT8 graph"}
     plain = module("plain", pair.clean, pair.folder / "calibration.npz")
     with laid_out(pair.model, pair.scene, frames, models, search__strategy="fast") as fast:
-        alone = step("quantize", fast.folder, f"int8-{own['calibrator']}")
+        (alone,) = quantized(fast.folder, f"int8-{own['calibrator']}").values()
         if "failed" in alone:
             return {"failed": alone["failed"]}
+    mixed = quantized(pair.folder, MIXED)
+    front = [job for one in mixed.values() for job in one.get("jobs", ())]
     found = {
         "pass_cpu_s": plain["pass_cpu_s"],
         "fast_cpu_s": total(alone["jobs"], "cpu_s"),
@@ -134,15 +134,7 @@ def _cost(
         "jobs": alone["jobs"],
         "full_jobs": own["jobs"],
     }
-    made = front(pair)
-    return {**found, "front_cpu_s": total(made["jobs"], "cpu_s"), "front_jobs": made["jobs"]}
-
-
-def front(pair: Pair) -> dict[str, Any]:
-    """Make the int8-mixed candidates of a pair, after its INT8 ones."""
-    ids = [name for name in step("candidates", pair.folder)["ids"] if name.startswith(MIXED)]
-    made = {name: step("quantize", pair.folder, name) for name in ids}
-    return {"made": made, "jobs": [job for one in made.values() for job in one.get("jobs", ())]}
+    return {**found, "front_cpu_s": total(front, "cpu_s"), "front_jobs": front}
 
 
 def told(row: Mapping[str, Any]) -> str:

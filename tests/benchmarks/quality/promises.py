@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.quality import metrics, revision
-from tests.benchmarks.quality.children import module, step
+from tests.benchmarks.quality.children import module, quantized
 from tests.benchmarks.quality.fidelity import MIXED
 from tests.benchmarks.quality.material import AGREEMENT, Model, split
 from tests.benchmarks.quality.pairs import Pair, laid_out
@@ -32,8 +32,7 @@ def kept(
         report: Called with a line for each part.
     """
     with laid_out(model, scene, FRAMES, models) as pair:
-        ids = step("candidates", pair.folder)["ids"]
-        made = {name: step("quantize", pair.folder, name) for name in ids}
+        made = quantized(pair.folder, "int8") | quantized(pair.folder, MIXED)
         graphs = {name: one["graph"] for name, one in made.items() if "graph" in one}
         found: dict[str, Any] = {
             "metric": metrics.METRICS[model.metric].title,

@@ -129,19 +129,16 @@ def _steps(tree: Path, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         argv = [sys.executable, "-m", "tests.benchmarks.quality.steps", rest[0], folder, *rest[1:]]
         return run(argv, folder=tree)
 
-    before = ["intake"]
-    ours = (tree / "tests/benchmarks/quality/layout.py").exists()
-    if not ours:
-        before += ["condition", "statistics"]
-    for name in before:
+    if (tree / "tests/benchmarks/quality/layout.py").exists():
+        yield "intake", step("intake")
+        for precision in ("int8", "int8-mixed"):
+            yield from step("quantize", precision).get("made", {}).items()
+        return
+    for name in ("intake", "condition", "statistics"):
         found = step(name)
         if "failed" in found:
             yield name, found
             return
-    if ours:
-        for name in step("candidates")["ids"]:
-            yield name, step("quantize", name)
-        return
     for name in CALIBRATORS:
         yield f"int8-{name}", step("int8", name)
     yield "int8-mixed", step("mixed")

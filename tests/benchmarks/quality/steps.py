@@ -1,10 +1,11 @@
 """The stages of `quantd optimize` up to the INT8 graphs, on given frames instead of a camera's.
 
-    python -m tests.benchmarks.quality.steps STEP FOLDER [CANDIDATE]
+    python -m tests.benchmarks.quality.steps intake FOLDER
+    python -m tests.benchmarks.quality.steps quantize FOLDER WHICH
 
-works on a folder that `layout.lay_out` made and prints one JSON object. The steps: intake (the
-clean model, and the npz files that the peers and the evaluator read), candidates (their ids) and
-quantize. Every stage is a child process, as in a run; the CPU time and the memory are those of
+works on a folder that `layout.lay_out` made and prints one JSON object. `intake` writes the clean
+model, and the npz files that the peers and the evaluator read; `quantize` makes the graphs of one
+candidate or of all in a precision. Every stage is a child process, as in a run; the CPU time and the memory are those of
 these children. Like the daemon, this process loads no numpy and no runtime while it measures.
 """
 
@@ -16,12 +17,10 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import msgspec
 
 from agent import config as configuration
 from agent.adapters.host.clock import SystemClock
@@ -105,19 +104,20 @@ class Driver:
         """Return the folder of an artifact."""
         return Path(self._store.directory(digest))
 
-    def candidates(self) -> tuple[Candidate, ...]:
-        """Return the INT8 candidates of the configured search, in the benchmark's scheme."""
-        platform = replace(self._chain.platform(), scheme=SCHEME)
-        found = self._chain.candidates(platform, self.model())
-        return tuple(c for c in found if c.recipe.precision.startswith("int8"))
+    def quantized(self, which: str) -> Iterator[tuple[Candidate, list[dict[str, Any]]]]:
+        """Yield candidates with their graphs or failures, and the jobs that each took.
 
-    def quantized(self, names: Iterable[str]) -> list[Candidate]:
-        """Return candidates with their graphs, or with the reason of their failure."""
-        wanted = set(names)
-        found = [c for c in self.candidates() if c.id in wanted]
-        self.model()
-        self.jobs.spent.clear()  # the intake and the platform are no part of quantizing
-        return self._chain.quantized(found, self.model(), self.calibration)
+        Args:
+            which: A candidate's id, or a precision for all in it.
+        """
+        model = self.model()
+        platform = replace(self._chain.platform(), scheme=SCHEME)
+        for one in self._chain.candidates(platform, model):
+            if which in (one.id, one.recipe.precision):
+                self.jobs.spent = []  # the intake and the platform are no part of quantizing
+                for made in self._chain.quantized([one], model, self.calibration):
+                    yield made, self.jobs.spent
+                    self.jobs.spent = []
 
 
 def intake(folder: Path) -> dict[str, Any]:
@@ -145,29 +145,22 @@ def _write_inputs(folder: Path, driver: Driver, clean: CleanModel) -> None:
         )
 
 
-def candidates(folder: Path) -> dict[str, Any]:
-    """Return the ids of the INT8 candidates."""
-    return {"ids": [candidate.id for candidate in Driver(folder).candidates()]}
-
-
-def quantize(folder: Path, name: str) -> dict[str, Any]:
-    """Make one candidate's graph; stages that an earlier call made are not made again."""
+def quantize(folder: Path, which: str) -> dict[str, Any]:
+    """Make graphs; stages that an earlier call or candidate made are not made again."""
     driver = Driver(folder)
-    (made,) = driver.quantized([name])
-    peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
-    measured = {"jobs": driver.jobs.spent, "peak_rss_mb": round(peak_mb, 1)}
-    if made.quantized is None:
-        return {"failed": made.failure, **measured}
-    return {
-        "graph": str(driver.directory(made.quantized.digest) / "model.onnx"),
-        "record": msgspec.to_builtins(asdict(made.quantized)),
-        **measured,
-    }
+    found = {}
+    for made, jobs in driver.quantized(which):
+        peak_mb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
+        found[made.id] = {"jobs": jobs, "peak_rss_mb": round(peak_mb, 1)}
+        if made.quantized is None:
+            found[made.id]["failed"] = made.failure
+        else:
+            graph = driver.directory(made.quantized.digest) / "model.onnx"
+            found[made.id] |= {"graph": str(graph), "record": asdict(made.quantized)}
+    return {"made": found} if found else {"failed": f"there is no candidate {which}"}
 
 
-STEPS: dict[str, Callable[..., dict[str, Any]]] = {
-    one.__name__: one for one in (intake, candidates, quantize)
-}
+STEPS: dict[str, Callable[..., dict[str, Any]]] = {"intake": intake, "quantize": quantize}
 
 
 def main(arguments: list[str]) -> None:
