@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 _FEW_FRAMES = 8  # where only one question is asked
 _TRIED_FRAMES = 16  # of each part, on which steps and weights are chosen
+_MEAN_FRAMES = 4  # of thousands of positions each, while steps are tried
 _JUDGING_FRAMES = 64
 _CHECKED_FRAMES = 4
 _CHECKED_MACS = 20_000_000_000  # a few seconds of a small board's CPU, for the frames of one graph
@@ -148,7 +149,8 @@ def condition(
         if weights:
             source = Calibrated(histograms, *load_weights(weights, fold))
         else:
-            means = input_means(load_inferred(made), few.parts[few.folds[fold][0]], threads)
+            made_from = few.parts[few.folds[fold][0]]
+            means = input_means(load_inferred(made), made_from[:_MEAN_FRAMES], threads)
             source = Calibrated(histograms, means=means)
         folds = [Fold(made_from=source, judged_on=judging[fold])]
         return OnnxQuantizationTrial(made, spec.scheme, source, folds, threads, reference=path)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agent.ports import Tensors
 
 _TRIED_CALIBRATORS = ("entropy", "mse")
-"""A step is judged by the better of these, which clip differently."""
+"""Steps are judged by the one of these that is better without any; they clip differently."""
 _FAILURES = (CalibrationError, ModelError, QuantizeError, RunnerError)
 WEIGHTS = "weights.npz"
 """The chosen rounded weights, beside model.onnx."""
@@ -157,7 +157,8 @@ class _Trials:
             ((), fold): (model, 0) for fold, _ in enumerate(few.folds)
         }
         self._comparisons: dict[tuple[Steps, str], Comparison] = {}
-        self._results: dict[tuple[Steps, int], dict[str, TrialResult]] = {}
+        self._results: dict[tuple[Steps, int], TrialResult] = {}
+        self._calibrator = ""  # until the first result
 
     def graph(self, steps: Steps, fold: int = 0) -> tuple[str, int]:
         """Return the graph made from a fold's frames, and how many places the last step changed."""
@@ -184,18 +185,19 @@ class _Trials:
         """Return how near INT8 is to FP32 over the folds up to one."""
         key = steps, fold
         if key not in self._results:
+            earlier = self._results.get((steps, fold - 1))
+            if earlier is not None and earlier.fidelity is None:
+                return earlier  # its outputs were not finite
             graph, _ = self.graph(steps, fold)
             collected = self._quantizer.collect(graph, self._made_from(fold), 0, lambda *_: None)
             trial = self._open_trial(graph, fold, tuple(collected), "")
-            earlier = self._results.get((steps, fold - 1), {})
-            self._results[key] = {
-                name: earlier[name]
-                if name in earlier and earlier[name].fidelity is None  # outputs were not finite
-                else trial.evaluate(
-                    Placement(calibrator=name, steps=(BIAS_CORRECTION,)),
-                    self._comparisons.setdefault((steps, name), self._comparison()),
-                )
-                for name in _TRIED_CALIBRATORS
-            }
-        found = self._results[key]
-        return found[best_of(found)]
+            names = (self._calibrator,) if self._calibrator else _TRIED_CALIBRATORS
+            found = {name: self._evaluated(trial, steps, name) for name in names}
+            self._calibrator = best_of(found)
+            self._results[key] = found[self._calibrator]
+        return self._results[key]
+
+    def _evaluated(self, trial: QuantizationTrial, steps: Steps, calibrator: str) -> TrialResult:
+        placement = Placement(calibrator=calibrator, steps=(BIAS_CORRECTION,))
+        judge = self._comparisons.setdefault((steps, calibrator), self._comparison())
+        return trial.evaluate(placement, judge)

@@ -164,12 +164,10 @@ class OnnxQuantizationTrial:
                 if not all(np.isfinite(value).all() for value in found.values()):
                     return TrialResult(fidelity=None)
                 comparison.add(expected, found)
-        resampled_db, tail = comparison.resampled_db()
         return TrialResult(
             fidelity=comparison.result(),
             agreement_by_frame=comparison.agreement_by_frame(),
-            resampled_db=resampled_db,
-            tail=tail,
+            resampled_db=comparison.resampled_db(),
         )
 
     def placed(self, placement: Placement, source: Calibrated | None = None) -> onnx.ModelProto:

@@ -20,7 +20,6 @@ from agent.core.fidelity.resampling import (
     agreement_ci95,
     bootstrap_ci95,
     resampled,
-    tail_probability,
 )
 from agent.core.fidelity.rows import match_rows
 from agent.core.records import Fidelity, RankedRows, SqnrGroup
@@ -123,17 +122,15 @@ class Comparison:
         """Return the SQNR of the worst group; None if nothing differs enough to be squared."""
         return self._groups()[1][0].sqnr_db
 
-    def resampled_db(self) -> tuple[tuple[float, ...], float]:
-        """Return the SQNR of the worst group over resamples of the frames, and their tail.
+    def resampled_db(self) -> tuple[float, ...]:
+        """Return the SQNR of the worst group, dB, over resamples of the frames.
 
-        The tail is the share of resamples beyond each end of a 95 % interval. Nothing is returned of
-        fewer frames than intervals need, or if nothing differs.
+        It is empty with fewer frames than intervals need, and if nothing differs.
         """
         if self.identical or self._parts < LEAST_FRAMES:
-            return (), 0.0
+            return ()
         sums, _ = self._groups()
-        found = resampled(lambda counts: _worst_db(sums, counts), self._parts)
-        return tuple(found.tolist()), tail_probability(self._parts)
+        return tuple(resampled(lambda counts: _worst_db(sums, counts), self._parts).tolist())
 
     def _groups(self) -> tuple[list[GroupSums], list[SqnrGroup]]:
         """Return the groups of channels, and their records with the worst first."""

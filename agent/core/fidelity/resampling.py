@@ -52,7 +52,7 @@ def bootstrap_ci95(
     known = values[~np.isnan(values)]
     if 2 * known.size < values.size:
         return None
-    tail = tail_probability(judged)
+    tail = _tail_probability(judged)
     low, high = np.quantile(known, (tail, 1 - tail), method="nearest")
     return (float(low), float(high)) if isfinite(low) and isfinite(high) else None
 
@@ -137,7 +137,7 @@ def _frame_counts(frames: int) -> Iterator[Counts]:
         yield source.multinomial(frames, chances, size).astype(np.float64)
 
 
-def tail_probability(frames: int) -> float:
+def _tail_probability(frames: int) -> float:
     """Return the probability below the interval: 0.025 for very many frames, less for few.
 
     Source: Hesterberg as above; Student's t from the normal quantile by the Cornish-Fisher

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from agent.core.records import Fidelity
 
+_DOUBT = 0.1  # of resamples against it; a wrong choice between near equals costs little
 _LUCK = 0.05  # a difference of the metric that chance makes more often decides nothing
 
 
@@ -20,13 +21,11 @@ class TrialResult:
         agreement_by_frame: The task's metric on each frame alone, 0..1, NaN where FP32 sees nothing;
             empty without a metric.
         resampled_db: `sqnr_db` over resamples of the frames, the same in all results of as many.
-        tail: Share of resamples that chance leaves at the wrong side of a decision.
     """
 
     fidelity: Fidelity | None
     agreement_by_frame: tuple[float, ...] = ()
     resampled_db: tuple[float, ...] = ()
-    tail: float = 0.0
 
     @property
     def sqnr_db(self) -> float:
@@ -83,7 +82,7 @@ def is_decided(one: TrialResult, other: TrialResult) -> bool:
     pairs = list(zip(one.resampled_db, other.resampled_db, strict=False))
     better = sum(a > b for a, b in pairs)
     worse = sum(a < b for a, b in pairs)
-    return bool(pairs) and min(better, worse) <= one.tail * len(pairs) < max(better, worse)
+    return min(better, worse) <= _DOUBT * len(pairs) < max(better, worse)
 
 
 def best_of(results: Mapping[str, TrialResult]) -> str:

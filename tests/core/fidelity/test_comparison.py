@@ -336,3 +336,19 @@ def test_the_threshold_that_judged_is_known_afterwards(task, values, threshold):
         outputs = {"y": np.asarray(value)}
         compared.add(outputs, outputs)
     assert compared.result().threshold == threshold
+
+
+def test_resamples_of_two_engines_are_of_the_same_frames():
+    """So the better of both is better in each of them, though frames differ by 20 dB."""
+    draw = np.random.default_rng(0)
+    near, far = Comparison("generic"), Comparison("generic")
+    for frame in range(8):
+        expected = draw.standard_normal((1, 4, 8, 8))
+        noise = 10.0 ** (-frame / 4) * draw.standard_normal(expected.shape)
+        near.add({"y": expected}, {"y": expected + 0.9 * noise})
+        far.add({"y": expected}, {"y": expected + noise})
+    pairs = list(zip(near.resampled_db(), far.resampled_db(), strict=True))
+    assert len(pairs) >= 100
+    assert all(one > other for one, other in pairs)
+    assert max(far.resampled_db()) - min(far.resampled_db()) > 3
+    assert Comparison("generic").resampled_db() == ()

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.core.quantization.trial_results import TrialResult, agrees_more, best_of, is_better
+from agent.core.quantization.trial_results import (
+    TrialResult,
+    agrees_more,
+    best_of,
+    is_better,
+    is_decided,
+)
 from tests.support.candidates import fidelity
 
 NAN = math.nan
@@ -71,3 +78,29 @@ def test_the_best_has_the_highest_sqnr_unless_another_agrees_on_more_frames():
 
 def test_words_have_the_metric_where_it_was_judged():
     assert str(result(20.04)) == "20.0 dB"
+
+
+@pytest.mark.parametrize(
+    ("gains", "decided"),
+    [
+        ([1.0] * 20, True),
+        ([-1.0] * 20, True),
+        ([1.0] * 19 + [-1.0], True),
+        ([1.0] * 15 + [-1.0] * 5, False),
+        ([0.0] * 20, False),
+    ],
+)
+def test_a_comparison_is_decided_when_resamples_of_the_frames_agree(gains, decided):
+    """Each resample of both graphs is of the same frames, however much resamples differ."""
+    level = np.linspace(5, 25, len(gains))
+    one, other = (
+        TrialResult(fidelity=fidelity(10.0, frames=8), resampled_db=tuple(values.tolist()))
+        for values in (level + gains, level)
+    )
+    assert is_decided(one, other) is decided
+
+
+def test_outputs_that_are_not_finite_decide_and_too_few_frames_do_not():
+    few = TrialResult(fidelity=fidelity(10.0, frames=4))
+    assert not is_decided(few, few)
+    assert is_decided(few, TrialResult(fidelity=None))
