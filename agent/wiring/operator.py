@@ -11,15 +11,12 @@ from typing import Any
 from agent.adapters.mqtt.operator import OperatorLink
 from agent.adapters.mqtt.signing_keys import make_key, read_signing_key
 from agent.config import Mqtt
-from agent.core.control.command import CommandId
-from agent.core.control.following import Followed
+from agent.core.control.following import Followed, Following
 from agent.core.control.ulid import Ulids
 from agent.disk import READABLE, write_atomically
 from agent.wire.issuing import SignedCommand, compose, read_token
 
-_LATE_S = 10.0  # after its expiry, an answer may still be on its way
 _SHOW_S = 0.2
-_Key = tuple[str, CommandId]
 
 __all__ = ["follow", "keep", "make_key", "new_id", "sign"]
 
@@ -91,7 +88,7 @@ def follow(
     watch: Callable[[Sequence[Followed]], None],
     cancelled: threading.Event,
     wait: bool,
-) -> list[Followed]:
+) -> Sequence[Followed]:
     """Publish signed commands and follow them until each has ended.
 
     Args:
@@ -107,35 +104,23 @@ def follow(
     Raises:
         ConfigError, LinkError: if there is no connection.
     """
-    known = {(one.device, one.id): Followed(device=one.device, id=one.id) for one in commands}
-    expiry_s = {(one.device, one.id): one.exp_s for one in commands}
+    by_key = {(one.device, one.id): one for one in commands}
+    following = Following({key: one.exp_s for key, one in by_key.items()}, patient=wait)
     with OperatorLink(settings, commands) as link:
-        waiting = _expire(known, expiry_s, 0.0)
-        link.publish(one for one in commands if (one.device, one.id) in waiting)
+        following.expire(time.time(), late_s=0.0)
+        link.publish(by_key[key] for key in following.waiting)
         shown_s = 0.0
-        while waiting and not cancelled.is_set():
+        while following.waiting and not cancelled.is_set():
             found = link.answer(_SHOW_S if wait else 1.0)
-            if found is not None and (key := (found.device, found.id)) in known:
-                before = known[key]
-                known[key] = before.lost(found.trouble) if found.trouble else before.answered(found)
-                if known[key].ended:
-                    waiting.discard(key)
-            elif found is None and not wait:
+            now_s = time.monotonic()
+            if found is not None:
+                following.take(found, now_s)
+            elif not wait:
                 break
-            if time.monotonic() - shown_s >= _SHOW_S:
-                shown_s = time.monotonic()
-                waiting = _expire(known, expiry_s, _LATE_S)
-                watch(list(known.values()))
-    watch(list(known.values()))
-    return list(known.values())
-
-
-def _expire(
-    known: dict[_Key, Followed], expiry_s: Mapping[_Key, float], late_s: float
-) -> set[_Key]:
-    """Give up the commands that expired without an answer; return those that have not ended."""
-    now_s = time.time()
-    for key, one in known.items():
-        if one.stage is None and now_s > expiry_s[key] + late_s:
-            known[key] = one.lost("it expired without an answer")
-    return {key for key, one in known.items() if not one.ended}
+            if now_s - shown_s >= _SHOW_S:
+                shown_s = now_s
+                following.expire(time.time())
+                link.publish(by_key[key] for key in following.due(now_s))
+                watch(following.found)
+    watch(following.found)
+    return following.found

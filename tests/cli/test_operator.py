@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from io import BytesIO, TextIOWrapper
@@ -114,16 +115,18 @@ def test_a_broker_that_is_not_there_is_an_error(tmp_path: Path, key: Path, quant
 class Devices:
     """Devices that answer each command with a course of stages, the newest first."""
 
-    def __init__(self, broker: Broker, *names: str, code: str = "") -> None:
+    def __init__(self, broker: Broker, *names: str, code: str = "", ignored: int = 0) -> None:
         self.arrived: list[tuple[str, bytes]] = []
-        self._names, self._code = names, code
+        self._code, self._ignored = code, ignored
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+        self._client.on_connect = lambda client, *_: client.subscribe(
+            [(f"quantd/v1/{name}/cmd/#", 1) for name in names]
+        )
         self._client.on_message = self._answer
         self._client.on_subscribe = lambda *_: setattr(self, "ready", True)
         self.ready = False
         self._client.connect(broker.host, broker.port)
         self._client.loop_start()
-        self._client.subscribe([(f"quantd/v1/{name}/cmd/#", 1) for name in names])
         until(lambda: self.ready)
 
     def __enter__(self) -> Devices:
@@ -135,6 +138,8 @@ class Devices:
 
     def _answer(self, client: mqtt.Client, _data: object, message: mqtt.MQTTMessage) -> None:
         self.arrived.append((message.topic, message.payload))
+        if len(self.arrived) <= self._ignored:
+            return
         _, _, device, _, command_id = message.topic.split("/")
         last = Stage.FAILED if self._code else Stage.SUCCEEDED
         stages = [(3, last), (1, Stage.ACCEPTED), (2, Stage.IN_PROGRESS), (3, last)]
@@ -178,6 +183,29 @@ def test_commands_are_followed_to_their_end_and_sent_again_unchanged(
         assert dict(devices.arrived[-len(names) :]) == first
         assert sorted(first.values()) == sorted(kept.read_bytes().split())
     assert quantd("send", "ping", "--signed", kept, *to)[0] == 2
+
+
+@pytest.mark.slow
+def test_a_broker_that_forgot_everything_is_sent_the_same_bytes_again(
+    tmp_path: Path, key: Path, quantd: Run, broker: Broker
+) -> None:
+    with Devices(broker, "cam-1", ignored=1) as devices:
+
+        def lose_all() -> None:
+            until(lambda: len(devices.arrived) == 1)
+            broker.kill()
+            devices.ready = False
+            broker.start()
+
+        losing = threading.Thread(target=lose_all)
+        losing.start()
+        code, _, err = quantd(
+            "send", "ping", "cam-1", "--key", key, "--output", tmp_path / "c.jws",
+            "--broker", f"{broker.host}:{broker.port}",
+        )  # fmt: skip
+        losing.join()
+        assert code == 0, err
+        assert len(set(devices.arrived)) == 1
 
 
 @pytest.mark.slow

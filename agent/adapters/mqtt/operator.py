@@ -7,7 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -21,7 +21,7 @@ from agent import config
 from agent.adapters.mqtt.client import properties
 from agent.adapters.mqtt.credentials import password, tls_context, uses_tls
 from agent.core.control.command import CommandId
-from agent.core.control.following import Followed
+from agent.core.control.following import ABSENT, Followed
 from agent.core.errors import LinkError
 from agent.wire import messages as wire
 from agent.wire.issuing import SignedCommand
@@ -128,7 +128,7 @@ class OperatorLink:
         if one is not None and reason.is_failure:
             return _of(one, f"the broker refused it: {reason}")
         if one is not None and reason.value == _NO_SUBSCRIBER:
-            return _of(one, "no device of this id has subscribed at this broker")
+            return replace(_of(one, "no device of this id has subscribed"), code=ABSENT)
         return None
 
     # The client's thread ----------------------------------------------------------------------
