@@ -91,7 +91,13 @@ def every_level(config: Config, model: CleanModel) -> Tensors:
 
 
 def some_frames(
-    config: Config, model: CleanModel, folder: Path, names: Sequence[str], most: int
+    config: Config,
+    model: CleanModel,
+    folder: Path,
+    names: Sequence[str],
+    most: int,
+    *,
+    share: int = 1,
 ) -> list[Tensors]:
     """Return inputs spread over frames, as many as memory allows.
 
@@ -101,9 +107,10 @@ def some_frames(
         folder: Of the calibration set.
         names: Of the frames.
         most: At most this many.
+        share: How many such lists are in memory.
     """
     outputs = 4 * sum(prod(tensor.shape) for tensor in model.outputs)
     inputs = 4 * sum(prod(tensor.shape) for tensor in model.inputs)
-    count = max(_FEWEST_FRAMES, min(most, _FRAMES_BYTES // (inputs + outputs)))
+    count = max(_FEWEST_FRAMES, min(most, _FRAMES_BYTES // (share * (inputs + outputs))))
     step = max(len(names) // count, 1)
     return list(tensors(config, model, folder, tuple(names[::step][:count])))

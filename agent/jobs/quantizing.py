@@ -246,7 +246,8 @@ def quantize(
     config, blank = spec.config, replace(_blank(spec), steps=conditioned[0].steps)
     parts = load_statistics(str(statistics / "statistics.npz"))
     searched = blank.recipe.precision == "int8-mixed"
-    frames = _read(config, model, calibration, _JUDGING_FRAMES if searched else _FEW_FRAMES)
+    most = _JUDGING_FRAMES if searched else _FEW_FRAMES
+    frames = _read(config, model, calibration, most, judging=True)
     weights = conditioned[1] / WEIGHTS
 
     def calibrated(histograms: Histograms, source: int) -> Calibrated:
@@ -287,12 +288,24 @@ def quantize(
 
 
 def _read(
-    config: Config, model: CleanModel, calibration: tuple[CalibrationSet, Path], most: int
+    config: Config,
+    model: CleanModel,
+    calibration: tuple[CalibrationSet, Path],
+    most: int,
+    *,
+    judging: bool = False,
 ) -> Division[Tensors]:
-    """Return inputs of both parts of the calibration frames, at most so many of each."""
+    """Return inputs of both parts of the calibration frames, at most so many of each.
+
+    A part that judges nothing is left empty if only `judging` frames are needed.
+    """
     names = divide(calibration[0].frames)
+    needed = {judged for _, judged in names.folds} if judging else {0, 1}
     first, second = (
-        tuple(some_frames(config, model, calibration[1], part, most)) for part in names.parts
+        tuple(some_frames(config, model, calibration[1], part, most, share=len(needed)))
+        if index in needed
+        else ()
+        for index, part in enumerate(names.parts)
     )
     return Division(parts=(first, second), folds=names.folds)
 
