@@ -236,7 +236,7 @@ def quantize(
         JudgingFrames,
         OnnxQuantizationTrial,
     )
-    from agent.core.quantization.target import Target
+    from agent.core.search.target import Target
     from agent.graphs.calibrated import Calibrated, load_weights
     from agent.stages.condition import WEIGHTS
     from agent.stages.mixed import mixed

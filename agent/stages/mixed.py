@@ -18,9 +18,9 @@ from agent.core.quantization.mixed_search import (
     find_plan,
     sqnr_db,
 )
-from agent.core.quantization.target import Target
 from agent.core.quantization.trial_results import TrialResult, best_of
 from agent.core.records import LayerCost, QuantizedModel
+from agent.core.search.target import Target
 from agent.ports import Progress, QuantizationTrial
 
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it

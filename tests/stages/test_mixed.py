@@ -12,9 +12,9 @@ from agent.core.errors import QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement
-from agent.core.quantization.target import Target
 from agent.core.quantization.trial_results import TrialResult
 from agent.core.records import Digest, QuantizedModel, Recipe
+from agent.core.search.target import Target
 from agent.stages.mixed import mixed
 from tests.support.candidates import fidelity
 

@@ -10,8 +10,8 @@ import pytest
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.fidelity.comparison import Comparison
 from agent.core.fidelity.decoding import Decoding
-from agent.core.quantization.target import Target
 from agent.core.records import Digest, QuantizedModel, Recipe
+from agent.core.search.target import Target
 from agent.stages.mixed import mixed
 from tests.support.onnx_runs import run
 from tests.support.trials import trial_of

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from agent.core.fidelity.resampling import agreement_ci95
-from agent.core.quantization.target import Target
+from agent.core.search.target import Target
 from tests.support.candidates import fidelity
 
 
