@@ -2,7 +2,7 @@
 
     python -m tests.benchmarks.bench_quality [--part PART,...] [--only MODEL,...]
         [--peers none|ort|modelopt|all] [--models DIR] [--frames N] [--revision COMMIT]
-        [--markdown] [--output bench-quality.json]
+        [--markdown] [--output bench-quality.json] [--show bench-quality.json]
 
 Nothing here passes or fails. Every quantization runs in a process of its own; every graph is
 judged by the same few lines in plain ONNX Runtime, as it is written, against FP32, on the same
@@ -47,6 +47,10 @@ _COSTED = "street"
 def main() -> None:
     """Run what is asked for, print the tables and write the JSON."""
     arguments = _arguments()
+    if arguments.show:
+        found = json.loads(arguments.show.read_text())
+        sys.stdout.write(render(found, marked=arguments.markdown))
+        return
     begin = time.monotonic()
     made_by, digest = agent_revision(), _digest()
     _report("a full run with both peers takes about an hour on two cores")
@@ -182,6 +186,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--revision", default="49a9107", help="earlier commit; empty for none")
     parser.add_argument("--markdown", action="store_true")
     parser.add_argument("--output", type=Path, default=Path("bench-quality.json"))
+    parser.add_argument("--show", type=Path, help="only print the tables of an earlier run")
     return parser.parse_args()
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.quality.material import REPOSITORY
+from tests.benchmarks.quality.material import REPOSITORY, UnavailableError
 from tests.benchmarks.quality.steps import children_cpu_s
 
 _PATIENCE_S = 1800
@@ -56,6 +56,18 @@ def run(
 def module(name: str, *rest: str | Path) -> dict[str, Any]:
     """Run a module of this folder in a process of its own."""
     return run([sys.executable, "-m", f"{_QUALITY}.{name}", *rest])
+
+
+def required(name: str, *rest: str | Path) -> dict[str, Any]:
+    """Run a module without which a part of the benchmark can't be measured.
+
+    Raises:
+        UnavailableError: if it fails.
+    """
+    found = module(name, *rest)
+    if "failed" in found:
+        raise UnavailableError(f"{name}: {found['failed']}")
+    return found
 
 
 def step(name: str, folder: Path, *rest: str) -> dict[str, Any]:

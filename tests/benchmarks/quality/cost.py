@@ -10,7 +10,7 @@ from typing import Any
 from agent.core.quantization.calibrator_names import CALIBRATORS
 from tests.benchmarks.bench_calibration import centerface, child
 from tests.benchmarks.quality import peers
-from tests.benchmarks.quality.children import module, quantized, step
+from tests.benchmarks.quality.children import quantized, required
 from tests.benchmarks.quality.layout import lay_out
 from tests.benchmarks.quality.material import MODELS, images
 
@@ -63,8 +63,8 @@ def memory(report: Callable[[str], None]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
         folder = Path(directory) / "one"
         lay_out(folder, settings, shown[:1], shown[1:2])
-        step("intake", folder)
-        plain = module("plain", folder / "model.onnx", folder / "calibration.npz")
+        required("steps", "intake", folder)
+        plain = required("plain", folder / "model.onnx", folder / "calibration.npz")
         found["runtime_mb"] = plain["peak_rss_mb"]
         for count in (_FRAMES, _MOST):
             folder = Path(directory) / str(count)

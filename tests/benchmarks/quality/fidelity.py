@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.quality import metrics, peers
-from tests.benchmarks.quality.children import module, quantized
+from tests.benchmarks.quality.children import quantized, required
 from tests.benchmarks.quality.material import Model
 from tests.benchmarks.quality.pairs import Pair, laid_out
 
@@ -119,7 +119,7 @@ def _cost(
     own = best(rows, OWN, "sqnr_db")
     if own is None:
         return {"failed": "no INT8 graph"}
-    plain = module("plain", pair.clean, pair.folder / "calibration.npz")
+    plain = required("plain", pair.clean, pair.folder / "calibration.npz")
     with laid_out(pair.model, pair.scene, frames, models, search__strategy="fast") as fast:
         (alone,) = quantized(fast.folder, f"int8-{own['calibrator']}").values()
         if "failed" in alone:

@@ -24,7 +24,7 @@ def goals(result: Mapping[str, Any]) -> list[Row]:
     """Return a row for each goal of which the run has figures."""
     fidelity = {name: one for name, one in result.get("fidelity", {}).items() if "rows" in one}
     costs = {
-        name.partition(",")[0]: {**one["cost"], "peer_wall_s": _peer_wall_s(one["rows"])}
+        name.partition(",")[0]: {**one["cost"], "peer": _model_optimizer(one["rows"])}
         for name, one in fidelity.items()
         if "pass_cpu_s" in one.get("cost", {})
     }
@@ -44,10 +44,10 @@ def goals(result: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
-def _peer_wall_s(rows: list[dict[str, Any]]) -> float | None:
-    """Return the wall time of Model Optimizer's cheaper method; None if it did not run."""
-    found = [one["wall_s"] for one in rows if one["tool"] == "Model Optimizer" and "wall_s" in one]
-    return min(found, default=None)
+def _model_optimizer(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the row of Model Optimizer's cheaper method; None if it did not run."""
+    found = [one for one in rows if one["tool"] == "Model Optimizer" and "seconds" in one]
+    return min(found, key=lambda one: one["wall_s"], default=None)
 
 
 def _costs(costs: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
@@ -74,20 +74,26 @@ def _costs(costs: Mapping[str, Mapping[str, Any]]) -> Iterator[Row]:
             found=figures,
             met=max(over.values()) <= _FIXED_S,
         )
-    beside = {name: one for name, one in costs.items() if one["peer_wall_s"] is not None}
-    below = [name for name, one in beside.items() if one["fast_wall_s"] < one["peer_wall_s"]]
-    yield Row(
-        what="its wall time against Model Optimizer's cheaper method",
-        goal="below on at least half of the models",
-        found=f"{len(below)} of {len(beside)}"
-        + "".join(
-            f"; {name} {one['fast_wall_s']:.1f} s, it {one['peer_wall_s']:.1f} s"
-            for name, one in beside.items()
-        ),
-        met=2 * len(below) >= len(beside) if beside else None,
-    )
+    yield _wall({name: one for name, one in costs.items() if one["peer"]})
     yield _on_top("refit on top", _REFIT, costs, lambda one: one["full_cpu_s"] - one["fast_cpu_s"])
     yield _on_top("int8-mixed on top", _FRONT, costs, lambda one: one["front_cpu_s"])
+
+
+def _wall(costs: Mapping[str, Mapping[str, Any]]) -> Row:
+    below, strictly = (
+        sum(one["fast_wall_s"] < one["peer"][figure] for one in costs.values())
+        for figure in ("wall_s", "seconds")
+    )
+    each = "".join(
+        f"; {name} {one['fast_wall_s']:.1f} s, it {one['peer']['wall_s']:.1f} s"
+        for name, one in costs.items()
+    )
+    return Row(
+        what="its wall time against Model Optimizer's cheaper method",
+        goal="below on at least half of the models",
+        found=f"{below} of {len(costs)}, {strictly} if its imports are not counted{each}",
+        met=2 * below >= len(costs) if costs else None,
+    )
 
 
 def _on_top(what: str, most: int, costs: Mapping[str, Any], spent: Any) -> Row:
@@ -95,7 +101,7 @@ def _on_top(what: str, most: int, costs: Mapping[str, Any], spent: Any) -> Row:
     return Row(
         what=f"CPU time of {what}",
         goal=f"at most {most} FP32 passes",
-        found=", ".join(f"{name} {count:.0f}" for name, count in passes.items()),
+        found=", ".join(f"{n} {passes[n]:.0f} ({spent(one):.1f} s)" for n, one in costs.items()),
         met=max(passes.values()) <= most,
     )
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from tests.benchmarks.quality import metrics, peers
-from tests.benchmarks.quality.children import step
+from tests.benchmarks.quality.children import required
 from tests.benchmarks.quality.layout import lay_out
-from tests.benchmarks.quality.material import AGREEMENT, Model, UnavailableError, split
+from tests.benchmarks.quality.material import AGREEMENT, Model, split
 
 _JUDGES = 32  # frames
 
@@ -96,9 +96,7 @@ def laid_out(
     with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
         folder = Path(directory) / "work"
         lay_out(folder, settings, *split(scene, frames, _JUDGES))
-        made = step("intake", folder)
-        if "failed" in made:
-            raise UnavailableError(made["failed"])
+        required("steps", "intake", folder)
         yield Pair(
             model=model,
             scene=scene,
