@@ -9,7 +9,18 @@ from starlette.responses import Response
 from starlette.routing import Route as Registered
 from starlette.types import ASGIApp
 
-from agent.fleet.console import device, fleet, live, people, quarantine, report, send, signing_in
+from agent.fleet.console import (
+    compare,
+    device,
+    fleet,
+    live,
+    model,
+    people,
+    quarantine,
+    report,
+    send,
+    signing_in,
+)
 from agent.fleet.console.access import Asked, Protected
 from agent.fleet.console.routing import Console, Route, message
 
@@ -19,6 +30,8 @@ ROUTES: tuple[Route, ...] = (
     *live.ROUTES,
     *device.ROUTES,
     *report.ROUTES,
+    *model.ROUTES,
+    *compare.ROUTES,
     *quarantine.ROUTES,
     *send.ROUTES,
     *people.ROUTES,

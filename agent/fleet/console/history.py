@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from agent.core.fleet.devices import ReportRow
 from agent.core.report.figures import at
+from agent.core.report.metrics import reported_row
 from agent.fleet.console.reading import document
 from agent.page.chart import Axis, Chart, marker
 from agent.ports.fleet import FleetStore
@@ -63,7 +64,7 @@ _COLUMNS = ("latency_p50_ms", "energy_j", "agreement")  # of `_CHARTS`, without 
 def history(store: FleetStore, device: str, now_ms: int) -> History:
     """Return the last 20 reports of a device."""
     rows = tuple(store.reports(device, limit=_REPORTS))
-    chosen = [_chosen(document(store, device, one.id), one.candidate) for one in rows]
+    chosen = [reported_row(document(store, device, one.id) or {}, one.candidate) for one in rows]
     newest = document(store, device, rows[0].id) if rows else None
     return History(
         rows=rows,
@@ -71,17 +72,6 @@ def history(store: FleetStore, device: str, now_ms: int) -> History:
         predicted=tuple(_predicted(newest or {})),
         charts=tuple(_charts(rows, chosen, now_ms)),
     )
-
-
-def _chosen(report: Mapping[str, Any] | None, candidate: str) -> Mapping[str, Any]:
-    """Return the chosen candidate, with what its power is judged by as `load`."""
-    rows = at(report or {}, "candidates")
-    found = next(
-        (one for one in rows if at(one, "id") == candidate), None
-    ) if isinstance(rows, list) else None  # fmt: skip
-    if found is None:
-        return {}
-    return {**found, "load": at(found, "measured.at_rate") or at(found, "measured")}
 
 
 def _predicted(report: Mapping[str, Any]) -> list[Predicted]:

@@ -26,7 +26,7 @@ from tests.support.fleet_messages import (
     state,
     telemetry,
 )
-from tests.support.simulated_fleet import NOW_MS, add_history, fill, messages_of
+from tests.support.simulated_fleet import NOW_MS, add_history, fill, messages_of, report_json
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}\u202e"
 
@@ -254,3 +254,42 @@ def test_an_open_page_does_not_keep_its_session(signed_in, accounts, clock, stor
 
 def test_messages_of_the_simulated_fleet_are_labelled():
     assert ("simulated", "yes") in messages_of("cam-1", 1)[0].body.labels
+
+
+# Models, comparing ----------------------------------------------------------------------------
+
+
+def test_a_model_is_compared_by_board_and_precision(store, viewer):
+    fill(store, 60)
+    assert 'href="/models/faces"' in viewer.get("/models").text
+    page = viewer.get("/models/faces").text
+    assert "faces on 60 devices" in page
+    assert "latency, energy" in page
+    assert viewer.get("/models/none").status == 404
+
+
+def test_two_reports_are_compared_by_candidate(store, viewer):
+    fill(store, 3)
+    older = report(body=report_json("cam-0002").replace(b'"cpus": 2', b'"cpus": 8'))
+    store.write([received(older, "cam-0002", seq=2, at_ms=NOW_MS)], [])
+    page = viewer.get("/compare?a=cam-0001&b=cam-0002").text
+    assert page.count('class="differs"') == 1
+    assert re.search(r"cpus <span[^>]*>differs</span></th><td>2</td><td>8</td>", page)
+    assert "latency p50" in page
+    assert "int8-minmax" in page
+    first = store.reports("cam-0001")[0].id
+    assert "compared" in viewer.get(f"/compare?a=cam-0001/{first}&b=cam-0001").text
+    assert "no report of cam-9" in viewer.get("/compare?a=cam-0001&b=cam-9").text
+    assert viewer.get("/compare?a=%00&b=/&c=1").status == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"candidates": 1}', b'{"candidates": [1, {"id": null, "measured": 3}], "environment": [1]}',
+     b'{"candidates": [{"id": "int8-entropy", "measured": {"latency_ms": {"p50": "x", "ci95_p50": [1, "y"]}}}]}'],
+)  # fmt: skip
+def test_odd_reports_break_no_comparison(store, viewer, body):
+    fill(store, 1)
+    store.write([received(report(body=body))], [])
+    assert viewer.get("/compare?a=cam-0000&b=cam-1").status == 200
+    assert viewer.get("/compare?a=cam-1&b=cam-1").status == 200
