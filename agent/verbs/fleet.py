@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.core.errors import ConfigError
-from agent.packages import pip_install
 
 if TYPE_CHECKING:
     from agent.fleet.service import Settings
@@ -18,11 +16,15 @@ from agent.verbs.options import JSON, Verb, option, print_json
 
 
 def _show(options: argparse.Namespace) -> int:
+    import asyncio
+
     settings = _settings(options)
     try:
         from agent.fleet.console.serving import listening_at
         from agent.fleet.embedded import show
     except ImportError as error:
+        from agent.packages import pip_install
+
         raise ConfigError(
             f"the console needs {error.name}",
             hint=f"{pip_install('starlette', 'uvicorn')}, or install quantd[fleet]",
@@ -43,6 +45,8 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _worker(options: argparse.Namespace) -> int:
+    import asyncio
+
     from agent.fleet.service import work
 
     _named(options)
@@ -51,6 +55,8 @@ def _worker(options: argparse.Namespace) -> int:
 
 
 def _retire(options: argparse.Namespace) -> int:
+    import asyncio
+
     from agent.fleet.service import retired
 
     _named(options)

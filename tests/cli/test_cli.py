@@ -474,7 +474,7 @@ def test_a_reader_that_leaves_early_is_no_error(config):
 def test_looking_loads_nothing_heavy(config, verb):
     code = (
         "import sys; from agent.cli import main; main(sys.argv[1:]);"
-        "print(sorted({'numpy', 'onnx', 'onnxruntime', 'cv2'} & set(sys.modules)),"
+        "print(sorted({'numpy', 'onnx', 'onnxruntime', 'cv2', 'asyncio', 'paho'} & set(sys.modules)),"
         "file=sys.stderr)"
     )
     done = subprocess.run(
