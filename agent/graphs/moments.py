@@ -182,18 +182,31 @@ def _im2col(
 def _conv_im2col(
     node: onnx.NodeProto, values: NDArray[Any], shape: Sequence[int], draw: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Return the k = channels / group x height x width inputs of a Conv at sampled positions."""
+    """Return `conv_columns` at sampled positions."""
+    available = prod(_output_sides(node, values.shape, shape))
+    at = _sampled_positions(values.shape[1] * prod(shape[2:]), draw, available)
+    return conv_columns(node, values, shape, at)
+
+
+def conv_columns(
+    node: onnx.NodeProto, values: NDArray[Any], shape: Sequence[int], at: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the k = channels / group x height x width inputs of a Conv at some positions.
+
+    Args:
+        node: The layer.
+        values: Of its input, (1, channels, height, width).
+        shape: Of its weight.
+        at: Flat indices into the output's height and width.
+
+    Returns:
+        Shape (groups, k, positions).
+    """
     kernel = tuple(shape[2:])
     strides, dilations = (int_attribute(node, n, (1, 1)) for n in ("strides", "dilations"))
     top, left, bottom, right = int_attribute(node, "pads", (0, 0, 0, 0))
     padded = np.pad(values[0], ((0, 0), (top, bottom), (left, right)))
-    reach = [(side - 1) * step + 1 for side, step in zip(kernel, dilations, strict=True)]
-    places = [
-        (size - covered) // stride + 1
-        for size, covered, stride in zip(padded.shape[1:], reach, strides, strict=True)
-    ]
-    at = _sampled_positions(len(padded) * prod(kernel), draw, prod(places))
-    corners = np.unravel_index(at, places)
+    corners = np.unravel_index(at, _output_sides(node, values.shape, shape))
     rows, columns = (
         corner[:, None] * stride + np.arange(side) * step
         for corner, stride, side, step in zip(corners, strides, kernel, dilations, strict=True)
@@ -202,6 +215,19 @@ def _conv_im2col(
     groups = group_of(node)
     grouped = patches.reshape(groups, -1, len(at), prod(kernel)).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(grouped.reshape(groups, -1, len(at)), np.float32)
+
+
+def _output_sides(
+    node: onnx.NodeProto, values: Sequence[int], shape: Sequence[int]
+) -> tuple[int, ...]:
+    """Return height and width of a Conv's output."""
+    strides, dilations = (int_attribute(node, n, (1, 1)) for n in ("strides", "dilations"))
+    top, left, bottom, right = int_attribute(node, "pads", (0, 0, 0, 0))
+    padded = (values[2] + top + bottom, values[3] + left + right)
+    return tuple(
+        (size - (side - 1) * step - 1) // stride + 1
+        for size, side, step, stride in zip(padded, shape[2:], dilations, strides, strict=True)
+    )
 
 
 def _sampled_positions(column: int, draw: np.random.Generator, available: int) -> NDArray[np.int64]:

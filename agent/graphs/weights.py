@@ -17,7 +17,8 @@ from agent.graphs.compute import WEIGHTED, shapes
 from agent.graphs.edits import group_of, has_auto_pad, int_attribute
 from agent.graphs.moments import LARGEST_ROW, Frame, Moment, moments, row_length
 
-_STEPS = 127
+STEPS = 127
+"""Largest INT8 code of a weight."""
 _RANK = 4
 
 
@@ -42,7 +43,7 @@ def least_error_weights(
     with_bias = {node.name for node in layers_with_bias(model.graph)}
     for node, found in moments(model, roundable_layers(model), frames.parts, threads):
         values = numpy_helper.to_array(constants[node.input[1]])
-        scales = np.abs(_channels(node, values)).max(axis=1) / _STEPS
+        scales = np.abs(_channels(node, values)).max(axis=1) / STEPS
         if not np.isfinite(scales).all():
             continue
         scales = np.where(scales > 0, scales, 1)  # a dead channel is zero at any scale
@@ -63,11 +64,11 @@ def _rounded(
     weighting: NDArray[np.float64],
 ) -> NDArray[np.float32]:
     """Return a layer's weights on the codes of least error."""
-    rows = _to_rows(node, values).astype(np.float64)
+    rows = to_rows(node, values).astype(np.float64)
     repeated = np.repeat(scales.astype(np.float64), rows[..., 0].size // scales.size)
     by_row = repeated.reshape(rows.shape[:2])
     rows = by_row[..., None] * round_weights(rows, by_row, weighting)
-    return _from_rows(node, rows, values.shape).astype(np.float32)
+    return from_rows(node, rows, values.shape).astype(np.float32)
 
 
 def roundable_layers(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:
@@ -78,19 +79,23 @@ def roundable_layers(model: onnx.ModelProto) -> tuple[onnx.NodeProto, ...]:
 
 
 def _error_weights(moment: Moment, *, centered: bool) -> NDArray[np.float64]:
-    """Return the quadratic form of weight errors, shape (groups, k, k): covariance or moment.
-
-    Source of the shrinkage towards the diagonal: O. Ledoit and M. Wolf, "A well-conditioned
-        estimator for large-dimensional covariance matrices", 2004; its weight k / (k + n) is
-        the simplest that vanishes with the sample.
-    """
+    """Return the quadratic form of weight errors, shape (groups, k, k): covariance or moment."""
     found = moment.covariance()
     if not centered:
         mean = moment.mean()
         found = found + mean[:, :, None] * mean[:, None, :]
+    return shrunk(found, moment.count)
+
+
+def shrunk(found: NDArray[Any], count: int) -> NDArray[np.float64]:
+    """Return covariances of so many positions, shape (groups, k, k), shrunk to the diagonal.
+
+    Source: O. Ledoit and M. Wolf, "A well-conditioned estimator for large-dimensional covariance
+        matrices", 2004; its weight k / (k + n) is the simplest that vanishes with the sample.
+    """
     size = found.shape[-1]
-    shrinkage = size / (size + moment.count)
-    return np.asarray((1 - shrinkage) * found + shrinkage * found * np.eye(size))
+    shrinkage = size / (size + count)
+    return np.asarray((1 - shrinkage) * found.astype(np.float64) + shrinkage * found * np.eye(size))
 
 
 def _is_roundable(node: onnx.NodeProto, constants: dict[str, onnx.TensorProto]) -> bool:
@@ -113,7 +118,7 @@ def _channels(node: onnx.NodeProto, values: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(values.reshape(len(values), -1))
 
 
-def _to_rows(node: onnx.NodeProto, values: NDArray[Any]) -> NDArray[Any]:
+def to_rows(node: onnx.NodeProto, values: NDArray[Any]) -> NDArray[Any]:
     """Return a weight as (groups, rows, k); k are the inputs of one output value."""
     if node.op_type == "Conv":
         groups = group_of(node)
@@ -123,7 +128,8 @@ def _to_rows(node: onnx.NodeProto, values: NDArray[Any]) -> NDArray[Any]:
     return _channels(node, values)[None]
 
 
-def _from_rows(node: onnx.NodeProto, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+def from_rows(node: onnx.NodeProto, rows: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return the weight of given shape that `to_rows` gives such rows of."""
     straight = node.op_type == "Conv" or (
         node.op_type == "Gemm" and int_attribute(node, "transB", (0,))[0]
     )
