@@ -22,6 +22,7 @@ from agent.disk import disk_errors
 from agent.graphs.biases import layers_with_bias
 from agent.graphs.channels import channel_means
 from agent.graphs.moments import Frame
+from agent.graphs.replay import Layer
 from agent.graphs.rounding import Range, Weights
 
 Means = Mapping[str, NDArray[np.float32]]
@@ -35,6 +36,7 @@ class Calibrated:
         histograms: Of the tensors to quantize; None if no activation will be quantized.
         weights: Chosen rounded weights by layer; the others are rounded to the nearest codes.
         means: Of the inputs of layers; the biases of the others are not corrected.
+        refitted: Weights and biases of the layers that were refitted.
 
     Attributes:
         ranged: The tensors that have a range; None without histograms.
@@ -45,12 +47,14 @@ class Calibrated:
         histograms: Iterable[TensorHistogram] | None,
         weights: Weights | None = None,
         means: Means | None = None,
+        refitted: Mapping[str, Layer] | None = None,
     ) -> None:
         self._histograms = {h.name: h for h in histograms or () if not defect(h)}
         self.ranged = None if histograms is None else frozenset(self._histograms)
         self._ranges: dict[tuple[str, str, bool], Range] = {}
         self.weights = weights or {}
         self.means = means or {}
+        self.refitted = refitted or {}
 
     def range_of(self, tensor: str, calibrator: str, symmetric: bool) -> Range:
         """Return the range of a tensor of `ranged` by a calibrator."""

@@ -27,6 +27,7 @@ from agent.jobs import (
     engines,
     evaluating,
     frames,
+    intake,
     labels,
     looking,
     measuring,
@@ -102,7 +103,7 @@ def _fleet(spec: specs.ReadFleet, job: Job) -> Fleet:
 
 
 def _intake(spec: specs.CleanGraph, _: Job) -> CleanModel:
-    return quantizing.intake(spec)
+    return intake.intake(spec)
 
 
 def _capture(spec: specs.CaptureFrames, job: Job) -> CalibrationSet:
@@ -114,7 +115,7 @@ def _capture(spec: specs.CaptureFrames, job: Job) -> CalibrationSet:
 def _check_intake(spec: specs.CheckIntake, job: Job) -> CheckedIntake:
     model = job.parent(spec.model, CleanModel)
     calibration = job.parent(spec.calibration, CalibrationSet)
-    return quantizing.check_intake(spec, model, calibration, job.progress)
+    return intake.check_intake(spec, model, calibration, job.progress)
 
 
 def _condition(spec: specs.ConditionModel, job: Job) -> ConditionedModel:

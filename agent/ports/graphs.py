@@ -158,6 +158,25 @@ class QuantizationTrial(Protocol):
         """
         ...
 
+    def refit(
+        self, placement: Placement, frames: Sequence[Tensors], target: str, progress: Progress
+    ) -> int:
+        """Solve weights and biases once more on the inputs that INT8 leaves each layer.
+
+        Args:
+            placement: What is quantized, without the step "refit"; later ones may have it.
+            frames: Inputs of the model; those that this trial is made from.
+            target: Path of an npz file to write.
+            progress: Called after every layer.
+
+        Returns:
+            How many layers were refitted; others have too few positions for their many weights.
+
+        Raises:
+            CalibrationError: "model_failed" on a frame.
+        """
+        ...
+
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
         """Write the graph; return (int8_macs_fraction, nodes kept float).
 

@@ -65,7 +65,10 @@ class Calibrating:
         found = self._earlier_graph(model, scheme)
         if found is None:
             task = configuration.dump(self.config)["model"]["task"]  # its metric decides on steps
-            digest = digest_of("condition-9", model.digest, calibration.digest, scheme, task)
+            refits = self.config.search.strategy != "fast"
+            digest = digest_of(
+                "condition-10", model.digest, calibration.digest, scheme, task, refits
+            )
             found = self.artifacts.get(
                 ConditionModel(
                     config=self.config,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from agent.core.errors import CalibrationError, ModelError, QuantizeError, RunnerError
 from agent.core.fidelity.comparison import Comparison
+from agent.core.quantization.calibrator_names import TRIED_CALIBRATORS
 from agent.core.quantization.division import Division
 from agent.core.quantization.histogram import TensorHistogram
 from agent.core.quantization.mixed_search import (
@@ -26,8 +27,6 @@ from agent.ports import Conditioner, Progress, QuantizationTrial, Quantizer
 if TYPE_CHECKING:
     from agent.ports import Tensors
 
-_TRIED_CALIBRATORS = ("entropy", "mse")
-"""Steps are judged by the one of these that is better without any; they clip differently."""
 _FAILURES = (CalibrationError, ModelError, QuantizeError, RunnerError)
 WEIGHTS = "weights.npz"
 """The chosen rounded weights, beside model.onnx."""
@@ -35,8 +34,9 @@ Steps = tuple[str, ...]
 OpenTrial = Callable[[str, int, Sequence[TensorHistogram] | None, str], QuantizationTrial]
 """Opens a trial of a model file that is compared with the clean model.
 
-The others are the index of the fold, the histograms of its frames (None if no activation will be
-quantized), and the file of chosen weights ("" for none).
+The others are the index in `Division.sources` of the frames that INT8 is made from (all frames
+judge nothing), their histograms (None if no activation will be quantized), and the file of chosen
+weights ("" for none).
 """
 
 
@@ -191,7 +191,7 @@ class _Trials:
             graph, _ = self.graph(steps, fold)
             collected = self._quantizer.collect(graph, self._made_from(fold), 0, lambda *_: None)
             trial = self._open_trial(graph, fold, tuple(collected), "")
-            names = (self._calibrator,) if self._calibrator else _TRIED_CALIBRATORS
+            names = (self._calibrator,) if self._calibrator else TRIED_CALIBRATORS
             found = {name: self._evaluated(trial, steps, name) for name in names}
             self._calibrator = best_of(found)
             self._results[key] = found[self._calibrator]

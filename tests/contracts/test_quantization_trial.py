@@ -15,6 +15,7 @@ from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.histogram import merge
 from agent.core.quantization.mixed_search import (
+    REFIT,
     WEIGHT_STEPS,
     Placement,
     best_weight_steps,
@@ -200,3 +201,25 @@ def test_a_tensor_without_a_range_in_a_fold_has_that_of_all_frames(tmp_path):
     placement = Placement(calibrator="minmax")
     one, other = trial.placed(placement, partial), trial.placed(placement, whole)
     np.testing.assert_array_equal(run(one, frames[0])[0], run(other, frames[0])[0])
+
+
+def test_a_refit_serves_later_placements(tmp_path):
+    """Of the layers that are in INT8; what stays in float keeps its own weights."""
+    path = quant_graphs.inverted(tmp_path / "m.onnx", spread=3)
+    inputs = [random_inputs(load_inferred(path), seed) for seed in range(6)]
+    histograms = list(OnnxQuantizer(1).collect(path, inputs, len(inputs), lambda *_: None))
+    trial = trial_of(path, "S8S8", histograms, inputs)
+    placement = Placement(calibrator="minmax", kept=frozenset(["stem"]))
+    seen = []
+    layers = trial.refit(
+        placement, inputs, str(tmp_path / "refit.npz"), lambda *args: seen.append(args)
+    )
+    assert [name for _, _, name in seen] == ["expand", "depthwise", "project", "head"]
+    assert layers == len(seen)
+    plain, refitted = (
+        trial.evaluate(replace(placement, steps=steps), Comparison("generic", None))
+        for steps in ((), (REFIT,))
+    )
+    assert refitted.sqnr_db > plain.sqnr_db
+    kept = replace(placement, kept=frozenset(LAYERS), steps=(REFIT,))
+    assert trial.evaluate(kept, Comparison("generic")).fidelity.sqnr_db is None

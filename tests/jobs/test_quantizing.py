@@ -12,7 +12,7 @@ from agent.adapters.storage.frames import OpencvFrames
 from agent.core.quantization.division import divide
 from agent.core.records import CalibrationSet, Digest, Recipe, Rejected
 from agent.graphs.calibrated import load_weights
-from agent.jobs import quantizing
+from agent.jobs import intake, quantizing
 from agent.jobs.quantizing import _read
 from agent.stages.quantize import load_statistics
 from agent.wire.jobs import CleanGraph, CollectStatistics, ConditionModel, QuantizeModel
@@ -49,7 +49,7 @@ def test_int8_is_made_from_all_frames_and_its_parts_are_those_of_the_division(tm
         (tmp_path / name).mkdir()
         return {"config": config, "digest": DIGEST, "work": str(tmp_path / name)}
 
-    clean = quantizing.intake(CleanGraph(**at("clean"), sha256=""))
+    clean = intake.intake(CleanGraph(**at("clean"), sha256=""))
     both = {"model": DIGEST, "calibration": DIGEST}
     conditioned = quantizing.condition(
         ConditionModel(**at("graph"), **both, scheme="S8S8"),

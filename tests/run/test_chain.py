@@ -426,6 +426,13 @@ def test_what_int8_mixed_looks_for_is_part_of_what_it_is(tmp_path):
     assert asked == ["int8-mixed"]
 
 
+def test_a_full_search_conditions_again_what_a_fast_one_did_not_refit(tmp_path):
+    Run(tmp_path, search={"strategy": "fast"}).chain.run()
+    other = Run(tmp_path)
+    other.chain.run()
+    assert other.jobs.counts["condition"] == 1
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -17,6 +17,7 @@ from agent.core.fidelity.channel_groups import OutputSums
 from agent.core.fidelity.rows import match_rows
 from agent.core.quantization.mixed_search import (
     BIAS_CORRECTION,
+    REFIT,
     WEIGHT_ROUNDING,
     Noise,
     Placement,
@@ -40,7 +41,10 @@ from agent.graphs.qdq import (
     with_qdq,
 )
 from agent.graphs.ranked import ranked_outputs
+from agent.graphs.refit import refit, with_layers
+from agent.graphs.refit_file import save_refit
 from agent.graphs.regions import float_nodes, layers_by_tensor
+from agent.graphs.replay import Layer
 from agent.graphs.residuals import residuals
 from agent.graphs.rounding import Weights, insert_qdq, rounded_weights, with_weights
 from agent.graphs.schemes import SCHEMES
@@ -50,7 +54,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from agent.core.fidelity.comparison import Comparison
-    from agent.ports import Tensors
+    from agent.ports import Progress, Tensors
 
 _LOG = logging.getLogger(__name__)
 _FEW_FRAMES = 4  # for the noise of one place, if the outputs have many values
@@ -180,6 +184,19 @@ class OnnxQuantizationTrial:
         ranges = self._ranges(self.tensors, placement.calibrator, source)
         return with_qdq(model, self._scheme, ranges, out, self._index)
 
+    def refit(
+        self, placement: Placement, frames: Sequence[Tensors], target: str, progress: Progress
+    ) -> int:
+        """See `ports.QuantizationTrial`."""
+        found: dict[str, Layer] = {}
+        layers = len(self.layers())
+        for name, layer in refit(self._clean, self.placed(placement), frames, self._threads):
+            found[name] = layer
+            progress(len(found), layers, name)
+        save_refit(target, found)
+        self._whole.refitted = found
+        return len(found)
+
     def write(self, placement: Placement, target: str) -> tuple[float, tuple[str, ...]]:
         """See `ports.QuantizationTrial`.
 
@@ -247,6 +264,9 @@ class OnnxQuantizationTrial:
                 rounded = self._rounded(steps, source)
                 self._shifts[key] = bias_shifts(self._clean.graph, rounded, source.means)
             model = with_shifted_biases(model, self._shifts[key], layers)
+        if REFIT in steps:
+            refitted = {n: layer for n, layer in source.refitted.items() if n in layers}
+            model = with_layers(model, refitted)
         return model
 
     @cached_property

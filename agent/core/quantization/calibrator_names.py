@@ -9,3 +9,6 @@ CALIBRATORS = {
     "mse": "the range with the smallest squared error",
 }
 """What the INT8 range of a tensor is by each. One pass over the frames serves all of them."""
+
+TRIED_CALIBRATORS = ("entropy", "mse")
+"""Steps are judged by the one of these that is better without any; they clip differently."""

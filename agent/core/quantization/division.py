@@ -30,6 +30,10 @@ class Division(Generic[FrameT]):
         """Return the parts that INT8 is made from: in each fold, and in the end all of them."""
         return (*((made,) for made, _ in self.folds), (0, 1))
 
+    def frames_of(self, source: int) -> tuple[FrameT, ...]:
+        """Return the frames of one of `sources`."""
+        return tuple(frame for part in self.sources[source] for frame in self.parts[part])
+
 
 def divide(frames: Sequence[FrameT]) -> Division[FrameT]:
     """Divide calibration frames for the decisions inside quantization.

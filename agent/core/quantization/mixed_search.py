@@ -18,6 +18,8 @@ BIAS_CORRECTION = "bias-correction"
 """The step that corrects the mean error of rounded weights in the bias."""
 WEIGHT_ROUNDING = "weight-rounding"
 """The step that rounds weights to minimise the output error of their layer."""
+REFIT = "refit"
+"""The step that solves weights and biases once more on the inputs that INT8 leaves each layer."""
 WEIGHT_STEPS: tuple[tuple[str, ...], ...] = (
     (),
     (BIAS_CORRECTION,),
@@ -67,7 +69,7 @@ class Placement:
     Attributes:
         calibrator: By which the range of every quantized activation is computed.
         kept: Layers left in float.
-        steps: Applied to the weights of INT8 layers: an entry of WEIGHT_STEPS.
+        steps: Applied to the weights of INT8 layers: an entry of WEIGHT_STEPS, and REFIT behind it.
     """
 
     calibrator: str
