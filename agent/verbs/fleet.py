@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -103,12 +104,32 @@ def _devices(options: argparse.Namespace) -> int:
     return 0
 
 
+def _export(options: argparse.Namespace) -> int:
+    from agent.disk import READABLE, write_atomically
+    from agent.fleet.export import export
+    from agent.fleet.service import open_store
+
+    written = StringIO(newline="")
+    store = open_store(options.database)
+    try:
+        count = export(store, written)
+    finally:
+        store.close()
+    if options.output:
+        write_atomically(options.output, written.getvalue().encode(), mode=READABLE)
+        sys.stderr.write(f"{options.output}: {count} measurements, for search.fleet\n")
+    else:
+        sys.stdout.write(written.getvalue())
+    return 0
+
+
 _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {
     "console": _show,
     "worker": _worker,
     "workers": _workers,
     "retire": _retire,
     "devices": _devices,
+    "export": _export,
 }
 
 
@@ -162,7 +183,7 @@ FLEET = (
                 choices=tuple(_ACTIONS),
                 metavar="action",
                 help="console (the default): the web console, which also stores messages; worker: store messages, as one of several; workers: list them; "
-                "retire: end one; devices: list the devices",
+                "retire: end one; devices: list the devices; export: what they measured, as CSV for search.fleet",
             ),
             option(
                 "--name", dest="worker", metavar="W", help="of the worker; it must stay the same"
@@ -191,6 +212,9 @@ FLEET = (
                 action="append",
                 metavar="K=V",
                 help="devices: only those with this status, model, board, precision or label",
+            ),
+            option(
+                "--output", default="", metavar="CSV", help="export: the file (default: stdout)"
             ),
             option(
                 "--listen",

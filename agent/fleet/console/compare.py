@@ -12,9 +12,9 @@ from agent.core.fleet.devices import ReportRow
 from agent.core.report.figures import at
 from agent.core.report.metrics import MODEL_METRICS, number, reported_row
 from agent.fleet.console.access import Asked
-from agent.fleet.console.reading import document
 from agent.fleet.console.routing import Console, Route
 from agent.fleet.console.words import figure
+from agent.fleet.reading import document
 
 _INTERVALS = {
     "latency_p50_ms": "measured.latency_ms.ci95_p50",

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from agent.core.fleet.devices import ReportRow
 from agent.core.report.figures import at
 from agent.core.report.metrics import reported_row
-from agent.fleet.console.reading import document
+from agent.fleet.reading import document
 from agent.page.chart import Axis, Chart, marker
 from agent.ports.fleet import FleetStore
 

@@ -7,8 +7,8 @@ import logging
 from starlette.responses import HTMLResponse, Response
 
 from agent.fleet.console.access import Asked
-from agent.fleet.console.reading import UnreadableError, typed
 from agent.fleet.console.routing import Console, Route, message
+from agent.fleet.reading import UnreadableError, typed
 from agent.page.render import render
 
 _LOG = logging.getLogger(__name__)
