@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from agent.core.records import Fidelity
 
-_DOUBT = 0.1  # of resamples against it; a wrong choice between near equals costs little
+_DOUBT = 0.2  # of resamples against it; a wrong choice between near equals costs little
 _LUCK = 0.05  # a difference of the metric that chance makes more often decides nothing
 
 
