@@ -34,7 +34,7 @@ from tests.benchmarks.quality.fidelity import compared
 from tests.benchmarks.quality.material import MODELS, REPOSITORY, SCENES, Model, UnavailableError
 from tests.benchmarks.quality.peers import CACHE, PEERS, python_of, versions, wanted
 from tests.benchmarks.quality.promises import kept
-from tests.benchmarks.quality.steps import SCHEME
+from tests.benchmarks.quality.steps import TENSORRT
 from tests.benchmarks.quality.tables import render
 from tests.benchmarks.run import machine
 
@@ -60,7 +60,7 @@ def main() -> None:
         "machine": machine(),
         "agent": made_by,
         "revision": arguments.revision,
-        "scheme": SCHEME,
+        "scheme": TENSORRT,
         "frames": arguments.frames,
         "missing": missing,
     }

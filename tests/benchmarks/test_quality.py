@@ -170,10 +170,17 @@ def test_costs_are_compared_with_the_goals():
 def promised(agreement, *, sees=1.0, gain_db=2.0, span=(1.0, 3.0), ratio=(1.1, 1.2)):
     gain = {"sqnr_db": gain_db, "sqnr_db_ci95": span, "agreement": 0.0, "agreement_ci95": None}
     latency = {"p50_ms": {"earlier": 3.0, "a": 2.5, "b": 2.0}, "earlier_over": {"b": ratio}}
+    refused = {"int8-mixed": {"failed": "int8-mixed is not offered: with 20 %"}}
     return {
         "sees": sees,
-        "mixed": {} if agreement is None else {"a": row("", 9.0, 0.2), "b": row("", 30, agreement)},
-        "earlier": {"gain": gain, "latency": latency},
+        "int8": {"int8-minmax": row("", 14.0, 0.9)},
+        "int8_earlier": {},
+        "mixed": refused
+        if agreement is None
+        else {"a": row("", 9.0, 0.2), "b": row("", 30.0, agreement)},
+        "mixed_earlier": {},
+        "gain": gain,
+        "latency": latency,
     }
 
 
@@ -214,7 +221,6 @@ def test_memory_is_compared_above_that_of_inference_alone():
 
 def test_everything_that_a_run_writes_is_printed():
     result = {"fidelity": costed("centerface", 12.0, 8.0), "promises": {"a": promised(0.96)}}
-    result["promises"]["a"]["int8"] = {"int8-minmax": row("", 14.0, 0.9)}
     text = render({**result, "agent": "abc", "revision": "def", "missing": ["x"]}, marked=True)
     assert "| centerface, street | 0.50 | 12.00 | 32.00 | 31.00 | condition 9.0 |" in text
     assert "| a | 1.00 | 14.0 dB 0.900 100% |" in text

@@ -21,7 +21,9 @@ _QUALITY = "tests.benchmarks.quality"
 def run(
     argv: Sequence[str | Path], log: Path | None = None, folder: Path = REPOSITORY
 ) -> dict[str, Any]:
-    """Return what a process found, or {"failed": reason}; with its wall and CPU seconds.
+    """Return what a process found, with its wall and CPU seconds.
+
+    If it ended without a result: {"failed": reason, "crashed": True}.
 
     Args:
         argv: The command.
@@ -39,13 +41,13 @@ def run(
             timeout=_PATIENCE_S,
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"no end after {_PATIENCE_S} s"}
+        return {"failed": f"no end after {_PATIENCE_S} s", "crashed": True}
     if log is not None:
         log.write_text(done.stdout + done.stderr)
     if done.returncode:
         last = done.stderr.strip()[-_TAIL:].replace("\n", " ")
         why = "killed, probably for memory" if done.returncode == -9 else f"exit {done.returncode}"
-        return {"failed": f"{why}: {last}"}
+        return {"failed": f"{why}: {last}", "crashed": True}
     return {
         **json.loads(done.stdout.strip().splitlines()[-1]),
         "wall_s": round(time.monotonic() - begin, 2),

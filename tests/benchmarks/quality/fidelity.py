@@ -120,7 +120,7 @@ def _cost(
     if own is None:
         return {"failed": "no INT8 graph"}
     plain = required("plain", pair.clean, pair.folder / "calibration.npz")
-    with laid_out(pair.model, pair.scene, frames, models, search__strategy="fast") as fast:
+    with laid_out(pair.model, pair.scene, frames, models, strategy="fast") as fast:
         (alone,) = quantized(fast.folder, f"int8-{own['calibrator']}").values()
         if "failed" in alone:
             return {"failed": alone["failed"]}

@@ -147,11 +147,7 @@ def _better(fidelity: Mapping[str, Any]) -> Row:
 
 
 def _promises(found: Mapping[str, Any], revision: str) -> Iterator[Row]:
-    gains = {
-        name: one["earlier"]["gain"]
-        for name, one in found.items()
-        if "gain" in one.get("earlier", {})
-    }
+    gains = {name: one["gain"] for name, one in found.items() if "gain" in one}
     if gains:
         worse = [name for name, gain in gains.items() if is_worse(gain)]
         median = statistics.median(gain["sqnr_db"] for gain in gains.values())
@@ -163,28 +159,29 @@ def _promises(found: Mapping[str, Any], revision: str) -> Iterator[Row]:
             met=not worse and median >= _GAIN_DB,
         )
     seen = {name: one for name, one in found.items() if one.get("sees", 0.0) >= SEEN}
-    accepted = [name for name, one in seen.items() if one["mixed"]]
+    accepted = {name: last for name, one in seen.items() if (last := strict(one["mixed"]))}
     yield Row(
         what=f"int8-mixed with limits.agreement {AGREEMENT:g} where FP32 sees something: accepted",
         goal=f"at least {_ACCEPTED:.0%} of the pairs",
         found=f"{len(accepted)} of {len(seen)}",
         met=len(accepted) >= _ACCEPTED * len(seen) if seen else None,
     )
-    broken = [name for name in accepted if strict(seen[name]).get("agreement", 0.0) < AGREEMENT]
-    kept = len(accepted) - len(broken)
+    missed = {n: one["agreement"] for n, one in accepted.items() if one["agreement"] < AGREEMENT}
+    kept = len(accepted) - len(missed)
     yield Row(
         what="of these, the limit is kept on frames that calibrated nothing",
         goal=f"at least {_KEPT:.0%}",
         found=f"{kept} of {len(accepted)}"
-        + "".join(f"; {name} {strict(seen[name]).get('agreement', 0.0):.3f}" for name in broken),
+        + "".join(f"; {name} {agreement:.3f}" for name, agreement in missed.items()),
         met=kept >= _KEPT * len(accepted) if accepted else None,
     )
     yield from _latency(found, revision)
 
 
-def strict(one: Mapping[str, Any]) -> Mapping[str, Any]:
+def strict(mixed: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """Return the figures of the int8-mixed graph that promises to keep the limit, the last."""
-    return list(one["mixed"].values())[-1]  # type: ignore[no-any-return]
+    made = [one for one in mixed.values() if "agreement" in one]
+    return made[-1] if made else None
 
 
 def is_worse(gain: Mapping[str, Any]) -> bool:
@@ -201,9 +198,7 @@ def fastest(latency: Mapping[str, Any]) -> str:
 
 def _latency(found: Mapping[str, Any], revision: str) -> Iterator[Row]:
     timed = {
-        name: one["earlier"]["latency"]
-        for name, one in found.items()
-        if "p50_ms" in one.get("earlier", {}).get("latency", {})
+        name: one["latency"] for name, one in found.items() if "p50_ms" in one.get("latency", {})
     }
     if not timed:
         return

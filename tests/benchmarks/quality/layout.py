@@ -15,6 +15,7 @@ from agent.adapters.storage.frames import OpencvFrames
 from agent.core.records import CalibrationSet, Digest, Rejected
 from agent.wiring import storage
 from tests.benchmarks.quality.material import REPOSITORY
+from tests.benchmarks.quality.steps import TENSORRT
 
 _DIGEST = Digest("c" * 64)
 
@@ -24,6 +25,7 @@ def lay_out(
     settings: Mapping[str, Any],
     frames: Sequence[NDArray[np.uint8]],
     holdout: Sequence[NDArray[np.uint8]],
+    scheme: str = TENSORRT,
 ) -> None:
     """Write what `steps` works on.
 
@@ -32,6 +34,7 @@ def lay_out(
         settings: Of quantd, by dotted key; `model.card` is relative to the repository.
         frames: That calibrate, HWC uint8.
         holdout: That only judge.
+        scheme: Of the INT8 graphs.
     """
     folder.mkdir(parents=True)
     card = settings.get("model.card")
@@ -42,6 +45,7 @@ def lay_out(
     config = configuration.load(empty, overrides=overrides)
     (folder / "config.json").write_bytes(msgspec.json.encode(configuration.dump(config)))
     (folder / "calibration").write_text(_DIGEST)
+    (folder / "scheme").write_text(scheme)
     store, names = storage.store(config), {}
     with store.stage(_DIGEST) as work:
         (Path(work) / "frames").mkdir()

@@ -14,6 +14,7 @@ from tests.benchmarks.quality import metrics, peers
 from tests.benchmarks.quality.children import required
 from tests.benchmarks.quality.layout import lay_out
 from tests.benchmarks.quality.material import AGREEMENT, Model, split
+from tests.benchmarks.quality.steps import TENSORRT
 
 _JUDGES = 32  # frames
 
@@ -24,6 +25,7 @@ class Pair:
 
     Attributes:
         settings: Of quantd.
+        scheme: Of the INT8 graphs.
         reference: FP32 outputs on the held-out frames.
         known: What was judged already.
     """
@@ -32,6 +34,7 @@ class Pair:
     scene: str
     folder: Path
     settings: Mapping[str, Any]
+    scheme: str
     reference: list[metrics.Outputs]
     known: dict[tuple[str, bool], metrics.Judged] = field(default_factory=dict)
 
@@ -73,14 +76,20 @@ class Pair:
 
 @contextmanager
 def laid_out(
-    model: Model, scene: str, frames: int, models: Path | None, **more: Any
+    model: Model,
+    scene: str,
+    frames: int,
+    models: Path | None,
+    scheme: str = TENSORRT,
+    strategy: str = "full",
 ) -> Iterator[Pair]:
     """Lay a pair out in a temporary folder and clean its model.
 
     Args:
         frames: That calibrate; 32 others judge.
         models: Folder of further ONNX files.
-        more: Settings of quantd with `__` for a dot.
+        scheme: Of the INT8 graphs.
+        strategy: As `search.strategy`.
 
     Raises:
         UnavailableError: if there is no such model here or its intake fails.
@@ -91,16 +100,17 @@ def laid_out(
         "model.name": model.name,
         "model.path": str(path),
         "limits.agreement": AGREEMENT,
-        **{key.replace("__", "."): value for key, value in more.items()},
+        "search.strategy": strategy,
     }
     with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
         folder = Path(directory) / "work"
-        lay_out(folder, settings, *split(scene, frames, _JUDGES))
+        lay_out(folder, settings, *split(scene, frames, _JUDGES), scheme)
         required("steps", "intake", folder)
         yield Pair(
             model=model,
             scene=scene,
             folder=folder,
             settings=settings,
+            scheme=scheme,
             reference=metrics.outputs(str(folder / "model.onnx"), str(folder / "holdout.npz")),
         )

@@ -30,16 +30,23 @@ _LAY_OUT = """
 import json, sys
 from pathlib import Path
 import numpy as np
-if Path("tests/benchmarks/quality/layout.py").exists():
+if sys.argv[4:]:
     from tests.benchmarks.quality.layout import lay_out
 else:
     from tests.benchmarks.quality.steps import lay_out
 with np.load(sys.argv[2]) as found:
     shown = {key: found[key] for key in found.files}
 frames, holdout = ([shown[k] for k in shown if k.startswith(kind)] for kind in ("frame", "held"))
-lay_out(Path(sys.argv[1]), json.loads(sys.argv[3]), frames, holdout)
+lay_out(Path(sys.argv[1]), json.loads(sys.argv[3]), frames, holdout, *sys.argv[4:])
 print("{}")
 """
+_STEP = """
+import sys
+from tests.benchmarks.quality import steps
+steps._SCHEME = sys.argv[1]
+steps.main(sys.argv[2:])
+"""
+_LAYOUT = Path("tests/benchmarks/quality/layout.py")  # since it exists the scheme is laid out
 
 
 def checked_out(revision: str) -> Path:
@@ -65,18 +72,21 @@ def checked_out(revision: str) -> Path:
 def graphs(
     tree: Path,
     pair: Pair,
+    precision: str,
     frames: Sequence[NDArray[np.uint8]],
     holdout: Sequence[NDArray[np.uint8]],
-) -> dict[str, Any]:
-    """Return {"graphs": {id: path}, "failed": {id: reason}}.
+) -> dict[str, dict[str, Any]]:
+    """Return its graphs by candidate, or why there are none, as `children.quantized` does.
 
     Args:
         tree: From `checked_out`.
-        pair: With the settings.
+        pair: With the settings and the scheme.
+        precision: int8 or int8-mixed.
         frames: That calibrate, HWC uint8.
         holdout: Likewise, that judge.
     """
-    key = hashlib.sha256(json.dumps(dict(pair.settings), sort_keys=True, default=str).encode())
+    asked = {**pair.settings, "": [precision, pair.scheme]}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     key.update(Path(pair.settings["model.path"]).read_bytes())
     for image in (*frames, *holdout):
         key.update(image.tobytes())
@@ -85,21 +95,25 @@ def graphs(
         shutil.rmtree(cached, ignore_errors=True)
         cached.mkdir(parents=True)
         with tempfile.TemporaryDirectory(prefix="quantd-bench-") as directory:
-            found = _made(tree, Path(directory), pair, frames, holdout)
-            for name, graph in found["graphs"].items():
-                shutil.copyfile(graph, cached / f"{name}.onnx")
+            found = _made(tree, Path(directory), pair, precision, frames, holdout)
+            for name, one in found.items():
+                if "graph" in one:
+                    shutil.copyfile(one["graph"], cached / f"{name}.onnx")
+                    one["graph"] = str(cached / f"{name}.onnx")
+        if any("crashed" in one for one in found.values()):
+            return found  # and it is tried again by the next run
         (cached / _MADE).write_text(json.dumps(found))
-    found = json.loads((cached / _MADE).read_text())
-    return {**found, "graphs": {name: str(cached / f"{name}.onnx") for name in found["graphs"]}}
+    return json.loads((cached / _MADE).read_text())  # type: ignore[no-any-return]
 
 
 def _made(
     tree: Path,
     directory: Path,
     pair: Pair,
+    precision: str,
     frames: Sequence[NDArray[np.uint8]],
     holdout: Sequence[NDArray[np.uint8]],
-) -> dict[str, Any]:
+) -> dict[str, dict[str, Any]]:
     shown = directory / "shown.npz"
     named = {
         f"{kind}{index:04d}": image
@@ -108,37 +122,37 @@ def _made(
     }
     np.savez(shown, **named)
     folder = directory / "work"
-    settings = {key: value for key, value in pair.settings.items() if key != "storage.dir"}
-    argv: list[str | Path] = [sys.executable, "-c", _LAY_OUT, folder, shown, json.dumps(settings)]
-    laid = run(argv, folder=tree)
+    argv: list[str | Path] = [sys.executable, "-c", _LAY_OUT, folder, shown]
+    argv.append(json.dumps(dict(pair.settings)))
+    laid = run([*argv, *([pair.scheme] if (tree / _LAYOUT).exists() else [])], folder=tree)
     if "failed" in laid:
-        return {"graphs": {}, "failed": {"layout": laid["failed"]}}
-    made: dict[str, Any] = {"graphs": {}, "failed": {}}
-    for name, found in _steps(tree, folder):
-        if "failed" in found:
-            made["failed"][name] = found["failed"]
-        elif "graph" in found:
-            made["graphs"][name] = found["graph"]
-    return made
+        return {"layout": laid}
+    return {
+        name: {key: one[key] for key in ("graph", "failed", "crashed") if key in one}
+        for name, one in _steps(tree, folder, precision, pair.scheme)
+        if "graph" in one or "failed" in one
+    }
 
 
-def _steps(tree: Path, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+def _steps(
+    tree: Path, folder: Path, precision: str, scheme: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield (candidate, result) of the revision's own steps, in its protocol."""
 
-    def step(*rest: str) -> dict[str, Any]:
-        argv = [sys.executable, "-m", "tests.benchmarks.quality.steps", rest[0], folder, *rest[1:]]
-        return run(argv, folder=tree)
+    def step(name: str, *rest: str) -> dict[str, Any]:
+        return run([sys.executable, "-c", _STEP, scheme, name, folder, *rest], folder=tree)
 
-    if (tree / "tests/benchmarks/quality/layout.py").exists():
+    if (tree / _LAYOUT).exists():
         yield "intake", step("intake")
-        for precision in ("int8", "int8-mixed"):
-            yield from step("quantize", precision).get("made", {}).items()
+        yield from step("quantize", precision).get("made", {}).items()
         return
     for name in ("intake", "condition", "statistics"):
         found = step(name)
         if "failed" in found:
             yield name, found
             return
+    if precision == "int8-mixed":
+        yield precision, step("mixed")
+        return
     for name in CALIBRATORS:
         yield f"int8-{name}", step("int8", name)
-    yield "int8-mixed", step("mixed")

@@ -22,6 +22,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from agent import config as configuration
 from agent.adapters.host.clock import SystemClock
 from agent.adapters.host.jobs import SubprocessJobs
@@ -31,8 +33,13 @@ from agent.core.records import CalibrationSet, Candidate, CleanModel
 from agent.run.chain import Chain
 from agent.wiring import storage
 
-SCHEME = "S8S8"
-"""That of TensorRT's INT8, of the peers as well."""
+TENSORRT, CPU = "S8S8", "U8S8"
+"""Schemes: TensorRT's, as the peers quantize, and that of ONNX Runtime on a CPU.
+
+Nothing here can time a layer as TensorRT executes it, and this CPU is far slower with TensorRT's
+scheme. So with that scheme layers weigh by their compute, as in a build for another device.
+"""
+_ELSEWHERE = "8.7"  # the compute capability of an Orin
 
 
 @dataclass
@@ -76,9 +83,12 @@ class Driver:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.config: Config = configuration.from_dump(
-            json.loads((folder / "config.json").read_bytes())
-        )
+        config = configuration.from_dump(json.loads((folder / "config.json").read_bytes()))
+        self._scheme = (folder / "scheme").read_text()
+        if self._scheme == TENSORRT:
+            runtime = structs.replace(config.runtime, compute_capability=_ELSEWHERE)
+            config = structs.replace(config, runtime=runtime)
+        self.config: Config = config
         self.jobs = MeasuredJobs()
         self._store = storage.store(self.config)
         self._chain = Chain(
@@ -111,7 +121,7 @@ class Driver:
             which: A candidate's id, or a precision for all in it.
         """
         model = self.model()
-        platform = replace(self._chain.platform(), scheme=SCHEME)
+        platform = replace(self._chain.platform(), scheme=self._scheme)
         for one in self._chain.candidates(platform, model):
             if which in (one.id, one.recipe.precision):
                 self.jobs.spent = []  # the intake and the platform are no part of quantizing

@@ -96,28 +96,23 @@ def _tables(result: Mapping[str, Any]) -> Iterable[tuple[str, Row, list[Row]]]:
 def _promises(found: Mapping[str, Any], revision: str) -> tuple[str, Row, list[Row]]:
     return (
         f"From 64 frames: INT8 and int8-mixed beside {revision or 'no earlier revision'}",
-        ("model, scene", "sees", "best INT8", "earlier", "gain dB", "int8-mixed", "earlier",
+        ("model, scene", "sees", "best INT8", "earlier", "gain dB", "int8-mixed (U8S8)", "earlier",
          "p50 ms"),
         [
             (
                 name,
                 f"{one['sees']:.2f}",
                 _line(_top(one["int8"])),
-                _line(_top(_earlier(one, "int8-", "int8-mixed"))),
+                _line(_top(one["int8_earlier"])),
                 _gain(one),
-                "; ".join(map(_line, one["mixed"].values())) or "not offered",
-                _line(one.get("earlier", {}).get("figures", {}).get("int8-mixed")),
+                "; ".join(map(_line, one["mixed"].values())),
+                "; ".join(map(_line, one["mixed_earlier"].values())) or "-",
                 _latency(one),
             )
             for name, one in found.items()
-            if "sees" in one
+            if "mixed" in one
         ],
     )  # fmt: skip
-
-
-def _earlier(one: Mapping[str, Any], start: str, without: str) -> dict[str, Any]:
-    figures = one.get("earlier", {}).get("figures", {})
-    return {n: f for n, f in figures.items() if n.startswith(start) and n != without}
 
 
 def _top(figures: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
@@ -126,13 +121,15 @@ def _top(figures: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 
 def _line(one: Mapping[str, Any] | None) -> str:
-    if one is None or "failed" in one:
+    if one is None:
         return "-"
+    if "failed" in one:
+        return "not offered" if "not offered" in one["failed"] else one["failed"][:40]
     return f"{one['sqnr_db']:.1f} dB {one['agreement']:.3f} {one['int8_share']:.0%}"
 
 
 def _gain(one: Mapping[str, Any]) -> str:
-    gain = one.get("earlier", {}).get("gain")
+    gain = one.get("gain")
     if gain is None:
         return "-"
     spans = gain["sqnr_db_ci95"]
@@ -141,7 +138,7 @@ def _gain(one: Mapping[str, Any]) -> str:
 
 
 def _latency(one: Mapping[str, Any]) -> str:
-    found = one.get("earlier", {}).get("latency", {}).get("p50_ms", {})
+    found = one.get("latency", {}).get("p50_ms", {})
     return ", ".join(f"{name} {ms:.2f}" for name, ms in found.items()) or "-"
 
 
