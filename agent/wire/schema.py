@@ -50,7 +50,7 @@ def _metrics() -> dict[str, Any]:
     return {
         name: {
             "type": ["integer" if metric.counts else "number", "null"],
-            "description": metric.title,
+            "description": f"{metric.title}, {metric.about}" if metric.about else metric.title,
             **({"x-unit": metric.unit} if metric.unit else {}),
             **({"minimum": 0} if metric.counts else {}),
         }

@@ -21,9 +21,10 @@ class Metric:
     """One figure of telemetry.
 
     Attributes:
-        title: For people.
+        title: For people, as a column or a sensor.
         unit: "" of a share, a number of things, or a switch.
-        counts: Whether it only grows, from the daemon's start on.
+        counts: Whether it only grows, from the daemon's start on unless `about` differs.
+        about: What the title leaves out.
         place: Where the report has it: keys from the candidate on, see `reported_row`.
         reason: Where the report has the reason why it is null.
     """
@@ -31,60 +32,70 @@ class Metric:
     title: str
     unit: str = ""
     counts: bool = False
+    about: str = ""
     place: str = ""
     reason: str = ""
 
 
 MODEL_METRICS = {
     "latency_p50_ms": Metric(
-        title="latency p50 of an inference", unit="ms", place="measured.latency_ms.p50"
+        title="latency p50", unit="ms", about="of an inference", place="measured.latency_ms.p50"
     ),
     "latency_p99_ms": Metric(
-        title="latency p99 of an inference", unit="ms", place="measured.latency_ms.p99"
+        title="latency p99", unit="ms", about="of an inference", place="measured.latency_ms.p99"
     ),
     "throughput_fps": Metric(title="throughput", unit="FPS", place="measured.throughput_fps"),
     "power_w": Metric(
-        title="mean power", unit="W", place="load.power_w.mean", reason="load.power_reason"
+        title="power", unit="W", about="mean", place="load.power_w.mean", reason="load.power_reason"
     ),
     "energy_j": Metric(
         title="energy per frame", unit="J", place="load.energy_j", reason="load.energy_reason"
     ),
     "memory_mb": Metric(
-        title="memory of engine and runtime",
+        title="engine memory",
         unit="MB",
+        about="of engine and runtime",
         place="measured.memory_mb",
         reason="measured.memory_reason",
     ),
     "sqnr_db": Metric(
-        title="SQNR against FP32",
+        title="SQNR",
         unit="dB",
+        about="against FP32, of the worst group of channels; null for FP32 itself",
         place="fidelity.sqnr_db",
         reason="fidelity.sqnr_reason",
     ),
     "agreement": Metric(
-        title="agreement with FP32, 0 to 1",
+        title="agreement with FP32",
+        about="0 to 1, by the task's metric",
         place="fidelity.agreement",
         reason="fidelity.agreement_reason",
     ),
     "int8_macs_fraction": Metric(
-        title="share of the compute in INT8, 0 to 1", place="int8_macs_fraction"
+        title="INT8 share", about="0 to 1, of the multiplications", place="int8_macs_fraction"
     ),
 }
 METRICS = {
     **MODEL_METRICS,
-    "report_age_s": Metric(title="age of the report that has the model's figures", unit="s"),
-    "release_age_s": Metric(title="age of the release in use", unit="s"),
-    "runs_succeeded": Metric(title="runs that succeeded, ever since", counts=True),
-    "runs_failed": Metric(
-        title="runs that failed, timed out or rolled back, ever since", counts=True
+    "report_age_s": Metric(
+        title="report age", unit="s", about="of the report that has the model's figures"
     ),
-    "job_percent": Metric(title="progress of the stage that runs; null while idle", unit="%"),
-    "rss_mb": Metric(title="memory of the daemon", unit="MB"),
-    "cpu_percent": Metric(title="share of a core that the daemon uses", unit="%"),
-    "uptime_s": Metric(title="time since the machine's start", unit="s"),
-    "memory_free_mb": Metric(title="available memory", unit="MB"),
-    "disk_free_mb": Metric(title="free space in storage.dir", unit="MB"),
-    "temp_c": Metric(title="hottest thermal zone", unit="°C"),
+    "release_age_s": Metric(title="release age", unit="s", about="since the active one was made"),
+    "runs_succeeded": Metric(title="runs succeeded", counts=True, about="since the journal began"),
+    "runs_failed": Metric(
+        title="runs failed",
+        counts=True,
+        about="since the journal began; timed out and rolled back ones included",
+    ),
+    "job_percent": Metric(
+        title="progress", unit="%", about="of the stage that runs; null while idle"
+    ),
+    "rss_mb": Metric(title="daemon memory", unit="MB"),
+    "cpu_percent": Metric(title="daemon CPU", unit="%", about="of one core"),
+    "uptime_s": Metric(title="uptime", unit="s", about="of the machine"),
+    "memory_free_mb": Metric(title="free memory", unit="MB", about="available to processes"),
+    "disk_free_mb": Metric(title="free disk", unit="MB", about="where storage.dir is"),
+    "temp_c": Metric(title="temperature", unit="°C", about="of the hottest thermal zone"),
     "broker_silences": Metric(title="connections that nothing was acknowledged on", counts=True),
     "certificates_refused": Metric(title="connections refused for the certificate", counts=True),
     "commands_misaddressed": Metric(title="commands on a topic without an id", counts=True),
