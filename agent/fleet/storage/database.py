@@ -114,12 +114,13 @@ class FleetDatabase(Queries):
 
 def _registered(db: Transaction, names: Iterable[str], now_ms: int) -> dict[str, int]:
     """Return the numbers of devices, after adding those that are new."""
-    found = {}
-    for name in sorted(names):
-        sql = "INSERT INTO device (name, first_ms) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
-        db.change(sql, (name, now_ms))
-        found[name] = db.rows("SELECT id FROM device WHERE name = ?", (name,))[0][0]
-    return found
+    wanted = sorted(names)
+    if not wanted:
+        return {}
+    sql = "INSERT INTO device (name, first_ms) VALUES (?, ?) ON CONFLICT (name) DO NOTHING"
+    db.change_each(sql, [(name, now_ms) for name in wanted])
+    marks = ", ".join("?" * len(wanted))
+    return dict(db.rows(f"SELECT name, id FROM device WHERE name IN ({marks})", tuple(wanted)))
 
 
 def _roll(db: Transaction, dev: int, before_hour: int) -> None:

@@ -24,7 +24,7 @@ from agent.core.fleet.messages import FIGURES
 from agent.fleet.storage.database import FleetDatabase
 from agent.fleet.storage.plan import Row
 from agent.fleet.storage.schema import DAYS, STEPS, Days, for_postgres
-from agent.fleet.storage.writing import FIGURES_NEWER, SEEN
+from agent.fleet.storage.writing import FIGURES_NEWER, SEEN, TABLES
 
 _LOCK = 0x7175616E7464  # of schema and partitions, for pg_advisory_xact_lock: "quantd"
 _TIDY_LOCK = _LOCK + 1
@@ -35,18 +35,19 @@ _HINTS = {
     "away": "start it, or check the address after --database; it is tried again",
     "store": "check the rights of its user: it creates tables",
 }
-# In one statement each; as one statement for each device they are most of the work of a batch.
-_BULK = {
-    SEEN: "UPDATE device d SET seen_ms = v.seen FROM"
-    " UNNEST(%s::bigint[], %s::int[], %s::bigint[]) AS v (seen, id, before)"
-    " WHERE d.id = v.id AND d.seen_ms < v.before",
-    FIGURES_NEWER: "UPDATE device d SET figures_id = v.message, figures_at_ms = v.at,"
-    " figures = v.figures"
+# One statement for all devices of a batch each; one for each device would be most of its work.
+_SEEN = "UPDATE device d SET seen_ms = v.seen_ms FROM new_seen v WHERE d.id = v.dev AND d.seen_ms < v.before"
+_FIGURES = (
+    "UPDATE device d SET figures_id = v.id, figures_at_ms = v.at_ms, figures = v.figures"
     + "".join(f", {name} = COALESCE(v.{name}, d.{name})" for name in FIGURES)
-    + " FROM UNNEST(%s::bytea[], %s::bigint[], %s::text[]"
-    + ", %s::float8[]" * len(FIGURES)
-    + f", %s::int[], %s::bytea[]) AS v (message, at, figures, {', '.join(FIGURES)}, id, before)"
-    " WHERE d.id = v.id AND d.figures_id < v.before",
+    + " FROM new_figures v WHERE d.id = v.dev AND d.figures_id < v.before"
+)
+_KNOWN = "".join(f", {name} DOUBLE PRECISION" for name in FIGURES)
+_BULK = {SEEN: ("new_seen", _SEEN), FIGURES_NEWER: ("new_figures", _FIGURES)}
+_TEMPORARY = {
+    **{f"new_{table}": f"LIKE {table}" for table in TABLES},
+    "new_seen": "seen_ms BIGINT, dev INTEGER, before BIGINT",
+    "new_figures": f"id BYTEA, at_ms BIGINT, figures TEXT{_KNOWN}, dev INTEGER, before BYTEA",
 }
 
 
@@ -69,9 +70,12 @@ class PostgresFleetStore(FleetDatabase):
         self._connections: dict[str, psycopg.Connection[Any]] = {}
         self._locks = {"write": threading.Lock(), "read": threading.Lock()}
         self._partitions_until = datetime.min.replace(tzinfo=timezone.utc)
+        self._migrated = False
         try:
             with self._transaction() as db:
                 self._migrate(db)
+            self._migrated = True
+            self._drop("write")
         except BaseException:
             self.close()
             raise
@@ -147,6 +151,11 @@ class PostgresFleetStore(FleetDatabase):
             if db is None or db.closed:
                 db = psycopg.connect(self._address, autocommit=True, connect_timeout=_CONNECT_S)
                 self._connections[name] = db
+                if name == "write" and self._migrated:
+                    for table, columns in _TEMPORARY.items():
+                        db.execute(
+                            f"CREATE TEMPORARY TABLE {table} ({columns}) ON COMMIT DELETE ROWS"
+                        )
             try:
                 yield db
             except psycopg.OperationalError:
@@ -186,11 +195,12 @@ class _Transaction:
         rows = list(values)
         if not rows:
             return
-        if sql in _BULK:
-            columns = [list(column) for column in zip(*rows, strict=True)]
-            self._db.execute(_BULK[sql], columns)
-        else:
-            with self._db.cursor() as cursor:
+        with self._db.cursor() as cursor:
+            if sql in _BULK:
+                table, update = _BULK[sql]
+                _copy(cursor, f"COPY {table} FROM STDIN", rows)
+                cursor.execute(update)
+            else:
                 cursor.executemany(_marked(sql), rows)
 
     def lock(self, devices: Iterable[int]) -> None:
@@ -201,18 +211,19 @@ class _Transaction:
 
     def add(self, table: str, columns: Sequence[str], rows: Sequence[Row]) -> int:
         listed = ", ".join(columns)
-        self._db.execute(
-            f"CREATE TEMPORARY TABLE IF NOT EXISTS new_{table} (LIKE {table}) ON COMMIT DELETE ROWS"
-        )
         with self._db.cursor() as cursor:
-            with cursor.copy(f"COPY new_{table} ({listed}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
+            _copy(cursor, f"COPY new_{table} ({listed}) FROM STDIN", rows)
             cursor.execute(
                 f"INSERT INTO {table} ({listed}) SELECT {listed} FROM new_{table}"
                 " ORDER BY dev, id ON CONFLICT (dev, id) DO NOTHING"
             )
             return cursor.rowcount
+
+
+def _copy(cursor: psycopg.Cursor[Any], sql: str, rows: Iterable[Row]) -> None:
+    with cursor.copy(sql) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 @lru_cache(maxsize=200)

@@ -38,16 +38,18 @@ def test_a_lost_connection_is_made_again(stores, address):
 
 def test_two_workers_with_the_same_devices_wait_for_each_other_and_lose_nothing(stores):
     failed = []
+    batches = [
+        [
+            received(made(), f"cam-{n}", seq=seq)
+            for n in (range(20) if seq % 2 else range(19, -1, -1))
+            for made in (event, state, telemetry)
+        ]
+        for seq in range(1, 31)
+    ]
 
     def write(store, turn):
-        order = range(20) if turn else range(19, -1, -1)
         try:
-            for seq in range(15):
-                messages = [
-                    received(made(), f"cam-{n}", seq=2 * seq + turn + 1)
-                    for n in order
-                    for made in (event, state, telemetry)
-                ]
+            for messages in batches[turn::2]:
                 store.write(messages, [])
         except StoreError as error:
             failed.append(error)
