@@ -17,7 +17,12 @@ from agent.fleet.service import Settings, broker, consuming, open_store
 
 
 async def show(
-    settings: Settings, listening: Listening, accounts_file: Path, *, consume: bool
+    settings: Settings,
+    listening: Listening,
+    accounts_file: Path,
+    *,
+    consume: bool,
+    metrics_token: str = "",
 ) -> None:
     """Serve the console until SIGTERM or SIGINT.
 
@@ -26,6 +31,7 @@ async def show(
         listening: Where browsers reach it.
         accounts_file: Users, sessions, commands and the audit log.
         consume: Whether this process stores the messages as well.
+        metrics_token: For readers of /metrics; "" without metrics.
     """
     store = open_store(settings.database)
     with (
@@ -41,6 +47,7 @@ async def show(
                 store=store,
                 commands=commands,
                 wake=sender.wake,
+                metrics_token=metrics_token,
                 serving=listening.serving,
             )
             async with contextlib.AsyncExitStack() as stack:

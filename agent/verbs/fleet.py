@@ -41,8 +41,26 @@ def _show(options: argparse.Namespace) -> int:
     is_file = "://" not in options.database
     accounts = Path(options.database).with_name("console.db") if is_file else Path("console.db")
     file = Path(options.accounts) if options.accounts else accounts
-    asyncio.run(show(settings, listening, file, consume=not options.no_consumer))
+    token = _token(options.metrics_token_file)
+    consume = not options.no_consumer
+    asyncio.run(show(settings, listening, file, consume=consume, metrics_token=token))
     return 0
+
+
+def _token(file: str) -> str:
+    """Return the token in a file, "" without one."""
+    if not file:
+        return ""
+    try:
+        found = Path(file).read_text("utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    if len(found) < 16 or not found.isascii() or not found.isprintable():
+        raise ConfigError(
+            f"{file} has no token of at least 16 characters",
+            hint=f"`openssl rand -hex 32 > {file}` writes one",
+        )
+    return found
 
 
 def _worker(options: argparse.Namespace) -> int:
@@ -246,6 +264,12 @@ FLEET = (
                 default="",
                 metavar="FILE",
                 help="the console's users and audit log (default: console.db beside the database)",
+            ),
+            option(
+                "--metrics-token-file",
+                default="",
+                metavar="FILE",
+                help="with the token that Prometheus gives for /metrics (default: no metrics)",
             ),
             option(
                 "--no-consumer",

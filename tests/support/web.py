@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import unquote, urlencode, urlsplit
 
+import uvicorn
+
+from agent.fleet.console.app import app
 from agent.fleet.console.rendering import Rendering
+from agent.fleet.console.routing import Console
 
 rendering = functools.cache(Rendering)  # compiled once for all tests
 HOST = "fleet.example"
@@ -92,3 +100,23 @@ async def _call(app: Any, scope: dict[str, Any], body: bytes) -> Answer:
     headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
     found = b"".join(one.get("body", b"") for one in sent if one["type"] == "http.response.body")
     return Answer(status=start["status"], headers=headers, body=found)
+
+
+@contextmanager
+def served(console: Console) -> Iterator[str]:
+    """Serve on a free port of this machine, in a thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    options: dict[str, Any] = {
+        "log_config": None,
+        "lifespan": "off",
+        "timeout_graceful_shutdown": 1,
+    }
+    server = uvicorn.Server(uvicorn.Config(app(console), **options))
+    server.install_signal_handlers = lambda: None
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +23,7 @@ from agent.fleet.console import (
     signing_in,
 )
 from agent.fleet.console.access import Asked, Protected
+from agent.fleet.console.metrics import metrics
 from agent.fleet.console.routing import Console, Route, message
 
 ROUTES: tuple[Route, ...] = (
@@ -44,6 +46,9 @@ def app(console: Console) -> ASGIApp:
     async def asset(request: Request) -> Response:
         return console.rendering.asset(request.path_params["name"])
 
+    async def scraped(request: Request) -> Response:
+        return await run_in_threadpool(metrics, console, request)
+
     async def missing(request: Request, error: Exception) -> Response:
         asked = Asked(user=None, path={}, query={}, form={}, url=request.url.path)
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -51,7 +56,7 @@ def app(console: Console) -> ASGIApp:
 
     pages = [route.registered(console) for route in ROUTES]
     starlette = Starlette(
-        routes=[*pages, Registered("/static/{name}", asset)],
+        routes=[*pages, Registered("/static/{name}", asset), Registered("/metrics", scraped)],
         exception_handlers={HTTPException: missing},
     )
     return Protected(starlette, secure=console.serving.secure)

@@ -14,6 +14,7 @@ from agent.fleet.console.history import History, history
 from agent.fleet.console.live import Parts, stream
 from agent.fleet.console.routing import Console, Route, message
 from agent.fleet.console.words import parsed
+from agent.fleet.figures import numbers
 
 HOURS = (1, 6, 24, 24 * 7, 24 * 30)
 _HOUR_MS = 3_600_000
@@ -39,7 +40,7 @@ def _device(console: Console, asked: Asked) -> Response:
         detail=found,
         environment=parsed(found.environment) or {},
         past=past,
-        figures=sorted(_numbers(found.device.figures)),
+        figures=sorted(numbers(found.device.figures)),
         hours=HOURS,
         live=f"/live/devices/{quote(name)}",
     )
@@ -49,7 +50,7 @@ def _sections(console: Console, found: DeviceDetail, past: History) -> dict[str,
     """Return what the live parts of the page show."""
     return {
         "one": found.device,
-        "now": _numbers(found.device.figures),
+        "now": numbers(found.device.figures),
         "newest": past.newest,
         "releases": [_RELEASE | one for one in parsed(found.releases) or []],
         "events": console.store.events(found.device.name, limit=_ROWS),
@@ -104,16 +105,6 @@ def _point(sample: Sample, figure: str) -> tuple[float, float, float, float] | N
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return (sample.at_ms / 1000, value, value, value)
-
-
-def _numbers(figures: str) -> dict[str, float]:
-    """Return the figures of telemetry that are numbers."""
-    found = parsed(figures) or {}
-    return {
-        key: value
-        for key, value in found.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
 
 
 ROUTES = (

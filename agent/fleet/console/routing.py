@@ -36,6 +36,7 @@ class Console:
     """What the pages are made from.
 
     Attributes:
+        metrics_token: What a reader of metrics must give; "" without metrics.
         wake: Has the commands sent that wait for it.
         clock: Wall clock, s since 1970.
     """
@@ -46,6 +47,7 @@ class Console:
     wake: Callable[[], None] = lambda: None
     remembered: Remembered = field(default_factory=Remembered)
     viewers: Viewers = field(default_factory=Viewers)
+    metrics_token: str = ""
     serving: Serving = field(default_factory=Serving)
     rendering: Rendering = field(default_factory=Rendering)
     clock: Callable[[], float] = time.time

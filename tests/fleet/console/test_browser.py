@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import socket
-import threading
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
-import uvicorn
 
 from agent.fleet.console.accounts import Accounts, Role
-from agent.fleet.console.app import app
 from agent.fleet.console.commands import Commands
 from agent.fleet.console.routing import Console
 from agent.fleet.storage.sqlite import SqliteFleetStore
@@ -22,6 +16,7 @@ from tests.fleet.console.conftest import PASSWORD
 from tests.support.browser import chromium, hidden_px, violations
 from tests.support.fleet_messages import received, state, telemetry
 from tests.support.simulated_fleet import NOW_MS, NOW_S, add_history, fill
+from tests.support.web import served
 
 pytestmark = pytest.mark.slow  # a browser
 
@@ -62,26 +57,6 @@ def site(tmp_path_factory):
         yield Site(url, store, accounts, session)
     store.close()
     accounts.close()
-
-
-@contextlib.contextmanager
-def served(console: Console):
-    """Serve on a free port of this machine, in a thread."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    options: dict[str, Any] = {
-        "log_config": None,
-        "lifespan": "off",
-        "timeout_graceful_shutdown": 1,
-    }
-    server = uvicorn.Server(uvicorn.Config(app(console), **options))
-    server.install_signal_handlers = lambda: None
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
 
 
 @pytest.fixture(scope="module")
