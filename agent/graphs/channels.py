@@ -17,6 +17,7 @@ from agent.graphs.edits import add_reduction, copy_of
 from agent.graphs.sessions import session
 
 _CHANNEL = 1
+_PICTURE = 4  # rank of NCHW
 
 
 def channel_maxima(
@@ -69,7 +70,11 @@ def _reduce_over_frames(
     *,
     by_channel: bool = True,
 ) -> dict[str, list[NDArray[np.float32]]]:
-    """Return one row of channels for each tensor and frame."""
+    """Return one row of channels for each tensor and frame.
+
+    The mean of a picture is that of a global pool, which ONNX Runtime computes in the layout of its
+    convolutions; for another reduction it first copies the tensor.
+    """
     trial = copy_of(model)
     ranks = {name: len(shape) for name, shape in shapes(model.graph).items()}
     tensors = [name for name in tensors if name in ranks]
@@ -78,7 +83,9 @@ def _reduce_over_frames(
         source = name
         for operator in operators:
             target = f"{name}:{operator}"
-            if operator.startswith("Reduce"):
+            if operator == "ReduceMean" and by_channel and ranks[name] == _PICTURE:
+                trial.graph.node.append(helper.make_node("GlobalAveragePool", [source], [target]))
+            elif operator.startswith("Reduce"):
                 axes = [axis for axis in range(ranks[name]) if axis != _CHANNEL]
                 add_reduction(trial, operator, source, target, axes if by_channel else ())
             else:
@@ -93,7 +100,7 @@ def _reduce_over_frames(
         opened = session(trial, threads)
         for frame in frames:
             for name, row in zip(tensors, opened.run(None, dict(frame)), strict=True):
-                rows[name].append(row)
+                rows[name].append(row.mean(axis=(0, 2, 3)) if row.ndim == _PICTURE else row)
     except ONNXRUNTIME_ERRORS as e:
         raise CalibrationError(
             f"the model does not run on a calibration frame: {one_line(e)}", code="model_failed"
