@@ -27,6 +27,7 @@ from agent.graphs.rounding import Range, Weights
 
 Means = Mapping[str, NDArray[np.float32]]
 """Mean per channel, by tensor."""
+_FAST = 1  # compression level: half the time of the usual one for 5 % more bytes
 
 
 class Calibrated:
@@ -111,7 +112,7 @@ class WeightFile:
         """Open the file."""
         self._stack.enter_context(disk_errors(self._path.parent))
         self._archive = self._stack.enter_context(
-            zipfile.ZipFile(self._path, "w", zipfile.ZIP_DEFLATED)
+            zipfile.ZipFile(self._path, "w", zipfile.ZIP_DEFLATED, compresslevel=_FAST)
         )
         return self
 
