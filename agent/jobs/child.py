@@ -19,7 +19,8 @@ from agent.core.errors import QuantdError
 from agent.disk import full_disk
 from agent.jobs.kinds import decode, run
 from agent.packages import import_hint
-from agent.wire.jobs import Line, Progressed, Raised, RecordSpec, Returned
+from agent.wire.job_lines import Line, Progressed, Raised, Returned
+from agent.wire.job_spec import RecordSpec
 
 
 def main(path: str) -> int:

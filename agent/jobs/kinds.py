@@ -18,6 +18,8 @@ from agent.core.records import (
     ConditionedModel,
     Digest,
     Engine,
+    LayerSpeeds,
+    MixedFront,
     Platform,
     QuantizedModel,
     Statistics,
@@ -38,6 +40,7 @@ from agent.jobs import (
 )
 from agent.ports import Progress
 from agent.wire import jobs as specs
+from agent.wire.job_spec import Spec
 from agent.wiring import storage
 
 if TYPE_CHECKING:
@@ -55,7 +58,7 @@ class Job:
         progress: Called with each report of progress.
     """
 
-    def __init__(self, spec: specs.Spec[Any], progress: Progress) -> None:
+    def __init__(self, spec: Spec[Any], progress: Progress) -> None:
         self.progress = progress
         self._config = spec.config
 
@@ -135,6 +138,29 @@ def _statistics(spec: specs.CollectStatistics, job: Job) -> Statistics:
     )
 
 
+def _layer_speeds(spec: specs.TimeLayers, job: Job) -> LayerSpeeds:
+    return measuring.time_layers(
+        spec,
+        job.parent(spec.model, CleanModel)[0],
+        job.parent(spec.conditioned, ConditionedModel)[1],
+        job.parent(spec.statistics, Statistics)[1],
+        job.parent(spec.calibration, CalibrationSet),
+        job.progress,
+    )
+
+
+def _front(spec: specs.FindFront, job: Job) -> MixedFront:
+    return quantizing.find_front(
+        spec,
+        job.parent(spec.conditioned, ConditionedModel),
+        job.parent(spec.statistics, Statistics)[1],
+        job.parent(spec.model, CleanModel)[0],
+        job.parent(spec.calibration, CalibrationSet),
+        speeds=job.parent(spec.speeds, LayerSpeeds)[0] if spec.speeds else None,
+        progress=job.progress,
+    )
+
+
 def _quantize(spec: specs.QuantizeModel, job: Job) -> QuantizedModel:
     model = job.parent(spec.model, CleanModel)
     calibration = job.parent(spec.calibration, CalibrationSet)
@@ -146,7 +172,7 @@ def _quantize(spec: specs.QuantizeModel, job: Job) -> QuantizedModel:
         job.parent(spec.statistics, Statistics)[1],
         model[0],
         calibration,
-        job.progress,
+        front=job.parent(spec.front, MixedFront)[0] if spec.front else None,
     )
 
 
@@ -181,7 +207,7 @@ def _render(spec: specs.RenderPage, job: Job) -> str:
     return render(spec.report, small, spec.sketches_ms, spec.traces, spec.scenes, frames)
 
 
-KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
+KINDS: dict[type[Spec[Any]], Callable[[Any, Job], object]] = {
     specs.FindPlatform: _platform,
     specs.FindSensor: _sensor,
     specs.LookIntoModel: _model_facts,
@@ -194,6 +220,8 @@ KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
     specs.CheckIntake: _check_intake,
     specs.ConditionModel: _condition,
     specs.CollectStatistics: _statistics,
+    specs.TimeLayers: _layer_speeds,
+    specs.FindFront: _front,
     specs.QuantizeModel: _quantize,
     specs.BuildEngine: _build,
     specs.EvaluateEngine: _on_frames(evaluating.evaluate),
@@ -206,19 +234,19 @@ KINDS: dict[type[specs.Spec[Any]], Callable[[Any, Job], object]] = {
 _ANY: Any = reduce(or_, KINDS)
 
 
-def decode(body: bytes) -> specs.Spec[Any]:
+def decode(body: bytes) -> Spec[Any]:
     """Return the spec that a run wrote.
 
     Raises:
         JobError: "bad_spec" if it is none.
     """
     try:
-        found: specs.Spec[Any] = msgspec.json.decode(body, type=_ANY)
+        found: Spec[Any] = msgspec.json.decode(body, type=_ANY)
     except msgspec.MsgspecError as e:
         raise JobError(f"the spec of the job can't be read: {e}", code="bad_spec") from e
     return found
 
 
-def run(spec: specs.Spec[Any], progress: Progress) -> object:
+def run(spec: Spec[Any], progress: Progress) -> object:
     """Run a job and return its result, of the class that its spec names."""
     return KINDS[type(spec)](spec, Job(spec, progress))

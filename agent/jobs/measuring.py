@@ -11,17 +11,28 @@ from typing import TYPE_CHECKING
 from agent.config import Config, Measure
 from agent.core.choice.limits import keeps_so_far
 from agent.core.errors import PowerError
-from agent.core.records import CalibrationSet, CleanModel, Engine, Measurements, Profiles, Timing
+from agent.core.quantization.division import Division, divide
+from agent.core.records import (
+    CalibrationSet,
+    CleanModel,
+    Engine,
+    LayerSpeeds,
+    Measurements,
+    Profiles,
+    Timing,
+)
 from agent.jobs import engines as running
 from agent.jobs import frames, sensors
 from agent.jobs.sensors import Sensor
+from agent.jobs.trials import trial_of
 from agent.stages.measuring.duration import stretched
-from agent.wire.jobs import MeasureEngines, ProfileEngines
+from agent.wire.jobs import MeasureEngines, ProfileEngines, TimeLayers
 from agent.wiring import storage
 from agent.wiring.boards import power_modes
 
 if TYPE_CHECKING:
     from agent.core.measurement.elimination import RoundsNs
+    from agent.core.measurement.layer_times import EngineProfile
     from agent.ports import PowerMeter, PowerModes, Progress, Tensors
     from agent.stages.measuring.measure import Selection
 
@@ -85,6 +96,53 @@ def profile(
         path=lambda engine: str(Path(kept.directory(engine.digest), engine.file)),
         tensors=lambda engine: _inputs(config, model, calibration, engine.batch),
         progress=progress,
+    )
+
+
+def time_layers(
+    spec: TimeLayers,
+    model: CleanModel,
+    conditioned: Path,
+    statistics: Path,
+    calibration: tuple[CalibrationSet, Path],
+    progress: Progress,
+) -> LayerSpeeds:
+    """Profile an engine in INT8 and one in float, on the frames that measuring uses."""
+    from agent.core.quantization.calibrator_names import CALIBRATORS
+    from agent.core.quantization.mixed_search import Placement
+    from agent.stages.measuring.layer_speeds import time_layers as stage
+
+    config = spec.config
+    kept = storage.store(config)
+    no_frames: Division[Tensors] = Division(
+        parts=((), ()), folds=divide(calibration[0].frames).folds
+    )
+    trial = trial_of(config, conditioned, statistics, spec.scheme, no_frames)
+
+    def profiled(engine: Engine, name: str, done: int) -> EngineProfile:
+        progress(done, 3, f"profiling {name}")
+        source = str(Path(kept.directory(engine.quantized), "model.onnx"))
+        path = str(Path(kept.directory(engine.digest), engine.file))
+        inputs = _inputs(config, model, calibration, engine.batch)
+        return running.profiler(config, engine, source, spec.work).profile(path, inputs)
+
+    def alternating(layers: frozenset[str]) -> EngineProfile:
+        progress(2, 3, "profiling every other layer in float")
+        path, any_calibrator = Path(spec.work, "alternating.onnx"), next(iter(CALIBRATORS))
+        trial.write(Placement(calibrator=any_calibrator, kept=layers), str(path))
+        try:
+            inputs = _inputs(config, model, calibration, 1)
+            return running.profiler(config, spec.int8, "", spec.work).profile(str(path), inputs)
+        finally:
+            path.unlink()
+
+    return stage(
+        profiled(spec.int8, "int8", 0),
+        profiled(spec.floating, spec.precision, 1),
+        digest=spec.digest,
+        precision=spec.precision,
+        trial=trial,
+        alternating=None if spec.int8.runtime == running.TENSORRT else alternating,
     )
 
 

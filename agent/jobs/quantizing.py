@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from agent.config import Config
 from agent.core.choice.limits import AGREEMENT, SQNR
-from agent.core.quantization.division import Division, divide
+from agent.core.quantization.division import divide
 from agent.core.records import (
     CalibrationSet,
     CleanModel,
     ConditionedModel,
+    LayerSpeeds,
+    MixedFront,
     QuantizedModel,
     Statistics,
 )
 from agent.jobs.comparison import comparison
 from agent.jobs.frames import every_level, some_frames, tensors
+from agent.jobs.trials import StoredFrames, divided_frames, trial_of
 from agent.wire.jobs import (
     CollectStatistics,
     ConditionModel,
+    FindFront,
     QuantizeModel,
 )
 
 if TYPE_CHECKING:
     from agent.core.quantization.histogram import TensorHistogram
-    from agent.graphs.calibrated import Calibrated
-    from agent.ports import Progress, QuantizationTrial, Tensors
-    from agent.stages.quantize import Histograms
+    from agent.ports import Progress, QuantizationTrial
 
 _FEW_FRAMES = 8  # where only one question is asked
 _TRIED_FRAMES = 16  # of each part, on which steps and weights are chosen
@@ -60,7 +60,7 @@ def condition(
 
     config, threads = spec.config, spec.config.runtime.threads
     path = str(model[1] / "model.onnx")
-    few = _read(config, model[0], calibration, most=_TRIED_FRAMES)
+    few = divided_frames(config, model[0], calibration, most=_TRIED_FRAMES)
     quantizer = OnnxQuantizer(threads, spec.scheme)
     judging = [JudgingFrames(few.parts[judged]) for _, judged in few.folds]
 
@@ -82,7 +82,7 @@ def condition(
         ),
         path,
         few,
-        _Stored(config, model[0], calibration),
+        StoredFrames(config, model[0], calibration),
         work=spec.work,
         quantizer=quantizer,
         conditioner=OnnxConditioner(threads, every_level(config, model[0])),
@@ -160,113 +160,82 @@ def convert(
     )
 
 
+def find_front(
+    spec: FindFront,
+    conditioned: tuple[ConditionedModel, Path],
+    statistics: Path,
+    model: CleanModel,
+    calibration: tuple[CalibrationSet, Path],
+    *,
+    speeds: LayerSpeeds | None,
+    progress: Progress,
+) -> MixedFront:
+    """Find the graphs of int8-mixed; `quantize` writes them."""
+    from agent.core.search.target import Target
+    from agent.stages.mixed import find_front as stage
+
+    config, requirements = spec.config, spec.config.requirements
+    frames = divided_frames(config, model, calibration, _JUDGING_FRAMES, judging=True)
+    return stage(
+        MixedFront(
+            digest=spec.digest,
+            model=spec.model,
+            statistics=spec.statistics,
+            members=(),
+            calibrator="",
+            steps=_without_refit(conditioned[0].weight_steps or ()),
+            evaluations=0,
+            layers=(),
+            weighed_by=spec.weighed_by,
+        ),
+        Target.of(
+            requirements.bound(SQNR),
+            requirements.bound(AGREEMENT),
+            comparison(config, model).has_metric,
+        ),
+        trial_of(config, conditioned[1], statistics, spec.scheme, frames),
+        speeds=speeds,
+        comparison=lambda: comparison(config, model),
+        progress=progress,
+    )
+
+
 def quantize(
     spec: QuantizeModel,
     conditioned: tuple[ConditionedModel, Path],
     statistics: Path,
     model: CleanModel,
     calibration: tuple[CalibrationSet, Path],
-    progress: Progress,
+    front: MixedFront | None = None,
 ) -> QuantizedModel:
-    """Make an INT8 precision, by one calibrator or with layers left in float."""
-    from agent.adapters.graphs.quantization_trial import (
-        Fold,
-        JudgingFrames,
-        OnnxQuantizationTrial,
-    )
-    from agent.core.quantization.mixed_search import REFIT
-    from agent.core.search.target import Target
-    from agent.graphs.calibrated import Calibrated, load_weights
-    from agent.graphs.refit_file import load_refit
-    from agent.stages.condition import WEIGHTS
-    from agent.stages.mixed import mixed
-    from agent.stages.quantize import load_statistics, merged
+    """Make an INT8 precision, by one calibrator or as a member of a front."""
+    from agent.stages.mixed import write_member
     from agent.stages.quantize import quantize as plain
-    from agent.stages.refit import REFITTED
 
     config, blank = spec.config, replace(_blank(spec), steps=conditioned[0].steps)
-    parts = load_statistics(str(statistics / "statistics.npz"))
-    searched = blank.recipe.precision == "int8-mixed"
-    most = _JUDGING_FRAMES if searched else _FEW_FRAMES
-    frames = _read(config, model, calibration, most, judging=True)
-    weights = conditioned[1] / WEIGHTS
-
-    def calibrated(histograms: Histograms, source: int) -> Calibrated:
-        known = load_weights(str(weights), source) if weights.exists() else ()  # else it failed
-        return Calibrated(histograms, *known)
-
-    folds = [
-        Fold(
-            made_from=calibrated(parts[made], source),
-            judged_on=JudgingFrames(frames.parts[judged]),
-        )
-        for source, (made, judged) in enumerate(frames.folds)
-    ]
-    whole = calibrated(merged(parts), len(folds))
+    frames = divided_frames(config, model, calibration, _FEW_FRAMES, judging=True)
+    scheme = blank.recipe.scheme or ""
+    trial = trial_of(config, conditioned[1], statistics, scheme, frames)
+    if front:
+        return write_member(blank, front, trial, work=spec.work)
     weight_steps = conditioned[0].weight_steps or ()
-    if REFIT in weight_steps:
-        whole.refitted = load_refit(str(conditioned[1] / REFITTED))
-    trial = OnnxQuantizationTrial(
-        str(conditioned[1] / "model.onnx"),
-        blank.recipe.scheme or "",
-        whole,
-        folds,
-        config.runtime.threads,
-    )
-    if not searched:
-        return plain(blank, weight_steps, trial, work=spec.work)
-    requirements = config.requirements
-    return mixed(
-        blank,
-        tuple(step for step in weight_steps if step != REFIT),  # it is fitted to all in INT8
-        Target.of(
-            requirements.bound(SQNR),
-            requirements.bound(AGREEMENT),
-            comparison(config, model).has_metric,
-        ),
-        trial,
-        work=spec.work,
-        comparison=lambda: comparison(config, model),
-        progress=progress,
-    )
+    if spec.kept:
+        weight_steps = _without_refit(weight_steps)
+    return plain(blank, weight_steps, trial, work=spec.work, kept=spec.kept)
 
 
-def _read(
-    config: Config,
-    model: CleanModel,
-    calibration: tuple[CalibrationSet, Path],
-    most: int,
-    *,
-    judging: bool = False,
-) -> Division[Tensors]:
-    """Return inputs of both parts of the calibration frames, at most so many of each.
+def _without_refit(weight_steps: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the steps for a graph with layers in float: a refit is fitted to all in INT8."""
+    from agent.core.quantization.mixed_search import REFIT
 
-    A part that judges nothing is left empty if only `judging` frames are needed.
-    """
-    names = divide(calibration[0].frames)
-    needed = {judged for _, judged in names.folds} if judging else {0, 1}
-    first, second = (
-        tuple(some_frames(config, model, calibration[1], part, most, share=len(needed)))
-        if index in needed
-        else ()
-        for index, part in enumerate(names.parts)
-    )
-    return Division(parts=(first, second), folds=names.folds)
-
-
-class _Stored:
-    """Inputs for all calibration frames, read once more for each iteration."""
-
-    def __init__(
-        self, config: Config, model: CleanModel, calibration: tuple[CalibrationSet, Path]
-    ) -> None:
-        self._read = partial(tensors, config, model, calibration[1], calibration[0].frames)
-
-    def __iter__(self) -> Iterator[Tensors]:
-        return self._read()
+    return tuple(step for step in weight_steps if step != REFIT)
 
 
 def _blank(spec: QuantizeModel) -> QuantizedModel:
     return QuantizedModel(
-        digest=spec.digest, model=spec.model, statistics=spec.statistics, recipe=spec.recipe
+        digest=spec.digest,
+        model=spec.model,
+        statistics=spec.statistics,
+        recipe=spec.recipe,
+        weighed_by=spec.weighed_by,
     )

@@ -132,6 +132,11 @@ class QuantizationTrial(Protocol):
         """Return every activation that would be quantized, and the layers that need it in INT8."""
         ...
 
+    @property
+    def elements(self) -> Mapping[str, int]:
+        """Return how many values each of `tensors` has in one inference, where that is known."""
+        ...
+
     def layers(self) -> Mapping[str, tuple[str, int]]:
         """Return (operator, multiply-accumulates) of every layer that can run in INT8."""
         ...

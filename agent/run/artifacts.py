@@ -11,12 +11,12 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from agent.core.errors import StoreError
+from agent.core.errors import QuantdError, StoreError
 from agent.core.records import Candidate
 from agent.disk import size_bytes
 from agent.ports import Clock, Jobs, RecordT, Store
 from agent.ports.jobs import JobSpec
-from agent.wire.jobs import RecordSpec
+from agent.wire.job_spec import RecordSpec
 
 _LOG = logging.getLogger(__name__)
 Observe = Callable[[str, int, int, str], None]
@@ -44,24 +44,35 @@ class Artifacts:
     protected: frozenset[str] = frozenset()
     candidate: str = ""
     _used: set[str] = field(default_factory=set)
+    _failed: dict[str, QuantdError] = field(default_factory=dict)
     _counting: tuple[int, int, str] = (0, 0, "")
 
     def get(self, spec: RecordSpec[RecordT]) -> RecordT:
         """Return the stored record, or run the job and store what it made.
 
         Raises:
-            QuantdError: of the job; nothing is stored then.
+            QuantdError: of the job; nothing is stored then, and the same error is raised when the
+                record is asked for again in this run.
         """
+        if spec.digest in self._failed:
+            raise self._failed[spec.digest]
         record = self.store.get(spec.digest, spec.result())
-        if record is None:
-            try:
-                record = self._make(spec)
-            except StoreError as error:
-                if error.code != "disk_full" or not self._make_room(spec.kind):
-                    raise
-                record = self._make(spec)
+        try:
+            record = record or self._made(spec)
+        except QuantdError as error:
+            self._failed[spec.digest] = error
+            raise
         self._used.add(spec.digest)
         return record
+
+    def _made(self, spec: RecordSpec[RecordT]) -> RecordT:
+        """Make a record; if the disk is full, once more after others were removed."""
+        try:
+            return self._make(spec)
+        except StoreError as error:
+            if error.code != "disk_full" or not self._make_room(spec.kind):
+                raise
+            return self._make(spec)
 
     def _make(self, spec: RecordSpec[RecordT]) -> RecordT:
         with self.timed(spec.kind), self.store.stage(spec.digest) as work:

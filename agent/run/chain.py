@@ -10,28 +10,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from agent import config as configuration
 from agent.config import Config
 from agent.core.choice.choose import choose
-from agent.core.choice.limits import AGREEMENT, SQNR
-from agent.core.errors import BuildError, ConfigError, JobError, QuantdError
+from agent.core.errors import BuildError, JobError
 from agent.core.prediction.history import PastMeasurement
 from agent.core.prediction.priors import Fleet
 from agent.core.records import (
-    AS_GIVEN,
-    FP32,
     CalibrationSet,
     Candidate,
     Choice,
     CleanModel,
     Engine,
     Platform,
-    QuantizedModel,
-    Recipe,
-    digest_of,
+    planned_id,
 )
 from agent.core.release.reuse import ReusedCalibration
 from agent.core.search.candidates import candidates, failed, recipes
@@ -44,7 +38,8 @@ from agent.run.intake import checked, input_doubts, intake
 from agent.run.judging import Judging
 from agent.run.outcome import Outcome
 from agent.run.prediction import Predicting
-from agent.wire.jobs import FindPlatform, QuantizeModel
+from agent.run.quantizing import Quantizing
+from agent.wire.jobs import FindPlatform
 
 _LOG = logging.getLogger(__name__)
 Planned = Callable[[CleanModel, Sequence[Candidate]], None]
@@ -103,6 +98,9 @@ class Chain:
             store=self.store,
             artifacts=self._artifacts,
             reused=self.reused,
+        )
+        self._quantizing = Quantizing(
+            config=self.config, artifacts=self._artifacts, calibrating=self._calibrating
         )
         self._predicting = Predicting(
             config=self.config, artifacts=self._artifacts, history=self.history
@@ -170,14 +168,15 @@ class Chain:
             pending = worth_making(pending, judged, requirements)
             judged += [c for c in pending if c.left_out]
             pending = [c for c in pending if not c.left_out]
-        by_id = {c.id: c for c in shortlist(judged, requirements)}
-        listed = [by_id[c.id] for c in found]
+        place = {c.id: index for index, c in enumerate(found)}
+        judged.sort(key=lambda c: place[planned_id(c.id)])
+        listed = shortlist(judged, requirements)
         measured = self._judging.measured(listed, model, calibration, fast=True)
         if not doubtful(measured, choose(measured, requirements), requirements):
             return measured
         _LOG.info("search_widened: what was left out might win after all, or nothing is feasible")
-        lost = {c.id: c for c in judged if c.failure and not c.left_out}  # they would fail again
-        made = self.built([lost.get(c.id, c) for c in found], platform, model, calibration)
+        again = [replace(c, failure="", left_out="") if c.left_out else c for c in judged]
+        made = self.built(again, platform, model, calibration)
         judged = self._judging.evaluated(made, model, calibration)
         return self._judging.measured(judged, model, calibration, fast=False)
 
@@ -213,37 +212,6 @@ class Chain:
         """Take frames from the camera, or those of an earlier run; see `Calibrating.capture`."""
         return self._calibrating.capture()
 
-    def quantize(
-        self, recipe: Recipe, model: CleanModel, calibration: CalibrationSet
-    ) -> QuantizedModel:
-        """Apply the recipe's precision to the graph."""
-        conditioned = statistics = None
-        if recipe.calibrator and recipe.scheme:
-            graph = self._calibrating.condition(model, calibration, recipe.scheme)
-            conditioned = graph.digest
-            statistics = self._calibrating.statistics(graph, model, calibration).digest
-        task = configuration.dump(self.config)["model"]["task"]
-        bound = self.config.requirements.bound
-        digest = digest_of(
-            "quantize-11",
-            model.digest,
-            None if recipe.precision in {FP32, AS_GIVEN} else calibration.digest,
-            statistics,
-            asdict(recipe),
-            (task, bound(SQNR), bound(AGREEMENT)) if recipe.precision == "int8-mixed" else None,
-        )
-        return self._artifacts.get(
-            QuantizeModel(
-                config=self.config,
-                digest=digest,
-                model=model.digest,
-                calibration=calibration.digest,
-                recipe=recipe,
-                conditioned=conditioned,
-                statistics=statistics,
-            )
-        )
-
     def predicted(self, platform: Platform, model: CleanModel) -> tuple[Candidate, ...]:
         """Return every candidate with its prediction."""
         return self._predicting.predicted(
@@ -251,22 +219,14 @@ class Chain:
         )
 
     def quantized(
-        self, found: Sequence[Candidate], model: CleanModel, calibration: CalibrationSet
+        self,
+        found: Sequence[Candidate],
+        platform: Platform,
+        model: CleanModel,
+        calibration: CalibrationSet,
     ) -> list[Candidate]:
-        """Return candidates with their graphs; the failure of one leaves the others."""
-        made = []
-        for candidate in self._artifacts.counted("quantize", found):
-            if candidate.failure:
-                made.append(candidate)
-                continue
-            try:
-                quantized = self.quantize(candidate.recipe, model, calibration)
-                made.append(replace(candidate, quantized=quantized))
-            except ConfigError:
-                raise  # it concerns all candidates, and the user has to correct it
-            except QuantdError as error:
-                made.append(failed(candidate, error))
-        return made
+        """Return candidates with their graphs; see `Quantizing.quantized`."""
+        return self._quantizing.quantized(found, platform, model, calibration)
 
     def built(
         self,
@@ -277,7 +237,7 @@ class Chain:
     ) -> list[Candidate]:
         """Return candidates with their engines; the failure of one leaves the others."""
         made = []
-        quantized = self.quantized(found, model, calibration)
+        quantized = self.quantized(found, platform, model, calibration)
         for candidate in self._artifacts.counted("build", quantized):
             if candidate.failure or candidate.quantized is None:
                 made.append(candidate)

@@ -1,56 +1,66 @@
-"""int8-mixed: as few layers in float as the fidelity limit allows, found by trials."""
+"""int8-mixed: graphs from the fastest in INT8 to one that meets the fidelity limits, by trials."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from agent.core.errors import QuantizeError
 from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrator_names import CALIBRATORS
+from agent.core.quantization.mixed_front import members
 from agent.core.quantization.mixed_search import (
     LayerNoise,
     NoiseModel,
     Placement,
-    Plan,
     TensorNoise,
     find_plan,
     sqnr_db,
 )
+from agent.core.quantization.time_model import TimeModel
 from agent.core.quantization.trial_results import TrialResult, best_of
-from agent.core.records import LayerCost, QuantizedModel
+from agent.core.records import (
+    FrontMember,
+    LayerCost,
+    LayerSpeeds,
+    MixedFront,
+    QuantizedModel,
+)
 from agent.core.search.target import Target
 from agent.ports import Progress, QuantizationTrial
 
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
 _SHOWN = 10
+_MOST_MEMBERS = 4
 
 
-def mixed(
-    blank: QuantizedModel,
-    weight_steps: tuple[str, ...],
+def find_front(
+    blank: MixedFront,
     target: Target,
     trial: QuantizationTrial,
     *,
-    work: str,
+    speeds: LayerSpeeds | None,
     comparison: Callable[[], Comparison],
     progress: Progress,
-) -> QuantizedModel:
-    """Write work/model.onnx with as few layers in float as the target allows.
+) -> MixedFront:
+    """Find graphs from the fastest in INT8 to one that meets the target.
 
     Args:
-        blank: The record with its parents and recipe.
-        weight_steps: Applied to the weights of INT8 layers.
+        blank: The record with its parents and the steps of the weights.
         target: The limits.
         trial: Of the conditioned model.
-        work: Directory to write into.
+        speeds: Times of the layers on this device; None where none could be taken, and their
+            compute counts.
         comparison: Returns a new comparison with FP32.
         progress: Called before every trial.
 
     Raises:
         QuantizeError: "not_offered" if no set of layers meets the target with enough in INT8.
     """
+    layers, steps = trial.layers(), blank.steps
+    times = time_model(trial, speeds)
+    first = frozenset(speeds.slower if speeds else ()).intersection(layers)
     evaluated = 0
 
     def evaluate(placement: Placement, note: str) -> TrialResult:
@@ -60,40 +70,98 @@ def mixed(
         return trial.evaluate(placement, comparison())
 
     found = {
-        name: evaluate(Placement(calibrator=name, steps=weight_steps), f"all in INT8 by {name}")
+        name: evaluate(Placement(calibrator=name, kept=first, steps=steps), f"INT8 by {name}")
         for name in CALIBRATORS
     }
     chosen = best_of(found)
-    model = _noise_model(trial, chosen, target, weight_steps, progress)
+    model = _noise_model(trial, chosen, target, steps, progress)
+    met = {first: target.is_met(found[chosen].fidelity)}
 
     def meets_limit(kept: frozenset[str]) -> bool:
-        if not kept:
-            return target.is_met(found[chosen].fidelity)
-        note = f"{len(kept)} of {len(model.layers)} in float"
-        placement = Placement(calibrator=chosen, kept=kept, steps=weight_steps)
-        return target.is_met(evaluate(placement, note).fidelity)
+        if kept not in met:
+            note = f"{len(kept)} of {len(model.layers)} in float"
+            placement = Placement(calibrator=chosen, kept=kept, steps=steps)
+            met[kept] = target.is_met(evaluate(placement, note).fidelity)
+        return met[kept]
 
-    plan = find_plan(model, meets_limit, _LEAST_SHARE, spent=evaluated)
-    costs = _costs(model, plan)
+    def is_worth(kept: frozenset[str]) -> bool:
+        if times.timed:
+            return kept < model.layers.keys() and times.time(kept) < times.all_float
+        return model.share(kept) >= _LEAST_SHARE
+
+    plan = find_plan(model, times, meets_limit, is_worth, first=first, spent=evaluated)
+    costs = _costs(model, times, plan.kept if plan else first, first)
     if plan is None:
-        raise _not_offered(target, costs)
-    placement = Placement(calibrator=chosen, kept=plan.kept, steps=weight_steps)
-    share, kept = trial.write(placement, str(Path(work) / "model.onnx"))
+        raise _not_offered(target, costs, times)
     return replace(
         blank,
-        int8_macs_fraction=share,
-        kept_float=kept,
-        steps=(*blank.steps, *weight_steps, f"{chosen}-ranges"),
-        sensitivity=costs,
+        members=tuple(
+            FrontMember(
+                kept_float=tuple(name for name in layers if name in kept),
+                time_share=round(times.time(kept) / (times.time(first) or 1.0), 4)
+                if times.timed
+                else None,
+                sqnr_db=_finite(sqnr_db(model.predicted(kept))),
+                meets_limits=met.get(kept),
+            )
+            for kept in members(model, times, plan, first, _MOST_MEMBERS)
+        ),
+        calibrator=chosen,
         evaluations=evaluated,
+        layers=costs,
     )
 
 
-def _not_offered(target: Target, costs: Sequence[LayerCost]) -> QuantizeError:
+def write_member(
+    blank: QuantizedModel, front: MixedFront, trial: QuantizationTrial, *, work: str
+) -> QuantizedModel:
+    """Write work/model.onnx, a member of a front.
+
+    Args:
+        blank: The record with its parents and recipe.
+        front: Where the recipe's member is found.
+        trial: Of the conditioned model.
+        work: Directory to write into.
+    """
+    kept = frozenset(front.members[blank.recipe.member - 1].kept_float)
+    placement = Placement(calibrator=front.calibrator, kept=kept, steps=front.steps)
+    share, floating = trial.write(placement, str(Path(work) / "model.onnx"))
+    return replace(
+        blank,
+        int8_macs_fraction=share,
+        kept_float=floating,
+        steps=(*blank.steps, *front.steps, f"{front.calibrator}-ranges"),
+        sensitivity=_shown(replace(one, kept_float=one.layer in kept) for one in front.layers),
+        evaluations=front.evaluations,
+        weighed_by=front.weighed_by,
+    )
+
+
+def time_model(trial: QuantizationTrial, speeds: LayerSpeeds | None) -> TimeModel:
+    """Return the time of any set of layers in float, from times or else from compute."""
+    macs = {name: count for name, (_, count) in trial.layers().items()}
+    if speeds is None:
+        return TimeModel.of_compute(macs, trial.tensors)
+    return TimeModel.of_speeds(speeds, macs, trial.tensors, trial.elements)
+
+
+def _shown(layers: Iterable[LayerCost]) -> tuple[LayerCost, ...]:
+    """Return the layers that the report gives: the costliest, and those slower in INT8."""
+    found = tuple(layers)
+    slower = [one for one in found[_SHOWN:] if one.slower]
+    return (*found[:_SHOWN], *slower[:_SHOWN])
+
+
+def _not_offered(target: Target, costs: Sequence[LayerCost], times: TimeModel) -> QuantizeError:
     worst = ", ".join(f"{c.layer} ({c.sqnr_db:.1f} dB)" for c in costs[:3] if c.sqnr_db is not None)
+    least = (
+        "with any set of layers that is faster than float"
+        if times.timed
+        else f"with {_LEAST_SHARE:.0%} of the compute in INT8"
+    )
     return QuantizeError(
-        f"int8-mixed is not offered: with {_LEAST_SHARE:.0%} of the compute in INT8 the model "
-        f"still misses {target}; single layers cost most at {worst}",
+        f"int8-mixed is not offered: {least} the model still misses {target}; single layers cost "
+        f"most at {worst}",
         code="not_offered",
     )
 
@@ -126,8 +194,10 @@ def _noise_model(
     return NoiseModel(weights, activations, target.allowed(len(weights[0].noise) if weights else 1))
 
 
-def _costs(model: NoiseModel, plan: Plan | None) -> tuple[LayerCost, ...]:
-    """Return the layers that cost most, worst first."""
+def _costs(
+    model: NoiseModel, times: TimeModel, kept: Collection[str], slower: Collection[str]
+) -> tuple[LayerCost, ...]:
+    """Return all layers, those that cost most first."""
     total = sum(layer.macs for layer in model.layers.values()) or 1
     costs = {name: sqnr_db(model.cost(name)) for name in model.layers}
     return tuple(
@@ -135,8 +205,16 @@ def _costs(model: NoiseModel, plan: Plan | None) -> tuple[LayerCost, ...]:
             layer=name,
             operator=model.layers[name].operator,
             macs_fraction=model.layers[name].macs / total,
-            sqnr_db=costs[name] if abs(costs[name]) < float("inf") else None,
-            kept_float=plan is not None and name in plan.kept,
+            sqnr_db=_finite(costs[name]),
+            kept_float=name in kept,
+            int8_us=round(times.layers[name][0], 1) if times.timed else None,
+            float_us=round(times.layers[name][1], 1) if times.timed else None,
+            slower=name in slower,
         )
-        for name in sorted(costs, key=costs.__getitem__)[:_SHOWN]
+        for name in sorted(costs, key=costs.__getitem__)
     )
+
+
+def _finite(value: float) -> float | None:
+    """Return the value, None for an infinite one."""
+    return value if abs(value) < float("inf") else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 from pathlib import Path
@@ -133,6 +133,7 @@ def quantize(
     trial: QuantizationTrial,
     *,
     work: str,
+    kept: Collection[str] = (),
 ) -> QuantizedModel:
     """Write work/model.onnx in INT8 by one calibrator.
 
@@ -141,14 +142,17 @@ def quantize(
         weight_steps: Applied to the weights of its layers.
         trial: Of the conditioned model.
         work: Directory to write into.
+        kept: Layers that stay in float because INT8 is slower there.
 
     Raises:
         QuantizeError: "nothing_quantized" if no compute would run in INT8.
     """
-    placement = Placement(calibrator=blank.recipe.calibrator or "", steps=weight_steps)
-    share, kept = trial.write(placement, str(Path(work) / "model.onnx"))
+    placement = Placement(
+        calibrator=blank.recipe.calibrator or "", kept=frozenset(kept), steps=weight_steps
+    )
+    share, floating = trial.write(placement, str(Path(work) / "model.onnx"))
     steps = (*blank.steps, *weight_steps)
-    return replace(blank, int8_macs_fraction=share, kept_float=kept, steps=steps)
+    return replace(blank, int8_macs_fraction=share, kept_float=floating, steps=steps)
 
 
 def load_statistics(path: str) -> tuple[Histograms, ...]:

@@ -91,7 +91,7 @@ def _capture(chain: Chain) -> CalibrationSet:
 
 def _quantize(chain: Chain) -> list[Candidate]:
     platform, model, calibration = _inputs(chain)
-    return chain.quantized(chain.predicted(platform, model), model, calibration)
+    return chain.quantized(chain.predicted(platform, model), platform, model, calibration)
 
 
 def _build(chain: Chain) -> list[Candidate]:

@@ -1,18 +1,13 @@
 """What a run and the child process of a job write to each other, as JSON.
 
-The run writes one spec to a file; its `kind` names the struct. The child writes lines to its
-standard output: reports of progress, then a result or an error. A new kind of job is a spec here
-and its function in `agent.jobs.kinds`.
+The run writes one spec to a file; its `kind` names the struct. What the child answers is in
+`job_lines`. A new kind of job is a spec here and its function in `agent.jobs.kinds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Generic, TypeVar, get_args
 
-import msgspec
-
-from agent.config import Config
 from agent.core.fidelity.task import Task
 from agent.core.frames.pixels import PixelPreset
 from agent.core.prediction.predict import Trial
@@ -25,7 +20,9 @@ from agent.core.records import (
     Digest,
     Engine,
     Evaluation,
+    LayerSpeeds,
     Measurements,
+    MixedFront,
     Platform,
     PowerTrace,
     Profiles,
@@ -36,48 +33,9 @@ from agent.core.records import (
 )
 from agent.core.report.document import Report
 from agent.core.setup.facts import CameraFacts, ModelFacts
-from agent.ports.jobs import JobSpec
+from agent.wire.job_spec import RecordSpec, Spec
 
-ResultT = TypeVar("ResultT")
 _HOUR_S = 3600.0
-
-
-class Spec(
-    JobSpec[ResultT],
-    msgspec.Struct,
-    Generic[ResultT],
-    frozen=True,
-    kw_only=True,
-    forbid_unknown_fields=True,
-    tag_field="kind",
-):
-    """What every job is given: the effective configuration."""
-
-    config: Config
-
-    @property
-    def kind(self) -> str:
-        """Return the name of the kind, for messages and timings."""
-        return str(self.__struct_config__.tag)
-
-    @classmethod
-    def result(cls) -> type[ResultT]:
-        """Return the class that the kind names as its base's parameter."""
-        (base,) = vars(cls)["__orig_bases__"]
-        found: type[ResultT] = get_args(base)[0]
-        return found
-
-
-class RecordSpec(Spec[ResultT], Generic[ResultT], frozen=True, kw_only=True):
-    """A job that makes a record for the store.
-
-    Attributes:
-        digest: Identity of the record.
-        work: Folder for its files; the store sets it.
-    """
-
-    digest: Digest
-    work: str = ""
 
 
 class FindPlatform(Spec[Platform], frozen=True, kw_only=True, tag="platform"):
@@ -181,14 +139,62 @@ class CollectStatistics(RecordSpec[Statistics], frozen=True, kw_only=True, tag="
     niceness = 10
 
 
+class TimeLayers(RecordSpec[LayerSpeeds], frozen=True, kw_only=True, tag="layer_speeds"):
+    """Time every layer in INT8 and in float, to choose which ones are in float.
+
+    Attributes:
+        int8: With all layers in INT8.
+        floating: The engine in float.
+        precision: Of that: fp32 or fp16.
+    """
+
+    int8: Engine
+    floating: Engine
+    precision: str
+    scheme: str
+    model: Digest
+    calibration: Digest
+    conditioned: Digest
+    statistics: Digest
+
+
+class FindFront(RecordSpec[MixedFront], frozen=True, kw_only=True, tag="front"):
+    """Find the graphs of int8-mixed.
+
+    Attributes:
+        speeds: Times of the layers; None if there are none, then their compute counts.
+        weighed_by: What the time of layers is taken from, in words.
+    """
+
+    scheme: str
+    model: Digest
+    calibration: Digest
+    conditioned: Digest
+    statistics: Digest
+    speeds: Digest | None
+    weighed_by: str
+    limit_s = _HOUR_S
+    memory_hint = "free memory, add swap, or make the model's input smaller"
+    niceness = 10
+
+
 class QuantizeModel(RecordSpec[QuantizedModel], frozen=True, kw_only=True, tag="quantize"):
-    """Apply a recipe's precision to the graph; a float precision needs no statistics."""
+    """Apply a recipe's precision to the graph; a float precision needs no statistics.
+
+    Attributes:
+        kept: Layers that stay in float because INT8 is slower there.
+        weighed_by: What that was seen by; "" if nothing was timed.
+        front: Of int8-mixed, which chose its own layers.
+    """
 
     model: Digest
     calibration: Digest
     recipe: Recipe
     conditioned: Digest | None
     statistics: Digest | None
+    kept: tuple[str, ...] = ()
+    weighed_by: str = ""
+    front: Digest | None = None
     limit_s = _HOUR_S
     memory_hint = "free memory, add swap, or make the model's input smaller"
     niceness = 10
@@ -307,36 +313,3 @@ class RenderPage(Spec[str], frozen=True, kw_only=True, tag="render"):
     sketches_ms: Mapping[str, tuple[float, ...]]
     scenes: Scenes = Scenes()
     limit_s = 120.0
-
-
-class _Line(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="line"
-):
-    pass
-
-
-class Progressed(_Line, frozen=True, kw_only=True, tag="progress"):
-    """How far the job is; see `ports.Progress`."""
-
-    done: int
-    total: int
-    note: str
-    candidate: str = ""
-
-
-class Returned(_Line, frozen=True, kw_only=True, tag="result"):
-    """The job's result, as JSON."""
-
-    result: msgspec.Raw
-
-
-class Raised(_Line, frozen=True, kw_only=True, tag="error"):
-    """The error that ended the job; `error` is the name of its class."""
-
-    error: str
-    code: str
-    message: str
-    hint: str = ""
-
-
-Line = Progressed | Returned | Raised

@@ -20,6 +20,8 @@ from agent.core.prediction.priors import Fleet
 from agent.core.records import CleanModel, Digest, Platform, PowerTrace, Recipe
 from agent.jobs import child, kinds
 from agent.wire import jobs as specs
+from agent.wire.job_lines import Line, Raised
+from agent.wire.job_spec import Spec
 from tests.support.candidates import candidate, engine, evaluation, measurement
 from tests.support.reports import report_of
 
@@ -32,7 +34,7 @@ PLATFORM = Platform(
 )  # fmt: skip
 A, B, C = (Digest(letter * 64) for letter in "abc")
 RECORD: dict[str, Any] = {"config": CONFIG, "digest": A, "work": "/work"}
-EXAMPLES: list[specs.Spec[Any]] = [
+EXAMPLES: list[Spec[Any]] = [
     specs.FindPlatform(config=CONFIG),
     specs.FindSensor(config=CONFIG),
     specs.LookIntoModel(config=CONFIG),
@@ -48,6 +50,14 @@ EXAMPLES: list[specs.Spec[Any]] = [
     specs.QuantizeModel(
         **RECORD, model=B, calibration=C, conditioned=A, statistics=None,
         recipe=Recipe(precision="int8", calibrator="mse", scheme="U8S8"),
+    ),
+    specs.TimeLayers(
+        **RECORD, int8=engine(), floating=engine(), precision="fp32", scheme="U8S8", model=B,
+        calibration=C, conditioned=A, statistics=B,
+    ),
+    specs.FindFront(
+        **RECORD, scheme="U8S8", model=B, calibration=C, conditioned=A, statistics=B, speeds=C,
+        weighed_by="times",
     ),
     specs.BuildEngine(**RECORD, quantized=B, batch=4, platform=PLATFORM, dla_core=-1),
     specs.EvaluateEngine(**RECORD, engine=engine(), baseline=engine(), model=B, calibration=C),
@@ -71,7 +81,7 @@ EXAMPLES: list[specs.Spec[Any]] = [
 ]  # fmt: skip
 
 
-def every_kind(base: Any = specs.Spec) -> Iterator[type[specs.Spec[Any]]]:
+def every_kind(base: Any = Spec) -> Iterator[type[Spec[Any]]]:
     """Yield the classes without subclasses: the kinds."""
     for kind in base.__subclasses__():
         if kind.__subclasses__():
@@ -133,6 +143,6 @@ def test_a_child_reports_a_spec_that_it_can_not_read(tmp_path, body, monkeypatch
     spec.write_bytes(body)
     assert child.main(str(spec)) == JobError("").exit_code
     (line,) = lines.getvalue().splitlines()
-    found = msgspec.json.decode(line, type=specs.Line)
-    assert isinstance(found, specs.Raised)
+    found = msgspec.json.decode(line, type=Line)
+    assert isinstance(found, Raised)
     assert (found.error, found.code) == ("JobError", "bad_spec")

@@ -13,7 +13,7 @@ from agent.core.quantization.division import divide
 from agent.core.records import CalibrationSet, Digest, Recipe, Rejected
 from agent.graphs.calibrated import load_weights
 from agent.jobs import intake, quantizing
-from agent.jobs.quantizing import _read
+from agent.jobs.trials import divided_frames
 from agent.stages.quantize import load_statistics
 from agent.wire.jobs import CleanGraph, CollectStatistics, ConditionModel, QuantizeModel
 from tests.support import quant_graphs
@@ -74,11 +74,10 @@ def test_int8_is_made_from_all_frames_and_its_parts_are_those_of_the_division(tm
             **at("int8"), **both, recipe=recipe, conditioned=DIGEST, statistics=DIGEST
         ),
         (conditioned, tmp_path / "graph"), tmp_path / "statistics", clean, (frames, tmp_path),
-        silent,
     )  # fmt: skip
     assert made.int8_macs_fraction == 1.0
     assert made.steps == (*conditioned.steps, *(conditioned.weight_steps or ()))
     assert (tmp_path / "int8/model.onnx").exists()
-    judging = _read(config, clean, (frames, tmp_path), 64, judging=True)
+    judging = divided_frames(config, clean, (frames, tmp_path), 64, judging=True)
     needed = {judged for _, judged in halves.folds}
     assert [len(part) > 0 for part in judging.parts] == [part in needed for part in (0, 1)]

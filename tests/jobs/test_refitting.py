@@ -77,8 +77,8 @@ def test_layers_are_refitted_unless_the_search_is_fast(tmp_path, made, strategy,
         assert "layers: INT8 from" in outcomes[0]
 
 
-@pytest.mark.parametrize(("precision", "refits"), [("int8", True), ("int8-mixed", False)])
-def test_an_int8_graph_has_the_refitted_layers(tmp_path, made, precision, refits):
+@pytest.mark.parametrize(("kept", "refits"), [((), True), (("head",), False)])
+def test_an_int8_graph_has_the_refitted_layers(tmp_path, made, kept, refits):
     """One with layers in float has not: they are fitted to what INT8 in all layers leaves."""
     config, model, frames = made
     fast = msgspec.structs.replace(
@@ -97,13 +97,22 @@ def test_an_int8_graph_has_the_refitted_layers(tmp_path, made, precision, refits
     )  # fmt: skip
     quantizing.statistics(spec, (found, work), model[0], frames, silent)
     target.mkdir()
-    recipe = Recipe(precision=precision, calibrator="mse", scheme="S8S8")
+    recipe = Recipe(precision="int8", calibrator="mse", scheme="S8S8")
     asked = specs.QuantizeModel(
         config=config, digest=A, work=str(target), model=A, calibration=A, recipe=recipe,
-        conditioned=A, statistics=A,
+        conditioned=A, statistics=A, kept=kept,
     )  # fmt: skip
-    graph = quantizing.quantize(asked, (found, work), counted, model[0], frames, silent)
+    graph = quantizing.quantize(asked, (found, work), counted, model[0], frames)
     assert ("refit" in graph.steps) is refits
     (stem,) = (n for n in onnx.load(target / "model.onnx").graph.node if n.name == "stem")
     written = initializer_values(onnx.load(target / "model.onnx").graph, stem.input[2])
     assert np.array_equal(written, bias) is refits
+    front = quantizing.find_front(
+        specs.FindFront(
+            config=config, digest=A, scheme="S8S8", model=A, calibration=A, conditioned=A,
+            statistics=A, speeds=None, weighed_by="",
+        ),
+        (found, work), counted, model[0], frames, speeds=None, progress=silent,
+    )  # fmt: skip
+    assert front.members
+    assert "refit" not in front.steps

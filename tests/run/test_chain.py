@@ -32,7 +32,10 @@ from agent.core.records import (
     ConditionedModel,
     Digest,
     Engine,
+    FrontMember,
+    LayerSpeeds,
     Measurements,
+    MixedFront,
     Platform,
     Profiles,
     QuantizedModel,
@@ -84,6 +87,17 @@ def engine(spec: Any) -> Engine:
     )  # fmt: skip
 
 
+def front(spec: Any, count: int) -> MixedFront:
+    return MixedFront(
+        digest=spec.digest, model=spec.model, statistics=spec.statistics,
+        members=tuple(
+            FrontMember(kept_float=("a",) * k, time_share=None, sqnr_db=None, meets_limits=None)
+            for k in range(count)
+        ),
+        calibrator="mse", steps=(), evaluations=1, layers=(), weighed_by=spec.weighed_by,
+    )  # fmt: skip
+
+
 ANSWERS = {
     "platform": lambda _: PLATFORM,
     "sensor": lambda _: "",
@@ -102,6 +116,8 @@ ANSWERS = {
         digest=spec.digest, model=spec.conditioned, calibration=spec.calibration,
         tensors=1, frames=1,
     ),
+    "layer_speeds": lambda _: RunnerError("no profiler here"),
+    "front": lambda spec: front(spec, 1),
     "quantize": quantized,
     "build": engine,
     "evaluate": lambda spec: replace(evaluation(), digest=spec.digest),
@@ -149,7 +165,7 @@ def test_conditioning_and_statistics_are_made_once_for_all_calibrators(tmp_path)
     run = Run(tmp_path)
     outcome = run.chain.run()
     assert [c.id for c in outcome.candidates] == [
-        "fp32", "fp16", "int8-minmax", "int8-entropy", "int8-percentile", "int8-mse", "int8-mixed",
+        "fp32", "fp16", "int8-minmax", "int8-entropy", "int8-percentile", "int8-mse", "int8-mixed-1",
     ]  # fmt: skip
     assert run.jobs.counts["condition"] == run.jobs.counts["statistics"] == 1
     assert run.jobs.counts["quantize"] == 6  # FP16 is not offered here
@@ -158,6 +174,75 @@ def test_conditioning_and_statistics_are_made_once_for_all_calibrators(tmp_path)
     statistics = next(spec for kind, spec in run.jobs.asked if kind == "statistics")
     conditioned = next(spec for kind, spec in run.jobs.asked if kind == "condition")
     assert statistics.conditioned == conditioned.digest
+
+
+SPEEDS = LayerSpeeds(
+    digest=Digest("s"), source="a profiler", floating="fp32", layers=(), conversion_ns=1.0
+)
+
+
+def test_the_members_of_a_front_are_candidates_in_the_place_of_int8_mixed(tmp_path):
+    run = Run(tmp_path, search={"precisions": ["int8-mixed", "int8"], "calibrators": ["mse"]})
+    run.jobs.answers["front"] = lambda spec: front(spec, 3)
+    found = run.chain.run().candidates
+    assert [c.id for c in found] == [
+        "fp32", "int8-mixed-1", "int8-mixed-2", "int8-mixed-3", "int8-mse",
+    ]  # fmt: skip
+    assert all(c.measurement for c in found)
+    (asked,) = [spec for kind, spec in run.jobs.asked if kind == "front"]
+    assert (asked.speeds, "no profiler here" in asked.weighed_by) == (None, True)
+    assert asked.weighed_by.startswith("multiply-accumulates")
+    members = [spec for kind, spec in run.jobs.asked if kind == "quantize" and spec.front]
+    assert [spec.recipe.member for spec in members] == [1, 2, 3]
+
+
+def test_a_front_that_is_not_offered_leaves_one_candidate_with_the_reason(tmp_path):
+    run = Run(tmp_path).failing("front", QuantizeError("misses 20 dB", code="not_offered"))
+    found = {c.id: c for c in run.chain.run().candidates}
+    assert found["int8-mixed"].failure == "misses 20 dB"
+    assert found["int8-mse"].measurement
+
+
+def test_a_member_that_can_not_be_made_leaves_the_others(tmp_path):
+    run = Run(tmp_path)
+    run.jobs.answers["front"] = lambda spec: front(spec, 2)
+    error = JobError("killed", code="died")
+    run.jobs.answers["quantize"] = lambda s: error if s.recipe.member == 1 else quantized(s)
+    found = {c.id: c for c in run.chain.run().candidates}
+    assert found["int8-mixed-1"].failure == "killed"
+    assert found["int8-mixed-2"].measurement
+
+
+@pytest.mark.parametrize(("slower", "graphs"), [((), 2), (("a", "b"), 3)])
+def test_layers_that_int8_makes_slower_stay_float_in_every_int8_candidate(tmp_path, slower, graphs):
+    """Where there are none, the timed engine is that of a candidate, made and built once."""
+    run = Run(tmp_path, search={"precisions": ["int8"], "calibrators": ["minmax", "mse"]})
+    run.jobs.answers["layer_speeds"] = lambda s: replace(SPEEDS, digest=s.digest, slower=slower)
+    found = run.chain.run().candidates
+    assert all(c.measurement for c in found)
+    made = [s for kind, s in run.jobs.asked if kind == "quantize" and s.recipe.precision == "int8"]
+    assert [spec.kept for spec in made] == [(), slower, slower][-graphs:]
+    assert run.jobs.counts["build"] == 1 + graphs
+    (timed,) = [spec for kind, spec in run.jobs.asked if kind == "layer_speeds"]
+    assert (timed.precision, timed.floating) == ("fp32", found[0].engine)
+
+
+def test_nothing_is_timed_without_int8_or_for_another_device(tmp_path):
+    run = Run(tmp_path, search={"precisions": ["fp32", "fp16"]})
+    run.chain.run()
+    assert not run.jobs.counts["layer_speeds"]
+    cross = Run(tmp_path, runtime={"compute_capability": "8.7"})
+    cross.chain.run()
+    assert not cross.jobs.counts["layer_speeds"]
+    (asked,) = [spec for kind, spec in cross.jobs.asked if kind == "front"]
+    assert "another device" in asked.weighed_by
+
+
+def test_a_fast_search_measures_the_members_of_a_front(tmp_path):
+    run = searching(tmp_path, {"fp32": 9.0, "int8": 3.0}, ["int8", "int8-mixed"])
+    run.jobs.answers["front"] = lambda spec: front(spec, 2)
+    found = [c.id for c in run.chain.run().candidates]
+    assert found[-2:] == ["int8-mixed-1", "int8-mixed-2"]
 
 
 def test_a_quantized_file_without_fp32_is_compared_with_itself(tmp_path):
@@ -361,7 +446,7 @@ def test_a_run_on_the_frames_of_an_earlier_one_builds_and_quantizes_nothing_twic
     again = run.chain.run()
     assert (first.reused, again.reused) == (False, True)
     assert again.calibration == first.calibration
-    assert run.jobs.counts.keys() <= {"platform", "trial", "measure"}
+    assert run.jobs.counts.keys() <= {"platform", "trial", "layer_speeds", "measure"}
 
 
 def test_earlier_statistics_are_added_to_on_the_graph_they_belong_to(tmp_path):
@@ -662,7 +747,7 @@ def test_what_failed_in_a_fast_search_is_not_tried_again_in_the_full_one(tmp_pat
     run.jobs.answers |= {stage: answering(stage) for stage in ("quantize", "build", "evaluate")}
     found = {c.id: c for c in run.chain.run().candidates}
     assert tried.count(kind) == 1
-    assert found["int8-mixed"].failure == "killed"
+    assert found["int8-mixed-1"].failure == "killed"
     assert found["int8-mse"].measurement
     assert run.jobs.counts["measure"] == 2
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,16 @@ from agent.core.fidelity.comparison import Comparison
 from agent.core.quantization.calibrator_names import CALIBRATORS
 from agent.core.quantization.mixed_search import WEIGHT_STEPS, Placement
 from agent.core.quantization.trial_results import TrialResult
-from agent.core.records import Digest, QuantizedModel, Recipe
+from agent.core.records import (
+    Digest,
+    LayerSpeed,
+    LayerSpeeds,
+    MixedFront,
+    QuantizedModel,
+    Recipe,
+)
 from agent.core.search.target import Target
-from agent.stages.mixed import mixed
+from agent.stages.mixed import find_front, write_member
 from tests.support.candidates import fidelity
 
 MACS = 1000
@@ -41,6 +49,7 @@ class KnownNoise:
         self.rounding_db = rounding_db
         self.tried: list[Placement] = []
         self.tensors = {f"t{name}": frozenset({name}) for name in noise}
+        self.elements = dict.fromkeys(self.tensors, 1000)
 
     def layers(self) -> dict[str, tuple[str, int]]:
         return dict.fromkeys(self.noise, ("Conv", MACS))
@@ -77,13 +86,95 @@ BLANK = QuantizedModel(
 )  # fmt: skip
 
 
-def search(known: KnownNoise, target: Target, work: Path, steps: tuple[str, ...] = ()):
+FRONT = MixedFront(
+    digest=Digest("f"), model=Digest("m"), statistics=Digest("s"), members=(), calibrator="",
+    steps=(), evaluations=0, layers=(), weighed_by="a test",
+)  # fmt: skip
+
+
+def speeds(layers: Mapping[str, tuple[float, float]], *slower: str) -> LayerSpeeds:
+    return LayerSpeeds(
+        digest=Digest("l"), source="a profiler", floating="fp32", conversion_ns=1.0, slower=slower,
+        layers=tuple(LayerSpeed(layer=n, int8_us=a, float_us=b) for n, (a, b) in layers.items()),
+    )  # fmt: skip
+
+
+def front_of(
+    known: KnownNoise,
+    target: Target,
+    steps: tuple[str, ...] = (),
+    timed: LayerSpeeds | None = None,
+):
     notes = []
-    found = mixed(
-        BLANK, steps, target, known, work=str(work), comparison=lambda: Comparison("generic"),
+    found = find_front(
+        replace(FRONT, steps=steps), target, known, speeds=timed,
+        comparison=lambda: Comparison("generic"),
         progress=lambda done, total, note: notes.append((done, total, note)),
     )  # fmt: skip
     return found, notes
+
+
+def written(known: KnownNoise, front: MixedFront, member: int, work: Path):
+    blank = replace(BLANK, recipe=replace(BLANK.recipe, member=member))
+    return write_member(blank, front, known, work=str(work))
+
+
+def search(
+    known: KnownNoise,
+    target: Target,
+    work: Path,
+    steps: tuple[str, ...] = (),
+    timed: LayerSpeeds | None = None,
+):
+    """Return the last member, which meets the target, and the notes."""
+    front, notes = front_of(known, target, steps, timed)
+    return written(known, front, len(front.members), work), notes
+
+
+def test_a_front_goes_from_all_in_int8_to_the_limit_by_measured_time(tmp_path):
+    """The layer that saves most noise for its time is left in float first."""
+    known = KnownNoise({"a": 1e-4, "b": 0.03, "c": 1e-4, "d": 0.3, "e": 1e-4})
+    times = {"a": (9.0, 90.0), "b": (10.0, 90.0), "c": (9.0, 90.0), "d": (10.0, 20.0)}
+    front, _ = front_of(known, Target(sqnr_db=20, agreement=0), timed=speeds(times))
+    assert [one.kept_float for one in front.members] == [(), ("d",), ("b", "d")]
+    assert [one.meets_limits for one in front.members] == [False, False, True]
+    shares = [one.time_share for one in front.members]
+    assert shares[0] == 1.0
+    assert shares == sorted(shares)
+    made = written(known, front, 2, tmp_path)
+    assert made.kept_float == ("d",)
+    assert made.weighed_by == "a test"
+    kept = {one.layer: one.kept_float for one in made.sensitivity}
+    assert kept == {"a": False, "b": False, "c": False, "d": True, "e": False}
+    (costliest,) = [one for one in made.sensitivity if one.layer == "b"]
+    assert (costliest.int8_us, costliest.float_us, costliest.slower) == (10.0, 90.0, False)
+
+
+def test_layers_that_int8_makes_slower_are_in_float_in_every_member(tmp_path):
+    known = KnownNoise({"a": 1e-4, "b": 0.3, "c": 1e-4})
+    times = speeds({"a": (5.0, 9.0), "b": (1.0, 2.0), "c": (90.0, 9.0)}, "c")
+    front, _ = front_of(known, Target(sqnr_db=20, agreement=0), timed=times)
+    assert [one.kept_float for one in front.members] == [("c",), ("b", "c")]
+    assert all("c" in placement.kept for placement in known.tried)
+    made = written(known, front, 1, tmp_path)
+    assert {one.layer for one in made.sensitivity if one.slower} == {"c"}
+
+
+def test_the_report_has_the_costliest_layers_and_the_slower_ones(tmp_path):
+    noise = {f"n{i:02d}": 1e-3 * (30 - i) / 30 for i in range(30)}
+    known = KnownNoise(noise)
+    times = speeds(dict.fromkeys(noise, (1.0, 2.0)) | {"n29": (9.0, 1.0)}, "n29")
+    made, _ = search(known, Target(sqnr_db=10, agreement=0), tmp_path, timed=times)
+    shown = [one.layer for one in made.sensitivity]
+    assert shown == [*(f"n{i:02d}" for i in range(10)), "n29"]
+
+
+def test_where_float_is_faster_than_any_mixture_nothing_is_offered():
+    known = KnownNoise({"a": 0.2, "b": 0.3})
+    times = speeds({"a": (1.0, 1.1), "b": (1.0, 1.1)})
+    with pytest.raises(QuantizeError, match="faster than float") as caught:
+        front_of(known, Target(sqnr_db=20, agreement=0), timed=times)
+    assert caught.value.code == "not_offered"
 
 
 def test_only_the_noisy_layers_stay_in_float(tmp_path):

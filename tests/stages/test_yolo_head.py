@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,9 @@ import pytest
 from agent.adapters.graphs.quantizer import OnnxQuantizer
 from agent.core.fidelity.comparison import Comparison
 from agent.core.fidelity.decoding import Decoding
-from agent.core.records import Digest, QuantizedModel, Recipe
+from agent.core.records import Digest, MixedFront, QuantizedModel, Recipe
 from agent.core.search.target import Target
-from agent.stages.mixed import mixed
+from agent.stages.mixed import find_front, write_member
 from tests.support.onnx_runs import run
 from tests.support.trials import trial_of
 
@@ -39,11 +40,17 @@ def test_mixed_finds_the_boxes_with_nearly_all_of_the_compute_in_int8(tmp_path, 
         digest=Digest("q"), model=Digest("m"), statistics=Digest("s"),
         recipe=Recipe(precision="int8-mixed", calibrator="best", scheme=scheme),
     )  # fmt: skip
-    found = mixed(
-        blank, (), Target.of(0, 0.95, has_metric=True),
-        trial_of(MODEL, scheme, histograms, frames, weights=str(tmp_path / "w.npz")),
-        work=str(tmp_path), comparison=boxes, progress=lambda *_: None,
+    trial = trial_of(MODEL, scheme, histograms, frames, weights=str(tmp_path / "w.npz"))
+    front = find_front(
+        MixedFront(
+            digest=Digest("f"), model=Digest("m"), statistics=Digest("s"), members=(),
+            calibrator="", steps=(), evaluations=0, layers=(), weighed_by="",
+        ),
+        Target.of(0, 0.95, has_metric=True), trial, speeds=None, comparison=boxes,
+        progress=lambda *_: None,
     )  # fmt: skip
+    blank = replace(blank, recipe=replace(blank.recipe, member=len(front.members)))
+    found = write_member(blank, front, trial, work=str(tmp_path))
     assert set(found.kept_float) <= HEADS
     assert found.int8_macs_fraction > 0.99
     assert found.sensitivity[0].sqnr_db < 45  # of the scores; over all channels 53 dB and more

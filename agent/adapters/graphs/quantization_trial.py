@@ -136,6 +136,16 @@ class OnnxQuantizationTrial:
             name: layers - self._blocked for name, layers in self._layers_by_tensor.items()
         }
 
+    @property
+    def elements(self) -> dict[str, int]:
+        """See `ports.QuantizationTrial`."""
+        graph = self._clean.graph
+        shapes = {
+            value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+            for value in (*graph.input, *graph.value_info, *graph.output)
+        }
+        return {name: math.prod(shapes[name]) for name in self.tensors if name in shapes}
+
     def layers(self) -> dict[str, tuple[str, int]]:
         """See `ports.QuantizationTrial`."""
         operators = SCHEMES[self._scheme].operators

@@ -27,7 +27,7 @@ from agent.disk import disk_errors, remove_abandoned, work_folder
 from agent.memory import JobMemory, default_reserve
 from agent.ports import Progress, RecordT
 from agent.ports.jobs import JobSpec
-from agent.wire.jobs import Line, Progressed, Raised, Returned
+from agent.wire.job_lines import Line, Progressed, Raised, Returned
 
 _FOLDER = "quantd-job-"  # for the spec and the child's temporary files
 _TERM_GRACE_S = 2.0

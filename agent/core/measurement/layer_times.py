@@ -64,7 +64,9 @@ class EngineProfile:
 
 
 @dataclass(slots=True)
-class _Spent:
+class Spent:
+    """Times of the kernels up to a tensor: of the layers themselves, and of conversions."""
+
     layer_us: float = 0.0
     conversions_us: float = 0.0
 
@@ -79,10 +81,10 @@ def layer_times(
         baseline: Of FP32, to compare with; None for FP32 itself.
         name: The baseline's id.
     """
-    cuts = _computed(profile)
+    cuts = computed(profile)
     if baseline is not None:
-        cuts &= _computed(baseline)
-    spent = _spent(profile, cuts)
+        cuts &= computed(baseline)
+    spent = times_by_cut(profile, cuts)
     named = _names((baseline or profile).nodes, cuts)
     layers = [
         LayerTime(
@@ -102,7 +104,9 @@ def layer_times(
         between_us=round(_between_us(profile), 1),
         count=len(layers),
         layers=tuple(layers[:_MOST_LAYERS]),
-        against_baseline=_against(profile, spent, baseline, _spent(baseline, cuts), named, name)
+        against_baseline=_against(
+            profile, spent, baseline, times_by_cut(baseline, cuts), named, name
+        )
         if baseline
         else None,
     )
@@ -110,16 +114,16 @@ def layer_times(
 
 def _against(
     profile: EngineProfile,
-    spent: Mapping[str, _Spent],
+    spent: Mapping[str, Spent],
     baseline: EngineProfile,
-    theirs: Mapping[str, _Spent],
+    theirs: Mapping[str, Spent],
     named: Mapping[str, tuple[str, str]],
     name: str,
 ) -> BaselineDifference:
     layers = []
     slower_us = faster_us = 0.0
     for tensor in dict.fromkeys((*spent, *theirs)):
-        mine, other = spent.get(tensor, _Spent()), theirs.get(tensor, _Spent())
+        mine, other = spent.get(tensor, Spent()), theirs.get(tensor, Spent())
         change_us = mine.layer_us - other.layer_us
         slower_us += max(change_us, 0.0)
         faster_us += min(change_us, 0.0)
@@ -153,16 +157,16 @@ def _largest_loss_us(one: LayerDifference) -> float:
     return max(one.time_us - one.baseline_time_us, by_conversions_us)
 
 
-def _computed(profile: EngineProfile) -> set[str]:
+def computed(profile: EngineProfile) -> set[str]:
     """Return the tensors of the graph that kernels of their own compute."""
     made = {name for node in profile.nodes for name in node.outputs}
     return made.intersection(one.tensor for one in profile.kernels if not one.conversion)
 
 
-def _spent(profile: EngineProfile, cuts: Collection[str]) -> dict[str, _Spent]:
+def times_by_cut(profile: EngineProfile, cuts: Collection[str]) -> dict[str, Spent]:
     """Return the time up to each cut, "" for what can't be attributed."""
     nearest = _nearest(profile.nodes, cuts)
-    found: dict[str, _Spent] = defaultdict(_Spent)
+    found: dict[str, Spent] = defaultdict(Spent)
     for one in profile.kernels:
         row = found[nearest.get(one.tensor, "")]
         if one.conversion:
@@ -207,7 +211,7 @@ def _operators(names: Iterable[str]) -> str:
     return " + ".join([*found[:_MOST_OPERATORS], *(["…"] if len(found) > _MOST_OPERATORS else [])])
 
 
-def _conversions_us(spent: Mapping[str, _Spent]) -> float:
+def _conversions_us(spent: Mapping[str, Spent]) -> float:
     return sum(one.conversions_us for one in spent.values())
 
 

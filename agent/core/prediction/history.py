@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from math import log
 
 from agent.core.choice.candidates import disturbances
-from agent.core.records import UNPREDICTED, Candidate, CleanModel, Measurement
+from agent.core.records import MIXED, UNPREDICTED, Candidate, CleanModel, Measurement
 
 LATENCY, POWER, ENERGY = "latency", "power", "energy"
-MIXED = "int8-mixed"
 _PREDICT_A_SPAN = ("trial", "roofline")  # of int8-mixed, as `core.prediction` names them
 Span = tuple[float, float]
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from math import exp, log, sqrt
 from statistics import median
 
-from agent.core.prediction.history import ENERGY, LATENCY, MIXED, POWER, PastMeasurement
+from agent.core.prediction.history import ENERGY, LATENCY, POWER, PastMeasurement
 from agent.core.prediction.priors import FleetFigure
 from agent.core.prediction.residuals import conformal_half_width, residuals
 from agent.core.prediction.roofline import WIDTH, Peak, expected_ms
-from agent.core.records import AS_GIVEN, UNPREDICTED, CleanModel, Prediction, Recipe
+from agent.core.records import AS_GIVEN, MIXED, UNPREDICTED, CleanModel, Prediction, Recipe
 
 HISTORY, TRIAL, FLEET, SCALED, ROOFLINE = "history", "trial", "fleet", "other models", "roofline"
 UNPROVEN: Mapping[str, float] = {

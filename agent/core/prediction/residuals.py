@@ -8,7 +8,8 @@ from itertools import chain
 from math import ceil
 from statistics import median
 
-from agent.core.prediction.history import ENERGY, LATENCY, MIXED, POWER, Check, PastMeasurement
+from agent.core.prediction.history import ENERGY, LATENCY, POWER, Check, PastMeasurement
+from agent.core.records import MIXED
 
 COVERAGE = 0.9
 _ROUNDING = 1e-9

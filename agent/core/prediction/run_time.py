@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.core.choice.candidates import DECIDING_S
+from agent.core.records import planned_id
 
 CAPTURE, MAKE, MEASURE, FINISH = "capture", "make", "measure", "finish"
 _WORDS = {
@@ -21,7 +22,11 @@ _WORDS = {
 PART_OF = {
     "capture": CAPTURE,
     **dict.fromkeys(
-        ("intake_check", "trial", "condition", "statistics", "quantize", "build", "evaluate"), MAKE
+        (
+            *("intake_check", "trial", "condition", "statistics", "layer_speeds", "front"),
+            *("quantize", "build", "evaluate"),
+        ),
+        MAKE,
     ),
     "measure": MEASURE,
     **dict.fromkeys(("choose", "profile", "activate", "report"), FINISH),
@@ -159,7 +164,7 @@ def past_timings(
     Args:
         reports: As report.json, of which every part may be damaged.
         sha256: Of the model's file.
-        ids: Of the candidates.
+        ids: Of the candidates as planned.
     """
     found = []
     for report in reports:
@@ -169,7 +174,9 @@ def past_timings(
                 "candidates": [*candidates],
                 "timings_s": {**timings},
             } if model == sha256:
-                known = {str(one.get("id")) for one in candidates if isinstance(one, dict)}
+                known = {
+                    planned_id(str(one.get("id"))) for one in candidates if isinstance(one, dict)
+                }
                 if known == ids:
                     found.append(
                         {

@@ -11,6 +11,8 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from agent.core.quantization.time_model import TimeModel
+
 Noise = tuple[float, ...]
 """Noise power over signal power, one for each group of channels of like magnitude of the outputs."""
 
@@ -26,8 +28,6 @@ WEIGHT_STEPS: tuple[tuple[str, ...], ...] = (
     (WEIGHT_ROUNDING, BIAS_CORRECTION),  # it ignores the mean error, which the bias corrects
 )
 """Combinations of steps for the weights of INT8 layers; all are tried."""
-_CONVERSION_COST = 0.001
-"""Cost of a change of precision, as a share of all multiply-accumulates."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,10 +83,12 @@ class Plan:
 
     Attributes:
         kept: Their names.
+        order: Layers that the search left in float one after the other, before some returned.
         evaluations: Whole graphs evaluated to find it.
     """
 
     kept: frozenset[str]
+    order: tuple[str, ...]
     evaluations: int
 
 
@@ -139,48 +141,63 @@ class NoiseModel:
             _add(sums, tensor.noise, 1 / (1 + others))
         return tuple(sums)
 
-    def order(self) -> tuple[str, ...]:
-        """Return all layers, those first that in float save most noise per compute.
+    def order(self, times: TimeModel, first: Collection[str] = ()) -> tuple[str, ...]:
+        """Return all layers, those earlier that in float save more noise per time.
 
         Each step counts only groups of channels whose noise is still above the allowed one, if there
         are any.
+
+        Args:
+            times: What a layer in float costs.
+            first: Layers that are in float anyway; they come first.
         """
-        kept: list[str] = []
-        left = set(self.layers)
+        order, kept = sorted(first), frozenset(first)
+        left = self.layers.keys() - kept
         while left:
             noise = self.predicted(kept)
             over = [g for g, a in enumerate(self._allowed) if noise[g] > a] or range(len(noise))
-            best = max(sorted(left), key=lambda name: self._gain(name, kept, over))
-            kept.append(best)
-            left.discard(best)
-        return tuple(kept)
+            best = max(sorted(left), key=lambda name: self._gain(name, kept, over, times))
+            order.append(best)
+            kept |= {best}
+            left = left - {best}
+        return tuple(order)
 
-    def _gain(self, name: str, kept: Sequence[str], groups: Collection[int]) -> float:
+    def _gain(
+        self, name: str, kept: frozenset[str], groups: Collection[int], times: TimeModel
+    ) -> float:
         saved = self.cost(name, kept)
         worth = sum(saved[g] / self._allowed[g] for g in groups)
-        return worth / (self.layers[name].macs / self._total_macs + _CONVERSION_COST)
+        return worth / max(times.change(name, kept), _LEAST_COST * times.all_float or 1.0)
 
 
 def find_plan(
     model: NoiseModel,
+    times: TimeModel,
     meets_limit: Callable[[frozenset[str]], bool],
-    least_share: float,
+    is_worth: Callable[[frozenset[str]], bool],
+    *,
+    first: frozenset[str] = frozenset(),
     spent: int = 0,
 ) -> Plan | None:
-    """Return the smallest set of float layers found that meets the limit, or None.
+    """Return the fastest set of float layers found that meets the limit, or None.
 
-    Bisection over `NoiseModel.order`, from the predicted place; then the largest layers return to
-    INT8 one by one if the limit is still met. At most 2 log2(layers) + 10 evaluations.
+    Bisection over `NoiseModel.order`, from the predicted place; then the layers that save most
+    time return to INT8 one by one if the limit is still met. At most 2 log2(layers) + 10
+    evaluations.
 
     Args:
         model: Noise of each layer.
+        times: Time of each layer.
         meets_limit: Evaluates the whole graph with these layers in float.
-        least_share: Least share of the compute in INT8.
+        is_worth: Whether a graph with these layers in float is still worth having.
+        first: Layers that stay in float for their speed.
         spent: Evaluations already made of the same budget.
     """
-    order = model.order()
+    order = model.order(times, first)
     budget = int(2 * math.log2(max(len(order), 2)) + 10) - spent
-    limit = max(k for k in range(len(order) + 1) if model.share(order[:k]) >= least_share)
+    begin = len(first)
+    worth = [k for k in range(begin, len(order) + 1) if is_worth(frozenset(order[:k]))]
+    limit = max(worth, default=begin)
     tried: dict[frozenset[str], bool] = {}
 
     def good(kept: frozenset[str]) -> bool:
@@ -188,8 +205,8 @@ def find_plan(
             tried[kept] = meets_limit(kept)
         return tried[kept]
 
-    low, high = -1, limit + 1  # low fails, high meets the limit: neither was evaluated
-    probe = next((k for k in range(limit) if model.excess(order[:k]) <= 1), limit)
+    low, high = begin - 1, limit + 1  # low fails, high meets the limit: neither was evaluated
+    probe = next((k for k in range(begin, limit) if model.excess(order[:k]) <= 1), limit)
     while high - low > 1:
         if good(frozenset(order[:probe])):
             high = probe
@@ -200,16 +217,19 @@ def find_plan(
         return None
     kept = frozenset(order[:high])
     hopeless = _HOPELESS_RATIO * model.excess(kept)
-    for name in sorted(kept, key=lambda name: -model.layers[name].macs):
+    saved = {name: times.change(name, kept - {name}) for name in sorted(kept - first)}
+    for name in sorted(saved, key=lambda name: -saved[name]):
         if len(tried) >= budget:
             break
         if model.excess(kept - {name}) <= hopeless and good(kept - {name}):
             kept -= {name}
-    return Plan(kept=kept, evaluations=len(tried))
+    return Plan(kept=kept, order=order[:high], evaluations=len(tried))
 
 
 _HOPELESS_RATIO = 2.0
 """Of predicted noise to that of an accepted set: above it (3 dB) a set is not evaluated."""
+_LEAST_COST = 0.001
+"""Of all layers in float: what a layer in float is assumed to cost at least."""
 
 
 def is_symmetric(scheme: str | None) -> bool:

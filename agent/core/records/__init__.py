@@ -21,6 +21,7 @@ from agent.core.records.choice import (
     Predicted,
     Prediction,
     Verdict,
+    planned_id,
 )
 from agent.core.records.digests import Digest, digest_of
 from agent.core.records.engine import Engine, Evaluation, Fidelity, Layers, SqnrGroup
@@ -28,8 +29,11 @@ from agent.core.records.frames import CalibrationSet, Rejected
 from agent.core.records.graphs import (
     AS_GIVEN,
     FP32,
+    MIXED,
     ConditionedModel,
+    FrontMember,
     LayerCost,
+    MixedFront,
     Quantization,
     QuantizedModel,
     Recipe,
@@ -38,6 +42,8 @@ from agent.core.records.graphs import (
 from agent.core.records.layers import (
     BaselineDifference,
     LayerDifference,
+    LayerSpeed,
+    LayerSpeeds,
     LayerTime,
     LayerTimes,
     Profiles,

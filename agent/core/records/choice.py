@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agent.core.records.engine import Engine, Evaluation
-from agent.core.records.graphs import QuantizedModel, Recipe
+from agent.core.records.graphs import MIXED, QuantizedModel, Recipe
 from agent.core.records.layers import LayerTimes
 from agent.core.records.measurement import Measurement
 
@@ -95,6 +96,14 @@ class Candidate:
         """Whether another one's speed is compared with it: in the same batch and power mode."""
         alike = (self.batch, self.power_mode) == (other.batch, other.power_mode)
         return alike and self.recipe.is_baseline
+
+
+_MEMBER = re.compile(rf"^({re.escape(MIXED)})-\d+")
+
+
+def planned_id(candidate: str) -> str:
+    """Return the id under which a candidate was planned; all members of a front have the same."""
+    return _MEMBER.sub(r"\1", candidate)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,8 @@ from agent.core.records.digests import Digest
 
 FP32, AS_GIVEN = "fp32", "as-given"
 """Precisions that candidates can be compared with; the second is of a file with integers in it."""
+MIXED = "int8-mixed"
+"""The precision that is planned as one candidate, and becomes the members of a front."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +66,15 @@ class Recipe:
         scheme: "S8S8-FP16" (TensorRT: symmetric, the rest in float16), "S8S8" (ONNX Runtime on
             a GPU) or "U8S8" (on a CPU); None for float.
         alone: True for as-given if no FP32 can be made of the file: it is its own baseline.
+        member: Of int8-mixed: its place in the front, from 1, the fastest; 0 for all of them, before
+            the front is known.
     """
 
     precision: str
     calibrator: str | None = None
     scheme: str | None = None
     alone: bool = False
+    member: int = 0
 
     @property
     def is_baseline(self) -> bool:
@@ -87,6 +92,10 @@ class LayerCost:
         macs_fraction: Its share of the multiply-accumulates, 0..1.
         sqnr_db: Of the worst group of channels with this layer alone in INT8; None if nothing is lost.
         kept_float: True if it was left in float.
+        int8_us: Its time in an inference in INT8, us; None where no profile could be taken. Changes
+            of precision are left out, here and in `float_us`.
+        float_us: Its time in float.
+        slower: True if it stays in float because INT8 is slower there.
     """
 
     layer: str
@@ -94,6 +103,9 @@ class LayerCost:
     macs_fraction: float
     sqnr_db: float | None
     kept_float: bool
+    int8_us: float | None = None
+    float_us: float | None = None
+    slower: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,13 +116,17 @@ class Quantization:
         steps: What was done for INT8 beside rounding, in order.
         kept_float: Names of the compute nodes left wider than the precision on purpose.
         evaluations: How often a whole graph was evaluated to find them.
-        sensitivity: The layers that cost most in INT8, worst first, where that was measured.
+        sensitivity: The layers that cost most in INT8, worst first, and those that INT8 makes
+            slower, where that was measured.
+        weighed_by: What the time of layers in INT8 and in float is taken from; "" if it played no
+            role.
     """
 
     steps: tuple[str, ...]
     kept_float: tuple[str, ...]
     evaluations: int
     sensitivity: tuple[LayerCost, ...]
+    weighed_by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,3 +147,49 @@ class QuantizedModel(Quantization):
     kept_float: tuple[str, ...] = ()
     evaluations: int = 0
     sensitivity: tuple[LayerCost, ...] = ()
+    weighed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontMember:
+    """One set of layers in float.
+
+    Attributes:
+        kept_float: The layers.
+        time_share: Predicted time of an inference over that of the first member; None
+            where no layer was timed.
+        sqnr_db: Predicted from the noise of single layers, of the worst group of channels; None if
+            nothing is lost.
+        meets_limits: Whether the whole graph met the limits on the frames of the search; None if it
+            was not evaluated.
+    """
+
+    kept_float: tuple[str, ...]
+    time_share: float | None
+    sqnr_db: float | None
+    meets_limits: bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MixedFront:
+    """Graphs between all INT8 and the limits on fidelity, none slower and less faithful than another.
+
+    Attributes:
+        members: The fastest first; the last one meets the limits.
+        calibrator: The one for the ranges of all members.
+        steps: Applied to the weights of INT8 layers.
+        evaluations: How often a whole graph was evaluated.
+        layers: Every layer that can run in INT8, the costliest first; `kept_float` is of the last
+            member.
+        weighed_by: What the time of layers is taken from.
+    """
+
+    digest: Digest
+    model: Digest
+    statistics: Digest
+    members: tuple[FrontMember, ...]
+    calibrator: str
+    steps: tuple[str, ...]
+    evaluations: int
+    layers: tuple[LayerCost, ...]
+    weighed_by: str

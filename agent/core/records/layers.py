@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agent.core.records.digests import Digest
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerTime:
@@ -91,3 +93,32 @@ class Profiles:
 
     profiled: Mapping[str, LayerTimes]
     failed: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpeed:
+    """Time of one layer in an inference in INT8 and in float, us, conversions left out."""
+
+    layer: str
+    int8_us: float
+    float_us: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpeeds:
+    """What the layers of a model take in each precision on this device.
+
+    Attributes:
+        source: What timed them.
+        floating: The precision of layers in float: fp32 or fp16.
+        layers: Those that can run in INT8.
+        conversion_ns: Of changing the precision of one value of a tensor.
+        slower: Layers that stay in float in every INT8 candidate, since INT8 is slower there.
+    """
+
+    digest: Digest
+    source: str
+    floating: str
+    layers: tuple[LayerSpeed, ...]
+    conversion_ns: float
+    slower: tuple[str, ...] = ()

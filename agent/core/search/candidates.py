@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import product
 
 from agent.core.errors import QuantdError
-from agent.core.records import AS_GIVEN, FP32, Candidate, Model, Platform, Recipe
+from agent.core.records import AS_GIVEN, FP32, MIXED, Candidate, Model, Platform, Recipe
 
 
 def recipes(
@@ -28,8 +28,8 @@ def recipes(
                 Recipe(precision="int8", calibrator=name, scheme=scheme)
                 for name in dict.fromkeys(calibrators)
             ]
-        elif precision == "int8-mixed":
-            wanted.append(Recipe(precision="int8-mixed", calibrator="best", scheme=scheme))
+        elif precision == MIXED:
+            wanted.append(Recipe(precision=MIXED, calibrator="best", scheme=scheme))
         elif precision != FP32:
             wanted.append(Recipe(precision=precision))
     return tuple(wanted)
@@ -71,15 +71,35 @@ def candidates(
 
 
 def candidate_id(recipe: Recipe, batch: int, power_mode: str | None, dla_core: int = -1) -> str:
-    """Return a short readable id: `int8-entropy`, `fp16-b4`, `fp16-dla0` or `fp32@15W`."""
+    """Return a short readable id: `int8-entropy`, `int8-mixed-2`, `fp16-b4` or `fp32@15W`."""
     name = recipe.precision
     if recipe.calibrator and recipe.precision == "int8":
         name += f"-{recipe.calibrator}"
+    if recipe.member:
+        name += f"-{recipe.member}"
     if batch > 1:
         name += f"-b{batch}"
     if dla_core >= 0:
         name += f"-dla{dla_core}"
     return f"{name}@{power_mode}" if power_mode else name
+
+
+def members(candidate: Candidate, count: int) -> tuple[Candidate, ...]:
+    """Return the candidates that stand for int8-mixed once its front is known.
+
+    Args:
+        candidate: The one that was planned.
+        count: Of the members of the front.
+    """
+    recipes_ = [replace(candidate.recipe, member=place + 1) for place in range(count)]
+    return tuple(
+        replace(
+            candidate,
+            recipe=recipe,
+            id=candidate_id(recipe, candidate.batch, candidate.power_mode, candidate.dla_core),
+        )
+        for recipe in recipes_
+    )
 
 
 def executable(candidate: Candidate) -> Candidate:

@@ -125,7 +125,7 @@ class Driver:
         for one in self._chain.candidates(platform, model):
             if which in (one.id, one.recipe.precision):
                 self.jobs.spent = []  # the intake and the platform are no part of quantizing
-                for made in self._chain.quantized([one], model, self.calibration):
+                for made in self._chain.quantized([one], platform, model, self.calibration):
                     yield made, self.jobs.spent
                     self.jobs.spent = []
 

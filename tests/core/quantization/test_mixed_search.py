@@ -16,6 +16,7 @@ from agent.core.quantization.mixed_search import (
     find_plan,
     sqnr_db,
 )
+from agent.core.quantization.time_model import TimeModel
 
 powers = st.floats(1e-6, 10)
 
@@ -38,6 +39,10 @@ def models(draw: st.DrawFn) -> NoiseModel:
     return NoiseModel(layers, tensors, draw(st.tuples(*[st.floats(1e-3, 100)] * outputs)))
 
 
+def compute(model: NoiseModel) -> TimeModel:
+    return TimeModel.of_compute({name: one.macs for name, one in model.layers.items()}, {})
+
+
 def searched(model: NoiseModel, least_share: float = 0.0) -> tuple[Plan | None, int]:
     """Search with an oracle that says what the model predicts; count its calls."""
     calls = 0
@@ -47,12 +52,13 @@ def searched(model: NoiseModel, least_share: float = 0.0) -> tuple[Plan | None, 
         calls += 1
         return model.excess(kept) <= 1
 
-    return find_plan(model, holds, least_share), calls
+    plan = find_plan(model, compute(model), holds, lambda kept: model.share(kept) >= least_share)
+    return plan, calls
 
 
 @given(models())
 def test_float_never_adds_noise_and_the_order_has_every_layer_once(model: NoiseModel) -> None:
-    order = model.order()
+    order = model.order(compute(model))
     assert sorted(order) == sorted(model.layers)
     excesses = [model.excess(order[:k]) for k in range(len(order) + 1)]
     assert all(after <= before + 1e-9 for before, after in itertools.pairwise(excesses))
@@ -78,7 +84,7 @@ def test_where_everything_may_be_float_there_is_an_answer(model: NoiseModel) -> 
 
 @given(models())
 def test_what_never_holds_has_no_answer(model: NoiseModel) -> None:
-    assert find_plan(model, lambda _: False, 0.0) is None
+    assert find_plan(model, compute(model), lambda _: False, lambda _: True) is None
 
 
 def chain(*layers: tuple[int, float]) -> NoiseModel:
