@@ -215,7 +215,7 @@ def quantize(
     config, blank = spec.config, replace(_blank(spec), steps=conditioned[0].steps)
     frames = divided_frames(config, model, calibration, _FEW_FRAMES, judging=True)
     scheme = blank.recipe.scheme or ""
-    trial = trial_of(config, conditioned[1], statistics, scheme, frames)
+    trial = trial_of(config, conditioned[1], statistics, scheme, frames, writes_only=True)
     if front:
         return write_member(blank, front, trial, work=spec.work)
     weight_steps = conditioned[0].weight_steps or ()

@@ -20,9 +20,17 @@ if TYPE_CHECKING:
 
 
 def trial_of(
-    config: Config, conditioned: Path, statistics: Path, scheme: str, frames: Division[Tensors]
+    config: Config,
+    conditioned: Path,
+    statistics: Path,
+    scheme: str,
+    frames: Division[Tensors],
+    *,
+    writes_only: bool = False,
 ) -> OnnxQuantizationTrial:
     """Return trials of a conditioned model that judge it on frames.
+
+    The weights of folds are not loaded for trials that will only write a graph.
 
     Raises:
         QuantizeError: "no_range" if there are tensors to quantize, and none has a range.
@@ -41,14 +49,14 @@ def trial_of(
         known = load_weights(str(weights), source) if weights.exists() else ()  # else it failed
         return Calibrated(histograms, *known)
 
+    whole = calibrated(merged(parts), len(frames.folds))
     folds = [
         trials.Fold(
-            made_from=calibrated(parts[made], source),
+            made_from=whole if writes_only else calibrated(parts[made], source),
             judged_on=trials.JudgingFrames(frames.parts[judged]),
         )
         for source, (made, judged) in enumerate(frames.folds)
     ]
-    whole = calibrated(merged(parts), len(folds))
     if (refitted := conditioned / REFITTED).exists():
         whole.refitted = load_refit(str(refitted))
     return trials.OnnxQuantizationTrial(
