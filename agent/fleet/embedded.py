@@ -7,11 +7,13 @@ import contextlib
 import sys
 from pathlib import Path
 
+from agent.fleet.asking import Asking, Sign
 from agent.fleet.console.accounts import Accounts
 from agent.fleet.console.app import app
 from agent.fleet.console.commands import Commands
 from agent.fleet.console.routing import Console
 from agent.fleet.console.serving import Listening, bound, serve
+from agent.fleet.consumer import now_ms
 from agent.fleet.sending import Sender
 from agent.fleet.service import Settings, broker, consuming, open_store
 
@@ -22,6 +24,7 @@ async def show(
     accounts_file: Path,
     *,
     consume: bool,
+    sign: Sign | None = None,
     metrics_token: str = "",
 ) -> None:
     """Serve the console until SIGTERM or SIGINT.
@@ -31,6 +34,7 @@ async def show(
         listening: Where browsers reach it.
         accounts_file: Users, sessions, commands and the audit log.
         consume: Whether this process stores the messages as well.
+        sign: Signs requests for missing messages; None to ask for none.
         metrics_token: For readers of /metrics; "" without metrics.
     """
     store = open_store(settings.database)
@@ -40,7 +44,10 @@ async def show(
         bound(listening) as at,
     ):
         sender = Sender(broker(settings), settings.root, commands)
-        sending = asyncio.create_task(sender.run())
+        tasks = [asyncio.create_task(sender.run())]
+        if sign is not None:
+            asking = Asking(store, sign).run(broker(settings), settings.root, now_ms)
+            tasks.append(asyncio.create_task(asking))
         try:
             console = Console(
                 accounts=accounts,
@@ -56,8 +63,9 @@ async def show(
                 sys.stderr.write(_greeting(listening, accounts))
                 await serve(app(console), listening, at)
         finally:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             store.close()
 
 

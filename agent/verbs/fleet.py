@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from agent.fleet.asking import Sign
     from agent.fleet.service import Settings
+    from agent.wire.issuing import SignedCommand
 from agent.verbs.options import JSON, Verb, option, print_json
 
 
@@ -42,9 +44,29 @@ def _show(options: argparse.Namespace) -> int:
     accounts = Path(options.database).with_name("console.db") if is_file else Path("console.db")
     file = Path(options.accounts) if options.accounts else accounts
     token = _token(options.metrics_token_file)
-    consume = not options.no_consumer
-    asyncio.run(show(settings, listening, file, consume=consume, metrics_token=token))
+    consume, sign = not options.no_consumer, _resend(options)
+    asyncio.run(show(settings, listening, file, consume=consume, sign=sign, metrics_token=token))
     return 0
+
+
+def _resend(options: argparse.Namespace) -> Sign | None:
+    """Return what signs requests for missing messages, None without a key."""
+    if not options.resend_key:
+        return None
+    from agent.fleet.asking import VALID_S
+    from agent.wiring.operator import new_id, sign
+
+    key = Path(options.resend_key)
+
+    def signed(device: str, args: Mapping[str, Any]) -> SignedCommand:
+        command = new_id("resend")
+        found = sign(
+            "resend", [device], command, key=key, kid="", args=args, expect=None, valid_s=VALID_S
+        )
+        return found[0]
+
+    signed("none", {"from_seq": 0})  # a key that can't be used is an error now
+    return signed
 
 
 def _token(file: str) -> str:
@@ -275,6 +297,12 @@ FLEET = (
                 "--no-consumer",
                 action="store_true",
                 help="only show: workers store the messages",
+            ),
+            option(
+                "--resend-key",
+                default="",
+                metavar="NAME.key",
+                help="a private key that devices know as NAME, to ask them for missing messages",
             ),
             JSON,
         ),
