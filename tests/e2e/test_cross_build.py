@@ -90,12 +90,16 @@ def test_a_real_detector_builds_in_fp16_for_a_gpu_that_is_not_here(faces: Path) 
 @pytest.mark.faults  # minutes of trials and of the search for int8-mixed
 def test_int8_of_a_real_detector_builds_for_a_gpu_that_is_not_here(faces: Path) -> None:
     built = crossed(faces)
-    assert set(built) == {"fp32", "fp16", "int8-percentile", "int8-mixed"}
+    members = [name for name in built if name.startswith("int8-mixed-")]
+    assert set(built) == {"fp32", "fp16", "int8-percentile", *members}
     assert set(layers(faces, built["int8-percentile"]).values()) == {"INT8"}
-    mixed = layers(faces, built["int8-mixed"])
-    kept = {name for name, precision in mixed.items() if precision != "INT8"}
-    assert kept == set(built["int8-mixed"]["quantized"]["kept_float"])
-    assert len(kept) < len(mixed)
+    assert 1 <= len(members) <= 4
+    for name in members:
+        mixed = layers(faces, built[name])
+        kept = {layer for layer, precision in mixed.items() if precision != "INT8"}
+        assert kept == set(built[name]["quantized"]["kept_float"])
+        assert len(kept) < len(mixed)
+        assert "another device" in built[name]["quantized"]["weighed_by"]
 
 
 def test_what_was_not_measured_is_never_offered(tmp_path: Path) -> None:
