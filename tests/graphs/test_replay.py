@@ -81,9 +81,9 @@ def test_codes_are_kept_rather_than_values(tmp_path):
 
 
 def test_a_frame_that_does_not_fit_is_reported(tmp_path):
-    _, model = placed(tmp_path, quant_graphs.inverted)
-    (name,) = (value.name for value in model.graph.input)
-    replay = Replay(model, [{name: np.zeros((1, 2), np.float32)}], 1, 0)
+    clean, model = placed(tmp_path, quant_graphs.inverted)
+    good = random_inputs(clean)
+    replay = Replay(model, [good, {name: np.zeros((1, 2), np.float32) for name in good}], 1, 0)
     tensors = list(inputs_of_layers(model).values())
     with pytest.raises(CalibrationError, match="does not run on a calibration frame"):
         list(replay.values(tensors[1], tensors[2:], {}))
