@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 # for each other.
 unexport PYTHONDONTWRITEBYTECODE
 test test-faults fast: export OPENBLAS_NUM_THREADS := 1
-.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device zoo footprint test-arm64 clean
+.PHONY: help demo test test-faults fast lint bench bench-quality bench-measure bench-link bench-device bench-fleet zoo footprint test-arm64 clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -53,6 +53,11 @@ bench-device: $(READY)  ## Measure what power cuts leave behind, and what the id
 	@$(BIN)/python -m tests.benchmarks.bench_device --only '$(ONLY)' --count $(or $(COUNT),200) \
 	  --seed $(or $(SEED),0) $(if $(MARKDOWN),--markdown)
 
+# ONLY=ingest,live, MESSAGES=n, MARKDOWN=1
+bench-fleet: $(READY)  ## Measure what a fleet costs the operator's machine
+	@$(BIN)/python -m tests.benchmarks.bench_fleet --only '$(ONLY)' \
+	  --messages $(or $(MESSAGES),100000) $(if $(MARKDOWN),--markdown)
+
 bench-first: $(READY)  ## Measure a newcomer's first run beside Ultralytics' export
 	@$(BIN)/python -m tests.benchmarks.bench_first
 
@@ -67,7 +72,7 @@ footprint:  ## Print what quantd takes on a Jetson: wheels for aarch64, resolved
 	@tests/footprint
 
 clean:  ## Remove the virtual environments and what the demo left
-	@rm -rf $(VENV) .arm64 .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json bench-first.json zoo.json
+	@rm -rf $(VENV) .arm64 .bench quantd-demo bench.json bench-quality.json bench-measure.json bench-link.json bench-device.json bench-fleet.json bench-first.json zoo.json
 
 $(READY): pyproject.toml tests/setup_venv
 	@tests/setup_venv $(PYTHON) $(VENV)

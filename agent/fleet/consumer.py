@@ -76,7 +76,7 @@ class Ingest:
         delay_s = _FIRST_DELAY_S
         while not self.stopping.is_set():
             try:
-                await run(self._thread, self._stored, batch)
+                await run(self._thread, self.store_batch, batch)
             except StoreError as error:
                 _LOG.error(
                     "batch_not_stored messages=%d retry_s=%g: %s", len(batch), delay_s, error
@@ -121,7 +121,8 @@ class Ingest:
         """Wait until the batch in work is stored, or given up; call it once stopped."""
         self._thread.shutdown()
 
-    def _stored(self, batch: Sequence[Delivery]) -> None:
+    def store_batch(self, batch: Sequence[Delivery]) -> None:
+        """Check and store a batch, in one transaction; raises StoreError if none can be made."""
         came_ms = now_ms()
         take = self.intake.take
         self._write(

@@ -98,6 +98,10 @@ class WorkerProcess:
         self.log = folder / f"{name}.log"
         self._process = None
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def start(self):
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
