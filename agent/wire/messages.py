@@ -19,7 +19,7 @@ from agent.core.control.link import PACKET_LIMIT_BYTES
 TEXT_LIMIT = 2000
 SHORT_LIMIT = 128
 ENTRIES_LIMIT = 64  # of a mapping
-RELEASES_LIMIT = 128
+RELEASES_LIMIT = 64  # so that the longest list is below 64 KiB
 _HIGHEST = 2**53 - 1  # exact in every reader of JSON, and in the integers of any database
 _NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")  # not one that a backslash quotes
 
@@ -164,7 +164,7 @@ class Release(msgspec.Struct, frozen=True, kw_only=True):
     precision: Short | None = None
     made: Time | None = None
     good: bool | None = None
-    reason: Text = ""
+    reason: Short = ""
     pinned: bool = False
 
 
@@ -173,7 +173,7 @@ class Releases(Envelope, frozen=True, kw_only=True):
 
     Attributes:
         active: The id of the one in use; null where none is.
-        releases: The newest 128.
+        releases: The newest 64.
         total: How many there are.
     """
 

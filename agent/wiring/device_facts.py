@@ -91,7 +91,7 @@ class DeviceFacts:
             msgspec.structs.replace(
                 self._described[one],
                 good=mark.good,
-                reason=mark.reason[: wire.TEXT_LIMIT],
+                reason=mark.reason[: wire.SHORT_LIMIT],
                 pinned=mark.pinned,
             )
             for one, mark in sorted(marks.items(), reverse=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import jsonschema
@@ -12,7 +13,9 @@ from agent.core.control.command import Command, CommandId, Stage
 from agent.core.control.journal import Answered, MessageClass
 from agent.core.control.requests import Ping
 from agent.core.errors import StoreError
+from agent.core.fleet.messages import Received
 from agent.daemon.messages import TELEMETRY_EXPIRY_S, Messages
+from agent.fleet.intake import Intake
 from agent.wire import messages as wire
 from agent.wire.schema import schemas
 from agent.wire.topics import Topics
@@ -50,12 +53,21 @@ def test_every_message_fits_the_published_schema(
         active=wire.Active(release="r"), job=wire.Job(run_id="r", kind="optimize", pct=3.0)
     )
     messages.meta(labels={"site": "n"}, environment={"l4t": None}, models=("m",))
-    messages.releases("r", [wire.Release(id=f"r{n}") for n in range(wire.RELEASES_LIMIT + 1)])
+    long = "€" * wire.SHORT_LIMIT
+    release = wire.Release(
+        id="r" * 30, model="m" * 64, candidate="c" * 20, precision="int8-mixed", reason=long
+    )
+    messages.releases("r", [release] * (wire.RELEASES_LIMIT + 1))
     messages.telemetry({"temp_c": 40.0})
     messages.event("run_ended", "error", {"n": 1, "detail": "x" * 3000 + "\x00"})
     messages.report("m", {"schema": 1})
     messages.refuse("c1", Answered(stage=Stage.REJECTED, code="expired"))
     rows = journal.pending(0, 99)
+    intake = Intake("quantd")
+    received_ms = round(datetime.fromisoformat("2026-11-23T10:00:01+00:00").timestamp() * 1000)
+    for row in rows:
+        found = intake.take(row.message.topic.encode(), row.message.body, received_ms)
+        assert isinstance(found, Received), found
     names = ["state", "meta", "releases", "telemetry", "event", "report_message", "result"]
     for row, name in zip(rows, names, strict=True):
         jsonschema.Draft202012Validator(schemas()[name]).validate(json.loads(row.message.body))

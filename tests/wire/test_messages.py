@@ -109,7 +109,7 @@ def test_what_a_device_of_version_0_1_sends_is_read_and_fits(line: dict[str, Any
         ("event", {"kind": "Run Ended"}),
         ("event", {"facts": {f"f{n}": 1 for n in range(65)}}),
         ("meta", {"labels": {f"l{n}": "x" for n in range(65)}}),
-        ("releases", {"releases": [{"id": "r"}] * 129}),
+        ("releases", {"releases": [{"id": "r"}] * 65}),
         ("telemetry", {"m": {f"m{n}": 1 for n in range(65)}}),
         ("telemetry", {"m": {"x" * 41: 1}}),
         ("meta", {"packet_limit_bytes": 2**53}),
