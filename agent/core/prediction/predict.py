@@ -94,7 +94,7 @@ def predict(
         if past.runtime == runtime and past.precision == recipe.precision and past.batch == batch
     ]
     guess = (
-        _from_history(alike, model)
+        _from_history(recipe, alike, model)
         or _from_trial(recipe, evidence.trial)
         or _from_fleet(recipe, batch, evidence.fleet)
         or _from_other_models(alike, model)
@@ -142,15 +142,20 @@ def _widened(span: tuple[float, float], width: float) -> tuple[float, float]:
     return span[0] * exp(-width), span[1] * exp(width)
 
 
-def _from_history(alike: Sequence[PastMeasurement], model: CleanModel) -> _Guess | None:
+def _from_history(
+    recipe: Recipe, alike: Sequence[PastMeasurement], model: CleanModel
+) -> _Guess | None:
+    """Return the median of the same model; for mixed, the span of the members of its fronts."""
     # one file at two input sizes is two models of different compute
     same = [past for past in alike if past.model == model.sha256 and past.macs == model.macs]
     if not same:
         return None
+    times_ms = [past.latency_p50_ms for past in same]
     return _Guess(
-        latency_ms=median(past.latency_p50_ms for past in same),
+        latency_ms=median(times_ms),
         source=HISTORY,
         basis=f"median of {len(same)} earlier measurements of this model here",
+        span_ms=(min(times_ms), max(times_ms)) if recipe.precision == MIXED else None,
         power_w=_median([_power_w(past) for past in same]),
     )
 

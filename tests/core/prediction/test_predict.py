@@ -254,3 +254,15 @@ def test_a_prediction_is_positive_or_none_and_order_does_not_matter(history, tri
         low, high = found.latency_p50_ms_ci90
         assert 0 < low <= found.latency_p50_ms <= high
     assert found == predicted(*data.draw(st.permutations(history)), trial=trial, model=model)
+
+
+def test_members_of_earlier_fronts_predict_a_span():
+    """They are graphs with more or fewer layers in float, and which is found is not known yet."""
+    fronts = [replace(PAST, precision="int8-mixed", latency_p50_ms=ms) for ms in (2.0, 5.0, 4.0)]
+    found = predicted(*fronts, recipe=Recipe(precision="int8-mixed"))
+    assert found.latency_p50_ms_span == (2.0, 5.0)
+    assert found.latency_p50_ms == 4.0
+    low_ms, high_ms = found.latency_p50_ms_ci90
+    assert low_ms < 2.0
+    assert high_ms > 5.0
+    assert predicted(PAST).latency_p50_ms_span is None
