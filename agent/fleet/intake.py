@@ -11,14 +11,14 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 
 from agent.core.control.command import is_command_id
 from agent.core.control.ulid import ulid_bytes, ulid_ms
 from agent.core.fleet import messages
-from agent.core.fleet.messages import FIGURES, Body, Quarantined, Received
+from agent.core.fleet.messages import Body, Quarantined, Received
 from agent.core.fleet.reports import summary
 from agent.wire import messages as wire
 
@@ -44,6 +44,21 @@ class Address(NamedTuple):
     device: str
     kind: str
     rest: str
+
+
+class _Telemetry(msgspec.Struct, kw_only=True):
+    """`wire.Telemetry` without what is checked otherwise or not stored, in half the time."""
+
+    v: Literal[1, 2] = 2
+    id: wire.Ulid
+    dev: str
+    ts: wire.Time
+    sess: wire.Count
+    seq: wire.Count
+    clock_ok: bool
+    m: Annotated[
+        dict[str, wire.Whole | float | bool | None], msgspec.Meta(max_length=wire.ENTRIES_LIMIT)
+    ]
 
 
 class RefusedError(ValueError):
@@ -169,7 +184,9 @@ def _parsed(topic: bytes, root: str) -> Address | None:
     return Address(device, kind, rest)
 
 
-def _made_ms(kind: str, number: bytes, message: wire.Envelope, received_ms: int) -> int:
+def _made_ms(
+    kind: str, number: bytes, message: wire.Envelope | _Telemetry, received_ms: int
+) -> int:
     """Return when a message was made; check it where rows are found and removed by it."""
     at_ms = ulid_ms(number)
     oldest_ms = TELEMETRY_MS if kind == "telemetry" else OLDEST_MS
@@ -232,9 +249,8 @@ def _releases(message: wire.Releases, _rest: str) -> Body:
     return messages.Releases(_json(message.releases), max(good, default=""), pinned)
 
 
-def _telemetry(message: wire.Telemetry, _rest: str) -> Body:
-    found = message.m.get
-    return messages.Telemetry(_json(message.m), tuple([found(name) for name in FIGURES]))
+def _telemetry(message: _Telemetry, _rest: str) -> Body:
+    return messages.Telemetry(_json(message.m), message.m)
 
 
 def _event(message: wire.Event, _rest: str) -> Body:
@@ -267,7 +283,7 @@ def _report(message: wire.Report, rest: str) -> Body:
 
 _ENCODER = msgspec.json.Encoder()
 _KINDS: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any, str], Body]]] = {
-    "telemetry": (msgspec.json.Decoder(wire.Telemetry), _telemetry),
+    "telemetry": (msgspec.json.Decoder(_Telemetry), _telemetry),
     "state": (msgspec.json.Decoder(wire.State), _state),
     "meta": (msgspec.json.Decoder(wire.Inventory), _inventory),
     "releases": (msgspec.json.Decoder(wire.Releases), _releases),

@@ -54,7 +54,7 @@ def _event(facts="{}", **changes):
 
 
 def _telemetry(figures, **changes):
-    return json.dumps(_stamp(**changes) | {"m": figures}).encode()
+    return json.dumps(_stamp(**changes) | {"v": 2, "m": figures}).encode()
 
 
 def _report(name):
@@ -163,6 +163,10 @@ def test_a_report_of_other_types_is_stored_with_nothing_known(report):
         ("telemetry", _telemetry({f"m{n}": 1 for n in range(8000)}), "bytes|length"),
         ("telemetry", _telemetry({f"m{n}": 1 for n in range(65)}), "length"),
         ("telemetry", _telemetry({"Evil{x=}": 1}), "Evil"),
+        ("telemetry", _telemetry({"m" * 41: 1}), "lower case"),
+        ("telemetry", _telemetry({"a": 1}, ts="now"), "ts"),
+        ("telemetry", _telemetry({"a": 1}, dev="cam-2"), "of cam-2"),
+        ("telemetry", _telemetry({"a": 1}, seq=2**53), "seq"),
         ("telemetry", _telemetry({"a": "text"}), "str"),
         ("telemetry", _telemetry({"a": 2**63}), "m"),
         ("telemetry", _telemetry({"a": 1}, at_ms=NOW_MS - 3 * DAY_MS), "72 h ago"),

@@ -59,7 +59,8 @@ def releases(newest="r-2", pinned=False):
 
 
 def telemetry(text='{"temp_c":51.5}', **figures):
-    return Telemetry(text, known(**figures))
+    assert set(figures) <= set(FIGURES)
+    return Telemetry(text, figures)
 
 
 def event(kind="run_started", severity="info"):

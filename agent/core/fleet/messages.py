@@ -6,6 +6,7 @@ the time.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 Order = tuple[int, int, int]
@@ -45,10 +46,16 @@ class Releases(NamedTuple):
 
 
 class Telemetry(NamedTuple):
-    """Figures as JSON, with those of `FIGURES` in its order, None where it has none."""
+    """Figures as JSON, and as they are by name."""
 
     figures: str
-    known: tuple[float | None, ...]
+    values: Mapping[str, float | None]
+
+    @property
+    def known(self) -> tuple[float | None, ...]:
+        """Return those of `FIGURES`, in its order, None where it has none."""
+        found = map(self.values.get, FIGURES)
+        return tuple([None if value is None else float(value) for value in found])
 
 
 class Event(NamedTuple):

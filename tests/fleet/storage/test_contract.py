@@ -90,6 +90,11 @@ def test_telemetry_updates_the_figures_that_it_has(store):
     ]
 
 
+def test_a_switch_where_a_figure_is_expected_is_a_number(store):
+    store.write([received(telemetry(power_w=True, sqnr_db=7))], [])
+    assert (_one(store).power_w, _one(store).sqnr_db) == (1.0, 7.0)
+
+
 def test_an_inventory_replaces_labels_and_an_older_one_does_not(store):
     store.write([received(inventory(site="north", line="2"), sess=3)], [])
     store.write([received(inventory(site="south"), sess=4)], [])
