@@ -120,13 +120,19 @@ def _refusal(route: Route, console: Console, asked: Asked, request: Request) -> 
     if route.role is None:
         return None
     if asked.user is None:
-        if route.method == "POST" or "text/html" not in request.headers.get("accept", ""):
-            return PlainTextResponse("sign in first\n", 401)
-        return RedirectResponse(f"/sign-in?next={quote(asked.url, safe='')}", 303)
+        return _sign_in_first(route, console, asked, request)
     if not asked.user.role.includes(route.role):
         text = f"You are a {asked.user.role.value}; this is for an {route.role.value}."
         return message(console, asked, 403, "Not allowed", text)
     return None
+
+
+def _sign_in_first(route: Route, console: Console, asked: Asked, request: Request) -> Response:
+    if console.serving.user_header:  # signing in here would change nothing
+        return message(console, asked, 401, "Not signed in", "The proxy named no user.")
+    if route.method == "POST" or "text/html" not in request.headers.get("accept", ""):
+        return PlainTextResponse("sign in first\n", 401)
+    return RedirectResponse(f"/sign-in?next={quote(asked.url, safe='')}", 303)
 
 
 def _asked(request: Request, serving: Serving, body: bytes) -> Asked:
