@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from tests.benchmarks.quality import metrics, peers
 from tests.benchmarks.quality.children import quantized, required
 from tests.benchmarks.quality.material import Model
 from tests.benchmarks.quality.pairs import Pair, laid_out
+from tests.benchmarks.quality.steps import CPU
 
 OWN, MIXED = "quantd", "int8-mixed"
+_TIMES_LAYERS = "layer_speeds"  # a job that INT8 needs as well, and counts as the front's here
 _USABLE_DB = 10.0  # below that INT8 is of no use by any tool
 
 
@@ -108,14 +111,18 @@ def _optimized(pair: Pair, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, 
     for tool in dict.fromkeys(row["tool"] for row in rows):
         row = best(rows, tool, "sqnr_db")
         if row is not None:
-            found.append({**row, **pair.judged(row["graph"], optimized=True).figures()})
+            with suppress(ValueError):  # not finite after them
+                found.append({**row, **pair.judged(row["graph"], optimized=True).figures()})
     return found
 
 
 def _cost(
     pair: Pair, rows: Sequence[Mapping[str, Any]], frames: int, models: Path | None
 ) -> dict[str, Any]:
-    """Return CPU seconds: of FP32, of the best INT8 with and without refit, and of the front."""
+    """Return CPU seconds: of FP32, of the best INT8 with and without refit, and of the front.
+
+    The front is that of the scheme of this CPU, where layers can be timed.
+    """
     own = best(rows, OWN, "sqnr_db")
     if own is None:
         return {"failed": "no INT8 graph"}
@@ -124,8 +131,11 @@ def _cost(
         (alone,) = quantized(fast.folder, f"int8-{own['calibrator']}").values()
         if "failed" in alone:
             return {"failed": alone["failed"]}
-    mixed = quantized(pair.folder, MIXED)
-    front = [job for one in mixed.values() for job in one.get("jobs", ())]
+    with laid_out(pair.model, pair.scene, frames, models, CPU, "fast") as here:
+        before = quantized(here.folder, f"int8-{own['calibrator']}")
+        made = quantized(here.folder, MIXED)
+    timing = [job for job in _jobs(before) if job["kind"] == _TIMES_LAYERS]
+    front = [*timing, *_jobs(made)]
     found = {
         "pass_cpu_s": plain["pass_cpu_s"],
         "fast_cpu_s": total(alone["jobs"], "cpu_s"),
@@ -135,6 +145,10 @@ def _cost(
         "full_jobs": own["jobs"],
     }
     return {**found, "front_cpu_s": total(front, "cpu_s"), "front_jobs": front}
+
+
+def _jobs(made: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [job for one in made.values() for job in one.get("jobs", ())]
 
 
 def told(row: Mapping[str, Any]) -> str:
