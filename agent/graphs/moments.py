@@ -23,7 +23,7 @@ Frames = Sequence[Frame]
 
 LARGEST_ROW = 2304
 """Most weights of one output channel: 3 x 3 of 256 channels. Beyond, k^2 costs too much."""
-_SAMPLE_BYTES = 1_500_000  # of the samples of one frame for one layer; 20 times it gained nothing
+_SAMPLE_BYTES = 1_500_000  # of the samples of one frame for one layer; 20 times as much gained nothing on two models
 _POSITIONS = (256, 2048)  # sampled per frame at least and at most, whatever their size
 _MOST_BYTES = 64_000_000  # of inputs and moments in memory at a time
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 _LARGEST = 127
 _DAMPING = 0.01  # of the mean of the diagonal, for inputs that the sample does not contain
-_SWEEPS = 4  # later ones gained nothing on four models
+_SWEEPS = 4  # later ones gained nothing on three models
 _BLOCK = 64  # weights whose effect on the other blocks is applied at once
 
 
