@@ -88,11 +88,10 @@ class Ingest:
         return False
 
     async def tidy(self) -> None:
-        """Remove what is kept no longer, now and each hour."""
-        run = asyncio.get_running_loop().run_in_executor
+        """Remove what is kept no longer, now and each hour, beside the batches."""
         while not self.stopping.is_set():
             try:
-                await run(self._thread, self.store.tidy, now_ms())
+                await asyncio.to_thread(self.store.tidy, now_ms())
             except StoreError as error:
                 _LOG.error("tidying_failed: %s", error)
             await _waited(self.stopping, _TIDY_S)

@@ -70,7 +70,7 @@ class PostgresFleetStore(FleetDatabase):
         self._connections: dict[str, psycopg.Connection[Any]] = {}
         self._locks = {"write": threading.Lock(), "read": threading.Lock()}
         self._partitions_until = datetime.min.replace(tzinfo=timezone.utc)
-        self._migrated = False
+        self._migrated = self._closed = False
         try:
             with self._transaction() as db:
                 self._migrate(db)
@@ -82,6 +82,7 @@ class PostgresFleetStore(FleetDatabase):
 
     def close(self) -> None:
         """See `ports.FleetStore`."""
+        self._closed = True
         for name, lock in self._locks.items():
             with lock:
                 self._drop(name)
@@ -147,6 +148,8 @@ class PostgresFleetStore(FleetDatabase):
     def _connected(self, name: str) -> Iterator[psycopg.Connection[Any]]:
         """Yield a connection; one that was lost is made again at the next call."""
         with self._locks[name], self._errors():
+            if self._closed:
+                raise StoreError(f"{self._shown} is closed")
             db = self._connections.get(name)
             if db is None or db.closed:
                 db = psycopg.connect(self._address, autocommit=True, connect_timeout=_CONNECT_S)

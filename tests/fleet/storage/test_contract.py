@@ -342,3 +342,14 @@ def test_a_hole_that_nothing_filled_is_given_up_after_a_week(store):
     store.tidy(2**45)
     assert _one(store).missing == 0
     assert store.device("cam-1", NOW_MS).holes == ()
+
+
+def test_a_closed_store_is_not_opened_again(store):
+    store.close()
+    for use in (
+        lambda: store.write([received(state())], []),
+        lambda: store.tidy(NOW_MS),
+        store.workers,
+    ):
+        with pytest.raises(StoreError):
+            use()
