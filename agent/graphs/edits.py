@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
@@ -69,11 +69,19 @@ def set_inputs(
         else:
             node.input.append(whole)
         readers.setdefault(whole, set()).add(node.name)
-    kept = [tensor for tensor in graph.initializer if tensor.name not in made]
-    if len(kept) < len(graph.initializer):
-        del graph.initializer[:]
-        graph.initializer.extend(kept)
+    _delete(graph.initializer, lambda tensor: tensor.name in made)
     graph.initializer.extend(made.values())
+
+
+def _delete(items: Any, unwanted: Callable[[Any], bool]) -> None:
+    """Delete some items of a repeated field and leave the others in place.
+
+    Protobuf frees no part of a message before the whole: clearing the field and adding the others
+    again would take their memory once more.
+    """
+    for index in reversed(range(len(items))):
+        if unwanted(items[index]):
+            del items[index]
 
 
 def initializer_values(graph: onnx.GraphProto, name: str) -> NDArray[Any]:
@@ -149,9 +157,7 @@ def drop_unused_initializers(graph: onnx.GraphProto) -> None:
         return
     used = {name for node in graph.node for name in node.input}
     used.update(value.name for value in graph.output)
-    kept = [tensor for tensor in graph.initializer if tensor.name in used]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
+    _delete(graph.initializer, lambda tensor: tensor.name not in used)
 
 
 def keep_nodes_for(graph: onnx.GraphProto, names: Iterable[str]) -> None:
