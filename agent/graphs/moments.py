@@ -109,6 +109,7 @@ def moments(
                     first = Moment.around_first(rows)
                     found[node.name] = [first, *(first.empty() for _ in parts[1:])]
                 found[node.name][owner].add(rows)
+            seen.clear()  # memory of the session, which the next frame would take once more
         for node in group:
             if node.name in found:  # nothing without frames
                 yield node, found.pop(node.name)

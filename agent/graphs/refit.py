@@ -200,7 +200,7 @@ def _targets(
         for frame in frames:
             at = {f"{name}:at": next(positions) for name, positions in drawn.items()}
             for name, values in zip(found, opened.run(None, {**frame, **at}), strict=True):
-                found[name].append(values)
+                found[name].append(np.array(values))  # not a view of the session's memory
     except ONNXRUNTIME_ERRORS as e:
         raise CalibrationError(
             f"the model does not run on a calibration frame: {one_line(e)}", code="model_failed"

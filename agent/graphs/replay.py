@@ -13,7 +13,7 @@ from onnx import helper
 from agent.core.errors import CalibrationError
 from agent.engines.errors import ONNXRUNTIME_ERRORS, one_line
 from agent.graphs.edits import set_inputs
-from agent.graphs.sessions import session
+from agent.graphs.sessions import copied, session
 
 Values = Mapping[str, NDArray[Any]]
 Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -70,10 +70,13 @@ class Replay:
             for frame in self._kept:
                 ran = opened.run(None, {name: frame[name] for name in feeds}) if outputs else ()
                 values = {**frame, **dict(zip(outputs, ran, strict=True))}
-                kept = {name: values[name] for name in live}
-                size += sum(value.nbytes for value in kept.values())
+                size += sum(values[name].nbytes for name in live)
                 if size <= self._most_bytes:
-                    found.append(kept)
+                    new = {name: values[name] for name in live if name not in frame}
+                    old = {name: frame[name] for name in live if name in frame}
+                    found.append({**old, **copied(new)})
+                else:
+                    found.clear()
                 yield values[tensor]
         except ONNXRUNTIME_ERRORS as e:
             raise CalibrationError(

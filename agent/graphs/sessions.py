@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
 import onnx
 import onnxruntime
+from numpy.typing import NDArray
 
 _FATAL = 4  # failures are in the exceptions
 
@@ -39,3 +44,11 @@ def session(
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     source = model if isinstance(model, str) else model.SerializeToString()
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+
+def copied(values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return copies of a session's outputs, to keep.
+
+    The outputs are views of the session's memory, all of which stays as long as one of them.
+    """
+    return {name: np.array(value) for name, value in values.items()}

@@ -48,7 +48,7 @@ from agent.graphs.replay import Layer
 from agent.graphs.residuals import residuals
 from agent.graphs.rounding import Weights, insert_qdq, rounded_weights, with_weights
 from agent.graphs.schemes import SCHEMES
-from agent.graphs.sessions import session
+from agent.graphs.sessions import copied, session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -288,7 +288,9 @@ class OnnxQuantizationTrial:
         return {n: chosen.get(n, values) for n, values in self._nearest.items()}
 
     def _expected(self, judging: JudgingFrames) -> list[dict[str, NDArray[Any]]]:
-        judging.expected = judging.expected or list(self._outputs(self._reference, judging.inputs))
+        if not judging.expected:
+            outputs = self._outputs(self._reference, judging.inputs)
+            judging.expected = [copied(values) for values in outputs]
         return judging.expected
 
     @cached_property
