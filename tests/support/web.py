@@ -39,9 +39,14 @@ class Answer:
 
 @dataclass(kw_only=True)
 class Visitor:
-    """A browser without pictures: it keeps cookies and names its own origin in forms."""
+    """A browser without pictures: it keeps cookies and names its own origin in forms.
+
+    Attributes:
+        leaves: Whether it closes the connection at the first part of an answer that continues.
+    """
 
     app: Any
+    leaves: bool = False
     cookies: dict[str, str] = field(default_factory=dict)
     set_cookie: str = ""
     peer: str = "192.0.2.7"
@@ -73,7 +78,7 @@ class Visitor:
             "server": (HOST, 80),
             "headers": [(name.encode(), value.encode()) for name, value in sent.items()],
         }  # fmt: skip
-        answer = asyncio.run(_call(self.app, scope, body))
+        answer = asyncio.run(_call(self.app, scope, body, leaves=self.leaves))
         if "set-cookie" in answer.headers:
             self.set_cookie = answer.headers["set-cookie"]
             for name, one in SimpleCookie(self.set_cookie).items():
@@ -83,17 +88,21 @@ class Visitor:
         return answer
 
 
-async def _call(app: Any, scope: dict[str, Any], body: bytes) -> Answer:
+async def _call(app: Any, scope: dict[str, Any], body: bytes, *, leaves: bool) -> Answer:
     sent: list[dict[str, Any]] = []
+    left = asyncio.Event()  # never set by a visitor who stays until the answer has ended
     parts = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> dict[str, Any]:
-        if not parts:
-            await asyncio.Event().wait()  # the visitor stays until the answer has ended
-        return parts.pop(0)
+        if parts:
+            return parts.pop(0)
+        await left.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
+        if leaves and message.get("body") and message.get("more_body"):
+            left.set()
 
     await app(scope, receive, send)
     start = next(one for one in sent if one["type"] == "http.response.start")

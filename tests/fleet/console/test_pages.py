@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from agent.core.fleet.devices import ATTENTION
 from agent.fleet.console import live
 from agent.fleet.console.accounts import Role
+from agent.fleet.console.app import app
 from agent.fleet.console.fleet import view
 from agent.fleet.console.live import Parts, stream
 from agent.fleet.console.viewers import MOST
+from tests.fleet.console.conftest import PASSWORD
 from tests.support.fleet_messages import (
     event,
     inventory,
@@ -27,6 +29,7 @@ from tests.support.fleet_messages import (
     telemetry,
 )
 from tests.support.simulated_fleet import NOW_MS, add_history, fill, messages_of, report_json
+from tests.support.web import Visitor
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}\u202e"
 
@@ -229,7 +232,7 @@ def test_a_device_page_is_sent_its_changed_sections(store, viewer, quick, monkey
     assert any("stage build" in one.get("now", "") for one in found)
 
 
-def test_there_are_at_most_so_many_viewers_and_each_leaves(made, store, viewer, quick):
+def test_there_are_at_most_so_many_viewers(made):
     console = made()
 
     def look() -> Parts:
@@ -238,9 +241,24 @@ def test_there_are_at_most_so_many_viewers_and_each_leaves(made, store, viewer, 
     answers = [stream(console, look) for _ in range(MOST + 1)]
     assert [one.status_code for one in answers[-2:]] == [200, 503]
     assert console.viewers.count == MOST
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_viewer_counts_until_the_stream_ends_or_the_page_is_left(
+    leaves, made, accounts, store, quick, monkeypatch
+):
+    monkeypatch.setattr(live, "EVERY_S", 3600.0 if leaves else 0.0)
     fill(store, 1)
-    for _ in range(3):
-        assert viewer.get("/live/rows?names=cam-0000").status == 200
+    console, counts = made(), []
+    _, session = accounts.use_link(accounts.link("kim", Role.VIEWER), PASSWORD)
+    known = store.named
+    monkeypatch.setattr(
+        store, "named", lambda *asked: counts.append(console.viewers.count) or known(*asked)
+    )
+    visitor = Visitor(app=app(console), leaves=leaves, cookies={"quantd": session})
+    assert visitor.get("/live/rows?names=cam-0000").status == 200
+    assert leaves or set(counts) == {1}
+    assert console.viewers.count == 0
 
 
 def test_an_open_page_does_not_keep_its_session(signed_in, accounts, clock, store, quick):
