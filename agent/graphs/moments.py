@@ -205,14 +205,20 @@ def conv_columns(
     """
     kernel = tuple(shape[2:])
     strides, dilations = (int_attribute(node, n, (1, 1)) for n in ("strides", "dilations"))
-    top, left, bottom, right = int_attribute(node, "pads", (0, 0, 0, 0))
-    padded = np.pad(values[0], ((0, 0), (top, bottom), (left, right)))
+    before = int_attribute(node, "pads", (0, 0, 0, 0))[:2]
     corners = np.unravel_index(at, _output_sides(node, values.shape, shape))
     rows, columns = (
-        corner[:, None] * stride + np.arange(side) * step
-        for corner, stride, side, step in zip(corners, strides, kernel, dilations, strict=True)
+        corner[:, None] * stride + np.arange(side) * step - pad
+        for corner, stride, side, step, pad in zip(
+            corners, strides, kernel, dilations, before, strict=True
+        )
     )
-    patches = padded[:, rows[:, :, None], columns[:, None, :]]  # channels, places, kernel
+    _, height, width = values[0].shape
+    inside = ((rows >= 0) & (rows < height))[:, :, None]
+    inside = inside & ((columns >= 0) & (columns < width))[:, None, :]
+    rows, columns = rows.clip(0, height - 1), columns.clip(0, width - 1)
+    patches = values[0][:, rows[:, :, None], columns[:, None, :]]  # channels, places, kernel
+    patches[:, ~inside] = 0  # padding, without a copy of the whole input
     groups = group_of(node)
     grouped = patches.reshape(groups, -1, len(at), prod(kernel)).transpose(0, 1, 3, 2)
     return np.ascontiguousarray(grouped.reshape(groups, -1, len(at)), np.float32)

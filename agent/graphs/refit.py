@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -76,10 +77,8 @@ def refit(
         later = [inputs[other.name] for other in layers[index + 1 :]]
         values = replay.values(inputs[node.name], later, done)
         weight = numpy_helper.to_array(constants[node.input[1]])
-        columns = (
-            _columns(node, value, weight.shape, at)
-            for value, at in zip(values, _positions(node, known, len(frames)), strict=True)
-        )
+        positions = _positions(node, known, len(frames))
+        columns = map(partial(_columns, node, weight.shape), values, positions)  # keeps no value
         done[node.name] = _refitted(node, weight, columns, targets.pop(node.name))
         yield node.name, done[node.name]
 
@@ -164,7 +163,7 @@ def _positions(
 
 
 def _columns(
-    node: onnx.NodeProto, values: NDArray[Any], shape: Sequence[int], at: NDArray[np.int64]
+    node: onnx.NodeProto, shape: Sequence[int], values: NDArray[Any], at: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """Return a layer's im2col columns at some positions, shape (groups, k, positions)."""
     if node.op_type == "Conv":

@@ -72,12 +72,13 @@ class Replay:
                 values = {**frame, **dict(zip(outputs, ran, strict=True))}
                 size += sum(values[name].nbytes for name in live)
                 if size <= self._most_bytes:
-                    new = {name: values[name] for name in live if name not in frame}
-                    old = {name: frame[name] for name in live if name in frame}
-                    found.append({**old, **copied(new)})
+                    kept = {name: frame[name] for name in live if name in frame}
+                    made = copied({name: values[name] for name in live if name not in frame})
+                    found.append({**kept, **made})
                 else:
                     found.clear()
-                yield values[tensor]
+                yield values.pop(tensor)
+                del ran, values  # memory of the session, which the next frame would take once more
         except ONNXRUNTIME_ERRORS as e:
             raise CalibrationError(
                 f"the model does not run on a calibration frame: {one_line(e)}", code="model_failed"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import deque
 
 import numpy as np
 import pytest
@@ -64,9 +65,8 @@ def test_a_replay_keeps_no_memory_of_its_sessions(tmp_path, watched):
     frames = [random_inputs(model, seed) for seed in range(3)]
     replayed = replay.Replay(model, frames, 1, 10**9)
     for index, tensor in enumerate(tensors):
-        for _ in replayed.values(tensor, tensors[index + 1 :], {}):
-            pass
-    del _
+        deque(replayed.values(tensor, tensors[index + 1 :], {}), maxlen=0)
+    assert watched.in_use == [0] * len(watched.in_use)
     assert watched.outputs
     assert watched.count() == 0
 
