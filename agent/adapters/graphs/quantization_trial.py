@@ -118,7 +118,7 @@ class OnnxQuantizationTrial:
         self._shifts: dict[tuple[Calibrated, bool], dict[str, NDArray[np.float32]]] = {}
         self._folds = folds
         self._threads = threads
-        self._reference = load_inferred(reference) if reference else self._clean
+        self._reference = reference
         self._ranked = ranked_outputs(self._clean)
         self._index = GraphIndex(self._clean.graph, SCHEMES[scheme])
         wanted = quantized_tensors(self._clean, scheme)
@@ -289,7 +289,8 @@ class OnnxQuantizationTrial:
 
     def _expected(self, judging: JudgingFrames) -> list[dict[str, NDArray[Any]]]:
         if not judging.expected:
-            outputs = self._outputs(self._reference, judging.inputs)
+            model = load_inferred(self._reference) if self._reference else self._clean
+            outputs = self._outputs(model, judging.inputs)
             judging.expected = [copied(values) for values in outputs]
         return judging.expected
 
