@@ -178,7 +178,7 @@ class Quantizing:
             FindFront(
                 config=self.config,
                 digest=digest_of(
-                    "front-1", statistics, speeds, task, bound(SQNR), bound(AGREEMENT)
+                    "front-2", statistics, speeds, task, bound(SQNR), bound(AGREEMENT)
                 ),
                 scheme=scheme,
                 model=model.digest,

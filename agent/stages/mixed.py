@@ -33,6 +33,7 @@ from agent.ports import Progress, QuantizationTrial
 _LEAST_SHARE = 0.2  # less compute than this in INT8 is not worth the conversions around it
 _SHOWN = 10
 _MOST_MEMBERS = 4
+_NOT_TRIED = "no layer was tried alone, since INT8 meets the limits"
 
 
 def find_front(
@@ -74,8 +75,18 @@ def find_front(
         for name in CALIBRATORS
     }
     chosen = best_of(found)
+    blank = replace(blank, calibrator=chosen)
+    if target.is_met(found[chosen].fidelity):  # nothing more has to be in float: one member
+        whole = FrontMember(
+            kept_float=tuple(name for name in layers if name in first),
+            time_share=1.0 if times.timed else None,
+            sqnr_db=_finite(found[chosen].sqnr_db),
+            meets_limits=True,
+        )
+        slower = _slower(trial, times, first)
+        return replace(blank, members=(whole,), evaluations=evaluated, layers=slower)
     model = _noise_model(trial, chosen, target, steps, progress)
-    met = {first: target.is_met(found[chosen].fidelity)}
+    met = {first: False}
 
     def meets_limit(kept: frozenset[str]) -> bool:
         if kept not in met:
@@ -106,7 +117,6 @@ def find_front(
             )
             for kept in members(model, times, plan, first, _MOST_MEMBERS)
         ),
-        calibrator=chosen,
         evaluations=evaluated,
         layers=costs,
     )
@@ -192,6 +202,29 @@ def _noise_model(
         noise = trial.activation_noise(names, calibrator)
         activations.append(TensorNoise(name=names[0], noise=noise, layers=sharing))
     return NoiseModel(weights, activations, target.allowed(len(weights[0].noise) if weights else 1))
+
+
+def _slower(
+    trial: QuantizationTrial, times: TimeModel, slower: Collection[str]
+) -> tuple[LayerCost, ...]:
+    """Return the layers that INT8 makes slower, without what they cost in INT8."""
+    layers = trial.layers()
+    total = sum(macs for _, macs in layers.values()) or 1
+    return tuple(
+        LayerCost(
+            layer=name,
+            operator=layers[name][0],
+            macs_fraction=layers[name][1] / total,
+            sqnr_db=None,
+            sqnr_db_reason=_NOT_TRIED,
+            kept_float=True,
+            int8_us=round(times.layers[name][0], 1),
+            float_us=round(times.layers[name][1], 1),
+            slower=True,
+        )
+        for name in layers
+        if name in slower
+    )
 
 
 def _costs(

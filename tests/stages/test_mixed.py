@@ -164,7 +164,7 @@ def test_the_report_has_the_costliest_layers_and_the_slower_ones(tmp_path):
     noise = {f"n{i:02d}": 1e-3 * (30 - i) / 30 for i in range(30)}
     known = KnownNoise(noise)
     times = speeds(dict.fromkeys(noise, (1.0, 2.0)) | {"n29": (9.0, 1.0)}, "n29")
-    made, _ = search(known, Target(sqnr_db=10, agreement=0), tmp_path, timed=times)
+    made, _ = search(known, Target(sqnr_db=19, agreement=0), tmp_path, timed=times)
     shown = [one.layer for one in made.sensitivity]
     assert shown == [*(f"n{i:02d}" for i in range(10)), "n29"]
 
@@ -196,6 +196,19 @@ def test_nothing_stays_in_float_where_nothing_must(tmp_path):
     found, _ = search(known, Target(sqnr_db=20, agreement=0), tmp_path)
     assert found.kept_float == ()
     assert found.evaluations == len(CALIBRATORS)
+
+
+def test_where_int8_meets_the_limits_no_layer_is_tried_alone(tmp_path):
+    """Its trials would take minutes, and change nothing."""
+    known = KnownNoise(dict.fromkeys("abc", 1e-6))
+    times = speeds({"a": (5.0, 9.0), "b": (1.0, 2.0), "c": (90.0, 9.0)}, "c")
+    found, notes = search(known, Target(sqnr_db=20, agreement=0), tmp_path, timed=times)
+    assert found.kept_float == ("c",)
+    assert len(notes) == len(CALIBRATORS)
+    (slower,) = found.sensitivity
+    assert (slower.layer, slower.int8_us, slower.float_us, slower.slower) == ("c", 90.0, 9.0, True)
+    assert slower.sqnr_db is None
+    assert "meets the limits" in slower.sqnr_db_reason
 
 
 def test_the_steps_for_weights_are_applied(tmp_path):

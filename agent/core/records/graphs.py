@@ -90,12 +90,14 @@ class LayerCost:
         layer: The node.
         operator: Its ONNX operator.
         macs_fraction: Its share of the multiply-accumulates, 0..1.
-        sqnr_db: Of the worst group of channels with this layer alone in INT8; None if nothing is lost.
+        sqnr_db: Of the worst group of channels with this layer alone in INT8; None if nothing is lost,
+            or for the reason given.
         kept_float: True if it was left in float.
         int8_us: Its time in an inference in INT8, us; None where no profile could be taken. Changes
             of precision are left out, here and in `float_us`.
         float_us: Its time in float.
         slower: True if it stays in float because INT8 is slower there.
+        sqnr_db_reason: Why that was not measured; empty if it was.
     """
 
     layer: str
@@ -106,6 +108,7 @@ class LayerCost:
     int8_us: float | None = None
     float_us: float | None = None
     slower: bool = False
+    sqnr_db_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +161,8 @@ class FrontMember:
         kept_float: The layers.
         time_share: Predicted time of an inference over that of the first member; None
             where no layer was timed.
-        sqnr_db: Predicted from the noise of single layers, of the worst group of channels; None if
-            nothing is lost.
+        sqnr_db: Of the worst group of channels, predicted from the noise of single layers, or found
+            where none was tried alone; None if nothing is lost.
         meets_limits: Whether the whole graph met the limits on the frames of the search; None if it
             was not evaluated.
     """
@@ -180,7 +183,7 @@ class MixedFront:
         steps: Applied to the weights of INT8 layers.
         evaluations: How often a whole graph was evaluated.
         layers: Every layer that can run in INT8, the costliest first; `kept_float` is of the last
-            member.
+            member. Only those that INT8 makes slower where none was tried alone.
         weighed_by: What the time of layers is taken from.
     """
 
