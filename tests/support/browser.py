@@ -60,3 +60,27 @@ def violations(page: Any) -> str:
 def hidden_px(page: Any) -> int:
     """Return by how much the page is wider than the window."""
     return int(page.evaluate("document.documentElement.scrollWidth - window.innerWidth"))
+
+
+_SPLIT = r"""() => {
+  const found = []
+  for (const cell of document.querySelectorAll("th, td")) {
+    const texts = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT)
+    while (texts.nextNode()) {
+      const node = texts.currentNode
+      if (node.parentElement.closest(".hidden")) continue
+      for (const { 0: word, index } of node.data.matchAll(/\w{2,20}/g)) {
+        const range = document.createRange()
+        range.setStart(node, index)
+        range.setEnd(node, index + word.length)
+        if (new Set([...range.getClientRects()].map(one => one.top)).size > 1) found.push(word)
+      }
+    }
+  }
+  return found
+}"""
+
+
+def split_words(page: Any) -> list[str]:
+    """Return the words in tables that are split over lines, as in a column too narrow for them."""
+    return list(page.evaluate(_SPLIT))

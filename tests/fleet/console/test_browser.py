@@ -13,9 +13,9 @@ from agent.fleet.console.commands import Commands
 from agent.fleet.console.routing import Console
 from agent.fleet.storage.sqlite import SqliteFleetStore
 from tests.fleet.console.conftest import PASSWORD
-from tests.support.browser import chromium, hidden_px, violations
-from tests.support.fleet_messages import received, state, telemetry
-from tests.support.simulated_fleet import NOW_MS, NOW_S, add_history, fill
+from tests.support.browser import chromium, hidden_px, split_words, violations
+from tests.support.fleet_messages import received, report, state, telemetry
+from tests.support.simulated_fleet import NOW_MS, NOW_S, add_history, fill, report_json
 from tests.support.web import served
 
 pytestmark = pytest.mark.slow  # a browser
@@ -44,6 +44,8 @@ def site(tmp_path_factory):
     store = SqliteFleetStore(str(folder / "fleet.db"))
     fill(store, 120)
     add_history(store)
+    slow = report(body=report_json("cam-0007"), precision="int8-mixed", latency_p50_ms=44.1)
+    store.write([received(slow, "cam-0007", seq=9, at_ms=NOW_MS)], [])  # stands out
     begun_s = time.monotonic()
     accounts = Accounts(folder / "console.db")
     _, session = accounts.use_link(accounts.link("kim", Role.OPERATOR), PASSWORD)
@@ -102,6 +104,7 @@ def test_axe_finds_nothing_on_any_page_and_nothing_is_beside_the_window(opened, 
         page.goto(page.url.split("/", 3)[0] + "//" + page.url.split("/")[2] + path)
         assert violations(page) == "", path
         assert hidden_px(page) <= 0, path
+        assert split_words(page) == [], path
     assert [one for one in page.seen if "404" not in one] == []
 
 
