@@ -244,7 +244,11 @@ class Connection(asyncio.Protocol):
     async def _ask(self, kind: int, body: bytes) -> bytes:
         packet = self._next_packet()
         self._write(_framed(kind, packet.to_bytes(2, "big") + b"\x00" + body))
-        return await asyncio.wait_for(self._answer(packet), _ANSWER_S)
+        try:
+            return await asyncio.wait_for(self._answer(packet), _ANSWER_S)
+        except asyncio.TimeoutError as error:
+            self._answers.pop(packet, None)
+            raise LinkError(f"the broker gave no answer in {_ANSWER_S:g} s") from error
 
     def _answer(self, packet: int) -> asyncio.Future[bytes]:
         waiting: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from agent.core.errors import LinkError
+from agent.fleet import mqtt
 from agent.fleet.mqtt import Connection, Delivery
 
 _CONNACK = b"\x20\x03\x00\x00\x00"
@@ -128,3 +129,15 @@ def test_whoever_waits_learns_that_the_connection_was_lost():
 
     with pytest.raises(LinkError, match="closed the connection"):
         asyncio.run(lost())
+
+
+def test_a_broker_that_does_not_answer_is_an_error_of_the_link(monkeypatch):
+    monkeypatch.setattr(mqtt, "_ANSWER_S", 0.01)
+
+    async def asked():
+        connection = Connection(lambda _: None)
+        connection.connection_made(Transport())
+        await connection.subscribe(["a"])
+
+    with pytest.raises(LinkError, match="no answer"):
+        asyncio.run(asked())
