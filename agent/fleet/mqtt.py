@@ -281,11 +281,7 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(broker: Broker, session: Session, take: Callable[[Delivery], None]) -> Connection:
-    """Connect to a broker.
-
-    Raises:
-        LinkError: if it can't be reached, or refuses.
-    """
+    """Connect to a broker; raises LinkError if it can't be reached, or refuses."""
     loop = asyncio.get_running_loop()
     try:
         _, connection = await asyncio.wait_for(
