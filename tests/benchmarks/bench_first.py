@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -62,13 +64,11 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench-first.json"))
     arguments = parser.parse_args()
     _prepare()
-    found = [
-        _ultralytics(arguments.side),
-        _quantd(arguments.side),
-        _quantd(arguments.side, "--fast"),
-    ]
-    body = {"machine": machine(), "side": arguments.side, "routes": [asdict(r) for r in found]}
-    arguments.output.write_text(json.dumps(body, indent=1) + "\n")
+    found: list[Route] = []
+    for route in (_ultralytics, partial(_quantd, "--fast"), _quantd):
+        found.append(route(side=arguments.side))
+        body = {"machine": machine(), "side": arguments.side, "routes": [asdict(r) for r in found]}
+        arguments.output.write_text(json.dumps(body, indent=1) + "\n")
     sys.stdout.write(_table(found))
 
 
@@ -114,7 +114,8 @@ def _ultralytics(side: int) -> Route:
     )  # fmt: skip
 
 
-def _quantd(side: int, *options: str) -> Route:
+def _quantd(*options: str, side: int) -> Route:
+    shutil.rmtree(_HOME / f"quantd-{_NETWORK}", ignore_errors=True)  # of an earlier run
     commands = [
         f"yolo export model={_NETWORK}.pt format=onnx imgsz={side}",
         f"quantd optimize {_NETWORK}.onnx --camera file://{street_video()} {' '.join(options)}",
