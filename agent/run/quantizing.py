@@ -117,52 +117,52 @@ class Quantizing:
         self, recipe: Recipe, model: CleanModel, calibration: CalibrationSet
     ) -> QuantizedModel:
         frames = None if recipe.precision in {FP32, AS_GIVEN} else calibration.digest
-        return self.artifacts.get(
-            QuantizeModel(
-                config=self.config,
-                digest=digest_of("convert-1", model.digest, frames, asdict(recipe)),
-                model=model.digest,
-                calibration=calibration.digest,
-                recipe=recipe,
-                conditioned=None,
-                statistics=None,
-            )
-        )
+        digest = digest_of("convert-1", model.digest, frames, asdict(recipe))
+        return self._graph(recipe, digest, model, calibration)
 
     def _int8(
         self, recipe: Recipe, timed: _Timed, model: CleanModel, calibration: CalibrationSet
     ) -> QuantizedModel:
         """Return the graph of a calibrator, with layers in float that are slower in INT8."""
-        conditioned, statistics = self._parents(recipe.scheme or "", model, calibration)
+        parents = self._parents(recipe.scheme or "", model, calibration)
         kept = timed.speeds.slower if timed.speeds else ()
-        return self.artifacts.get(
-            QuantizeModel(
-                config=self.config,
-                digest=digest_of("int8-1", statistics, asdict(recipe), kept),
-                model=model.digest,
-                calibration=calibration.digest,
-                recipe=recipe,
-                conditioned=conditioned,
-                statistics=statistics,
-                kept=kept,
-                weighed_by=timed.source if kept else "",
-            )
+        digest = digest_of("int8-1", parents[1], asdict(recipe), kept)
+        source = timed.source if kept else ""
+        return self._graph(
+            recipe, digest, model, calibration, parents=parents, kept=kept, weighed_by=source
         )
 
     def _member(
         self, recipe: Recipe, front: MixedFront, model: CleanModel, calibration: CalibrationSet
     ) -> QuantizedModel:
-        conditioned, statistics = self._parents(recipe.scheme or "", model, calibration)
+        parents = self._parents(recipe.scheme or "", model, calibration)
+        digest = digest_of("member-1", front.digest, recipe.member)
+        return self._graph(recipe, digest, model, calibration, parents=parents, front=front.digest)
+
+    def _graph(
+        self,
+        recipe: Recipe,
+        digest: Digest,
+        model: CleanModel,
+        calibration: CalibrationSet,
+        *,
+        parents: tuple[Digest | None, Digest | None] = (None, None),
+        kept: tuple[str, ...] = (),
+        weighed_by: str = "",
+        front: Digest | None = None,
+    ) -> QuantizedModel:
         return self.artifacts.get(
             QuantizeModel(
                 config=self.config,
-                digest=digest_of("member-1", front.digest, recipe.member),
+                digest=digest,
                 model=model.digest,
                 calibration=calibration.digest,
                 recipe=recipe,
-                conditioned=conditioned,
-                statistics=statistics,
-                front=front.digest,
+                conditioned=parents[0],
+                statistics=parents[1],
+                front=front,
+                kept=kept,
+                weighed_by=weighed_by,
             )
         )
 
