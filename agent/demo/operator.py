@@ -6,35 +6,25 @@ import json
 import queue
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-import jwt
 import paho.mqtt.client as mqtt
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.core.errors import LinkError
+from agent.wiring.operator import make_key, new_id, sign
 
-KEY_ID = "demo-operator"
+_KEY = "demo-operator"
+_VALID_S = 600
 
 
-def make_key(keys_dir: Path) -> bytes:
-    """Make a key pair; write the public key to the daemon's folder, return the private one (PEM)."""
-    key = Ed25519PrivateKey.generate()
-    keys_dir.mkdir(parents=True, exist_ok=True)
-    (keys_dir / f"{KEY_ID}.pem").write_bytes(
-        key.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-        )
-    )
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
+def trusted_key(keys_dir: Path) -> Path:
+    """Make a key pair; put the public key into the daemon's folder, return the private one's file."""
+    private, public = make_key(keys_dir.parent, _KEY)
+    keys_dir.mkdir(mode=0o700, exist_ok=True)
+    public.rename(keys_dir / public.name)
+    return private
 
 
 class Operator:
@@ -44,10 +34,10 @@ class Operator:
         host: The broker.
         port: Its plain MQTT port.
         topic: `<root>/v1/<device>`.
-        key: Private key in PEM.
+        key: File of the private key.
     """
 
-    def __init__(self, host: str, port: int, topic: str, key: bytes) -> None:
+    def __init__(self, host: str, port: int, topic: str, key: Path) -> None:
         self._topic = topic
         self._device = topic.rsplit("/", 1)[1]
         self._key = key
@@ -79,22 +69,12 @@ class Operator:
 
     def command(self, kind: str, args: dict[str, Any]) -> str:
         """Send a signed command and return its id."""
-        now = datetime.now(timezone.utc)
-        command_id = f"demo-{now:%Y%m%dT%H%M%S}"
-        claims = {
-            "v": 1,
-            "id": command_id,
-            "jti": command_id,
-            "type": kind,
-            "dev": self._device,
-            "aud": self._device,
-            "iat": int(now.timestamp()),
-            "exp": int((now + timedelta(minutes=10)).timestamp()),
-            "args": args,
-        }
-        token = jwt.encode(claims, self._key, algorithm="EdDSA", headers={"kid": KEY_ID})
-        self._client.publish(f"{self._topic}/cmd/{command_id}", token, qos=1)
-        return command_id
+        (command,) = sign(
+            kind, [self._device], new_id(kind), key=self._key, kid="", args=args, expect=None,
+            valid_s=_VALID_S,
+        )  # fmt: skip
+        self._client.publish(f"{self._topic}/cmd/{command.id}", command.token, qos=1)
+        return command.id
 
     def follow(
         self, command_id: str, timeout_s: float, alive: Callable[[], None]

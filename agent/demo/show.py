@@ -16,7 +16,7 @@ from agent.core.errors import JobError, QuantdError
 from agent.demo.application import Application
 from agent.demo.broker import running, start_broker
 from agent.demo.material import car_video, face_detector
-from agent.demo.operator import Operator, make_key
+from agent.demo.operator import Operator, trusted_key
 from agent.terminal import ProgressBars, next_steps, show, summary
 
 DEVICE = "demo-device"
@@ -112,8 +112,9 @@ def demo(
         camera = line.split()[1]
         show(f"camera   {camera}, live from {video.name}")
         # not below `directory`: keys count only where no other user can write the folders above
-        keys = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantd-demo-")))
-        key = make_key(keys)
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="quantd-demo-")))
+        keys = home / "keys"
+        key = trusted_key(keys)
         config = directory / "quantd.toml"
         config.write_text(
             _CONFIG.format(

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 
 from agent.demo.broker import start_broker
-from agent.demo.operator import Operator, make_key
+from agent.demo.operator import Operator, trusted_key
 from tests.support.fleet import DaemonProcess
 from tests.support.scene import write_config
 
@@ -54,7 +54,7 @@ def _ran_ns(process: psutil.Process) -> int:
 def measured(directory: Path, seconds: float) -> dict[str, object]:
     """Start a broker and the daemon; measure before and after the first signed command."""
     with start_broker(directory / "broker") as broker:
-        key = make_key(directory / "keys")
+        key = trusted_key(directory / "keys")
         config = write_config(
             directory,
             mqtt={"host": broker.host, "port": broker.port},

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 
 from agent.config import Config
-from agent.demo.operator import make_key
 from agent.doctor import system
 from agent.doctor.findings import Finding
+from tests.support.keys import make_key
 
 
 def test_each_key_for_commands_is_listed_with_why_it_is_not_accepted(tmp_path: Path) -> None:

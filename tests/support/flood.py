@@ -8,7 +8,7 @@ from typing import Any
 import jwt
 import paho.mqtt.client as mqtt
 
-from agent.demo.operator import KEY_ID, make_key
+from tests.support.keys import KEY_ID, make_key
 from tests.support.link_scene import BASE, DEVICE, LinkScene
 from tests.support.mqtt_packets import Kind, Packet
 from tests.support.mqtt_proxy import Way

@@ -15,13 +15,13 @@ from agent import config as configuration
 from agent.core.control.command import Rejection
 from agent.core.control.link import CommandArrived
 from agent.core.control.token_bucket import TokenBucket
-from agent.demo.operator import KEY_ID, make_key
 from agent.wiring import daemon as wiring
 from tests.fakes.link import FakeLink
 from tests.support import hostile
 from tests.support.broker import Mosquitto
 from tests.support.fleet import DaemonProcess
 from tests.support.flood import sign
+from tests.support.keys import KEY_ID, make_key
 from tests.support.link_scene import Fleet, peak_mb
 from tests.support.polling import until
 from tests.support.scene import write_config

@@ -9,11 +9,11 @@ from pathlib import Path
 import jwt
 import psutil
 
-from agent.demo.operator import KEY_ID, make_key
 from tests.benchmarks.bench_daemon import idle
 from tests.benchmarks.rows import Row
 from tests.support.broker import any_broker
 from tests.support.fleet import Console, DaemonProcess
+from tests.support.keys import KEY_ID, make_key
 from tests.support.scene import write_config
 
 _DEVICE = "cam-1"
