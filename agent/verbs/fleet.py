@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.core.errors import ConfigError
+from agent.verbs.options import JSON, Verb, option, print_json
 
 if TYPE_CHECKING:
     from agent.fleet.asking import Sign
     from agent.fleet.service import Settings
+    from agent.ports.fleet import FleetStore
     from agent.wire.issuing import SignedCommand
-from agent.verbs.options import JSON, Verb, option, print_json
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -107,13 +109,8 @@ def _retire(options: argparse.Namespace) -> int:
 
 
 def _workers(options: argparse.Namespace) -> int:
-    from agent.fleet.service import open_store
-
-    store = open_store(options.database)
-    try:
+    with _store(options) as store:
         found = store.workers()
-    finally:
-        store.close()
     if options.json:
         print_json(found)
         return 0
@@ -126,15 +123,11 @@ def _workers(options: argparse.Namespace) -> int:
 def _devices(options: argparse.Namespace) -> int:
     from agent.core.fleet.devices import DeviceQuery
     from agent.fleet.consumer import now_ms
-    from agent.fleet.service import open_store
 
-    store = open_store(options.database)
     where = tuple(_pair(one) for one in options.where or ())
     query = DeviceQuery(where=where, sort="name", descending=False, limit=2**31 - 1)
-    try:
+    with _store(options) as store:
         found = store.devices(query, now_ms()).rows
-    finally:
-        store.close()
     if options.json:
         print_json(found)
         return 0
@@ -147,20 +140,31 @@ def _devices(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from agent.disk import READABLE, write_atomically
     from agent.fleet.export import export
-    from agent.fleet.service import open_store
 
     written = StringIO(newline="")
-    store = open_store(options.database)
-    try:
+    with _store(options) as store:
         count = export(store, written)
-    finally:
-        store.close()
     if options.output:
         write_atomically(options.output, written.getvalue().encode(), mode=READABLE)
         sys.stderr.write(f"{options.output}: {count} measurements, for search.fleet\n")
     else:
         sys.stdout.write(written.getvalue())
     return 0
+
+
+@contextmanager
+def _store(options: argparse.Namespace) -> Iterator[FleetStore]:
+    """Open the store to read it; a file that does not exist is an error, not an empty fleet."""
+    from agent.fleet.service import open_store
+
+    if "://" not in options.database and not Path(options.database).exists():
+        raise ConfigError(
+            f"there is no database {options.database}",
+            code="usage",
+            hint="`quantd fleet` makes it where it runs; --database names it",
+        )
+    with closing(open_store(options.database)) as store:
+        yield store
 
 
 _ACTIONS: dict[str, Callable[[argparse.Namespace], int]] = {

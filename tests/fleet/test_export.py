@@ -85,3 +85,13 @@ def test_the_verb_writes_the_file(store, tmp_path, capsys):
     assert "measurements, for search.fleet" in capsys.readouterr().err
     assert main(["fleet", "export", "--database", str(tmp_path / "fleet.db")]) == 0
     assert capsys.readouterr().out == file.read_text()
+
+
+@pytest.mark.parametrize("action", ["export", "devices", "workers"])
+def test_reading_a_database_that_does_not_exist_is_an_error_and_makes_none(
+    action, tmp_path, capsys
+):
+    file = tmp_path / "fleet.db"
+    assert main(["fleet", action, "--database", str(file)]) == 2
+    assert "there is no database" in capsys.readouterr().err
+    assert not file.exists()
